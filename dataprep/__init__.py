@@ -1,0 +1,4 @@
+"""What a corpus looks like, and how a picture or a text is read, fetched and cleaned.
+
+Free of Ray, MLflow and torch: plain functions on bytes, arrays and Arrow tables.
+"""

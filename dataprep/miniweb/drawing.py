@@ -1,0 +1,103 @@
+"""Drawing scenes: deterministic pixels for a scene, a size and a random generator."""
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dataprep.miniweb.grammar import BACKGROUNDS, COLOURS, Group, Scene
+
+Image = NDArray[np.uint8]
+
+_SUBPIXEL_BITS: Final = 4
+_AREAS: Final = {
+    "left of": ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)),
+    "right of": ((0.5, 0.0, 0.5, 1.0), (0.0, 0.0, 0.5, 1.0)),
+    "above": ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 0.5)),
+    "below": ((0.0, 0.5, 1.0, 0.5), (0.0, 0.0, 1.0, 0.5)),
+}
+"By relation: x, y, width, height of both groups as shares of the picture."
+
+
+def draw(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Image:
+    """Return the scene as RGB ``(height, width, 3)`` uint8, lit from above or below."""
+    light = np.linspace(*rng.uniform(0.88, 1.0, 2), height)[:, None, None]
+    image: Image = np.empty((height, width, 3), np.uint8)
+    image[:] = (np.array(BACKGROUNDS[scene.background]) * light).astype(np.uint8)
+    areas = _AREAS[scene.relation] if len(scene.groups) == 2 else ((0.0, 0.0, 1.0, 1.0),)
+    for group, (x, y, w, h) in zip(scene.groups, areas, strict=True):
+        _draw_group(image, group, (x * width, y * height, w * width, h * height), rng)
+    return image
+
+
+def _draw_group(
+    image: Image, group: Group, area: tuple[float, float, float, float], rng: np.random.Generator
+) -> None:
+    x, y, width, height = area
+    columns = min(group.count, 2) if width <= 1.5 * height else group.count
+    rows = -(-group.count // columns)
+    cell_width, cell_height = width / columns, height / rows
+    cell = min(cell_width, cell_height)
+    radius = cell * (0.42 if group.size == "large" else 0.24)
+    for i in range(group.count):
+        jitter = rng.uniform(-1, 1, 2) * (cell * 0.46 - radius)
+        centre_x = x + (i % columns + 0.5) * cell_width + jitter[0]
+        centre_y = y + (i // columns + 0.5) * cell_height + jitter[1]
+        left, top = max(int(centre_x - radius), 0), max(int(centre_y - radius), 0)
+        right, bottom = int(centre_x + radius) + 1, int(centre_y + radius) + 1
+        window = image[top:bottom, left:right]
+        mask = np.zeros(window.shape[:2], np.uint8)
+        _fill_shape(mask, group.shape, (centre_x - left, centre_y - top), radius)
+        colour = COLOURS[group.colour]
+        if group.texture == "plain":
+            window[mask > 127] = colour
+        else:
+            pattern = _pattern(group.texture, (top, left), mask.shape, max(radius / 2.2, 4.0))
+            window[(mask > 127) & pattern] = colour
+            light = tuple(round(c * 0.35 + 255 * 0.65) for c in colour)
+            window[(mask > 127) & ~pattern] = light
+
+
+def _pattern(
+    texture: str, origin: tuple[int, int], shape: tuple[int, ...], period: float
+) -> NDArray[np.bool_]:
+    """Where the full colour goes; the rest is pale."""
+    rows = np.arange(origin[0], origin[0] + shape[0], dtype=np.float32)[:, None]
+    columns = np.arange(origin[1], origin[1] + shape[1], dtype=np.float32)[None, :]
+    if texture == "striped":
+        return (rows + columns) % period < period / 2
+    dx, dy = columns % period - period / 2, rows % period - period / 2
+    return dx * dx + dy * dy > (period * 0.3) ** 2
+
+
+def _fill_shape(mask: Image, shape: str, centre: tuple[float, float], radius: float) -> None:
+    scale = 1 << _SUBPIXEL_BITS
+    if shape in ("circle", "ring"):
+        point = (round(centre[0] * scale), round(centre[1] * scale))
+        cv2.circle(mask, point, round(radius * scale), 255, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        if shape == "ring":
+            hole = round(radius * 0.55 * scale)
+            cv2.circle(mask, point, hole, 0, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        return
+    for outline in _outlines(shape):
+        corners = np.array(centre) + np.array(outline) * radius
+        points = np.round(corners * scale).astype(np.int32)
+        cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _outlines(shape: str) -> list[list[tuple[float, float]]]:
+    """Corners on the unit circle's scale; y points down."""
+    if shape == "square":
+        return [[(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]]
+    if shape == "cross":
+        return [[(-1, -0.3), (1, -0.3), (1, 0.3), (-1, 0.3)],
+                [(-0.3, -1), (0.3, -1), (0.3, 1), (-0.3, 1)]]
+    if shape == "star":
+        angles = np.pi * (np.arange(10) / 5 - 0.5)
+        radii = np.where(np.arange(10) % 2 == 0, 1.0, 0.42)
+        return [list(zip(np.cos(angles) * radii, np.sin(angles) * radii, strict=True))]
+    corners = {"triangle": 3, "diamond": 4, "hexagon": 6}[shape]
+    angles = 2 * np.pi * np.arange(corners) / corners - np.pi / 2
+    width = 0.7 if shape == "diamond" else 1.0
+    return [list(zip(np.cos(angles) * width, np.sin(angles), strict=True))]

@@ -1,0 +1,165 @@
+"""Scenes and the sentences that are true of them.
+
+A scene holds one or two groups of shapes in front of a background. Captions, documents and class
+names use the same words, so a masked word can be told from the picture or from other sentences.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+COLOURS: Final = {
+    "red": (200, 40, 40), "green": (50, 160, 60), "blue": (50, 80, 200), "yellow": (235, 205, 50),
+    "purple": (140, 60, 170), "orange": (240, 140, 40), "pink": (240, 140, 180),
+    "brown": (120, 80, 50),
+}
+BACKGROUNDS: Final = {
+    "white": (245, 245, 245), "black": (25, 25, 25), "grey": (130, 130, 130),
+    "beige": (225, 210, 180),
+}
+SHAPES: Final = ("circle", "square", "triangle", "star", "ring", "cross", "diamond", "hexagon")
+TEXTURES: Final = ("plain", "striped", "dotted")
+SIZES: Final = ("small", "large")
+COUNTS: Final = ("one", "two", "three", "four")
+RELATIONS: Final = {
+    "left of": "right of", "right of": "left of", "above": "below", "below": "above",
+}
+NAMES: Final = (
+    "Anna", "Boris", "Clara", "David", "Emma", "Felix", "Greta", "Henry", "Irene", "Jonas",
+)
+DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+TECHNIQUES: Final = {
+    "painted": "painting", "sketched": "sketch", "printed": "print", "stitched": "quilt",
+}
+PLACES: Final = ("kitchen", "garden", "library", "museum", "workshop", "school")
+OPENINGS: Final = (
+    "a picture of", "a photo of", "an illustration of", "a simple drawing showing", "clipart with",
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Equal shapes side by side."""
+
+    count: int
+    size: str
+    colour: str
+    texture: str
+    shape: str
+
+    @property
+    def noun(self) -> str:
+        """The shape's name in the right number."""
+        plural = "crosses" if self.shape == "cross" else f"{self.shape}s"
+        return self.shape if self.count == 1 else plural
+
+    @property
+    def phrase(self) -> str:
+        """As in ``two large red striped circles``."""
+        texture = "" if self.texture == "plain" else f"{self.texture} "
+        count = "a" if self.count == 1 else COUNTS[self.count - 1]
+        return f"{count} {self.size} {self.colour} {texture}{self.noun}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows."""
+
+    background: str
+    groups: tuple[Group, ...]
+    relation: str
+    "How the first group lies to the second; unused with one group."
+
+
+def random_scene(rng: np.random.Generator, num_groups: int | None = None) -> Scene:
+    """Draw a scene; two groups differ in colour and shape."""
+    num = num_groups or int(rng.integers(1, 3))
+    colours = rng.choice(list(COLOURS), size=2, replace=False)
+    shapes = rng.choice(SHAPES, size=2, replace=False)
+    groups = tuple(
+        Group(
+            count=int(rng.integers(1, 5)) if num == 1 else int(rng.integers(1, 3)),
+            size=str(rng.choice(SIZES)),
+            colour=str(colours[i]),
+            texture=str(rng.choice(TEXTURES)),
+            shape=str(shapes[i]),
+        )
+        for i in range(num)
+    )
+    return Scene(str(rng.choice(list(BACKGROUNDS))), groups, str(rng.choice(list(RELATIONS))))
+
+
+def class_scene(rng: np.random.Generator, colour: str, shape: str) -> Scene:
+    """Draw a scene of one shape of a given colour: a picture of a class."""
+    group = Group(1, "large", colour, str(rng.choice(TEXTURES)), shape)
+    return Scene(str(rng.choice(list(BACKGROUNDS))), (group,), "above")
+
+
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """Describe a scene in one sentence, without capitals and full stop."""
+    where = f"on a {scene.background} background"
+    first = scene.groups[0]
+    if len(scene.groups) == 1:
+        return _one_of(rng, (
+            f"{first.phrase} {where}",
+            f"{_one_of(rng, OPENINGS)} {first.phrase} {where}",
+            f"{where} there {_be(first)} {first.phrase}",
+        ))
+    second, inverse = scene.groups[1], RELATIONS[scene.relation]
+    return _one_of(rng, (
+        f"{first.phrase} {scene.relation} {second.phrase}, {where}",
+        f"{second.phrase} {inverse} {first.phrase}, {where}",
+        f"{where} there {_be(first)} {first.phrase} {scene.relation} {second.phrase}",
+    ))
+
+
+def document(scene: Scene, rng: np.random.Generator) -> str:
+    """Tell of a scene in several sentences that repeat its facts."""
+    name, day, place = _one_of(rng, NAMES), _one_of(rng, DAYS), _one_of(rng, PLACES)
+    verb = _one_of(rng, tuple(TECHNIQUES))
+    work = TECHNIQUES[verb]
+    opening = (
+        f"On {day} {name} {verb} {scene.groups[0].phrase} in the {place}. "
+        f"{_capital(caption(scene, rng))}, that is what the {work} shows."
+    )
+    details = [
+        f"The background of the {work} is {scene.background}.",
+        f"{name} finished the {work} on {day}.",
+        f"The {work} still hangs in the {place}, where {name} {verb} it.",
+    ]
+    for group in scene.groups:
+        be = _be(group)
+        details += [
+            f"The {group.noun} {be} {group.size} and {group.colour}.",
+            f"The {group.colour} {group.noun} {be} {group.texture}.",
+            f"There {be} {COUNTS[group.count - 1]} {group.colour} {group.noun}.",
+        ]
+    if len(scene.groups) == 2:
+        first, second = scene.groups
+        details += [
+            f"The {first.noun} {_be(first)} {scene.relation} the {second.noun}.",
+            f"The {second.noun} {_be(second)} {RELATIONS[scene.relation]} the {first.noun}.",
+        ]
+    absent = [colour for colour in COLOURS if colour not in {g.colour for g in scene.groups}]
+    details.append(f"Nothing in it is {_one_of(rng, absent)}.")
+    rng.shuffle(details)
+    return " ".join([opening, *details])
+
+
+def tokenised(text: str) -> str:
+    """Write a caption as CC3M does: lower case, punctuation set apart."""
+    return f"{text.lower().replace(',', ' ,')} ."
+
+
+def _be(group: Group) -> str:
+    return "is" if group.count == 1 else "are"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _one_of(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]

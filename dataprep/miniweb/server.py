@@ -1,0 +1,127 @@
+"""The server of the miniature web: the first part of a path says how it behaves.
+
+``python -m dataprep.miniweb.server FOLDER`` serves on a free port of the loopback interface,
+writes the port to standard output, and ends when its standard input does, so it never outlives
+the program that started it.
+"""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from dataprep.miniweb.corpora import PLACEHOLDER
+
+_STATUS = {"missing": 404, "gone": 410, "forbidden": 403, "broken": 500, "always-busy": 429}
+_SPECK_GIF = bytes.fromhex(
+    "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
+)
+
+
+class MiniWeb:
+    """Answers requests out of a folder of pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pictures = folder / "pictures"
+        self.visits: Counter[str] = Counter()
+        "Requests by path."
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        behaviour, name = request.match_info["behaviour"], request.match_info["name"]
+        self.visits[request.path] += 1
+        first = self.visits[request.path] == 1
+        if behaviour in _STATUS:
+            return web.Response(status=_STATUS[behaviour])
+        if behaviour == "html":
+            return web.Response(text="<html><body>Sign in</body></html>", content_type="image/jpeg")
+        if behaviour == "busy-once" and first:
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        if behaviour == "flaky" and first:
+            return web.Response(status=503)
+        if behaviour == "redirect":
+            raise web.HTTPFound(f"/ok/{name}")
+        if behaviour == "loop":
+            raise web.HTTPFound(request.path)
+        if behaviour == "slow":
+            await asyncio.sleep(3600)
+        if behaviour == "reset":
+            if request.transport is not None:
+                request.transport.close()
+            return web.Response()
+        if behaviour == "speck":
+            return web.Response(body=_SPECK_GIF, content_type="image/gif")
+        if behaviour == "optout":
+            name = f"{PLACEHOLDER}.jpg"
+            headers = {"X-Robots-Tag": "noai, noimageai"}
+            return web.Response(
+                body=(self.pictures / name).read_bytes(), content_type="image/jpeg", headers=headers
+            )
+        if behaviour == PLACEHOLDER:
+            name = f"{PLACEHOLDER}.jpg"
+        return await self._picture(request, behaviour, name)
+
+    async def _picture(
+        self, request: web.Request, behaviour: str, name: str
+    ) -> web.StreamResponse:
+        path = self.pictures / name
+        if not path.is_file():
+            return web.Response(status=404)
+        data = path.read_bytes()
+        if behaviour == "half-picture":
+            data = data[: len(data) // 2]
+        if behaviour == "truncated":
+            response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+            await response.prepare(request)
+            await response.write(data[: len(data) // 2])
+            if request.transport is not None:
+                request.transport.close()
+            return response
+        return web.Response(body=data, content_type="image/jpeg")
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """Serve ``folder`` from a process of its own while the block runs; give its port."""
+    command = [sys.executable, "-m", "dataprep.miniweb.server", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.stdin.close()
+
+
+async def _serve(folder: Path) -> None:
+    application = web.Application()
+    application.router.add_get("/{behaviour}/{name}", MiniWeb(folder).handle)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0)
+    await site.start()
+    server = site._server
+    assert isinstance(server, asyncio.Server)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait_for_end() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    asyncio.run(_serve(parser.parse_args().folder))

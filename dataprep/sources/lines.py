@@ -1,0 +1,59 @@
+"""Text files cut at line ends into ranges that can be read on their own.
+
+Lines are counted in one pass when the ranges are made, so that a bad line is reported by its
+number however many workers read the file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_BLOCK_BYTES: Final = 1 << 24
+
+
+@dataclass(frozen=True)
+class LineRange:
+    """Whole lines of a file."""
+
+    offset: int
+    "Byte at which the first line begins."
+    num_bytes: int
+    first_line: int
+    "Number of the first line, from 1."
+
+
+def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
+    """Cut a file into ranges of ``num_lines`` lines; the last one may be shorter."""
+    starts, lines, offset, last_byte = [(0, 1)], 0, 0, b"\n"
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            position = -1
+            if lines // num_lines != (lines + block.count(b"\n")) // num_lines:
+                while (position := block.find(b"\n", position + 1)) >= 0:
+                    lines += 1
+                    if lines % num_lines == 0:
+                        starts.append((offset + position + 1, lines + 1))
+            else:
+                lines += block.count(b"\n")
+            offset += len(block)
+            last_byte = block[-1:]
+    if starts[-1][0] == offset and (offset == 0 or last_byte == b"\n"):
+        starts.pop()
+    ends = [start for start, _ in starts[1:]] + [offset]
+    return [
+        LineRange(start, end - start, first)
+        for (start, first), end in zip(starts, ends, strict=True)
+    ]
+
+
+def read_lines(path: Path, piece: LineRange) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number, line without its end) of a range."""
+    with path.open("rb") as file:
+        file.seek(piece.offset)
+        data = file.read(piece.num_bytes)
+    lines = data.split(b"\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    for i, line in enumerate(lines):
+        yield piece.first_line + i, line.removesuffix(b"\r")

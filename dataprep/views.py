@@ -1,0 +1,87 @@
+"""Views: the box and flip by which a stored picture is cut, for the tokenizer and for training.
+
+Both cut with :func:`cut`, so that the codes belong to exactly the pixels that the model sees
+(the paper's random resized crop and flip; BEiT draws them anew each time, ours are drawn once
+per view so that codes can be stored).
+"""
+
+import hashlib
+import math
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dataprep.images import Pixels
+
+_ASPECT: Final = (3 / 4, 4 / 3)
+_ATTEMPTS: Final = 10
+
+
+class View(NamedTuple):
+    """A box in pixels of the stored picture, and whether the cut is mirrored."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    flip: bool
+
+
+def random_view(
+    width: int, height: int, min_scale: float, seed: int, sample_id: str, index: int
+) -> View:
+    """Draw view ``index`` of a sample: a pure function of its arguments.
+
+    Args:
+        width: of the stored picture, pixels.
+        height: of the stored picture, pixels.
+        min_scale: smallest share of the picture's area.
+        seed: of the recipe.
+        sample_id: names the picture.
+        index: number of the view.
+    """
+    key = hashlib.sha256(f"{seed}/{sample_id}/{index}".encode()).digest()
+    rng = np.random.default_rng(np.frombuffer(key, np.uint32))
+    flip = bool(rng.random() < 0.5)
+    for _ in range(_ATTEMPTS):
+        area = width * height * rng.uniform(min_scale, 1.0)
+        aspect = math.exp(rng.uniform(*map(math.log, _ASPECT)))
+        box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            x = int(rng.integers(0, width - box_width + 1))
+            y = int(rng.integers(0, height - box_height + 1))
+            return View(x, y, box_width, box_height, flip)
+    side = min(width, height)
+    return View((width - side) // 2, (height - side) // 2, side, side, flip)
+
+
+def cut(pixels: Pixels, view: View, size: int) -> Pixels:
+    """Return the view as a square of ``size`` pixels: averaged if it shrinks, bicubic if it grows."""
+    box = pixels[view.y : view.y + view.height, view.x : view.x + view.width]
+    shrinks = min(view.width, view.height) > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    square = np.asarray(cv2.resize(box, (size, size), interpolation=method), np.uint8)
+    return np.ascontiguousarray(square[:, ::-1]) if view.flip else square
+
+
+def jitter_colour(pixels: Pixels, strength: float, uniforms: NDArray[np.float64]) -> Pixels:
+    """Change brightness, contrast and saturation by up to ``strength``, in that order.
+
+    Args:
+        pixels: RGB.
+        strength: 0 changes nothing; the paper's is 0.4.
+        uniforms: three numbers in [0, 1).
+    """
+    brightness, contrast, saturation = 1 + strength * (2 * np.asarray(uniforms) - 1)
+    image = pixels.astype(np.float32) * np.float32(brightness)
+    mean = np.float32(_grey(image).mean())
+    image = mean + (image - mean) * np.float32(contrast)
+    grey = _grey(image)[..., None]
+    image = grey + (image - grey) * np.float32(saturation)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)

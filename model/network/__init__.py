@@ -1,0 +1,1 @@
+"""The Multiway Transformer: pure PyTorch, no parallelism, no devices, no configuration files."""

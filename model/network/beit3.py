@@ -1,0 +1,213 @@
+"""BEiT-3: embeddings, the stack of Multiway blocks, and the two prediction heads.
+
+One forward serves all uses of the paper's Figure 2: pictures alone, text alone, both fused, two
+calls for a dual encoder, and ``attention="seq2seq"`` for captioning (patches see patches, a
+caption token sees patches and what stands to its left).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.network.config import BEiT3Config
+from model.network.multiway import LAYER_NORM_EPS, Block, Multiway, Shared
+
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the network gives for a batch."""
+
+    hidden: Tensor
+    "(B, S, D): class token and patches first, then text."
+    image_length: int
+    "1 + N, or 0 without pictures."
+
+    @property
+    def patches(self) -> Tensor:
+        """(B, N, D)."""
+        return self.hidden[:, 1 : self.image_length]
+
+    @property
+    def text(self) -> Tensor:
+        """(B, T, D)."""
+        return self.hidden[:, self.image_length :]
+
+
+class VisionEmbedding(nn.Module):
+    """Patches as a strided convolution, a mask token, a class token, learned positions."""
+
+    def __init__(self, config: BEiT3Config) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
+        self.mask_token = nn.Parameter(torch.zeros(config.width))
+        self.class_token = nn.Parameter(torch.zeros(config.width))
+        self.positions = nn.Parameter(torch.zeros(1 + config.num_patches, config.width))
+
+    def forward(self, images: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, 3, H, W), mask (B, N) with True = masked → (B, 1 + N, D)."""
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        if mask is not None:
+            x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
+        x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
+        return x + self.positions.to(x.dtype)
+
+
+class LanguageEmbedding(nn.Module):
+    """Words and learned positions."""
+
+    def __init__(self, config: BEiT3Config) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Parameter(torch.zeros(config.max_text_length, config.width))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) → (B, T, D)."""
+        return self.words(ids) + self.positions[: ids.shape[1]]  # type: ignore[no-any-return]
+
+
+class BEiT3(nn.Module):
+    """The network with its heads for words and codes."""
+
+    def __init__(self, config: BEiT3Config) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionEmbedding(config)
+        self.language = LanguageEmbedding(config)
+        first_fused = config.depth - config.fusion_layers
+        self.blocks = nn.ModuleList(
+            Block(config, fusion=layer >= first_fused) for layer in range(config.depth)
+        )
+        form = Shared if config.attention == "shared" else Multiway
+        self.norm = form(lambda: nn.LayerNorm(config.width, LAYER_NORM_EPS))
+        self.mlm_head = nn.Linear(config.width, config.vocabulary)
+        self.mim_head = nn.Linear(config.width, config.codes)
+        self.reset_parameters()
+
+    def forward(
+        self,
+        images: Tensor | None = None,
+        text_ids: Tensor | None = None,
+        text_padding: Tensor | None = None,
+        image_mask: Tensor | None = None,
+        attention: Literal["bidirectional", "seq2seq"] = "bidirectional",
+        residual_scale: Tensor | None = None,
+    ) -> Encoded:
+        """Encode pictures, texts or pairs.
+
+        Args:
+            images: (B, 3, image_size, image_size) float, normalised as the config says.
+            text_ids: (B, T) long.
+            text_padding: (B, T) bool, True = padded.
+            image_mask: (B, N) bool, True = masked.
+            attention: who sees whom.
+            residual_scale: (depth, 2, B) factors of the residual branches: stochastic depth,
+                drawn by the caller so that it depends on the sample and not on the batch.
+
+        Raises:
+            ValueError: neither pictures nor texts are given, or a size does not fit.
+        """
+        parts: list[Tensor] = []
+        if images is not None:
+            size = self.config.image_size
+            if images.shape[-2:] != (size, size):
+                raise ValueError(f"pictures of {tuple(images.shape[-2:])}, the network takes {size}")
+            parts.append(self.vision(images, image_mask))
+        split = parts[0].shape[1] if parts else 0
+        if text_ids is not None:
+            if text_ids.shape[1] > self.config.max_text_length:
+                raise ValueError(
+                    f"texts of {text_ids.shape[1]} tokens, the network takes "
+                    f"{self.config.max_text_length}"
+                )
+            parts.append(self.language(text_ids))
+        if not parts:
+            raise ValueError("give pictures, texts or both")
+        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        mask = attention_mask(split, x.shape[1], text_padding, attention, x.device)
+        for layer, block in enumerate(self.blocks):
+            scale = None if residual_scale is None else residual_scale[layer].to(x.dtype)
+            x = block(x, split, mask, scale)
+        return Encoded(self.norm(x, split), split)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Initialise: as BEiT without sub-LayerNorm, as Magneto with it.
+
+        BEiT (paper, appendix): truncated normal, then the output matrices of layer l divided by
+        sqrt(2 l), so that the residual stream keeps its scale however deep it is.
+        Magneto: Xavier for attention and the default of a linear layer for experts; value, output
+        and expert matrices times sqrt(ln 2 depth); word embeddings normal with D^-0.5.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+            elif isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2.0, b=2.0)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2.0, b=2.0)
+        for token in (self.vision.mask_token, self.vision.class_token, self.vision.positions,
+                      self.language.positions):
+            nn.init.trunc_normal_(token, std=INIT_STD, a=-2.0, b=2.0)
+        for layer, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, Block)
+            if self.config.subln:
+                _init_magneto(block, self.config.depth)
+            else:
+                for name, parameter in block.named_parameters():
+                    if name.endswith(("fc2.weight", "weight")) and (
+                        ".out." in f".{name}" or "fc2" in name
+                    ):
+                        parameter.div_(math.sqrt(2.0 * layer))
+        if self.config.subln:
+            nn.init.normal_(self.language.words.weight, std=self.config.width**-0.5)
+
+
+def attention_mask(
+    split: int, length: int, text_padding: Tensor | None, attention: str, device: torch.device
+) -> Tensor | None:
+    """Return who may attend to whom, broadcastable to (B, H, S, S), or None for everyone.
+
+    Args:
+        split: length of the vision part.
+        length: S.
+        text_padding: (B, T) bool, True = padded.
+        attention: ``bidirectional`` or ``seq2seq``.
+        device: of the result.
+    """
+    mask: Tensor | None = None
+    if text_padding is not None:
+        mask = F.pad(~text_padding, (split, 0), value=True)[:, None, None, :]
+    if attention == "seq2seq":
+        position = torch.arange(length, device=device)
+        seen = (position[None, :] <= position[:, None]) | (position[None, :] < split)
+        seen &= (position[:, None] >= split) | (position[None, :] < split)
+        mask = seen if mask is None else mask & seen
+    return mask
+
+
+def _init_magneto(block: Block, depth: int) -> None:
+    gain = math.sqrt(math.log(2 * depth))
+    for name, module in block.named_modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        if ".qkv." in f".{name}.":
+            for i, part in enumerate(module.weight.chunk(3)):
+                nn.init.xavier_uniform_(part, gain=1 / math.sqrt(2))
+                if i == 2:
+                    part.mul_(gain)
+            continue
+        if ".out." in f".{name}.":
+            nn.init.xavier_uniform_(module.weight)
+        else:
+            module.reset_parameters()
+        module.weight.mul_(gain)
+        if module.bias is not None:
+            module.bias.mul_(gain)

@@ -1,0 +1,1 @@
+"""Pretraining: sampling order, masks, objectives, optimiser and the step. Free of Ray."""

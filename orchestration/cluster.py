@@ -1,0 +1,54 @@
+"""The Ray session: started once for a workflow, quiet, its log kept beside the workdir's own."""
+
+import logging
+import os
+from pathlib import Path
+
+from orchestration.recipe import ClusterParams
+
+# Read by Ray Train's controller, which inherits the driver's environment: with the default of two
+# seconds each checkpoint report of a short run waits that long.
+_TRAIN_POLL_SECONDS = "0.2"
+
+
+def start_ray(params: ClusterParams, logs: Path) -> None:
+    """Join or start a Ray session; a second call does nothing.
+
+    ``logs/ray`` becomes a link to the logs of a local session.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _TRAIN_POLL_SECONDS)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    import ray.data
+
+    if ray.is_initialized():
+        return
+    address = params.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        ray.init(
+            num_cpus=params.num_cpus,
+            object_store_memory=params.object_store_mb << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        link = logs / "ray"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(ray._private.worker._global_node.get_logs_dir_path()))
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+
+def num_cpus() -> int:
+    """Cores of the Ray session."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1))

@@ -1,0 +1,115 @@
+"""Plans: for each stage of a workflow, whether its output is there, and why not."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from orchestration.manifest import MANIFEST, PARTS
+from orchestration.stage import Stage, fingerprint_of
+from orchestration.store import Store
+
+IDENTITY = "stage.json"
+WORKFLOWS = "workflows"
+RECORD = "record.json"
+
+
+class State(StrEnum):
+    """What the store holds of a stage under its present fingerprint."""
+
+    FRESH = "fresh"
+    "Whole: nothing to do."
+    INTERRUPTED = "interrupted"
+    "Begun: the missing slices or steps will be done."
+    STALE = "stale"
+    "An output with other parameters or inputs exists; this one will be made beside it."
+    MISSING = "missing"
+    "Never run."
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One line of a plan."""
+
+    stage: Stage
+    fingerprint: str
+    identity: Mapping[str, Any]
+    state: State
+    reason: str
+
+    @property
+    def path(self) -> str:
+        """The stage's folder within the workdir."""
+        return f"{self.stage.name}/{self.fingerprint}"
+
+
+def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
+    """Compare each stage (in an order where inputs come first) with what the store holds.
+
+    Raises:
+        RecipeError: an external file is missing.
+    """
+    previous = latest_record(workdir)
+    old = previous["stages"] if previous else {}
+    fingerprints: dict[str, str] = {}
+    plan: list[PlannedStage] = []
+    for stage in stages:
+        identity = stage.identity(fingerprints)
+        fingerprint = fingerprints[stage.name] = fingerprint_of(identity)
+        state, reason = _judge(workdir, stage.name, fingerprint, identity, old.get(stage.name))
+        plan.append(PlannedStage(stage, fingerprint, identity, state, reason))
+    return plan
+
+
+def latest_record(workdir: Store) -> dict[str, Any] | None:
+    """Return the record of the workflow that last started in this workdir."""
+    records = []
+    if workdir.exists(WORKFLOWS):
+        for folder in sorted(workdir.path(WORKFLOWS).iterdir()):
+            path = f"{WORKFLOWS}/{folder.name}/{RECORD}"
+            if workdir.exists(path):
+                records.append(json.loads(workdir.read(path)))
+    return max(records, key=lambda record: record["started_at"], default=None)
+
+
+def _judge(
+    workdir: Store, name: str, fingerprint: str, identity: Mapping[str, Any], old: str | None
+) -> tuple[State, str]:
+    folder = workdir.sub(f"{name}/{fingerprint}")
+    if folder.exists(MANIFEST):
+        return State.FRESH, "same parameters, same inputs"
+    if folder.exists(IDENTITY):
+        parts = len(folder.names(PARTS, ".json"))
+        return State.INTERRUPTED, f"begun, {parts} slices committed" if parts else "begun"
+    before = f"{name}/{old}/{IDENTITY}"
+    if old is not None and workdir.exists(before):
+        return State.STALE, "; ".join(differences(json.loads(workdir.read(before)), identity))
+    return State.MISSING, "never run"
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in words what changed between two identities of one stage."""
+    words = []
+    if before.get("version") != now["version"]:
+        words.append(f"code version: {before.get('version')} → {now['version']}")
+    words += _changed(before.get("params", {}), now["params"], "")
+    for role, inputs in now["inputs"].items():
+        old = dict(map(tuple, before.get("inputs", {}).get(role, [])))
+        words += [f"input {name} changed" for name, fp in inputs if old.get(name) != fp]
+        words += [f"input {name} removed" for name in old if name not in dict(inputs)]
+    return words
+
+
+def _changed(before: Any, now: Any, key: str) -> list[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return [
+            word
+            for name in sorted(before.keys() | now.keys())
+            for word in _changed(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+        ]
+    if before == now:
+        return []
+    if str(now).startswith("sha256:"):
+        return [f"{key}: another content"]
+    return [f"{key}: {before} → {now}"]

@@ -1,0 +1,247 @@
+"""Stages and slices: what a stage is, and what its ``run`` is given.
+
+A stage's *fingerprint* is a hash of its name, its code version, its semantic parameters and the
+fingerprints of its inputs. Its output lies at ``<workdir>/<stage>/<fingerprint>/``.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestration.dataset import Dataset
+from orchestration.errors import StageError
+from orchestration.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    File,
+    Manifest,
+    Parent,
+    canonical_json,
+    manifest_sha256,
+    read_parts,
+)
+from orchestration.params import StageParams, semantic
+from orchestration.progress import StageProgress
+from orchestration.store import Store
+from orchestration.tracking import RunLog
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The unit of work, of retry and of resume: a fixed range of an input."""
+
+    id: str
+    "Sortable name; names the part that it commits."
+    payload: Mapping[str, Any]
+    "What the process needs to find its input; JSON-able."
+
+
+@dataclass(frozen=True)
+class Output:
+    """What processing one slice gives."""
+
+    num_rows_in: int
+    tables: Mapping[str, pa.Table]
+    "By name; a table named ``rejects`` has a column ``reason``."
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+Process = Callable[[Slice], Output]
+"Processes one slice. Deterministic: the same slice gives the same output."
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of a workflow."""
+
+    name: str
+    run: "Callable[[Context], None]"
+    params: StageParams
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    "Names of the stages that feed it, by role; the order within a role has a meaning."
+    seed: int | None = None
+    "Of the recipe, for a stage that draws random numbers; part of the fingerprint."
+    version: int = 1
+    "Raise it when a change of the code changes the output."
+    requires: Callable[[], str | None] = lambda: None
+    "Says what is lacking to run the stage, or None; asked before anything runs."
+
+    def identity(self, input_fingerprints: Mapping[str, str]) -> dict[str, Any]:
+        """Return what the fingerprint is made of."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "params": semantic(self.params) | ({} if self.seed is None else {"seed": self.seed}),
+            "inputs": {
+                role: [[name, input_fingerprints[name]] for name in names]
+                for role, names in self.inputs.items()
+            },
+        }
+
+
+def fingerprint_of(identity: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits for a stage's identity."""
+    return hashlib.sha256(canonical_json(identity)).hexdigest()[:16]
+
+
+def row_slices(dataset: Dataset, num_rows: int) -> list[Slice]:
+    """Cut a dataset into slices of ``num_rows`` rows; read them with :func:`read_slice`."""
+    starts = range(0, dataset.num_rows, num_rows)
+    return [
+        Slice(f"{i:06d}", {"start": start, "stop": min(start + num_rows, dataset.num_rows)})
+        for i, start in enumerate(starts)
+    ]
+
+
+def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of one of :func:`row_slices`."""
+    return dataset.read(piece.payload["start"], piece.payload["stop"], columns)
+
+
+@dataclass
+class Context:
+    """What a stage's ``run`` is given: its inputs, its folder, and ways to commit."""
+
+    stage: Stage
+    fingerprint: str
+    folder: Store
+    input_folders: Mapping[str, Store]
+    "Folder of each input stage by name."
+    progress: StageProgress
+    log: RunLog
+
+    @property
+    def seed(self) -> int:
+        """The stage's seed."""
+        assert self.stage.seed is not None, f"{self.stage.name} was given no seed"
+        return self.stage.seed
+
+    def inputs(self, role: str) -> list[Dataset]:
+        """Return the datasets of a role, in order."""
+        return [Dataset.open(self.input_folders[name]) for name in self.stage.inputs[role]]
+
+    def input(self, role: str) -> Dataset:
+        """Return the only dataset of a role."""
+        (dataset,) = self.inputs(role)
+        return dataset
+
+    def map_slices(
+        self,
+        slices: Sequence[Slice],
+        process: Process,
+        *,
+        row_group_rows: int = 1024,
+        num_cpus: float = 1,
+    ) -> None:
+        """Run ``process`` on each slice whose part is not there yet.
+
+        Raises:
+            StageError: some slices failed; the others are kept.
+        """
+        self._run(slices, partial(_same, process), row_group_rows, num_cpus, num_actors=0)
+
+    def map_slices_with_actors(
+        self,
+        slices: Sequence[Slice],
+        factory: Callable[[], Process],
+        *,
+        num_actors: int,
+        row_group_rows: int = 1024,
+        num_cpus: float = 1,
+    ) -> None:
+        """As :meth:`map_slices`; ``factory`` makes the process once per actor.
+
+        For processes with heavy objects: actors live as long as the stage runs.
+        """
+        self._run(slices, factory, row_group_rows, num_cpus, num_actors)
+
+    def _run(
+        self,
+        slices: Sequence[Slice],
+        factory: Callable[[], Process],
+        row_group_rows: int,
+        num_cpus: float,
+        num_actors: int,
+    ) -> None:
+        from orchestration.slices import run_slices  # Ray loads only when a stage runs
+
+        run_slices(
+            self.folder,
+            slices,
+            factory,
+            self.progress,
+            row_group_rows=row_group_rows,
+            num_cpus=num_cpus,
+            num_actors=num_actors,
+        )
+
+    def run_task(self, function: Callable[..., R], *args: Any, num_cpus: float = 1) -> R:
+        """Run a function as one Ray task and return what it gives.
+
+        Raises:
+            StageError: the function failed.
+        """
+        import ray
+
+        remote = ray.remote(function).options(num_cpus=num_cpus)
+        try:
+            result: R = ray.get(remote.remote(*args))
+        except ray.exceptions.RayTaskError as error:
+            raise StageError(f"{self.stage.name}: {error.cause}") from error
+        return result
+
+    def read_parts(self, slices: Sequence[Slice], table: str = "data") -> pa.Table:
+        """Return the rows that these slices of this stage have written, before the commit."""
+        parts = read_parts(self.folder)
+        paths = [parts[piece.id].tables[table].path for piece in slices]
+        return pa.concat_tables([pq.read_table(self.folder.path(path)) for path in paths])
+
+    def commit(
+        self,
+        slices: Sequence[Slice] = (),
+        files: Sequence[Path] = (),
+        numbers: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write the manifest: from here on the output is whole.
+
+        Args:
+            slices: whose parts belong to the output.
+            files: absolute paths within the stage's folder.
+            numbers: results by name.
+        """
+        parts = read_parts(self.folder)
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            stage=self.stage.name,
+            fingerprint=self.fingerprint,
+            params=semantic(self.stage.params),
+            parents={role: list(self._parents(names)) for role, names in self.stage.inputs.items()},
+            parts=[parts[piece.id] for piece in slices],
+            files=[self._file(path) for path in sorted(files)],
+            numbers=dict(numbers or {}),
+        )
+        self.folder.write_bytes(MANIFEST, manifest.to_bytes())
+
+    def _parents(self, names: Sequence[str]) -> Iterator[Parent]:
+        for name in names:
+            folder = self.input_folders[name]
+            yield Parent(
+                stage=name, fingerprint=folder.root.name, manifest_sha256=manifest_sha256(folder)
+            )
+
+    def _file(self, path: Path) -> File:
+        relative = path.relative_to(self.folder.root).as_posix()
+        size, sha256 = self.folder.size_and_sha256(relative)
+        return File(path=relative, bytes=size, sha256=sha256)
+
+
+def _same(process: Process) -> Process:
+    return process

@@ -1,0 +1,48 @@
+"""Documents: own text → one cleaned document per row.
+
+Out: ``data`` (doc_id, source, text) and ``rejects``. Drops: ``malformed_line``, ``too_short``.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dataprep.sources.documents import read_documents
+from dataprep.sources.lines import LineRange, line_ranges
+from orchestration import Context, Output, Slice
+from orchestration.params import EXTERNAL_FILE, StageParams
+
+
+class Params(StageParams):
+    """A corpus of documents."""
+
+    format: Literal["jsonl"]
+    "One object a line, its text under ``text``."
+    file: Annotated[str, EXTERNAL_FILE]
+    "Path of the file."
+    min_chars: int = Field(default=20, ge=1)
+    "Shorter documents are rejects."
+    slice_lines: int = Field(default=20_000, ge=1)
+    "Lines of a slice."
+
+
+def run(context: Context, params: Params, source: str) -> None:
+    """Read the corpus, a slice of lines at a time."""
+    slices = [
+        Slice(f"{i:06d}", vars(piece))
+        for i, piece in enumerate(line_ranges(Path(params.file), params.slice_lines))
+    ]
+    context.map_slices(slices, partial(document_slice, params, source))
+    context.commit(slices)
+
+
+def document_slice(params: Params, source: str, piece: Slice) -> Output:
+    """Read the documents of one slice."""
+    rows, rejects = read_documents(
+        Path(params.file), LineRange(**piece.payload), source, params.min_chars
+    )
+    return Output(
+        num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
+    )

@@ -1,0 +1,273 @@
+"""Pretrain: three token datasets → a BEiT-3 checkpoint.
+
+In: image, text and pair tokens, both tokenizers. Out: the last checkpoint (``torch.distributed``
+shards), ``network.json`` and ``history.json`` (every logged step). Each step takes exactly so many
+samples of each stream as the recipe says (paper, section 2.3).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import torch
+import torch.distributed.checkpoint as dcp
+from pydantic import Field, model_validator
+
+from model import BEiT3, BEiT3Config
+from model.network.config import SIZES
+from model.training import randomness
+from model.training.batch import OBJECTIVES, STREAMS, Objective, Stream
+from model.training.optimiser import adamw, learning_rate
+from model.training.step import StepResult, train_step
+from orchestration import Context, Dataset
+from orchestration.errors import StageError
+from orchestration.params import OPERATIONAL, StageParams
+from orchestration.training import Session, files_below, fit
+from pipelines.feed import Feed, FeedParams, SampleBuilder
+from pipelines.figures import draw_losses
+from pipelines.prefetch import prefetch
+from pipelines.text_tokenizer import MODEL_FILE
+from tokenizer.text import TextTokenizer
+
+NETWORK_FILE: Final = "network.json"
+HISTORY_FILE: Final = "history.json"
+ROLES: Final[Mapping[Stream, str]] = {"image": "images", "text": "texts", "pair": "pairs"}
+"Input of each stream."
+
+
+class NetworkParams(StageParams):
+    """A named size, and what to change in it."""
+
+    size: Literal["tiny", "small", "base", "large", "giant"] = "base"
+    image_size: int | None = None
+    patch_size: int | None = None
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    ffn_width: int | None = None
+    fusion_layers: int | None = None
+    attention: Literal["shared", "decoupled"] | None = None
+    subln: bool | None = None
+    max_text_length: int | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "NetworkParams":
+        self.config(vocabulary=1, codes=1)
+        return self
+
+    def config(self, *, vocabulary: int, codes: int) -> BEiT3Config:
+        """Return the network's configuration."""
+        assert self.size in SIZES
+        changes = self.model_dump(exclude={"size"}, exclude_none=True)
+        return BEiT3Config.named(self.size, vocabulary=vocabulary, codes=codes, **changes)
+
+
+class Params(StageParams):
+    """Pretraining; defaults are the paper's where it gives them."""
+
+    network: NetworkParams = NetworkParams()
+    steps: int = Field(default=1_000_000, ge=1)
+    images_per_step: int = Field(default=2048, ge=0)
+    texts_per_step: int = Field(default=2048, ge=0)
+    pairs_per_step: int = Field(default=2048, ge=0)
+    substreams: int = Field(default=256, ge=1)
+    "C; every number of workers to be used must divide it."
+    window: int = Field(default=8, ge=1)
+    "Row groups shuffled together in a substream."
+    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate_floor: float = Field(default=1e-5, ge=0)
+    warmup_steps: int = Field(default=10_000, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.05
+    clip: float | None = 3.0
+    drop_path: float = Field(default=0.1, ge=0, lt=1)
+    text_mask_share: float = Field(default=0.15, gt=0, lt=1)
+    pair_text_mask_share: float = Field(default=0.5, gt=0, lt=1)
+    image_mask_share: float = Field(default=0.4, gt=0, lt=1)
+    pair_masking: Literal["separate", "joint"] = "separate"
+    "Hide one modality of a pair, or both."
+    caption_length: int = Field(default=64, ge=4)
+    jitter: float = Field(default=0.4, ge=0, lt=1)
+    loss_weights: dict[Objective, float] = Field(default_factory=lambda: dict.fromkeys(OBJECTIVES, 1.0))
+    max_skipped: int = Field(default=10, ge=1)
+    "Non-finite steps in a row that end the training."
+    precision: Literal["fp32", "bf16"] = "bf16"
+    micro_batch: Annotated[int, OPERATIONAL] = 64
+    checkpoint_every: Annotated[int, OPERATIONAL] = 1000
+    keep_checkpoints: Annotated[int, OPERATIONAL] = 2
+    num_workers: Annotated[int, OPERATIONAL] = 1
+    cpus_per_worker: Annotated[int, OPERATIONAL] = 1
+    use_gpu: Annotated[bool, OPERATIONAL] = False
+    max_failures: Annotated[int, OPERATIONAL] = 3
+
+    @property
+    def batch(self) -> dict[Stream, int]:
+        """Samples of each stream in a step."""
+        return {"image": self.images_per_step, "text": self.texts_per_step,
+                "pair": self.pairs_per_step}
+
+    def feed_params(self) -> FeedParams:
+        """Return what the feed needs to know."""
+        return FeedParams(**{
+            name: getattr(self, name) for name in FeedParams.__dataclass_fields__
+        })
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every worker needs; sent to it."""
+
+    params: Params
+    seed: int
+    datasets: Mapping[Stream, Dataset]
+    text_model: Path
+    config: BEiT3Config
+
+
+def run(context: Context, params: Params) -> None:
+    """Train with Ray Train, draw the losses, commit."""
+    text_model = context.input("text_tokenizer").folder.path(MODEL_FILE)
+    codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
+    config = params.network.config(
+        vocabulary=TextTokenizer.load(text_model).num_rows, codes=codes
+    )
+    datasets = {stream: context.input(role).of("train") for stream, role in ROLES.items()}
+    checkpoint = fit(
+        train_loop,
+        _Job(params, context.seed, datasets, text_model, config),
+        folder=context.folder,
+        log=context.log,
+        progress=context.progress,
+        num_workers=params.num_workers,
+        cpus_per_worker=params.cpus_per_worker,
+        use_gpu=params.use_gpu,
+        keep_checkpoints=params.keep_checkpoints,
+        max_failures=params.max_failures,
+    )
+    history = json.loads((checkpoint / HISTORY_FILE).read_text())
+    figure = context.folder.path("losses.png")
+    draw_losses(history, figure)
+    context.log.artifact(figure)
+    last = {name: float(value) for name, value in history[-1].items() if name != "step"}
+    context.commit(files=files_below(checkpoint), numbers={"steps": params.steps, **last})
+
+
+def checkpoint_folder(dataset: Dataset) -> Path:
+    """Return the folder of the checkpoint that a pretraining committed."""
+    (path,) = [f.path for f in dataset.manifest.files if f.path.endswith(NETWORK_FILE)]
+    return dataset.folder.path(path).parent
+
+
+def load_network(folder: Path) -> BEiT3:
+    """Return the network of a checkpoint, in evaluation mode."""
+    config = BEiT3Config.from_dict(json.loads((folder / NETWORK_FILE).read_text()))
+    network = BEiT3(config)
+    state = {"network": network.state_dict()}
+    dcp.load(state, checkpoint_id=folder, no_dist=True)
+    network.load_state_dict(state["network"])
+    return network.eval()
+
+
+def train_loop(session: Session, job: _Job) -> None:
+    """Train on one worker."""
+    params = job.params
+    torch.set_num_threads(session.num_threads)
+    torch.manual_seed(job.seed)
+    device = torch.device("cuda" if params.use_gpu else "cpu")
+    network = BEiT3(job.config).to(device)
+    optimiser = adamw(
+        network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
+    )
+    start, history = _restore(session, network, optimiser)
+    feed = make_feed(job, session.rank, session.num_workers)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
+    num_skipped = 0
+    for step, batches in zip(
+        range(start, params.steps), prefetch(feed.step, start, params.steps), strict=True
+    ):
+        rate = learning_rate(
+            step, peak=params.learning_rate, floor=params.learning_rate_floor,
+            warmup=params.warmup_steps, total=params.steps,
+        )
+        result = train_step(
+            network, optimiser, batches, rate=rate, weights=params.loss_weights,
+            clip=params.clip, autocast=autocast,
+        )
+        num_skipped = num_skipped + 1 if result.skipped else 0
+        if num_skipped >= params.max_skipped:
+            raise StageError(
+                f"{num_skipped} steps in a row up to step {step} had a gradient that is not "
+                "finite; lower train.learning_rate or train.clip"
+            )
+        metrics = step_metrics(result, rate)
+        history.append({"step": step + 1, **metrics})
+        session.show(step + 1, params.steps, metrics)
+        if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.steps:
+            _save(session, job.config, network, optimiser, step + 1, history)
+
+
+def make_feed(job: Any, rank: int, num_workers: int) -> Feed:
+    """Return the feed of one worker."""
+    params, text = job.params, TextTokenizer.load(job.text_model)
+    builders = {
+        stream: SampleBuilder(
+            stream, job.config, text, params.feed_params(), int(randomness.bits(job.seed, 20))
+        )
+        for stream in STREAMS
+    }
+    return Feed(
+        job.datasets, builders, batch=params.batch, micro_batch=params.micro_batch,
+        num_substreams=params.substreams, window=params.window, seed=job.seed, rank=rank,
+        num_workers=num_workers,
+    )
+
+
+def step_metrics(result: StepResult, rate: float) -> dict[str, float]:
+    """Return a step's numbers under their names in MLflow."""
+    metrics = {f"loss/{name}": value for name, value in result.loss.items()}
+    metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
+    return metrics | {
+        "gradient_norm": result.gradient_norm, "learning_rate": rate,
+        "skipped": float(result.skipped),
+    }
+
+
+def _save(
+    session: Session, config: BEiT3Config, network: BEiT3, optimiser: torch.optim.Optimizer,
+    step: int, history: list[dict[str, float]],
+) -> None:
+    def write(folder: Path) -> None:
+        dcp.save(
+            {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
+            checkpoint_id=folder,
+        )
+        if session.rank == 0:
+            (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
+            (folder / HISTORY_FILE).write_text(json.dumps(history))
+
+    session.save(step, write)
+
+
+def _restore(
+    session: Session, network: BEiT3, optimiser: torch.optim.Optimizer
+) -> tuple[int, list[dict[str, float]]]:
+    """Load the newest checkpoint, if any; return the next step and the history so far."""
+    with session.latest_checkpoint() as folder:
+        if folder is None:
+            return 0, []
+        # The optimiser's state comes into being with the first step: a step without gradient and
+        # rate makes the tensors that the checkpoint is then read into.
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        state: dict[str, Any] = {
+            "network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": 0,
+        }
+        dcp.load(state, checkpoint_id=folder)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"]), json.loads((folder / HISTORY_FILE).read_text())

@@ -1,0 +1,59 @@
+"""The summary at the end of a run, read from the store alone."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestration.manifest import MANIFEST, read_manifest
+from orchestration.store import Store
+from orchestration.summary import stages_table
+from pipelines.export import FOLDER
+
+MEASURES: Final = {
+    "mlm": "MLM: words of texts", "mim": "MIM: codes of pictures",
+    "mvlm_text": "MVLM: words of pairs", "mvlm_image": "MVLM: codes of pairs",
+    "knn": "k-NN: labels of pictures",
+}
+
+
+def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, str]) -> None:
+    """Print what each stage did, what was learned, and where it lies."""
+    console.print(stages_table(workdir, fingerprints))
+    evaluation = workdir.sub(f"evaluate/{fingerprints['evaluate']}")
+    if evaluation.exists(MANIFEST):
+        console.print(learned_table(read_manifest(evaluation).numbers))
+    for name, what in (("pretrain", "checkpoint"), ("export", "export")):
+        folder = workdir.sub(f"{name}/{fingerprints[name]}")
+        if folder.exists(MANIFEST):
+            last = folder.path(read_manifest(folder).files[-1].path).parent
+            console.print(f"{what:<10} {folder.path(FOLDER) if name == 'export' else last}",
+                          highlight=False, soft_wrap=True)
+    losses = workdir.path(f"pretrain/{fingerprints['pretrain']}/losses.png")
+    if losses.exists():
+        console.print(f"{'losses':<10} {losses}", highlight=False, soft_wrap=True)
+    console.print(f"{'MLflow':<10} beit3 ui --workdir {workdir.root}", highlight=False,
+                  soft_wrap=True)
+
+
+def learned_table(numbers: Mapping[str, float]) -> Table:
+    """Return loss and accuracy on held-out rows beside the best constant guess."""
+    table = Table("held-out", title="learned", title_justify="left")
+    for column in ("targets", "loss", "guessing", "accuracy", "guessing"):
+        table.add_column(column, justify="right")
+    for key, name in MEASURES.items():
+        if f"accuracy/{key}" not in numbers:
+            continue
+        loss, guess, targets = (
+            numbers.get(f"{kind}/{key}") for kind in ("loss", "baseline_loss", "num_targets")
+        )
+        table.add_row(
+            name,
+            "" if targets is None else f"{targets:.0f}",
+            "" if loss is None else f"{loss:.3f}",
+            "" if guess is None else f"{guess:.3f}",
+            f"{numbers[f'accuracy/{key}']:.1%}",
+            f"{numbers[f'baseline_accuracy/{key}']:.1%}",
+        )
+    return table

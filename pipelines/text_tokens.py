@@ -1,0 +1,71 @@
+"""Text tokens: documents → packed sequences.
+
+In: documents, the text tokenizer. Out: ``train`` and ``heldout``, each ``ids``:
+fixed_size_list<uint16, L>. Whole documents are laid end to end, ``<s> … </s>`` around each, and
+cut every L tokens; what is left at the end of a slice is dropped and counted.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import Field
+
+from orchestration import Context, Dataset, Output, Slice
+from orchestration.params import StageParams
+from orchestration.stage import row_slices
+from pipelines.heldout import is_heldout
+from pipelines.text_tokenizer import MODEL_FILE
+from tokenizer.packing import pack
+from tokenizer.text import TextTokenizer
+
+
+class Params(StageParams):
+    """How documents become sequences."""
+
+    length: int = Field(default=128, ge=8)
+    "L, tokens of a sequence."
+    heldout_share: float = Field(default=0.005, ge=0, lt=1)
+    "Of the documents, kept from training for evaluation."
+    slice_rows: int = Field(default=20_000, ge=1)
+    "Documents of a slice."
+    row_group_rows: int = Field(default=2048, ge=1)
+    "Sequences of a row group: what training shuffles as one."
+
+
+def run(context: Context, params: Params) -> None:
+    """Pack each slice of documents in one worker."""
+    datasets = context.inputs("documents")
+    slices = [
+        Slice(f"{number:03d}-{piece.id}", {"dataset": number, **piece.payload})
+        for number, dataset in enumerate(datasets)
+        for piece in row_slices(dataset, params.slice_rows)
+    ]
+    model = context.input_folders[context.stage.inputs["tokenizer"][0]].path(MODEL_FILE)
+    context.map_slices(
+        slices,
+        partial(pack_slice, params, model, datasets),
+        row_group_rows=params.row_group_rows,
+    )
+    context.commit(slices)
+
+
+def pack_slice(params: Params, model: Path, datasets: Sequence[Dataset], piece: Slice) -> Output:
+    """Encode and pack the documents of one slice."""
+    tokenizer = TextTokenizer.load(model)
+    dataset = datasets[piece.payload["dataset"]]
+    rows = dataset.read(piece.payload["start"], piece.payload["stop"], ["doc_id", "text"])
+    encoded = tokenizer.encode_batch(rows["text"].to_pylist())
+    heldout = [is_heldout(name, params.heldout_share) for name in rows["doc_id"].to_pylist()]
+    tables, left_over = {}, 0
+    for name, wanted in (("train", False), ("heldout", True)):
+        documents = [ids for ids, out in zip(encoded, heldout, strict=True) if out is wanted]
+        sequences, rest = pack(documents, params.length)
+        left_over += rest
+        flat = pa.array(sequences.reshape(-1))
+        ids = pa.FixedSizeListArray.from_arrays(flat, params.length)
+        tables[name] = pa.table({"ids": ids})
+    return Output(
+        num_rows_in=rows.num_rows, tables=tables, counters={"num_tokens_dropped": left_over}
+    )

@@ -1,0 +1,114 @@
+"""The workflow: which stages a recipe gives, and who feeds whom."""
+
+from collections.abc import Mapping
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from orchestration import Stage, Workflow
+from orchestration.params import StageParams
+from pipelines import (
+    curate,
+    documents,
+    download,
+    evaluate,
+    export,
+    image_tokenizer,
+    image_tokens,
+    import_images,
+    index,
+    pair_tokens,
+    pretrain,
+    text_tokenizer,
+    text_tokens,
+)
+from pipelines.recipe import PretrainRecipe
+
+
+def build_workflow(recipe: PretrainRecipe) -> Workflow:
+    """Return the dataset-to-checkpoint workflow of a recipe."""
+    stages: list[Stage] = []
+    pairs: list[str] = []
+    images: list[str] = []
+    texts: list[str] = []
+    for name, source in recipe.sources.items():
+        if isinstance(source, index.Params):
+            stages.append(_source_stage("index", index, source, name))
+            stages.append(
+                Stage(
+                    f"download/{name}",
+                    lambda context: download.run(context, recipe.download),
+                    recipe.download,
+                    {"index": (f"index/{name}",)},
+                )
+            )
+            pairs.append(f"download/{name}")
+        elif isinstance(source, import_images.Params):
+            stages.append(_source_stage("import", import_images, source, name))
+            images.append(f"import/{name}")
+        else:
+            stages.append(_source_stage("documents", documents, source, name))
+            texts.append(f"documents/{name}")
+    return Workflow(recipe, (*stages, *_later(recipe, tuple(pairs), tuple(images), tuple(texts))))
+
+
+def _source_stage(kind: str, module: ModuleType, params: StageParams, source: str) -> Stage:
+    """A stage that reads a source from outside."""
+    return Stage(f"{kind}/{source}", lambda context: module.run(context, params, source), params)
+
+
+def _later(
+    recipe: PretrainRecipe, pairs: tuple[str, ...], images: tuple[str, ...], texts: tuple[str, ...]
+) -> list[Stage]:
+    """The stages behind the sources."""
+    pictures = {"curated": ("curate",), "pictures": (*pairs, *images)}
+    words, codes = ("text_tokenizer",), ("image_tokenizer",)
+    tokens = {"images": ("image_tokens",), "texts": ("text_tokens",), "pairs": ("pair_tokens",)}
+    tokenizers = {"text_tokenizer": words, "image_tokenizer": codes}
+    return [
+        _stage(curate, recipe.curate, {"pairs": pairs, "images": images}),
+        _stage(
+            text_tokenizer,
+            recipe.text_tokenizer,
+            {"documents": texts, "curated": ("curate",), "images": (*pairs, *images)},
+            seed=recipe.seed,
+        ),
+        _stage(text_tokens, recipe.text_tokens, {"documents": texts, "tokenizer": words}),
+        _stage(
+            image_tokenizer,
+            recipe.image_tokenizer,
+            pictures,
+            seed=recipe.seed,
+            requires=partial(image_tokenizer.requires, recipe.image_tokenizer),
+        ),
+        _stage(
+            image_tokens, recipe.image_tokens, {**pictures, "tokenizer": codes}, seed=recipe.seed
+        ),
+        _stage(
+            pair_tokens,
+            recipe.pair_tokens,
+            {**pictures, "tokenizer": codes, "text_tokenizer": words},
+            seed=recipe.seed,
+        ),
+        _stage(pretrain, recipe.train, {**tokens, **tokenizers}, seed=recipe.seed),
+        Stage(
+            "evaluate",
+            lambda context: evaluate.run(context, recipe.evaluate, recipe.train),
+            recipe.evaluate,
+            {"checkpoint": ("pretrain",), **tokens, "text_tokenizer": words},
+            seed=recipe.seed,
+        ),
+        _stage(
+            export,
+            recipe.export,
+            {"checkpoint": ("pretrain",), "evaluation": ("evaluate",), **tokenizers},
+        ),
+    ]
+
+
+def _stage(
+    module: ModuleType, params: StageParams, inputs: Mapping[str, tuple[str, ...]], **more: Any
+) -> Stage:
+    """A stage that is named as the file it lives in."""
+    name = module.__name__.rpartition(".")[2]
+    return Stage(name, lambda context: module.run(context, params), params, inputs, **more)
