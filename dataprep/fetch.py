@@ -75,11 +75,13 @@ async def fetch_all(
     ``finish`` runs in a thread, beside the fetching of the others.
     """
     timeout = aiohttp.ClientTimeout(
-        total=rules.total_timeout_s, sock_connect=rules.connect_timeout_s,
+        total=rules.total_timeout_s,
+        sock_connect=rules.connect_timeout_s,
         sock_read=rules.read_timeout_s,
     )
     connector = aiohttp.TCPConnector(
-        limit=rules.connections, limit_per_host=rules.connections_per_host,
+        limit=rules.connections,
+        limit_per_host=rules.connections_per_host,
         resolver=_Resolver(rules),
     )
     hosts: dict[str, asyncio.Semaphore] = defaultdict(
@@ -87,8 +89,11 @@ async def fetch_all(
     )
     everything = asyncio.Semaphore(rules.connections)
     async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, headers={"User-Agent": rules.user_agent},
-        auto_decompress=True, cookie_jar=aiohttp.DummyCookieJar(),
+        connector=connector,
+        timeout=timeout,
+        headers={"User-Agent": rules.user_agent},
+        auto_decompress=True,
+        cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
 
         async def one(index: int, url: str) -> Any:
@@ -102,9 +107,7 @@ async def fetch_all(
         return await asyncio.gather(*(one(i, url) for i, url in enumerate(urls)))
 
 
-async def _fetch_with_retries(
-    session: aiohttp.ClientSession, url: str, rules: FetchRules
-) -> bytes:
+async def _fetch_with_retries(session: aiohttp.ClientSession, url: str, rules: FetchRules) -> bytes:
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, FetchError) and error.retry_after_s is not None:
@@ -114,7 +117,9 @@ async def _fetch_with_retries(
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda e: isinstance(e, FetchError) and e.retried),
-        stop=stop_after_attempt(rules.attempts), wait=wait, reraise=True,
+        stop=stop_after_attempt(rules.attempts),
+        wait=wait,
+        reraise=True,
     )
     body: bytes = await retrying(_fetch, session, url, rules)
     return body
@@ -149,7 +154,8 @@ async def _body(response: aiohttp.ClientResponse, rules: FetchRules) -> bytes:
         )
     tokens = {
         token.strip().lower().split(":")[-1].strip()
-        for value in response.headers.getall("X-Robots-Tag", []) for token in value.split(",")
+        for value in response.headers.getall("X-Robots-Tag", [])
+        for token in value.split(",")
     }
     if found := tokens & OPT_OUT_TOKENS:
         raise FetchError("opt_out", f"X-Robots-Tag: {', '.join(sorted(found))}")
@@ -194,10 +200,16 @@ class _Resolver(AbstractResolver):
         for pattern, target in self.rules.connect_to.items():
             if fnmatch.fnmatch(host, pattern):
                 address, _, target_port = target.rpartition(":")
-                return [ResolveResult(
-                    hostname=host, host=address, port=int(target_port), family=socket.AF_INET,
-                    proto=0, flags=socket.AI_NUMERICHOST,
-                )]
+                return [
+                    ResolveResult(
+                        hostname=host,
+                        host=address,
+                        port=int(target_port),
+                        family=socket.AF_INET,
+                        proto=0,
+                        flags=socket.AI_NUMERICHOST,
+                    )
+                ]
         # RFC 6761: names under .invalid never exist; some networks are slow to say so.
         if host.endswith(".invalid"):
             raise OSError(f"{host} does not exist")

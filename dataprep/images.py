@@ -21,8 +21,15 @@ UNDECODABLE: Final = "undecodable"
 TOO_SMALL: Final = "too_small"
 TOO_LARGE: Final = "too_many_pixels"
 
-_SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00",
-                      b"MM\x00*")
+_SIGNATURES: Final = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF8",
+    b"RIFF",
+    b"BM",
+    b"II*\x00",
+    b"MM\x00*",
+)
 _JPEG: Final = _SIGNATURES[0]
 _END_OF_JPEG: Final = b"\xff\xd9"
 

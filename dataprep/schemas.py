@@ -4,50 +4,60 @@ from typing import Final
 
 import pyarrow as pa
 
-INDEX: Final = pa.schema([
-    ("sample_id", pa.string()),
-    ("source", pa.string()),
-    ("url", pa.string()),
-    ("captions", pa.list_(pa.string())),
-])
+INDEX: Final = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("source", pa.string()),
+        ("url", pa.string()),
+        ("captions", pa.list_(pa.string())),
+    ]
+)
 "One row a line of a list file that could be read."
 
-REJECTS: Final = pa.schema([
-    ("sample_id", pa.string()),
-    ("source", pa.string()),
-    ("reason", pa.string()),
-    ("detail", pa.string()),
-])
+REJECTS: Final = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("source", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
 "One row for each row that went no further, with the reason from a fixed list."
 
-IMAGES: Final = pa.schema([
-    ("sample_id", pa.string()),
-    ("source", pa.string()),
-    ("jpeg", pa.binary()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
-    ("original_width", pa.int32()),
-    ("original_height", pa.int32()),
-    ("original_bytes", pa.int64()),
-    ("sha256", pa.string()),
-    ("phash", pa.string()),
-    ("captions", pa.list_(pa.string())),
-    ("label", pa.string()),
-])
+IMAGES: Final = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("source", pa.string()),
+        ("jpeg", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("original_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("phash", pa.string()),
+        ("captions", pa.list_(pa.string())),
+        ("label", pa.string()),
+    ]
+)
 "A stored picture: JPEG bytes and their size in pixels; digests of the original and of its look."
 
-DOCUMENTS: Final = pa.schema([
-    ("doc_id", pa.string()),
-    ("source", pa.string()),
-    ("text", pa.string()),
-])
+DOCUMENTS: Final = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("source", pa.string()),
+        ("text", pa.string()),
+    ]
+)
 "One cleaned document a row."
 
-KEPT: Final = pa.schema([
-    ("sample_id", pa.string()),
-    ("dataset", pa.int32()),
-    ("row", pa.int64()),
-])
+KEPT: Final = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("dataset", pa.int32()),
+        ("row", pa.int64()),
+    ]
+)
 "A picture that curation kept: its row in one of curation's inputs."
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dataprep.images import Pixels
 
-_ASPECT: Final = (3 / 4, 4 / 3)
+_LOG_ASPECT: Final = math.log(4 / 3)
+"Boxes are up to 4 : 3 and 3 : 4."
 _ATTEMPTS: Final = 10
 
 
@@ -47,7 +48,7 @@ def random_view(
     flip = bool(rng.random() < 0.5)
     for _ in range(_ATTEMPTS):
         area = width * height * rng.uniform(min_scale, 1.0)
-        aspect = math.exp(rng.uniform(*map(math.log, _ASPECT)))
+        aspect = math.exp(rng.uniform(-_LOG_ASPECT, _LOG_ASPECT))
         box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < box_width <= width and 0 < box_height <= height:
             x = int(rng.integers(0, width - box_width + 1))
@@ -58,7 +59,7 @@ def random_view(
 
 
 def cut(pixels: Pixels, view: View, size: int) -> Pixels:
-    """Return the view as a square of ``size`` pixels: averaged if it shrinks, bicubic if it grows."""
+    """Return the view as a square of ``size`` pixels: averaged down or bicubic up."""
     box = pixels[view.y : view.y + view.height, view.x : view.x + view.width]
     shrinks = min(view.width, view.height) > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

@@ -66,9 +66,13 @@ class StageProgress:
         """Show the stage while the block runs."""
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description:<24}"), BarColumn(bar_width=24),
-                MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-                console=self.console, transient=True,
+                TextColumn("{task.description:<24}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
             )
             self._task = self._bar.add_task(self.name, total=None, note="")
             with self._bar:
@@ -139,14 +143,13 @@ class StageProgress:
             self._last_beat = now
             write_heartbeat(self.folder, self.done, self.total, self.unit, self.note())
         if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task, completed=self.done, total=self.total, note=self.note()
-            )
+            self._bar.update(self._task, completed=self.done, total=self.total, note=self.note())
         elif now - self._last_line > _PLAIN_LINE_EVERY_S:
             self._last_line = now
             elapsed = now - self._started
             left = elapsed / self.done * (self.total - self.done) if self.done else float("nan")
             self.console.print(
                 f"{self.name}: {self.done}/{self.total} {self.unit}, {self.note()}, "
-                f"{left:.0f} s left", highlight=False,
+                f"{left:.0f} s left",
+                highlight=False,
             )

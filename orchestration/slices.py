@@ -51,7 +51,9 @@ def run_slices(
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     if num_actors:
         receipts = dataset.map(
-            CommitterActor, fn_constructor_args=(committer,), num_cpus=num_cpus,
+            CommitterActor,
+            fn_constructor_args=(committer,),
+            num_cpus=num_cpus,
             compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
         )
     else:
@@ -88,8 +90,12 @@ class Committer:
         piece = Slice(row["id"], json.loads(row["payload"]))
         try:
             part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
-            receipt = {"slice": piece.id, "error": None, "num_rows_in": part.num_rows_in,
-                       "rejects": part.rejects}
+            receipt = {
+                "slice": piece.id,
+                "error": None,
+                "num_rows_in": part.num_rows_in,
+                "rejects": part.rejects,
+            }
         except Exception:
             receipt = {"slice": piece.id, "error": traceback.format_exc()}
         return {"receipt": json.dumps(receipt)}

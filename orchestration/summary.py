@@ -13,7 +13,9 @@ from orchestration.store import Store
 from orchestration.workflow import stage_seconds
 
 _COLOURS = {
-    State.FRESH: "green", State.INTERRUPTED: "yellow", State.STALE: "yellow",
+    State.FRESH: "green",
+    State.INTERRUPTED: "yellow",
+    State.STALE: "yellow",
     State.MISSING: "cyan",
 }
 
@@ -24,7 +26,9 @@ def plan_table(plan: Sequence[PlannedStage]) -> Table:
     for planned in plan:
         colour = _COLOURS[planned.state]
         table.add_row(
-            planned.stage.name, f"[{colour}]{planned.state}[/]", planned.reason,
+            planned.stage.name,
+            f"[{colour}]{planned.state}[/]",
+            planned.reason,
             planned.fingerprint,
         )
     return table
@@ -32,8 +36,9 @@ def plan_table(plan: Sequence[PlannedStage]) -> Table:
 
 def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
     """Return what the store holds of the workflow that last started in ``workdir``."""
-    table = Table("stage", "state", "done", "last sign of life", title=record["name"],
-                  title_justify="left")
+    table = Table(
+        "stage", "state", "done", "last sign of life", title=record["name"], title_justify="left"
+    )
     for name, fingerprint in record["stages"].items():
         folder = workdir.sub(f"{name}/{fingerprint}")
         if folder.exists(MANIFEST):
@@ -46,7 +51,9 @@ def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
         parts = len(folder.names(PARTS, ".json"))
         done = parts if heartbeat["unit"] == "slices" else heartbeat["done"]
         table.add_row(
-            name, "[yellow]begun[/]", f"{done}/{heartbeat['total']} {heartbeat['unit']}",
+            name,
+            "[yellow]begun[/]",
+            f"{done}/{heartbeat['total']} {heartbeat['unit']}",
             f"{_ago(heartbeat['updated_at'])}: {heartbeat['note']}",
         )
     return table
@@ -65,8 +72,12 @@ def stages_table(workdir: Store, fingerprints: Mapping[str, str]) -> Table:
         manifest = read_manifest(folder)
         rejects = ", ".join(f"{reason} {n}" for reason, n in sorted(manifest.rejects.items()))
         table.add_row(
-            name, str(manifest.num_rows_in), str(manifest.num_rows_out()),
-            human_bytes(manifest.num_bytes), f"{stage_seconds(folder):.1f}", rejects,
+            name,
+            str(manifest.num_rows_in),
+            str(manifest.num_rows_out()),
+            human_bytes(manifest.num_bytes),
+            f"{stage_seconds(folder):.1f}",
+            rejects,
         )
     return table
 

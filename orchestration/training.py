@@ -73,8 +73,9 @@ class Session:
         now = time.monotonic()
         if now - self._last_beat > _HEARTBEAT_EVERY_S or done == total:
             self._last_beat = now
-            note = ", ".join(f"{name} {value:.3g}" for name, value in metrics.items()
-                             if name.startswith("loss"))
+            note = ", ".join(
+                f"{name} {value:.3g}" for name, value in metrics.items() if name.startswith("loss")
+            )
             write_heartbeat(self.folder, done, total, self.unit, note)
         if now - self._last_flush > _FLUSH_EVERY_S or done == total:
             self._last_flush = now
@@ -104,8 +105,14 @@ def fit(
     def worker(_: dict[str, Any]) -> None:
         context = ray.train.get_context()
         loop(
-            Session(context.get_world_rank(), context.get_world_size(), cpus_per_worker, folder,
-                    log, unit),
+            Session(
+                context.get_world_rank(),
+                context.get_world_size(),
+                cpus_per_worker,
+                folder,
+                log,
+                unit,
+            ),
             config,
         )
 
@@ -113,7 +120,8 @@ def fit(
         worker,
         train_loop_config={},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers, use_gpu=use_gpu,
+            num_workers=num_workers,
+            use_gpu=use_gpu,
             resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
         ),
         run_config=ray.train.RunConfig(

@@ -123,9 +123,7 @@ class _Runner:
         with _log_file(self.workdir) as logs, self._failures_name(logs.root):
             # Ray and MLflow both take seconds to start and wait for different things.
             with ThreadPoolExecutor(1) as pool:
-                parent_run = pool.submit(
-                    self.tracker.run, record, self.workflow.recipe.name
-                )
+                parent_run = pool.submit(self.tracker.run, record, self.workflow.recipe.name)
                 start_ray(self.workflow.recipe.cluster, logs.root)
                 parent = parent_run.result()
             recipe = self.workflow.recipe.model_dump(mode="json")
@@ -149,7 +147,8 @@ class _Runner:
             folder=folder,
             input_folders={
                 name: self.workdir.sub(f"{name}/{self.fingerprints[name]}")
-                for names in stage.inputs.values() for name in names
+                for names in stage.inputs.values()
+                for name in names
             },
             progress=progress,
             log=log,
@@ -167,7 +166,8 @@ class _Runner:
         rejected = manifest.rejects.total()
         self.console.print(
             f"[green]✓[/] {stage.name}: {manifest.num_rows_in} rows in, "
-            f"{manifest.num_rows_out()} out, {rejected} rejects, {seconds:.1f} s", highlight=False,
+            f"{manifest.num_rows_out()} out, {rejected} rejects, {seconds:.1f} s",
+            highlight=False,
         )
 
     def _write_record(self) -> Store:

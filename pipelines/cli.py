@@ -121,8 +121,16 @@ def ui(
         raise RecipeError(f"the runs are at {uri}: open that address in a browser")
     if not (workdir / "mlflow.db").exists():
         raise RecipeError(f"{workdir} has no runs yet")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri,
-               "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--port",
+        str(port),
+    ]
     os.execv(sys.executable, command)
 
 

@@ -54,7 +54,7 @@ class Params(StageParams):
     "Open at once in a worker."
     connections_per_host: Annotated[int, OPERATIONAL] = 8
     allow_private_addresses: Annotated[bool, OPERATIONAL] = False
-    connect_to: Annotated[dict[str, str], OPERATIONAL] = {}
+    connect_to: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
     "ADDRESS:PORT by host pattern, in place of DNS."
 
     def rules(self) -> FetchRules:
@@ -98,7 +98,10 @@ def image_row(
 ) -> dict[str, Any]:
     """Return one row of the images table."""
     return {
-        "sample_id": sample_id, "source": source, **vars(image), "captions": captions,
+        "sample_id": sample_id,
+        "source": source,
+        **vars(image),
+        "captions": captions,
         "label": label,
     }
 

@@ -32,14 +32,16 @@ REPORT_FILE: Final = "report.json"
 _STEP: Final = 1 << 40
 "Far beyond any training step: held-out masks are never those of a training sample."
 
-PREDICTIONS: Final = pa.schema([
-    ("objective", pa.string()),
-    ("loss_sum", pa.float64()),
-    ("num_correct", pa.int64()),
-    ("targets", pa.list_(pa.int32())),
-    ("features", pa.list_(pa.list_(pa.float32()))),
-    ("labels", pa.list_(pa.string())),
-])
+PREDICTIONS: Final = pa.schema(
+    [
+        ("objective", pa.string()),
+        ("loss_sum", pa.float64()),
+        ("num_correct", pa.int64()),
+        ("targets", pa.list_(pa.int32())),
+        ("features", pa.list_(pa.list_(pa.float32()))),
+        ("labels", pa.list_(pa.string())),
+    ]
+)
 
 
 class Params(StageParams):
@@ -70,9 +72,13 @@ def run(context: Context, params: Params, train: pretrain.Params) -> None:
     context.map_slices_with_actors(
         slices,
         partial(
-            Predictor, params, train.feed_params(), context.seed,
+            Predictor,
+            params,
+            train.feed_params(),
+            context.seed,
             pretrain.checkpoint_folder(context.input("checkpoint")),
-            context.input("text_tokenizer").folder.path(MODEL_FILE), inputs,
+            context.input("text_tokenizer").folder.path(MODEL_FILE),
+            inputs,
         ),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
@@ -95,7 +101,12 @@ class Predictor:
     """Predicts the masked positions of one slice."""
 
     def __init__(
-        self, params: Params, feed: FeedParams, seed: int, checkpoint: Path, text_model: Path,
+        self,
+        params: Params,
+        feed: FeedParams,
+        seed: int,
+        checkpoint: Path,
+        text_model: Path,
         inputs: Mapping[Stream, Dataset],
     ) -> None:
         torch.set_num_threads(max(int(params.cpus_per_actor), 1))
@@ -117,19 +128,26 @@ class Predictor:
         rows = self.inputs[stream].of(table).read(start, start + self.params.batch)
         slots = np.arange(start, start + rows.num_rows)
         batch = self.builders[stream].build(rows, _STEP, slots)
-        out = []
+        out: list[dict[str, Any]] = []
         if table == "heldout":
             for objective, made in predict(self.network, batch).items():
-                out.append({
-                    "objective": objective, "loss_sum": float(made.loss_sum),
-                    "num_correct": int(made.num_correct), "targets": made.targets.tolist(),
-                })
+                out.append(
+                    {
+                        "objective": objective,
+                        "loss_sum": float(made.loss_sum),
+                        "num_correct": int(made.num_correct),
+                        "targets": made.targets.tolist(),
+                    }
+                )
         if stream == "image":
             hidden = self.network(images=batch.images).patches.mean(1)
-            out.append({
-                "objective": "features", "features": F.normalize(hidden, dim=-1).tolist(),
-                "labels": rows["label"].to_pylist(),
-            })
+            out.append(
+                {
+                    "objective": "features",
+                    "features": F.normalize(hidden, dim=-1).tolist(),
+                    "labels": rows["label"].to_pylist(),
+                }
+            )
         return Output(
             num_rows_in=rows.num_rows, tables={"data": pa.Table.from_pylist(out, PREDICTIONS)}
         )

@@ -43,7 +43,10 @@ def run(context: Context, params: Params) -> None:
 
 
 def export(
-    folder: Path, checkpoint: Path, text_model: Path, image_model: Path,
+    folder: Path,
+    checkpoint: Path,
+    text_model: Path,
+    image_model: Path,
     evaluation: Mapping[str, float],
 ) -> list[Path]:
     """Write the export folder anew; return its files."""
@@ -67,26 +70,40 @@ def model_card(
 ) -> str:
     """Return the model card."""
     lines = [
-        "# BEiT-3 checkpoint", "",
-        "Pretrained by masked data modelling on pictures, texts and pairs.", "",
-        "| file | read by |", "|---|---|",
+        "# BEiT-3 checkpoint",
+        "",
+        "Pretrained by masked data modelling on pictures, texts and pairs.",
+        "",
+        "| file | read by |",
+        "|---|---|",
         "| `model.safetensors`, `network.json` | `model.BEiT3` |",
         "| `official.pt` | programs that read the released checkpoints |",
         f"| `{FILE_NAME}` | `transformers.XLMRobertaTokenizer.from_pretrained(folder)` |",
-        "| `vqkd.pt` | `tokenizer.VQKD.load` |", "",
-        "## Network", "", "| field | value |", "|---|---|",
-        *(f"| {name} | {value} |" for name, value in config.items()), "",
-        "## On held-out rows", "", "| measure | value |", "|---|---|",
-        *(f"| {name} | {value:.4g} |" for name, value in sorted(evaluation.items())), "",
+        "| `vqkd.pt` | `tokenizer.VQKD.load` |",
+        "",
+        "## Network",
+        "",
+        "| field | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in config.items()),
+        "",
+        "## On held-out rows",
+        "",
+        "| measure | value |",
+        "|---|---|",
+        *(f"| {name} | {value:.4g} |" for name, value in sorted(evaluation.items())),
+        "",
     ]
     if config["attention"] == "shared":
         lines += [
             "`official.pt` repeats the shared attention for both modalities: exact for pictures "
-            "alone and for texts alone.", "",
+            "alone and for texts alone.",
+            "",
         ]
     if left:
         lines += [
             f"{len(left)} tensors of the vision-language experts have no place in the official "
-            "layout and are in `model.safetensors` only.", "",
+            "layout and are in `model.safetensors` only.",
+            "",
         ]
     return "\n".join(lines)

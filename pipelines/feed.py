@@ -60,7 +60,11 @@ class SampleBuilder:
     """Builds micro-batches of one stream from rows and slots."""
 
     def __init__(
-        self, stream: Stream, network: BEiT3Config, text: TextTokenizer, params: FeedParams,
+        self,
+        stream: Stream,
+        network: BEiT3Config,
+        text: TextTokenizer,
+        params: FeedParams,
         seed: int,
     ) -> None:
         self.stream, self.network, self.text, self.params = stream, network, text, params
@@ -105,7 +109,7 @@ class SampleBuilder:
         crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
         for i, jpeg in enumerate(rows["jpeg"]):
             numbers = views[i].reshape(num_views, VIEW_NUMBERS)[chosen[i]].tolist()
-            view = View(*numbers[:4], flip=bool(numbers[4]))
+            view = View(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4]))
             crop = cut(decode_stored(jpeg.as_py()), view, network.image_size)
             if self.params.jitter:
                 crop = jitter_colour(crop, self.params.jitter, uniforms[i])
@@ -128,8 +132,14 @@ class SampleBuilder:
             share = self.params.pair_text_mask_share
         maskable = (ids >= FIRST_PIECE) & masked[:, None]
         corrupted, chosen = mask_tokens(
-            ids, maskable, share, (FIRST_PIECE, self.text.last_piece), self.text.mask,
-            self._seed(_MASK), step, slots,
+            ids,
+            maskable,
+            share,
+            (FIRST_PIECE, self.text.last_piece),
+            self.text.mask,
+            self._seed(_MASK),
+            step,
+            slots,
         )
         batch.text_ids = torch.from_numpy(corrupted)
         batch.text_targets = torch.from_numpy(ids)
@@ -183,7 +193,10 @@ class Feed:
             groups = [group.num_rows for group in dataset.row_groups() if group.num_rows]
             try:
                 self.orders[stream] = Order(
-                    groups, batch=batch[stream], num_substreams=num_substreams, window=window,
+                    groups,
+                    batch=batch[stream],
+                    num_substreams=num_substreams,
+                    window=window,
                     seed=int(randomness.bits(seed, 100 + STREAMS.index(stream))),
                 )
                 self.slots[stream] = self.orders[stream].slots(rank, num_workers)
@@ -194,9 +207,7 @@ class Feed:
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches of a step."""
-        return [
-            micro for stream in self.orders for micro in self._stream_step(stream, step)
-        ]
+        return [micro for stream in self.orders for micro in self._stream_step(stream, step)]
 
     def _stream_step(self, stream: Stream, step: int) -> Iterator[MicroBatch]:
         slots = self.slots[stream]
@@ -217,4 +228,4 @@ def normalise(pixels: NDArray[np.uint8], network: BEiT3Config) -> torch.Tensor:
 def _matrix(column: pa.ChunkedArray) -> NDArray[np.uint16]:
     """(rows, n) from a column of fixed-size lists."""
     lists = column.combine_chunks()
-    return lists.flatten().to_numpy().reshape(len(lists), -1)  # type: ignore[no-any-return]
+    return lists.flatten().to_numpy().reshape(len(lists), -1)

@@ -7,8 +7,10 @@ from typing import Final
 from model.training.batch import OBJECTIVES
 
 _NAMES: Final = {
-    "mlm": "words of texts (MLM)", "mim": "codes of pictures (MIM)",
-    "mvlm_text": "words of pairs (MVLM)", "mvlm_image": "codes of pairs (MVLM)",
+    "mlm": "words of texts (MLM)",
+    "mim": "codes of pictures (MIM)",
+    "mvlm_text": "words of pairs (MVLM)",
+    "mvlm_image": "codes of pairs (MVLM)",
 }
 _SMOOTHING: Final = 0.1
 "Weight of a new step in the moving average that is drawn."
@@ -21,8 +23,11 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
     figure = Figure(figsize=(9, 3.4), dpi=120, layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for objective in OBJECTIVES:
-            points = [(row["step"], row[f"{kind}/{objective}"]) for row in history
-                      if f"{kind}/{objective}" in row]
+            points = [
+                (row["step"], row[f"{kind}/{objective}"])
+                for row in history
+                if f"{kind}/{objective}" in row
+            ]
             if not points:
                 continue
             steps, values = zip(*points, strict=True)

@@ -77,8 +77,18 @@ class Params(StageParams):
 
     def config(self, teacher_dim: int) -> VQKDConfig:
         """Return the network's sizes."""
-        names = ("image_size", "patch_size", "width", "depth", "heads", "decoder_depth",
-                 "num_codes", "code_dim", "decay", "revive_below")
+        names = (
+            "image_size",
+            "patch_size",
+            "width",
+            "depth",
+            "heads",
+            "decoder_depth",
+            "num_codes",
+            "code_dim",
+            "decay",
+            "revive_below",
+        )
         return VQKDConfig(**{name: getattr(self, name) for name in names}, teacher_dim=teacher_dim)
 
     def teacher_network(self) -> nn.Module:
@@ -163,8 +173,11 @@ def train_loop(session: Session, job: _Job) -> None:
         range(start, params.steps), prefetch(feed.images, start, params.steps), strict=True
     ):
         rate = learning_rate(
-            step, peak=params.learning_rate, floor=params.learning_rate_floor,
-            warmup=params.warmup_steps, total=params.steps,
+            step,
+            peak=params.learning_rate,
+            floor=params.learning_rate_floor,
+            warmup=params.warmup_steps,
+            total=params.steps,
         )
         images = images.to(device)
         # Seeded by the step, so that a run which is resumed draws what it would have drawn.
@@ -177,20 +190,30 @@ def train_loop(session: Session, job: _Job) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.step()
-        session.show(step + 1, params.steps, {
-            "loss": float(distilled.loss), "cosine": float(distilled.cosine),
-            "codes_in_batch": distilled.codes.unique().numel(), "learning_rate": rate,
-        })
+        session.show(
+            step + 1,
+            params.steps,
+            {
+                "loss": float(distilled.loss.detach()),
+                "cosine": float(distilled.cosine.detach()),
+                "codes_in_batch": distilled.codes.unique().numel(),
+                "learning_rate": rate,
+            },
+        )
         last = step + 1 == params.steps
         if last or (step + 1) % params.checkpoint_every == 0:
             report = _report(tokenizer, teacher, feed, params) if last else {}
 
             def write(folder: Path, step: int = step, report: dict[str, float] = report) -> None:
                 if session.rank == 0:
-                    torch.save({
-                        "tokenizer": tokenizer.state_dict(), "optimiser": optimiser.state_dict(),
-                        "step": step + 1,
-                    }, folder / _STATE_FILE)
+                    torch.save(
+                        {
+                            "tokenizer": tokenizer.state_dict(),
+                            "optimiser": optimiser.state_dict(),
+                            "step": step + 1,
+                        },
+                        folder / _STATE_FILE,
+                    )
                     tokenizer.save(folder / MODEL_FILE)
                     (folder / "report.json").write_text(json.dumps(report, indent=1))
 
@@ -213,7 +236,10 @@ class _Feed:
         total = len(self.pictures)
         group_rows = [min(_GROUP_ROWS, total - i) for i in range(0, total, _GROUP_ROWS)]
         self.order = Order(
-            group_rows, batch=self.params.batch, num_substreams=self.params.substreams, window=4,
+            group_rows,
+            batch=self.params.batch,
+            num_substreams=self.params.substreams,
+            window=4,
             seed=int(randomness.bits(self.seed, 10)),
         )
         self.slots = self.order.slots(session.rank, session.num_workers)
@@ -240,9 +266,7 @@ def to_tokenizer_input(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 @torch.no_grad()
-def _report(
-    tokenizer: VQKD, teacher: nn.Module, feed: _Feed, params: Params
-) -> dict[str, float]:
+def _report(tokenizer: VQKD, teacher: nn.Module, feed: _Feed, params: Params) -> dict[str, float]:
     """Measure the use of codes over pictures of the corpus, with one view each."""
     tokenizer.eval()
     device = next(tokenizer.parameters()).device

@@ -57,7 +57,11 @@ def run(context: Context, params: Params) -> None:
     context.map_slices_with_actors(
         slices,
         partial(
-            ViewTokeniser, params, context.seed, model_path(context, "tokenizer"), kept,
+            ViewTokeniser,
+            params,
+            context.seed,
+            model_path(context, "tokenizer"),
+            kept,
             context.inputs("pictures"),
         ),
         num_actors=params.num_actors,
@@ -83,8 +87,11 @@ class ViewTokeniser:
         table = self.read(piece)
         views, codes = self.encode(table)
         columns = {
-            "sample_id": table["sample_id"], "label": table["label"], "jpeg": table["jpeg"],
-            "views": views, "codes": codes,
+            "sample_id": table["sample_id"],
+            "label": table["label"],
+            "jpeg": table["jpeg"],
+            "views": views,
+            "codes": codes,
         }
         return self.split(pa.table(columns))
 
@@ -109,10 +116,12 @@ class ViewTokeniser:
                 view = random_view(width, height, self.params.min_scale, self.seed, name, index)
                 views.append(view)
                 crops.append(cut(pixels, view, self.tokenizer.config.image_size))
-        codes = np.concatenate([
-            self._codes(np.stack(crops[i : i + self.params.batch]))
-            for i in range(0, len(crops), self.params.batch)
-        ])
+        codes = np.concatenate(
+            [
+                self._codes(np.stack(crops[i : i + self.params.batch]))
+                for i in range(0, len(crops), self.params.batch)
+            ]
+        )
         return (
             _fixed_lists(np.array(views, np.uint16), self.params.views),
             _fixed_lists(codes, self.params.views),
@@ -125,6 +134,4 @@ class ViewTokeniser:
 
 def _fixed_lists(values: NDArray[np.uint16], views: int) -> pa.Array:
     """(rows * views, n) → one list of views * n numbers per row."""
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(values.reshape(-1)), views * values.shape[1]
-    )
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), views * values.shape[1])

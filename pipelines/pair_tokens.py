@@ -31,7 +31,12 @@ def run(context: Context, params: Params) -> None:
     context.map_slices_with_actors(
         slices,
         partial(
-            PairTokeniser, text_model, params, context.seed, model_path(context, "tokenizer"), kept,
+            PairTokeniser,
+            text_model,
+            params,
+            context.seed,
+            model_path(context, "tokenizer"),
+            kept,
             context.inputs("pictures"),
         ),
         num_actors=params.num_actors,
@@ -45,7 +50,12 @@ class PairTokeniser(image_tokens.ViewTokeniser):
     """Encodes pictures and captions of a slice."""
 
     def __init__(
-        self, text_model: Path, params: Params, seed: int, model: Path, kept: Dataset,
+        self,
+        text_model: Path,
+        params: Params,
+        seed: int,
+        model: Path,
+        kept: Dataset,
         images: Sequence[Dataset],
     ) -> None:
         super().__init__(params, seed, model, kept, images)
@@ -59,8 +69,15 @@ class PairTokeniser(image_tokens.ViewTokeniser):
             [ids.tolist() for ids in self.text.encode_batch(texts)]
             for texts in table["captions"].to_pylist()
         ]
-        return self.split(pa.table({
-            "sample_id": table["sample_id"], "label": table["label"], "jpeg": table["jpeg"],
-            "views": views, "codes": codes,
-            "captions": pa.array(captions, pa.list_(pa.list_(pa.uint16()))),
-        }))
+        return self.split(
+            pa.table(
+                {
+                    "sample_id": table["sample_id"],
+                    "label": table["label"],
+                    "jpeg": table["jpeg"],
+                    "views": views,
+                    "codes": codes,
+                    "captions": pa.array(captions, pa.list_(pa.list_(pa.uint16()))),
+                }
+            )
+        )

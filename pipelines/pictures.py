@@ -35,8 +35,9 @@ class RowReader:
         tables = []
         for group in np.unique(owner):
             chosen = order[owner[order] == group]
-            tables.append(self._group(int(group)).take(pa.array(rows[chosen]
-                                                               - self.first_rows[group])))
+            tables.append(
+                self._group(int(group)).take(pa.array(rows[chosen] - self.first_rows[group]))
+            )
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
         return pa.concat_tables(tables).take(pa.array(back))

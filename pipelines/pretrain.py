@@ -91,7 +91,9 @@ class Params(StageParams):
     "Hide one modality of a pair, or both."
     caption_length: int = Field(default=64, ge=4)
     jitter: float = Field(default=0.4, ge=0, lt=1)
-    loss_weights: dict[Objective, float] = Field(default_factory=lambda: dict.fromkeys(OBJECTIVES, 1.0))
+    loss_weights: dict[Objective, float] = Field(
+        default_factory=lambda: dict.fromkeys(OBJECTIVES, 1.0)
+    )
     max_skipped: int = Field(default=10, ge=1)
     "Non-finite steps in a row that end the training."
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -106,14 +108,15 @@ class Params(StageParams):
     @property
     def batch(self) -> dict[Stream, int]:
         """Samples of each stream in a step."""
-        return {"image": self.images_per_step, "text": self.texts_per_step,
-                "pair": self.pairs_per_step}
+        return {
+            "image": self.images_per_step,
+            "text": self.texts_per_step,
+            "pair": self.pairs_per_step,
+        }
 
     def feed_params(self) -> FeedParams:
         """Return what the feed needs to know."""
-        return FeedParams(**{
-            name: getattr(self, name) for name in FeedParams.__dataclass_fields__
-        })
+        return FeedParams(**{name: getattr(self, name) for name in FeedParams.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,7 @@ def run(context: Context, params: Params) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text_model = context.input("text_tokenizer").folder.path(MODEL_FILE)
     codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
-    config = params.network.config(
-        vocabulary=TextTokenizer.load(text_model).num_rows, codes=codes
-    )
+    config = params.network.config(vocabulary=TextTokenizer.load(text_model).num_rows, codes=codes)
     datasets = {stream: context.input(role).of("train") for stream, role in ROLES.items()}
     checkpoint = fit(
         train_loop,
@@ -178,9 +179,7 @@ def train_loop(session: Session, job: _Job) -> None:
     torch.manual_seed(job.seed)
     device = torch.device("cuda" if params.use_gpu else "cpu")
     network = BEiT3(job.config).to(device)
-    optimiser = adamw(
-        network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
-    )
+    optimiser = adamw(network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps)
     start, history = _restore(session, network, optimiser)
     feed = make_feed(job, session.rank, session.num_workers)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
@@ -189,12 +188,20 @@ def train_loop(session: Session, job: _Job) -> None:
         range(start, params.steps), prefetch(feed.step, start, params.steps), strict=True
     ):
         rate = learning_rate(
-            step, peak=params.learning_rate, floor=params.learning_rate_floor,
-            warmup=params.warmup_steps, total=params.steps,
+            step,
+            peak=params.learning_rate,
+            floor=params.learning_rate_floor,
+            warmup=params.warmup_steps,
+            total=params.steps,
         )
         result = train_step(
-            network, optimiser, batches, rate=rate, weights=params.loss_weights,
-            clip=params.clip, autocast=autocast,
+            network,
+            optimiser,
+            batches,
+            rate=rate,
+            weights=params.loss_weights,
+            clip=params.clip,
+            autocast=autocast,
         )
         num_skipped = num_skipped + 1 if result.skipped else 0
         if num_skipped >= params.max_skipped:
@@ -219,8 +226,14 @@ def make_feed(job: Any, rank: int, num_workers: int) -> Feed:
         for stream in STREAMS
     }
     return Feed(
-        job.datasets, builders, batch=params.batch, micro_batch=params.micro_batch,
-        num_substreams=params.substreams, window=params.window, seed=job.seed, rank=rank,
+        job.datasets,
+        builders,
+        batch=params.batch,
+        micro_batch=params.micro_batch,
+        num_substreams=params.substreams,
+        window=params.window,
+        seed=job.seed,
+        rank=rank,
         num_workers=num_workers,
     )
 
@@ -230,14 +243,19 @@ def step_metrics(result: StepResult, rate: float) -> dict[str, float]:
     metrics = {f"loss/{name}": value for name, value in result.loss.items()}
     metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
     return metrics | {
-        "gradient_norm": result.gradient_norm, "learning_rate": rate,
+        "gradient_norm": result.gradient_norm,
+        "learning_rate": rate,
         "skipped": float(result.skipped),
     }
 
 
 def _save(
-    session: Session, config: BEiT3Config, network: BEiT3, optimiser: torch.optim.Optimizer,
-    step: int, history: list[dict[str, float]],
+    session: Session,
+    config: BEiT3Config,
+    network: BEiT3,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    history: list[dict[str, float]],
 ) -> None:
     def write(folder: Path) -> None:
         dcp.save(
@@ -265,7 +283,9 @@ def _restore(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         state: dict[str, Any] = {
-            "network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": 0,
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "step": 0,
         }
         dcp.load(state, checkpoint_id=folder)
         network.load_state_dict(state["network"])

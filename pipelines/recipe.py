@@ -63,7 +63,8 @@ class PretrainRecipe(Recipe):
     def _parts_agree(self) -> "PretrainRecipe":
         kinds = {type(source) for source in self.sources.values()}
         for kind, word in (
-            (IndexParams, "list of pairs"), (ImportImagesParams, "archive of pictures"),
+            (IndexParams, "list of pairs"),
+            (ImportImagesParams, "archive of pictures"),
             (DocumentsParams, "corpus of documents"),
         ):
             if kind not in kinds:

@@ -12,8 +12,10 @@ from orchestration.summary import stages_table
 from pipelines.export import FOLDER
 
 MEASURES: Final = {
-    "mlm": "MLM: words of texts", "mim": "MIM: codes of pictures",
-    "mvlm_text": "MVLM: words of pairs", "mvlm_image": "MVLM: codes of pairs",
+    "mlm": "MLM: words of texts",
+    "mim": "MIM: codes of pictures",
+    "mvlm_text": "MVLM: words of pairs",
+    "mvlm_image": "MVLM: codes of pairs",
     "knn": "k-NN: labels of pictures",
 }
 
@@ -28,13 +30,17 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
         folder = workdir.sub(f"{name}/{fingerprints[name]}")
         if folder.exists(MANIFEST):
             last = folder.path(read_manifest(folder).files[-1].path).parent
-            console.print(f"{what:<10} {folder.path(FOLDER) if name == 'export' else last}",
-                          highlight=False, soft_wrap=True)
+            console.print(
+                f"{what:<10} {folder.path(FOLDER) if name == 'export' else last}",
+                highlight=False,
+                soft_wrap=True,
+            )
     losses = workdir.path(f"pretrain/{fingerprints['pretrain']}/losses.png")
     if losses.exists():
         console.print(f"{'losses':<10} {losses}", highlight=False, soft_wrap=True)
-    console.print(f"{'MLflow':<10} beit3 ui --workdir {workdir.root}", highlight=False,
-                  soft_wrap=True)
+    console.print(
+        f"{'MLflow':<10} beit3 ui --workdir {workdir.root}", highlight=False, soft_wrap=True
+    )
 
 
 def learned_table(numbers: Mapping[str, float]) -> Table:

@@ -57,9 +57,7 @@ def train_model(
         "captions": list(sample_captions(curated, images, params.max_captions, seed)),
     }
     texts = [text for source in samples.values() for text in source]
-    model = train(
-        texts, vocab_size=params.vocab_size, character_coverage=params.character_coverage
-    )
+    model = train(texts, vocab_size=params.vocab_size, character_coverage=params.character_coverage)
     path = folder / MODEL_FILE
     path.write_bytes(model)
     tokenizer = TextTokenizer.load(path)

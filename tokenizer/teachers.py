@@ -61,9 +61,9 @@ class HandCrafted(nn.Module):
         lower = angle.floor().long() % _ORIENTATIONS
         share = angle - angle.floor()
         histogram = F.one_hot(lower, _ORIENTATIONS) * (strength * (1 - share))[..., None]
-        histogram += F.one_hot((lower + 1) % _ORIENTATIONS, _ORIENTATIONS) * (
-            strength * share
-        )[..., None]
+        histogram += (
+            F.one_hot((lower + 1) % _ORIENTATIONS, _ORIENTATIONS) * (strength * share)[..., None]
+        )
         orientations = self._cells(histogram.permute(0, 3, 1, 2))
         colours = self._cells(images) * _COLOUR_WEIGHT
         # The root tames the few very strong edges.
@@ -81,6 +81,8 @@ class Clip(nn.Module):
     """CLIP ViT-B/16: patch tokens after the projection, on pictures resized to fit the grid."""
 
     dim: Final = 512
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, grid: int, weights: Path) -> None:
         super().__init__()
@@ -88,9 +90,14 @@ class Clip(nn.Module):
 
         self.size = grid * 16
         self.network = timm.create_model(
-            _CLIP_MODEL, pretrained=True, img_size=self.size, pretrained_cfg_overlay={
-                "file": str(weights), "num_classes": self.dim,
-            }, num_classes=self.dim,
+            _CLIP_MODEL,
+            pretrained=True,
+            img_size=self.size,
+            pretrained_cfg_overlay={
+                "file": str(weights),
+                "num_classes": self.dim,
+            },
+            num_classes=self.dim,
         )
         self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(_CLIP_STD).view(1, 3, 1, 1))
@@ -100,4 +107,4 @@ class Clip(nn.Module):
         images = F.interpolate(images, self.size, mode="bicubic", align_corners=False)
         images = ((images + 1) / 2 - self.mean) / self.std
         tokens = self.network.forward_features(images)
-        return self.network.head(tokens[:, 1:])  # type: ignore[no-any-return]
+        return self.network.head(tokens[:, 1:])

@@ -69,7 +69,7 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without ``<s>`` and ``</s>``."""
-        return self.encode_batch([text])[0].tolist()  # type: ignore[no-any-return]
+        return self.encode_batch([text])[0].tolist()
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return the ids of several texts."""

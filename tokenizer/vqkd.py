@@ -59,12 +59,20 @@ class VQKD(nn.Module):
         self.config = config
         width = config.width
         self.encoder = VisionTransformer(
-            channels=3, grid=config.grid, patch=config.patch_size, width=width,
-            depth=config.depth, heads=config.heads,
+            channels=3,
+            grid=config.grid,
+            patch=config.patch_size,
+            width=width,
+            depth=config.depth,
+            heads=config.heads,
         )
         self.decoder = VisionTransformer(
-            channels=config.code_dim, grid=config.grid, patch=1, width=width,
-            depth=config.decoder_depth, heads=config.heads,
+            channels=config.code_dim,
+            grid=config.grid,
+            patch=1,
+            width=width,
+            depth=config.decoder_depth,
+            heads=config.heads,
         )
         self.quantize = Quantiser(
             config.num_codes, config.code_dim, config.decay, config.revive_below
@@ -78,7 +86,7 @@ class VQKD(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, N, code_dim), before quantisation."""
-        return self.encode_task_layer(self.encoder(images))  # type: ignore[no-any-return]
+        return self.encode_task_layer(self.encoder(images))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

@@ -143,11 +143,17 @@ def _pairs(folder: Path, size: WebSize, truth: list[dict[str, object]]) -> Itera
             if i % 97 == 60:
                 line, outcome = line.replace("\t", " "), "malformed_line"
             lines.append(line)
-            truth.append({
-                "source": source, "sample_id": f"{source}/{i + 1:09d}", "outcome": outcome,
-                "placeholder": behaviour == PLACEHOLDER and outcome == "ok",
-                "caption": text, "width": width, "height": height,
-            })
+            truth.append(
+                {
+                    "source": source,
+                    "sample_id": f"{source}/{i + 1:09d}",
+                    "outcome": outcome,
+                    "placeholder": behaviour == PLACEHOLDER and outcome == "ok",
+                    "caption": text,
+                    "width": width,
+                    "height": height,
+                }
+            )
         (folder / f"{source}.tsv").write_text("\n".join(lines) + "\n")
 
 
@@ -186,11 +192,17 @@ def _write_imagenet(folder: Path, size: WebSize, truth: list[dict[str, object]])
             name = f"{wnid}_{i}.JPEG"
             pictures.append(_Picture(Path(name), scene, width, height, (size.seed, 3, c, i)))
             outcome = "ok" if i % 29 != 17 else "undecodable"
-            truth.append({
-                "source": "imagenet21k", "sample_id": f"imagenet21k/{wnid}_{i}",
-                "outcome": outcome, "placeholder": False, "caption": f"{colour} {shape}",
-                "width": width, "height": height,
-            })
+            truth.append(
+                {
+                    "source": "imagenet21k",
+                    "sample_id": f"imagenet21k/{wnid}_{i}",
+                    "outcome": outcome,
+                    "placeholder": False,
+                    "caption": f"{colour} {shape}",
+                    "width": width,
+                    "height": height,
+                }
+            )
     broken = {str(row["sample_id"]).split("/")[1] for row in truth if row["outcome"] != "ok"}
     with ProcessPoolExecutor() as pool, tarfile.open(folder / "imagenet21k.tar", "w") as outer:
         drawn = zip(pictures, pool.map(_draw_jpeg, pictures, chunksize=16), strict=True)

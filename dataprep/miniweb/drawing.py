@@ -22,7 +22,8 @@ _AREAS: Final = {
 
 def draw(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Image:
     """Return the scene as RGB ``(height, width, 3)`` uint8, lit from above or below."""
-    light = np.linspace(*rng.uniform(0.88, 1.0, 2), height)[:, None, None]
+    above, below = rng.uniform(0.88, 1.0, 2)
+    light = np.linspace(above, below, height)[:, None, None]
     image: Image = np.empty((height, width, 3), np.uint8)
     image[:] = (np.array(BACKGROUNDS[scene.background]) * light).astype(np.uint8)
     areas = _AREAS[scene.relation] if len(scene.groups) == 2 else ((0.0, 0.0, 1.0, 1.0),)
@@ -91,8 +92,10 @@ def _outlines(shape: str) -> list[list[tuple[float, float]]]:
     if shape == "square":
         return [[(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]]
     if shape == "cross":
-        return [[(-1, -0.3), (1, -0.3), (1, 0.3), (-1, 0.3)],
-                [(-0.3, -1), (0.3, -1), (0.3, 1), (-0.3, 1)]]
+        return [
+            [(-1, -0.3), (1, -0.3), (1, 0.3), (-1, 0.3)],
+            [(-0.3, -1), (0.3, -1), (0.3, 1), (-0.3, 1)],
+        ]
     if shape == "star":
         angles = np.pi * (np.arange(10) / 5 - 0.5)
         radii = np.where(np.arange(10) % 2 == 0, 1.0, 0.42)

@@ -11,12 +11,19 @@ from typing import Final
 import numpy as np
 
 COLOURS: Final = {
-    "red": (200, 40, 40), "green": (50, 160, 60), "blue": (50, 80, 200), "yellow": (235, 205, 50),
-    "purple": (140, 60, 170), "orange": (240, 140, 40), "pink": (240, 140, 180),
+    "red": (200, 40, 40),
+    "green": (50, 160, 60),
+    "blue": (50, 80, 200),
+    "yellow": (235, 205, 50),
+    "purple": (140, 60, 170),
+    "orange": (240, 140, 40),
+    "pink": (240, 140, 180),
     "brown": (120, 80, 50),
 }
 BACKGROUNDS: Final = {
-    "white": (245, 245, 245), "black": (25, 25, 25), "grey": (130, 130, 130),
+    "white": (245, 245, 245),
+    "black": (25, 25, 25),
+    "grey": (130, 130, 130),
     "beige": (225, 210, 180),
 }
 SHAPES: Final = ("circle", "square", "triangle", "star", "ring", "cross", "diamond", "hexagon")
@@ -24,18 +31,39 @@ TEXTURES: Final = ("plain", "striped", "dotted")
 SIZES: Final = ("small", "large")
 COUNTS: Final = ("one", "two", "three", "four")
 RELATIONS: Final = {
-    "left of": "right of", "right of": "left of", "above": "below", "below": "above",
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
 }
 NAMES: Final = (
-    "Anna", "Boris", "Clara", "David", "Emma", "Felix", "Greta", "Henry", "Irene", "Jonas",
+    "Anna",
+    "Boris",
+    "Clara",
+    "David",
+    "Emma",
+    "Felix",
+    "Greta",
+    "Henry",
+    "Irene",
+    "Jonas",
 )
 DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 TECHNIQUES: Final = {
-    "painted": "painting", "sketched": "sketch", "printed": "print", "stitched": "quilt",
+    "painted": "painting",
+    "sketched": "sketch",
+    "printed": "print",
+    "stitched": "quilt",
 }
 PLACES: Final = ("kitchen", "garden", "library", "museum", "workshop", "school")
+_DETAILS: Final = 4
+"Sentences of a document after its opening."
 OPENINGS: Final = (
-    "a picture of", "a photo of", "an illustration of", "a simple drawing showing", "clipart with",
+    "a picture of",
+    "a photo of",
+    "an illustration of",
+    "a simple drawing showing",
+    "clipart with",
 )
 
 
@@ -102,17 +130,23 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     where = f"on a {scene.background} background"
     first = scene.groups[0]
     if len(scene.groups) == 1:
-        return _one_of(rng, (
-            f"{first.phrase} {where}",
-            f"{_one_of(rng, OPENINGS)} {first.phrase} {where}",
-            f"{where} there {_be(first)} {first.phrase}",
-        ))
+        return _one_of(
+            rng,
+            (
+                f"{first.phrase} {where}",
+                f"{_one_of(rng, OPENINGS)} {first.phrase} {where}",
+                f"{where} there {_be(first)} {first.phrase}",
+            ),
+        )
     second, inverse = scene.groups[1], RELATIONS[scene.relation]
-    return _one_of(rng, (
-        f"{first.phrase} {scene.relation} {second.phrase}, {where}",
-        f"{second.phrase} {inverse} {first.phrase}, {where}",
-        f"{where} there {_be(first)} {first.phrase} {scene.relation} {second.phrase}",
-    ))
+    return _one_of(
+        rng,
+        (
+            f"{first.phrase} {scene.relation} {second.phrase}, {where}",
+            f"{second.phrase} {inverse} {first.phrase}, {where}",
+            f"{where} there {_be(first)} {first.phrase} {scene.relation} {second.phrase}",
+        ),
+    )
 
 
 def document(scene: Scene, rng: np.random.Generator) -> str:
@@ -145,7 +179,7 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
     absent = [colour for colour in COLOURS if colour not in {g.colour for g in scene.groups}]
     details.append(f"Nothing in it is {_one_of(rng, absent)}.")
     rng.shuffle(details)
-    return " ".join([opening, *details])
+    return " ".join([opening, *details[:_DETAILS]])
 
 
 def tokenised(text: str) -> str:

@@ -68,9 +68,7 @@ class MiniWeb:
             name = f"{PLACEHOLDER}.jpg"
         return await self._picture(request, behaviour, name)
 
-    async def _picture(
-        self, request: web.Request, behaviour: str, name: str
-    ) -> web.StreamResponse:
+    async def _picture(self, request: web.Request, behaviour: str, name: str) -> web.StreamResponse:
         path = self.pictures / name
         if not path.is_file():
             return web.Response(status=404)

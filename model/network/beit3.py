@@ -68,7 +68,7 @@ class LanguageEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) → (B, T, D)."""
-        return self.words(ids) + self.positions[: ids.shape[1]]  # type: ignore[no-any-return]
+        return self.words(ids) + self.positions[: ids.shape[1]]
 
 
 class BEiT3(nn.Module):
@@ -116,7 +116,9 @@ class BEiT3(nn.Module):
         if images is not None:
             size = self.config.image_size
             if images.shape[-2:] != (size, size):
-                raise ValueError(f"pictures of {tuple(images.shape[-2:])}, the network takes {size}")
+                raise ValueError(
+                    f"pictures of {tuple(images.shape[-2:])}, the network takes {size}"
+                )
             parts.append(self.vision(images, image_mask))
         split = parts[0].shape[1] if parts else 0
         if text_ids is not None:
@@ -153,8 +155,12 @@ class BEiT3(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2.0, b=2.0)
-        for token in (self.vision.mask_token, self.vision.class_token, self.vision.positions,
-                      self.language.positions):
+        for token in (
+            self.vision.mask_token,
+            self.vision.class_token,
+            self.vision.positions,
+            self.language.positions,
+        ):
             nn.init.trunc_normal_(token, std=INIT_STD, a=-2.0, b=2.0)
         for layer, block in enumerate(self.blocks, start=1):
             assert isinstance(block, Block)

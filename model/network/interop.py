@@ -15,8 +15,12 @@ from model.network.config import BEiT3Config
 
 _BRANCHES = {"vision": "A", "language": "B"}
 _UNUSED_ROWS = 2
-_EXPERT = {"norm": "final_layer_norm", "fc1": "ffn.{}.fc1", "fc2": "ffn.{}.fc2",
-           "inner_norm": "ffn.{}.ffn_layernorm"}
+_EXPERT = {
+    "norm": "final_layer_norm",
+    "fc1": "ffn.{}.fc1",
+    "fc2": "ffn.{}.fc2",
+    "inner_norm": "ffn.{}.ffn_layernorm",
+}
 
 
 def to_official(
@@ -65,9 +69,7 @@ def from_official(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str,
     return result
 
 
-def _official_names(
-    name: str, tensor: Tensor, config: BEiT3Config
-) -> Iterator[tuple[str, Tensor]]:
+def _official_names(name: str, tensor: Tensor, config: BEiT3Config) -> Iterator[tuple[str, Tensor]]:
     """Yield (official name, tensor) for one of our parameters; nothing if it has no place."""
     parts = name.split(".")
     match parts:

@@ -26,9 +26,9 @@ class Multiway(nn.Module):
     def forward(self, x: Tensor, split: int) -> Tensor:
         """(B, S, D) → (B, S, …); ``split`` is the length of the vision part."""
         if split == x.shape[1]:
-            return self.vision(x)  # type: ignore[no-any-return]
+            return self.vision(x)
         if split == 0:
-            return self.language(x)  # type: ignore[no-any-return]
+            return self.language(x)
         return torch.cat([self.vision(x[:, :split]), self.language(x[:, split:])], dim=1)
 
 
@@ -41,7 +41,7 @@ class Shared(nn.Module):
 
     def forward(self, x: Tensor, split: int) -> Tensor:
         """(B, S, D) → (B, S, …)."""
-        return self.both(x)  # type: ignore[no-any-return]
+        return self.both(x)
 
 
 class Attention(nn.Module):
@@ -67,7 +67,7 @@ class Attention(nn.Module):
         x = x.transpose(1, 2).reshape(batch, length, width)
         if self.inner_norm is not None:
             x = self.inner_norm(x, split)
-        return self.out(x, split)  # type: ignore[no-any-return]
+        return self.out(x, split)
 
 
 class Expert(nn.Module):
@@ -85,7 +85,7 @@ class Expert(nn.Module):
         x = F.gelu(self.fc1(self.norm(x)))
         if self.inner_norm is not None:
             x = self.inner_norm(x)
-        return self.fc2(x)  # type: ignore[no-any-return]
+        return self.fc2(x)
 
 
 class Block(nn.Module):
@@ -99,9 +99,7 @@ class Block(nn.Module):
         self.experts = Multiway(lambda: Expert(config))
         self.fusion = Expert(config) if fusion else None
 
-    def forward(
-        self, x: Tensor, split: int, mask: Tensor | None, scale: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, split: int, mask: Tensor | None, scale: Tensor | None) -> Tensor:
         """(B, S, D) → (B, S, D).
 
         Args:

@@ -38,12 +38,12 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the same on another device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in values.items()
-        }
-        return MicroBatch(**moved)
+        moved = MicroBatch(self.stream)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                setattr(moved, field.name, value.to(device, non_blocking=True))
+        return moved
 
     def counts(self) -> dict[Objective, int]:
         """Return how many predictions each objective makes."""

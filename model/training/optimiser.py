@@ -18,7 +18,8 @@ def adamw(
     network: nn.Module, *, weight_decay: float, betas: tuple[float, float], eps: float
 ) -> torch.optim.AdamW:
     """Return AdamW; biases, norms, tokens and position tables are not decayed."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         small = parameter.ndim < 2 or name.endswith("positions")
         (plain if small else decayed).append(parameter)

@@ -100,7 +100,7 @@ class Order:
 
     def _shuffled_window(self, substream: int, epoch: int, window: int) -> NDArray[np.int64]:
         groups = self._groups(substream, epoch)[window * self.window : (window + 1) * self.window]
-        rows = np.concatenate([
-            np.arange(self.first_row[g], self.first_row[g] + self.group_rows[g]) for g in groups
-        ])
+        rows = np.concatenate(
+            [np.arange(self.first_row[g], self.first_row[g] + self.group_rows[g]) for g in groups]
+        )
         return randomness.generator(self.seed, epoch, substream, window).permutation(rows)

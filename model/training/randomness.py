@@ -17,7 +17,7 @@ _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 def bits(*keys: ArrayLike) -> NDArray[np.uint64]:
     """Return 64 random bits for each broadcast element of ``keys``."""
     with np.errstate(over="ignore"):
-        state = np.uint64(len(keys))
+        state = np.asarray(len(keys), np.uint64)
         for key in keys:
             state = _mix(state + np.asarray(key).astype(np.uint64) + _GOLDEN)
     return np.asarray(state, np.uint64)

@@ -1,0 +1,83 @@
+"""Plans over graphs of stages: what is fresh, what is not, and why. No stage runs here."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.manifest import MANIFEST
+from orchestration.params import StageParams
+from orchestration.plan import IDENTITY, State, differences, make_plan
+from orchestration.stage import Stage
+from orchestration.store import Store
+
+
+class Number(StageParams):
+    value: int = 0
+
+
+def stage(name: str, value: int, inputs: tuple[str, ...] = (), version: int = 1) -> Stage:
+    return Stage(name, lambda context: None, Number(value=value), {"in": inputs}, version=version)
+
+
+def pretend_to_run(plan, workdir: Store) -> None:
+    fingerprints = {p.stage.name: p.fingerprint for p in plan}
+    for planned in plan:
+        folder = workdir.sub(planned.path)
+        folder.write_bytes(IDENTITY, json.dumps(planned.identity).encode())
+        folder.write_bytes(MANIFEST, b"{}")
+    record = {"name": "t", "stages": fingerprints, "started_at": 1.0}
+    workdir.write_bytes("workflows/a/record.json", json.dumps(record).encode())
+
+
+def test_a_new_workdir_has_nothing(tmp_path):
+    plan = make_plan([stage("a", 0)], Store(tmp_path))
+    assert [p.state for p in plan] == [State.MISSING]
+
+
+def test_what_has_a_manifest_is_fresh(tmp_path):
+    stages = [stage("a", 0), stage("b", 0, ("a",))]
+    pretend_to_run(make_plan(stages, Store(tmp_path)), Store(tmp_path))
+    assert [p.state for p in make_plan(stages, Store(tmp_path))] == [State.FRESH] * 2
+
+
+def test_a_begun_stage_is_interrupted(tmp_path):
+    planned = make_plan([stage("a", 0)], Store(tmp_path))[0]
+    Store(tmp_path).sub(planned.path).write_bytes(IDENTITY, b"{}")
+    assert make_plan([stage("a", 0)], Store(tmp_path))[0].state is State.INTERRUPTED
+
+
+def test_the_reason_names_the_parameter_the_version_and_the_parent(tmp_path):
+    store = Store(tmp_path)
+    pretend_to_run(make_plan([stage("a", 1), stage("b", 0, ("a",))], store), store)
+    plan = make_plan([stage("a", 2), stage("b", 0, ("a",), version=2)], store)
+    assert [p.state for p in plan] == [State.STALE] * 2
+    assert plan[0].reason == "value: 1 → 2"
+    assert plan[1].reason == "code version: 1 → 2; input a changed"
+
+
+@given(data=st.data(), size=st.integers(1, 12))
+def test_a_changed_parameter_reruns_the_stage_and_its_descendants_only(
+    data, size, tmp_path_factory
+):
+    names = [f"s{i}" for i in range(size)]
+    parents = [tuple(name for name in names[:i] if data.draw(st.booleans())) for i in range(size)]
+    changed = data.draw(st.integers(0, size - 1))
+    store = Store(tmp_path_factory.mktemp("plan"))
+    before = [stage(n, 0, p) for n, p in zip(names, parents, strict=True)]
+    pretend_to_run(make_plan(before, store), store)
+
+    after = [stage(n, int(i == changed), parents[i]) for i, n in enumerate(names)]
+    plan = make_plan(after, store)
+
+    descendants = {names[changed]}
+    for name, inputs in zip(names, parents, strict=True):
+        if descendants & set(inputs):
+            descendants.add(name)
+    assert {p.stage.name for p in plan if p.state is not State.FRESH} == descendants
+
+
+def test_a_new_content_of_a_file_is_said_in_words():
+    before = {"version": 1, "params": {"list": "sha256:1"}, "inputs": {}}
+    now = {"version": 1, "params": {"list": "sha256:2"}, "inputs": {}}
+    assert differences(before, now) == ["list: another content"]

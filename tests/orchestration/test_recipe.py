@@ -1,0 +1,87 @@
+"""Recipes: precedence, and messages that name the place. Stages' own rules are tested beside them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from orchestration.errors import RecipeError
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, StageParams, external_files, semantic
+from orchestration.recipe import Recipe, load_recipe
+
+
+class Train(StageParams):
+    steps: int = 10
+    num_workers: Annotated[int, OPERATIONAL] = 1
+    urls: Annotated[str | None, EXTERNAL_FILE] = None
+
+
+class Toy(Recipe):
+    train: Train = Train()
+
+
+def load(tmp_path: Path, text: str, overrides=(), environment=None) -> Toy:
+    path = tmp_path / "toy.yaml"
+    path.write_text(text)
+    return load_recipe(
+        Toy, path, workdir=tmp_path, overrides=overrides, environment=environment or {}
+    )
+
+
+def test_defaults_give_way_to_the_recipe_then_the_environment_then_the_command_line(tmp_path):
+    text = "name: t\ntrain: {steps: 20}"
+    environment = {"BEIT3__train__steps": "30"}
+    assert load(tmp_path, "name: t").train.steps == 10
+    assert load(tmp_path, text).train.steps == 20
+    assert load(tmp_path, text, environment=environment).train.steps == 30
+    assert load(tmp_path, text, ["train.steps=40"], environment).train.steps == 40
+
+
+def test_the_workdir_stands_in_for_its_variable(tmp_path):
+    recipe = load(tmp_path, 'name: t\ntrain: {urls: "${workdir}/urls.tsv"}')
+    assert recipe.train.urls == f"{tmp_path}/urls.tsv"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "words"),
+    [
+        ("name: t\ntrain: {stepps: 3}", [], ["train.stepps", "unknown key", "'steps'"]),
+        ("name: t\ntrain: {steps: many}", [], ["train.steps", "'many'"]),
+        ("name: [", [], ["not valid YAML"]),
+        ("- a", [], ["a mapping of sections"]),
+        ("train: {}", [], ["name", "required"]),
+        ("name: t", ["train.steps"], ["KEY=VALUE"]),
+        ("name: t", ["name.x=1"], ["name is a value"]),
+    ],
+)
+def test_a_broken_recipe_is_one_message_that_names_the_place(tmp_path, text, overrides, words):
+    with pytest.raises(RecipeError) as error:
+        load(tmp_path, text, overrides)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"nowhere\.yaml"):
+        load_recipe(Toy, tmp_path / "nowhere.yaml", workdir=tmp_path)
+
+
+def test_only_what_changes_the_result_is_semantic(tmp_path):
+    urls = tmp_path / "urls.tsv"
+    urls.write_text("a\n")
+    params = Train(urls=str(urls))
+    copied = tmp_path / "elsewhere.tsv"
+    copied.write_text("a\n")
+    assert semantic(params) == semantic(Train(urls=str(copied), num_workers=8))
+    copied.write_text("b\n")
+    assert semantic(params) != semantic(Train(urls=str(copied)))
+
+
+def test_external_files_are_found_under_their_keys(tmp_path):
+    recipe = load(tmp_path, "name: t\ntrain: {urls: x.tsv}")
+    assert list(external_files(recipe)) == [("train.urls", Path("x.tsv"))]
+
+
+def test_a_missing_external_file_is_named():
+    with pytest.raises(RecipeError, match=r"gone\.tsv"):
+        semantic(Train(urls="gone.tsv"))

@@ -1,0 +1,145 @@
+"""Workflows that run on Ray: commit, resume, failure, and the runs in MLflow.
+
+Kills of real processes are in ``tests/end_to_end``.
+"""
+
+import io
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+from orchestration import Context, Dataset, Output, Recipe, Slice, Stage, Workflow
+from orchestration.errors import RecipeError, StageError
+from orchestration.params import StageParams
+from orchestration.plan import State, latest_record
+from orchestration.recipe import ClusterParams
+from orchestration.stage import read_slice, row_slices
+from orchestration.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+class Params(StageParams):
+    factor: int = 1
+    fail_at: str = ""
+
+
+def numbers(context: Context, params: Params, traces: Path) -> None:
+    slices = [Slice(f"{i}", {"n": i}) for i in range(4)]
+    context.map_slices(slices, partial(one_number, params, traces))
+    context.commit(slices)
+
+
+def one_number(params: Params, traces: Path, piece: Slice) -> Output:
+    with (traces / piece.id).open("a") as file:
+        file.write("x")
+    if piece.id == params.fail_at:
+        raise ValueError(f"cannot count to {piece.id}")
+    table = pa.table({"n": [piece.payload["n"] * params.factor]})
+    rejects = pa.table({"reason": ["odd"] if piece.payload["n"] % 2 else pa.array([], pa.string())})
+    return Output(1, {"data": table, "rejects": rejects}, {"seen": 1})
+
+
+def doubled(context: Context, params: Params) -> None:
+    source = context.input("numbers")
+    slices = row_slices(source, 3)
+    context.map_slices_with_actors(slices, partial(Doubler, source), num_actors=1)
+    context.commit(slices, numbers={"sum": sum(context.read_parts(slices)["n"].to_pylist())})
+
+
+class Doubler:
+    def __init__(self, source: Dataset) -> None:
+        self.source = source
+
+    def __call__(self, piece: Slice) -> Output:
+        rows = read_slice(self.source, piece)
+        table = pa.table({"n": [2 * n for n in rows["n"].to_pylist()]})
+        return Output(rows.num_rows, {"data": table})
+
+
+def workflow(traces: Path, factor: int = 1, fail_at: str = "") -> Workflow:
+    params = Params(factor=factor)
+    failing = Params(factor=factor, fail_at=fail_at)
+    recipe = Recipe(name="toy", cluster=ClusterParams(num_cpus=2, object_store_mb=128))
+    return Workflow(
+        recipe,
+        (
+            Stage("numbers", lambda c: numbers(c, failing, traces), params),
+            Stage("doubled", lambda c: doubled(c, params), params, {"numbers": ("numbers",)}),
+        ),
+    )
+
+
+@pytest.fixture
+def traces(tmp_path):
+    (tmp_path / "traces").mkdir()
+    return tmp_path / "traces"
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def test_a_workflow_runs_resumes_and_is_then_fresh(tmp_path, traces):
+    store = Store(tmp_path / "work")
+    with pytest.raises(StageError, match="cannot count to 2") as error:
+        workflow(traces, fail_at="2").run(store, quiet())
+    assert "1 of 4 slices failed" in str(error.value)
+    assert str(store.path("logs")) in str(error.value)
+    assert [p.state for p in workflow(traces).plan(store)] == [State.INTERRUPTED, State.MISSING]
+
+    plan = workflow(traces).run(store, quiet())
+    folder = store.sub(plan[1].path)
+    assert Dataset.open(folder).read()["n"].to_pylist() == [0, 2, 4, 6]
+    assert Dataset.open(folder).manifest.numbers == {"sum": 12}
+    assert Dataset.open(store.sub(plan[0].path)).manifest.rejects == {"odd": 2}
+    # Only the slice that had failed was done again.
+    assert {path.name: path.read_text() for path in traces.iterdir()} == {
+        "0": "x",
+        "1": "x",
+        "2": "xx",
+        "3": "x",
+    }
+    assert [p.state for p in workflow(traces).plan(store)] == [State.FRESH] * 2
+    assert [p.state for p in workflow(traces, factor=3).plan(store)] == [State.STALE] * 2
+
+    check_mlflow(tmp_path / "work")
+
+
+def check_mlflow(workdir: Path) -> None:
+    client = MlflowClient(f"sqlite:///{workdir}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "beit3"]
+    runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"toy", "numbers", "doubled"}  # one each, although there were two attempts
+    assert {r.info.status for r in runs.values()} == {"FINISHED"}
+    parent = runs["toy"].info.run_id
+    assert runs["numbers"].data.tags["mlflow.parentRunId"] == parent
+    assert runs["numbers"].data.metrics["rejects/odd"] == 2
+    assert runs["doubled"].data.metrics["sum"] == 12
+    assert runs["doubled"].data.params["factor"] == "1"
+    assert [a.path for a in client.list_artifacts(parent)] == ["recipe.yaml"]
+
+
+def test_a_stage_alone_needs_fresh_inputs(tmp_path, traces):
+    with pytest.raises(RecipeError, match="numbers, not fresh"):
+        workflow(traces).run(Store(tmp_path / "work"), quiet(), only="doubled")
+    with pytest.raises(RecipeError, match="no stage is named 'tripled'"):
+        workflow(traces).run(Store(tmp_path / "work"), quiet(), until="tripled")
+    assert latest_record(Store(tmp_path / "work")) is None
+
+
+def test_what_is_lacking_is_said_before_anything_runs(tmp_path, traces):
+    flow = workflow(traces)
+    lame = Stage("lame", lambda c: None, Params(), requires=lambda: "needs a crutch")
+    with pytest.raises(RecipeError, match="lame: needs a crutch"):
+        Workflow(flow.recipe, (*flow.stages, lame)).run(Store(tmp_path / "work"), quiet())
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_graph_with_a_hole_is_refused():
+    with pytest.raises(ValueError, match="its input nowhere"):
+        Workflow(Recipe(name="x"), (Stage("a", lambda c: None, Params(), {"in": ("nowhere",)}),))
