@@ -154,20 +154,27 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
     name, day, place = _one_of(rng, NAMES), _one_of(rng, DAYS), _one_of(rng, PLACES)
     verb = _one_of(rng, tuple(TECHNIQUES))
     work = TECHNIQUES[verb]
-    opening = (
-        f"On {day} {name} {verb} {scene.groups[0].phrase} in the {place}. "
-        f"{_capital(caption(scene, rng))}, that is what the {work} shows."
+    opening = _one_of(
+        rng,
+        (
+            f"On {day}, {name} {verb} {scene.groups[0].phrase} in the {place}.",
+            f"In the {place}, {name} {verb} {scene.groups[0].phrase} on {day}.",
+            f"{scene.groups[0].phrase}, {verb} by {name} in the {place} on {day}.",
+        ),
     )
     details = [
         f"The background of the {work} is {scene.background}.",
-        f"{name} finished the {work} on {day}.",
-        f"The {work} still hangs in the {place}, where {name} {verb} it.",
+        f"{name}'s {work} was finished on {day}, in the {place}.",
+        f"The {work} hangs in the {place}; {name} {verb} it.",
+        f"{caption(scene, rng)}: that is what {name}'s {work} shows.",
     ]
     for group in scene.groups:
         be = _be(group)
+        words = [group.size, group.colour, group.texture]
+        rng.shuffle(words)
         details += [
-            f"The {group.noun} {be} {group.size} and {group.colour}.",
-            f"The {group.colour} {group.noun} {be} {group.texture}.",
+            f"The {group.noun} {be} {words[0]}, {words[1]} and {words[2]}.",
+            f"{group.noun}: {words[1]}, {words[2]}, {words[0]}.",
             f"There {be} {COUNTS[group.count - 1]} {group.colour} {group.noun}.",
         ]
     if len(scene.groups) == 2:
@@ -179,7 +186,7 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
     absent = [colour for colour in COLOURS if colour not in {g.colour for g in scene.groups}]
     details.append(f"Nothing in it is {_one_of(rng, absent)}.")
     rng.shuffle(details)
-    return " ".join([opening, *details[:_DETAILS]])
+    return " ".join(_capital(sentence) for sentence in [opening, *details[:_DETAILS]])
 
 
 def tokenised(text: str) -> str:

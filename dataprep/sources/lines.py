@@ -25,25 +25,25 @@ class LineRange:
 
 def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
     """Cut a file into ranges of ``num_lines`` lines; the last one may be shorter."""
-    starts, lines, offset, last_byte = [(0, 1)], 0, 0, b"\n"
+    starts = [(0, 1)]
+    lines = offset = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
-            position = -1
-            if lines // num_lines != (lines + block.count(b"\n")) // num_lines:
+            lines_here = block.count(b"\n")
+            if lines // num_lines == (lines + lines_here) // num_lines:
+                lines += lines_here  # no range ends in this block: no need to look at its lines
+            else:
+                position = -1
                 while (position := block.find(b"\n", position + 1)) >= 0:
                     lines += 1
                     if lines % num_lines == 0:
                         starts.append((offset + position + 1, lines + 1))
-            else:
-                lines += block.count(b"\n")
             offset += len(block)
-            last_byte = block[-1:]
-    if starts[-1][0] == offset and (offset == 0 or last_byte == b"\n"):
-        starts.pop()
     ends = [start for start, _ in starts[1:]] + [offset]
     return [
         LineRange(start, end - start, first)
         for (start, first), end in zip(starts, ends, strict=True)
+        if end > start
     ]
 
 

@@ -1,0 +1,75 @@
+"""The fetcher against the miniature web's server: each misbehaviour gets its true reason."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from dataprep.fetch import FetchError, FetchRules, fetch_all
+from dataprep.miniweb.corpora import MISBEHAVIOURS
+from dataprep.miniweb.server import serving
+
+PICTURE_REASONS = {"not_an_image", "undecodable", "too_small"}
+"Told from the bytes, so the fetcher itself succeeds."
+
+
+@pytest.fixture(scope="module")
+def port(web: Path):
+    with serving(web) as port:
+        yield port
+
+
+def fetch(urls: list[str], port: int, **rules) -> list:
+    settings = {"attempts": 2, "read_timeout_s": 0.5, "total_timeout_s": 2, "first_wait_s": 0.01}
+    settings |= {"connect_to": {"*.test": f"127.0.0.1:{port}"}, **rules}
+    fetch_rules = FetchRules(user_agent="tests", **settings)
+    return asyncio.run(fetch_all(urls, fetch_rules, lambda index, body: body))
+
+
+def reason(outcome) -> str:
+    return outcome.reason if isinstance(outcome, FetchError) else "ok"
+
+
+def picture_url(web: Path, behaviour: str) -> str:
+    names = (web / "cc3m.tsv").read_text().split()
+    name = next(n.rsplit("/", 1)[1] for n in names if "/ok/" in n)
+    return f"http://a.test/{behaviour}/{name}"
+
+
+@pytest.mark.parametrize("behaviour", MISBEHAVIOURS)
+def test_each_misbehaviour_has_its_reason(web, port, behaviour):
+    url = picture_url(web, behaviour)
+    if behaviour == "dns":
+        url = "http://gone.invalid/x.jpg"
+    expected = MISBEHAVIOURS[behaviour]
+    (outcome,) = fetch([url], port)
+    assert reason(outcome) == ("ok" if expected in PICTURE_REASONS else expected)
+
+
+@pytest.mark.parametrize("behaviour", ["ok", "redirect", "flaky", "busy-once"])
+def test_a_picture_that_comes_in_the_end_is_whole(web, port, behaviour):
+    url = picture_url(web, behaviour)
+    (body,) = fetch([url], port)
+    assert body == (web / "pictures" / url.rsplit("/", 1)[1]).read_bytes()
+
+
+def test_no_second_attempt_means_a_flaky_server_fails(web, port):
+    url = picture_url(web, "flaky").replace("a.test", "b.test").replace(".jpg", ".jpg?2")
+    with serving(web) as fresh:
+        assert reason(fetch([url], fresh, attempts=1)[0]) == "http_503"
+
+
+def test_a_body_over_the_limit_is_cut_off(web, port):
+    assert reason(fetch([picture_url(web, "ok")], port, max_bytes=100)[0]) == "too_large"
+
+
+def test_private_addresses_are_refused_unless_allowed(web, port):
+    url = f"http://127.0.0.1:{port}/ok/x.jpg"
+    assert reason(fetch([url, "http://localhost/x.jpg"], port)[0]) == "private_address"
+    assert reason(fetch(["http://localhost/x.jpg"], port)[0]) == "private_address"
+    assert reason(fetch([url], port, allow_private_addresses=True)[0]) == "http_404"
+
+
+def test_results_keep_the_order_of_the_urls(web, port):
+    urls = [picture_url(web, b) for b in ("missing", "ok", "gone", "ok")] * 10
+    assert [reason(o) for o in fetch(urls, port)] == ["http_404", "ok", "http_410", "ok"] * 10

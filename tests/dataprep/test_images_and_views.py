@@ -1,0 +1,131 @@
+"""Pictures are stored by rule, and views cut the same pixels for tokenizer and training."""
+
+import io
+
+import cv2
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dataprep.images import ImageError, ImageRules, decode_stored, shrink, store_image
+from dataprep.text import clean_caption, detokenise
+from dataprep.views import View, cut, jitter_colour, random_view
+
+RULES = ImageRules(short_side=64, jpeg_quality=95, min_side=16, max_pixels=1_000_000)
+
+
+def picture(width: int, height: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], -1).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray, kind: str = "JPEG", **more) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **more)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 201), (64, 64), (50, 40)])
+def test_the_short_side_is_brought_down_and_never_up(size):
+    stored = store_image(encoded(picture(*size)), RULES)
+    assert min(stored.width, stored.height) == min(64, *size)
+    assert (stored.original_width, stored.original_height) == size
+    assert abs(stored.width / stored.height - size[0] / size[1]) < 0.02
+    assert decode_stored(stored.jpeg).shape == (stored.height, stored.width, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_common_formats_keep_their_colours(kind):
+    red = np.full((80, 80, 3), (200, 30, 30), np.uint8)
+    stored = store_image(encoded(red, kind), RULES)
+    assert np.abs(decode_stored(stored.jpeg).mean((0, 1)) - (200, 30, 30)).max() < 6
+
+
+def test_the_hash_is_imagehash_of_the_look():
+    stored = store_image(encoded(picture(300, 200)), RULES)
+    again = imagehash.phash(Image.open(io.BytesIO(encoded(picture(300, 200)))))
+    assert imagehash.hex_to_hash(stored.phash) - again <= 4
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"<html>no</html>", "not_an_image"),
+        (b"", "not_an_image"),
+        (encoded(picture(90, 90))[:900], "undecodable"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "undecodable"),
+        (encoded(picture(10, 90)), "too_small"),
+        (encoded(picture(1001, 1000)), "too_many_pixels"),
+    ],
+)
+def test_what_cannot_be_stored_says_why(data, reason):
+    with pytest.raises(ImageError) as error:
+        store_image(data, RULES)
+    assert error.value.reason == reason
+
+
+@given(data=st.binary(max_size=400), start=st.sampled_from([b"\xff\xd8\xff", b"RIFF", b"GIF8"]))
+def test_no_bytes_crash_the_image_path(data, start):
+    try:
+        store_image(start + data, RULES)
+    except ImageError as error:
+        assert error.reason in ("not_an_image", "undecodable", "too_small", "too_many_pixels")
+
+
+@given(
+    width=st.integers(20, 300),
+    height=st.integers(20, 300),
+    scale=st.floats(0.05, 1),
+    index=st.integers(0, 5),
+)
+def test_views_lie_within_the_picture_and_are_drawn_from_its_name(width, height, scale, index):
+    view = random_view(width, height, scale, 7, "cc3m/1", index)
+    assert view.x >= 0 and view.y >= 0
+    assert view.x + view.width <= width and view.y + view.height <= height
+    assert view == random_view(width, height, scale, 7, "cc3m/1", index)
+
+
+def test_views_differ_between_names_and_numbers():
+    views = {random_view(200, 200, 0.2, 7, f"cc3m/{i}", j) for i in range(20) for j in range(2)}
+    assert len(views) == 40
+
+
+def test_a_cut_is_a_crop_a_resize_and_a_flip():
+    pixels = picture(100, 80)
+    box = cv2.resize(pixels[10:70, 20:80], (30, 30), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(cut(pixels, View(20, 10, 60, 60, False), 30), box)
+    assert np.array_equal(cut(pixels, View(20, 10, 60, 60, True), 30), box[:, ::-1])
+
+
+def test_jitter_of_nothing_changes_nothing_and_keeps_order():
+    pixels = picture(40, 40)
+    same = jitter_colour(pixels, 0.4, np.array([0.5, 0.5, 0.5]))
+    assert np.abs(same.astype(int) - pixels).max() <= 1
+    bright = jitter_colour(pixels, 0.4, np.array([0.99, 0.5, 0.5]))
+    assert bright.mean() > pixels.mean()
+    grey = jitter_colour(pixels, 1.0, np.array([0.5, 0.5, 0.0]))
+    assert np.abs(np.diff(grey.astype(int), axis=-1)).max() <= 1
+
+
+def test_shrink_leaves_small_pictures_alone():
+    pixels = picture(30, 30)
+    assert shrink(pixels, 64) is pixels
+
+
+@pytest.mark.parametrize(
+    ("split", "joined"),
+    [
+        ("a dog , a cat .", "a dog, a cat."),
+        ("it 's ( nearly ) 50 % done", "it's (nearly) 50% done"),
+        ("they do n't", "they don't"),
+    ],
+)
+def test_cc3m_captions_are_joined_again(split, joined):
+    assert detokenise(split) == joined
+
+
+def test_captions_become_one_clean_line():
+    assert clean_caption("  caf&eacute;\u200b\n au\tlait\x00 ") == "café au lait"
