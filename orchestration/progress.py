@@ -60,6 +60,7 @@ class StageProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._started = self._last_line = self._last_beat = time.monotonic()
+        self._begun = 0  # done when the clock of the rate started
 
     @contextmanager
     def showing(self) -> Iterator[None]:
@@ -112,6 +113,8 @@ class StageProgress:
             while not stop.wait(0.5):
                 heartbeat = read_heartbeat(self.folder)
                 if heartbeat and heartbeat["updated_at"] > began:
+                    if not self.total:  # the time before the first step says nothing of the rate
+                        self._started, self._begun = time.monotonic(), heartbeat["done"]
                     self.done, self.total = heartbeat["done"], heartbeat["total"]
                     self.unit, self._note = heartbeat["unit"], heartbeat["note"]
                     self._show(beat=False)
@@ -147,9 +150,9 @@ class StageProgress:
         elif now - self._last_line > _PLAIN_LINE_EVERY_S:
             self._last_line = now
             elapsed = now - self._started
-            left = elapsed / self.done * (self.total - self.done) if self.done else float("nan")
+            here = self.done - self._begun
+            left = f", {elapsed / here * (self.total - self.done):.0f} s left" if here else ""
             self.console.print(
-                f"{self.name}: {self.done}/{self.total} {self.unit}, {self.note()}, "
-                f"{left:.0f} s left",
+                f"{self.name}: {self.done}/{self.total} {self.unit}, {self.note()}{left}",
                 highlight=False,
             )

@@ -65,7 +65,7 @@ class Quantiser(nn.Module):
         Returns:
             (quantised (B, N, dim) with straight-through gradient, codes (B, N), commitment loss).
         """
-        z = F.normalize(z.float(), dim=-1)
+        z = F.normalize(z.to(self.embedding.weight.dtype), dim=-1)
         flat = z.detach().reshape(-1, z.shape[-1])
         if self.training and not bool(self.embedding.initted):
             self._start(_gather(flat), generator)

@@ -79,7 +79,7 @@ class BEiT3Config:
 
 
 SIZES: Final = {
-    "tiny": BEiT3Config(128, 4, 4, 512, image_size=64, patch_size=8, fusion_layers=2),
+    "tiny": BEiT3Config(96, 3, 3, 384, image_size=64, patch_size=8, fusion_layers=1),
     "small": BEiT3Config(384, 12, 6, 1536),
     "base": BEiT3Config(768, 12, 12, 3072),
     "large": BEiT3Config(1024, 24, 16, 4096),

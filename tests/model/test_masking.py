@@ -1,0 +1,92 @@
+"""Masks: exact counts, bounds and shares, each a pure function of (seed, step, slot)."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.training import randomness
+from model.training.masking import mask_patches, mask_tokens, num_masked_patches
+from model.training.stochastic_depth import residual_scale
+
+
+@given(grid=st.integers(4, 32), share=st.floats(0.05, 0.9), seed=st.integers(0, 2**40))
+@settings(max_examples=60)
+def test_patch_masks_have_the_exact_count_for_every_grid(grid, share, seed):
+    count = num_masked_patches(grid * grid, share)
+    mask = mask_patches(grid, count, seed, 3, np.arange(5))
+    assert mask.shape == (5, grid * grid)
+    assert (mask.sum(1) == count).all()
+
+
+def test_the_paper_s_grid_hides_75_of_196():
+    assert num_masked_patches(196, 0.4) == 75
+    assert num_masked_patches(256, 0.4) == 102
+
+
+def test_patches_are_hidden_in_blocks():
+    """Neighbours of hidden patches are hidden far more often than the share would have it."""
+    mask = mask_patches(14, 75, 0, 0, np.arange(256)).reshape(-1, 14, 14)
+    both = (mask[:, :, 1:] & mask[:, :, :-1]).mean()
+    assert both > 1.8 * (75 / 196) ** 2
+    assert 0 < mask.mean(0).min() and mask.mean(0).max() < 0.9  # no place is always or never hidden
+
+
+def test_a_mask_depends_on_its_slot_and_not_on_its_neighbours():
+    whole = mask_patches(8, 26, 1, 7, np.arange(64))
+    assert np.array_equal(mask_patches(8, 26, 1, 7, np.arange(40, 50)), whole[40:50])
+    assert not np.array_equal(mask_patches(8, 26, 1, 8, np.arange(64)), whole)
+
+
+def corrupt(ids, maskable, share=0.15, step=0):
+    slots = np.arange(len(ids))
+    return mask_tokens(ids, maskable, share, (4, 903), 904, seed=2, step=step, slots=slots)
+
+
+@given(data=st.data(), length=st.integers(1, 40), share=st.floats(0.05, 0.9))
+def test_token_masks_are_exact_and_spare_special_tokens(data, length, share):
+    maskable = np.array([data.draw(st.lists(st.booleans(), min_size=length, max_size=length))])
+    ids = np.full((1, length), 5)
+    corrupted, chosen = corrupt(ids, maskable, share)
+    available = maskable.sum()
+    assert chosen.sum() == (max(1, np.rint(share * available)) if available else 0)
+    assert not (chosen & ~maskable).any()
+    assert np.array_equal(corrupted[~chosen], ids[~chosen])
+
+
+def test_of_chosen_tokens_80_are_masked_10_random_and_10_kept():
+    ids = np.random.default_rng(0).integers(4, 904, (7000, 160))
+    corrupted, chosen = corrupt(ids, np.ones_like(ids, bool), share=0.9)
+    total = chosen.sum()
+    assert total > 1_000_000
+    new = corrupted[chosen]
+    kept = (new == ids[chosen]).mean()
+    masked = (new == 904).mean()
+    sigma = (0.8 * 0.2 / total) ** 0.5
+    assert abs(masked - 0.8) < 5 * sigma
+    assert abs(kept - (0.1 + 0.1 / 900)) < 5 * sigma
+    random = new[(new != 904) & (new != ids[chosen])]
+    assert random.min() == 4 and random.max() == 903
+
+
+def test_random_numbers_are_uniform_and_independent_between_keys():
+    u = randomness.uniform(1, np.arange(300)[:, None], np.arange(300)[None, :])
+    histogram = np.histogram(u, 20, (0, 1))[0] / u.size
+    assert np.abs(histogram - 0.05).max() < 0.005
+    assert abs(np.corrcoef(u[:-1].ravel(), u[1:].ravel())[0, 1]) < 0.02
+    assert abs(np.corrcoef(u[:, :-1].ravel(), u[:, 1:].ravel())[0, 1]) < 0.02
+
+
+def test_random_numbers_do_not_depend_on_how_they_are_asked_for():
+    whole = randomness.bits(3, np.arange(10), 5)
+    assert [int(randomness.bits(3, i, 5)) for i in range(10)] == whole.tolist()
+    assert int(randomness.bits(3, 5)) != int(randomness.bits(5, 3))
+    assert randomness.integers(7, 1, np.arange(1000)).max() == 6
+
+
+def test_stochastic_depth_grows_with_depth_and_keeps_the_mean():
+    scale = residual_scale(5, 0.4, 0, 0, np.arange(20_000))
+    assert (scale[0] == 1).all()
+    dropped = (scale == 0).mean((1, 2))
+    assert np.abs(dropped - np.linspace(0, 0.4, 5)).max() < 0.02
+    assert np.abs(scale.mean((1, 2)) - 1).max() < 0.03
+    assert residual_scale(5, 0.0, 0, 0, np.arange(3)) is None

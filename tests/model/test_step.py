@@ -1,0 +1,119 @@
+"""The step: normalisation over the whole batch, the schedule, and what a bad gradient does."""
+
+import math
+
+import pytest
+import torch
+
+from model import BEiT3, BEiT3Config
+from model.training.batch import OBJECTIVES, MicroBatch
+from model.training.optimiser import adamw, learning_rate
+from model.training.step import train_step
+
+CONFIG = BEiT3Config(
+    32,
+    2,
+    2,
+    64,
+    image_size=16,
+    patch_size=4,
+    fusion_layers=1,
+    vocabulary=40,
+    codes=12,
+    max_text_length=16,
+)
+FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
+WEIGHTS = dict.fromkeys(OBJECTIVES, 1.0)
+
+
+def rows(batch: MicroBatch, start: int, stop: int) -> MicroBatch:
+    """Some samples of a micro-batch."""
+    part = MicroBatch(batch.stream)
+    for name, value in vars(batch).items():
+        if isinstance(value, torch.Tensor):
+            cut = value[..., start:stop] if name == "residual_scale" else value[start:stop]
+            setattr(part, name, cut)
+    return part
+
+
+def global_batch(size: int = 6) -> list[MicroBatch]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(size, 3, 16, 16, generator=generator, dtype=torch.float64)
+    ids = torch.randint(4, 40, (size, 8), generator=generator)
+    image_mask = torch.rand(size, 16, generator=generator) < 0.4
+    text_mask = torch.rand(size, 8, generator=generator) < 0.5
+    codes = torch.randint(0, 12, (size, 16), generator=generator)
+    scale = (torch.rand(2, 2, size, generator=generator) < 0.8).double() / 0.8
+    text = {"text_ids": ids, "text_mask": text_mask, "text_targets": ids.flip(0)}
+    image = {"images": images, "image_mask": image_mask, "codes": codes}
+    return [
+        MicroBatch("image", **image, residual_scale=scale),
+        MicroBatch("text", **text, residual_scale=scale),
+        MicroBatch("pair", **image, **text, residual_scale=scale),
+    ]
+
+
+def step(batches, clip=None):
+    torch.manual_seed(0)
+    network = BEiT3(CONFIG).double()
+    optimiser = adamw(network, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-6)
+    result = train_step(
+        network, optimiser, batches, rate=1e-3, weights=WEIGHTS, clip=clip, autocast=FP32
+    )
+    return network, result
+
+
+@pytest.mark.parametrize("sizes", [[6], [3, 3], [1, 2, 3], [1] * 6])
+def test_loss_and_gradient_do_not_depend_on_the_micro_batch(sizes):
+    whole, expected = step(global_batch())
+    parts, start = [], 0
+    for size in sizes:
+        parts += [rows(batch, start, start + size) for batch in global_batch()]
+        start += size
+    split, found = step(parts)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert found.accuracy == pytest.approx(expected.accuracy)
+    for (name, one), other in zip(whole.named_parameters(), split.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=1e-9, msg=name)
+
+
+def test_a_stream_that_is_absent_has_no_loss():
+    _, result = step(global_batch()[:1])
+    assert set(result.loss) == {"mim"}
+
+
+def test_the_gradient_is_clipped():
+    network, result = step(global_batch(), clip=0.01)
+    norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
+    assert result.gradient_norm > 0.01
+    assert float(norm) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing():
+    batches = global_batch()
+    batches[0].images[0, 0, 0, 0] = math.inf
+    network, result = step(batches)
+    torch.manual_seed(0)
+    untouched = BEiT3(CONFIG).double()
+    assert result.skipped
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.parameters(), untouched.parameters(), strict=True)
+    )
+
+
+def test_the_schedule_warms_up_peaks_and_ends_at_the_floor():
+    rates = [learning_rate(s, peak=1.0, floor=0.1, warmup=10, total=110) for s in range(111)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_norms_biases_tokens_and_positions_are_not_decayed():
+    network = BEiT3(CONFIG)
+    optimiser = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    plain = {id(p) for p in optimiser.param_groups[1]["params"]}
+    names = {name for name, p in network.named_parameters() if id(p) in plain}
+    assert {"vision.class_token", "vision.positions", "norm.both.weight", "mlm_head.bias"} <= names
+    assert not {"language.words.weight", "mlm_head.weight", "vision.patch.weight"} & names

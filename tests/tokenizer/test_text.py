@@ -1,0 +1,100 @@
+"""Text ids: equal to transformers', and packed without loss."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataprep.miniweb.grammar import document, random_scene
+from tokenizer.packing import pack
+from tokenizer.text import BOS, EOS, FILE_NAME, FIRST_PIECE, UNK, TextTokenizer, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    texts = [document(random_scene(rng), rng) for _ in range(300)] + ["café, naïve; 東京"] * 5
+    folder = tmp_path_factory.mktemp("text")
+    (folder / FILE_NAME).write_bytes(train(texts, vocab_size=150, character_coverage=0.9995))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> TextTokenizer:
+    return TextTokenizer.load(folder / FILE_NAME)
+
+
+LINES = [
+    "",
+    " ",
+    "a small red circle",
+    "Two  large\tblue squares\n",
+    "café 東京 🎉",
+    "x" * 500,
+    "def f(x): return x**2",
+    "ﬁne ①",
+    "\u0000\u200b",
+]
+
+
+def test_ids_are_those_of_transformers(folder, tokenizer):
+    from transformers import XLMRobertaTokenizer
+
+    theirs = XLMRobertaTokenizer.from_pretrained(folder)
+    for line in LINES:
+        assert theirs(line)["input_ids"] == [BOS, *tokenizer.encode(line), EOS], line
+    assert theirs.mask_token_id == tokenizer.mask
+    assert len(theirs) == tokenizer.mask + 1
+    assert (theirs.unk_token_id, theirs.pad_token_id) == (UNK, 1)
+
+
+def test_text_that_looks_like_a_special_token_is_text(tokenizer):
+    ids = tokenizer.encode("<mask> <s>")
+    assert all(FIRST_PIECE <= i <= tokenizer.last_piece or i == UNK for i in ids)
+
+
+def test_the_table_has_rows_for_ids_the_mask_and_eight_unused(tokenizer):
+    assert tokenizer.num_rows == 150 + 10
+    assert tokenizer.piece(tokenizer.mask) == "<mask>"
+    assert tokenizer.piece(FIRST_PIECE) != "</s>"
+
+
+def test_known_text_comes_back(tokenizer):
+    text = "The circles are small, red and plain."
+    assert tokenizer.decode([BOS, *tokenizer.encode(text), EOS]) == text
+
+
+def test_a_vocabulary_that_is_too_large_is_refused():
+    with pytest.raises(ValueError, match="cannot train 5000 pieces"):
+        train(["one two three"] * 9, vocab_size=5000, character_coverage=1.0)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "x.model").write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"x\.model"):
+        TextTokenizer.load(tmp_path / "x.model")
+
+
+def test_training_twice_gives_the_same_model():
+    texts = ["a red circle, a blue square.", "a blue circle; a red square!"] * 20
+    models = [train(texts, vocab_size=20, character_coverage=1.0) for _ in range(2)]
+    assert models[0] == models[1]
+
+
+@given(
+    documents=st.lists(st.lists(st.integers(4, 65535), max_size=20), max_size=8),
+    length=st.integers(2, 9),
+)
+def test_packing_keeps_every_token_in_order_but_the_last_few(documents, length):
+    expected = [i for d in documents for i in [BOS, *d, EOS]]
+    sequences, left_over = pack([np.array(d, np.int64) for d in documents], length)
+    assert sequences.dtype == np.uint16
+    assert sequences.reshape(-1).tolist() == expected[: len(expected) - left_over]
+    assert left_over < length
+
+
+def test_ids_beyond_sixteen_bits_are_refused():
+    with pytest.raises(ValueError, match="65536"):
+        pack([np.array([65536])], 2)
