@@ -38,6 +38,10 @@ class Dataset:
     manifest: Manifest
     table: str = "data"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A manifest of many parts is read again by whoever needs it rather than sent along.
+        return Dataset.open, (self.folder, self.table)
+
     @classmethod
     def open(cls, folder: Store, table: str = "data") -> "Dataset":
         """Open a stage's committed output.

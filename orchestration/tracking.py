@@ -130,6 +130,7 @@ class Tracker:
 
     def _connect(self) -> Any:
         if self._client is None:
+            os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
             from mlflow import MlflowClient
 
             self._client = MlflowClient(self.uri)

@@ -4,13 +4,12 @@ Checkpoints lie in the stage's own folder. A run that is started again under the
 finds them there; Ray Train's own record of what it kept decides which is the latest.
 """
 
-import json
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,16 @@ _HEARTBEAT_EVERY_S = 1.0
 _FLUSH_EVERY_S = 5.0
 
 
-@dataclass
 class Session:
     """What a training loop is given in its worker."""
 
-    rank: int
-    num_workers: int
-    num_threads: int
-    folder: Store
-    log: RunLog
-    unit: str
-    _last_beat: float = 0.0
-    _last_flush: float = 0.0
+    def __init__(
+        self, rank: int, num_workers: int, num_threads: int, reporter: "_Reporter | None"
+    ) -> None:
+        self.rank = rank
+        self.num_workers = num_workers
+        self.num_threads = num_threads
+        self._reporter = reporter
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
@@ -62,24 +59,48 @@ class Session:
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        if self.rank == 0:
-            self.log.flush()
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Log a step's metrics and beat; only the first worker does."""
-        if self.rank:
-            return
+        """Log a step's metrics and where the training is; only the first worker does."""
+        if self._reporter is not None:
+            self._reporter.show(done, total, metrics)
+
+
+class _Reporter:
+    """Writes heartbeat and metrics from a thread, so that no step waits for a disk or a server."""
+
+    def __init__(self, folder: Store, log: RunLog, unit: str) -> None:
+        self.folder, self.log, self.unit = folder, log, unit
+        self._place: tuple[int, int, str] | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
+        self._thread.start()
+
+    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Take one step's numbers."""
         self.log.metrics(metrics, step=done)
-        now = time.monotonic()
-        if now - self._last_beat > _HEARTBEAT_EVERY_S or done == total:
-            self._last_beat = now
-            note = ", ".join(
-                f"{name} {value:.3g}" for name, value in metrics.items() if name.startswith("loss")
-            )
+        losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
+        self._place = (done, total, ", ".join(losses))
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._stop.set()
+        self._thread.join()
+        self._beat()
+        self.log.flush()
+
+    def _work(self) -> None:
+        last_flush = time.monotonic()
+        while not self._stop.wait(_HEARTBEAT_EVERY_S):
+            self._beat()
+            if time.monotonic() - last_flush > _FLUSH_EVERY_S:
+                self.log.flush()
+                last_flush = time.monotonic()
+
+    def _beat(self) -> None:
+        if self._place is not None:
+            done, total, note = self._place
             write_heartbeat(self.folder, done, total, self.unit, note)
-        if now - self._last_flush > _FLUSH_EVERY_S or done == total:
-            self._last_flush = now
-            self.log.flush()
 
 
 def fit(
@@ -104,17 +125,13 @@ def fit(
 
     def worker(_: dict[str, Any]) -> None:
         context = ray.train.get_context()
-        loop(
-            Session(
-                context.get_world_rank(),
-                context.get_world_size(),
-                cpus_per_worker,
-                folder,
-                log,
-                unit,
-            ),
-            config,
-        )
+        rank = context.get_world_rank()
+        reporter = _Reporter(folder, log, unit) if rank == 0 else None
+        try:
+            loop(Session(rank, context.get_world_size(), cpus_per_worker, reporter), config)
+        finally:
+            if reporter is not None:
+                reporter.close()
 
     trainer = ray.train.torch.TorchTrainer(
         worker,
@@ -147,8 +164,3 @@ def fit(
 def files_below(folder: Path) -> list[Path]:
     """Return every file of a checkpoint."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a checkpoint."""
-    return json.loads(path.read_text())

@@ -152,8 +152,9 @@ def run(context: Context, params: Params) -> None:
     figure = context.folder.path("losses.png")
     draw_losses(history, figure)
     context.log.artifact(figure)
-    last = {name: float(value) for name, value in history[-1].items() if name != "step"}
-    context.commit(files=files_below(checkpoint), numbers={"steps": params.steps, **last})
+    num_skipped = sum(row["skipped"] for row in history)
+    numbers = {"num_steps": params.steps, "num_skipped_steps": num_skipped}
+    context.commit(files=files_below(checkpoint), numbers=numbers)
 
 
 def checkpoint_folder(dataset: Dataset) -> Path:
