@@ -8,7 +8,7 @@ from orchestration.recipe import ClusterParams
 
 # Read by Ray Train's controller, which inherits the driver's environment: with the default of two
 # seconds each checkpoint report of a short run waits that long.
-_TRAIN_POLL_SECONDS = "0.2"
+_TRAIN_POLL_SECONDS = "0.5"
 
 
 def start_ray(params: ClusterParams, logs: Path) -> None:

@@ -2,6 +2,8 @@
 
 Checkpoints lie in the stage's own folder. A run that is started again under the same fingerprint
 finds them there; Ray Train's own record of what it kept decides which is the latest.
+
+Ray Train is imported where it is used: it takes seconds, and a plan needs none of it.
 """
 
 import shutil
@@ -12,9 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import ray.train
-import ray.train.torch
 
 from orchestration.errors import StageError
 from orchestration.progress import StageProgress, write_heartbeat
@@ -40,6 +39,8 @@ class Session:
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         """Give the folder of the newest checkpoint, or None on a fresh start."""
+        import ray.train
+
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             yield None
@@ -49,6 +50,8 @@ class Session:
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Save a checkpoint: every worker calls it and writes its own files."""
+        import ray.train
+
         folder = Path(tempfile.mkdtemp(prefix="checkpoint_"))
         try:
             write(folder)
@@ -122,6 +125,8 @@ def fit(
     Raises:
         StageError: training failed; its checkpoints are kept.
     """
+
+    import ray.train.torch
 
     def worker(_: dict[str, Any]) -> None:
         context = ray.train.get_context()

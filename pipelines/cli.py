@@ -156,12 +156,17 @@ def _open(path: Path, workdir: Path, overrides: list[str]) -> tuple[Workflow, Pr
     """Read and check a recipe; draw its miniature web, if it has one, where it is not there yet."""
     workdir = workdir.absolute()
     recipe = load_recipe(PretrainRecipe, path, workdir=workdir, overrides=overrides)
-    if recipe.miniweb:
-        with console.status("drawing the miniature web"):
-            corpora.build(workdir / "miniweb", recipe.miniweb.size())
-    missing = [f"  {key}: {file}" for key, file in external_files(recipe) if not file.is_file()]
+    web = workdir / "miniweb"
+    missing = [
+        f"  {key}: {file}"
+        for key, file in external_files(recipe)
+        if not file.is_file() and not (recipe.miniweb and web in file.parents)
+    ]
     if missing:
         raise RecipeError("\n".join([f"{path}: files are missing, nothing was run", *missing]))
+    if recipe.miniweb:
+        with console.status("drawing the miniature web"):
+            corpora.build(web, recipe.miniweb.size())
     return build_workflow(recipe), recipe
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import torch
-import torch.distributed.checkpoint as dcp
 from pydantic import Field, model_validator
 
 from model import BEiT3, BEiT3Config
@@ -165,6 +164,8 @@ def checkpoint_folder(dataset: Dataset) -> Path:
 
 def load_network(folder: Path) -> BEiT3:
     """Return the network of a checkpoint, in evaluation mode."""
+    import torch.distributed.checkpoint as dcp
+
     config = BEiT3Config.from_dict(json.loads((folder / NETWORK_FILE).read_text()))
     network = BEiT3(config)
     state = {"network": network.state_dict()}
@@ -258,6 +259,8 @@ def _save(
     step: int,
     history: list[dict[str, float]],
 ) -> None:
+    import torch.distributed.checkpoint as dcp
+
     def write(folder: Path) -> None:
         dcp.save(
             {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
@@ -274,6 +277,8 @@ def _restore(
     session: Session, network: BEiT3, optimiser: torch.optim.Optimizer
 ) -> tuple[int, list[dict[str, float]]]:
     """Load the newest checkpoint, if any; return the next step and the history so far."""
+    import torch.distributed.checkpoint as dcp
+
     with session.latest_checkpoint() as folder:
         if folder is None:
             return 0, []

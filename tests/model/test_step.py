@@ -1,5 +1,6 @@
 """The step: normalisation over the whole batch, the schedule, and what a bad gradient does."""
 
+import itertools
 import math
 
 import pytest
@@ -107,7 +108,7 @@ def test_the_schedule_warms_up_peaks_and_ends_at_the_floor():
     assert max(rates) == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.55)
     assert rates[110] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_norms_biases_tokens_and_positions_are_not_decayed():

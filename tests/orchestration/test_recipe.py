@@ -1,4 +1,4 @@
-"""Recipes: precedence, and messages that name the place. Stages' own rules are tested beside them."""
+"""Recipes: precedence, and messages that name the place."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,0 +1,223 @@
+"""The whole way through the command line: ground truth, kills of the real driver, and reruns.
+
+One workdir goes through undisturbed; another is killed twice with SIGKILL and continued. What
+single stages do with bad input is tested beside the rooms.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model import BEiT3, BEiT3Config
+from model.network.interop import from_official
+from orchestration import Dataset
+from orchestration.plan import latest_record
+from orchestration.store import Store
+from tokenizer import VQKD, TextTokenizer
+
+pytestmark = pytest.mark.slow
+
+RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "tiny.yaml"
+SMALL = [
+    "miniweb={num_cc3m: 180, num_cc12m: 150, num_classes: 4, num_images_per_class: 35, "
+    "num_documents: 300}",
+    "download.slice_rows=24",
+    "text_tokenizer.vocab_size=150",
+    "text_tokens.row_group_rows=32",
+    "image_tokens.row_group_rows=16",
+    "pair_tokens.row_group_rows=16",
+    "image_tokenizer.steps=24",
+    "image_tokenizer.checkpoint_every=12",
+    "image_tokenizer.min_usage=0.05",
+    "train.steps=40",
+    "train.checkpoint_every=5",
+    "train.texts_per_step=16",
+]
+TIMEOUT_S = 420
+
+
+def command(workdir: Path, *more: str, verb: str = "run") -> list[str]:
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    return [
+        sys.executable, "-m", "pipelines.cli", verb, str(RECIPE), "--workdir", str(workdir),
+        *settings, *more,
+    ]  # fmt: skip
+
+
+def run(workdir: Path, *more: str, verb: str = "run") -> str:
+    done = subprocess.run(
+        command(workdir, *more, verb=verb), capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_and_kill(workdir: Path, when: Callable[[], bool]) -> None:
+    """Start a run and send the driver SIGKILL as soon as ``when`` holds."""
+    log = (workdir.parent / f"{workdir.name}.log").open("w")
+    with log, subprocess.Popen(command(workdir), stdout=log, stderr=log) as process:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not when():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def folder(workdir: Path, stage: str) -> Store:
+    record = latest_record(Store(workdir))
+    return Store(workdir / stage / record["stages"][stage])
+
+
+def rows(workdir: Path, stage: str, table: str = "data") -> pa.Table:
+    return Dataset.open(folder(workdir, stage)).of(table).read()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("undisturbed") / "work"
+    output = run(workdir)
+    for word in ("stages", "learned", "MLM", "MIM", "MVLM", "checkpoint", "export", "beit3 ui"):
+        assert word in output
+    return workdir
+
+
+@pytest.mark.parametrize("source", ["cc3m", "cc12m", "imagenet21k"])
+def test_every_row_ends_as_the_miniature_web_s_truth_says(undisturbed, source):
+    truth = [
+        row
+        for row in pq.read_table(undisturbed / "miniweb" / "truth.parquet").to_pylist()
+        if row["source"] == source
+    ]
+    stages = [f"index/{source}", f"download/{source}"]
+    if source == "imagenet21k":
+        stages = [f"import/{source}"]
+    images = {row["sample_id"]: row for row in rows(undisturbed, stages[-1]).to_pylist()}
+    rejects = [
+        (row["sample_id"], row["reason"])
+        for stage in stages
+        for row in rows(undisturbed, stage, "rejects").to_pylist()
+    ]
+    assert set(images) == {row["sample_id"] for row in truth if row["outcome"] == "ok"}
+    assert sorted(rejects) == sorted(
+        (row["sample_id"], row["outcome"]) for row in truth if row["outcome"] != "ok"
+    )
+    assert len({reason for _, reason in rejects}) >= (1 if source == "imagenet21k" else 10)
+    for row in truth:
+        if row["outcome"] == "ok" and not row["placeholder"]:
+            image = images[row["sample_id"]]
+            assert (image["original_width"], image["original_height"]) == (
+                row["width"],
+                row["height"],
+            )
+            assert min(image["width"], image["height"]) == 96
+
+
+def test_curation_drops_the_placeholders_and_nothing_else(undisturbed):
+    truth = pq.read_table(undisturbed / "miniweb" / "truth.parquet").to_pylist()
+    placeholders = {row["sample_id"] for row in truth if row["placeholder"]}
+    assert placeholders
+    assert set(rows(undisturbed, "curate", "rejects")["sample_id"].to_pylist()) == placeholders
+    kept = {row["sample_id"] for row in truth if row["outcome"] == "ok"} - placeholders
+    tables = (rows(undisturbed, "curate", name) for name in ("pairs", "images"))
+    assert {i for table in tables for i in table["sample_id"].to_pylist()} == kept
+
+
+def test_token_datasets_part_into_training_and_held_out_rows(undisturbed):
+    for stage, kind in (("pair_tokens", "pairs"), ("image_tokens", "images")):
+        parts = [
+            set(rows(undisturbed, stage, t)["sample_id"].to_pylist()) for t in ("train", "heldout")
+        ]
+        assert parts[0] and parts[1] and not parts[0] & parts[1]
+        assert parts[0] | parts[1] == set(
+            rows(undisturbed, "curate", kind)["sample_id"].to_pylist()
+        )
+
+
+def test_the_export_is_readable_by_its_readers(undisturbed):
+    export = folder(undisturbed, "export").path("export")
+    import json
+
+    config = BEiT3Config.from_dict(json.loads((export / "network.json").read_text()))
+    network = BEiT3(config)
+    network.load_state_dict(load_file(export / "model.safetensors"))
+    official = torch.load(export / "official.pt", weights_only=True)["model"]
+    assert "beit3.encoder.layers.0.self_attn.q_proj.A.weight" in official
+    assert any("fusion" in name for name in network.state_dict())
+    with pytest.raises(ValueError, match="decoupled"):
+        from_official(official, config)
+    text = TextTokenizer.load(export / "sentencepiece.bpe.model")
+    assert config.vocabulary == text.num_rows
+    codes = VQKD.load(export / "vqkd.pt").encode(torch.zeros(1, 3, 64, 64))
+    assert codes.shape == (1, config.num_patches)
+
+
+def test_the_same_command_again_does_nothing(undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
+    output = run(undisturbed)
+    assert "started" not in output and "stale" not in output and "missing" not in output
+    after = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_run_killed_in_download_and_in_pretrain_ends_the_same(undisturbed, tmp_path):
+    workdir = tmp_path / "work"
+
+    def parts() -> dict[str, int]:
+        found = workdir.glob("download/cc3m/*/parts/*.json")
+        return {path.name: path.stat().st_mtime_ns for path in found}
+
+    run_and_kill(workdir, lambda: len(parts()) >= 2)
+    manifests = list(workdir.glob("download/cc3m/*/manifest.json"))
+    committed = parts()
+    assert not manifests and 2 <= len(committed) < 8
+
+    def first_checkpoint() -> bool:
+        return any(
+            path.stat().st_size and '"step_' in path.read_text()
+            for path in workdir.glob("pretrain/*/ray_train/checkpoint_manager_snapshot.json")
+        )
+
+    run_and_kill(workdir, first_checkpoint)
+    assert committed.items() <= parts().items()  # what was committed was not done again
+    assert not list(workdir.glob("pretrain/*/manifest.json"))
+    assert "interrupted" in run(workdir, verb="plan")
+    status = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "status", "--workdir", str(workdir)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "begun" in status.stdout
+
+    output = run(workdir)
+    assert "✓ pretrain" in output and "✓ pair_tokens" not in output
+
+    mine = load_file(folder(workdir, "export").path("export") / "model.safetensors")
+    theirs = load_file(folder(undisturbed, "export").path("export") / "model.safetensors")
+    assert mine.keys() == theirs.keys()
+    unequal = [name for name in mine if not torch.equal(mine[name], theirs[name])]
+    assert unequal == []
+    for stage in ("download/cc3m", "pair_tokens", "text_tokens", "image_tokens"):
+        assert folder(workdir, stage).read("manifest.json") == folder(undisturbed, stage).read(
+            "manifest.json"
+        )
+
+
+def test_a_changed_training_parameter_reruns_training_and_what_follows(undisturbed):
+    change = ("--set", "train.steps=41")
+    plan = run(undisturbed, *change, verb="plan")
+    stale = [line.split("│")[1].strip() for line in plan.splitlines() if " stale " in line]
+    assert stale == ["pretrain", "evaluate", "export"]
+    assert "steps: 40 → 41" in plan
+    output = run(undisturbed, *change)
+    done = [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("✓")]
+    assert done == stale

@@ -1,0 +1,113 @@
+"""Broken recipes on the command line: one clear message, exit code 1, nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestration.errors import RecipeError
+from pipelines import cli
+
+GOOD = """
+name: own
+sources:
+  pairs: {{format: cc3m, list: {folder}/pairs.tsv}}
+  pictures: {{format: imagenet21k, archive: {folder}/pictures.tar}}
+  texts: {{format: jsonl, file: {folder}/texts.jsonl}}
+download: {{contact: me@example.org}}
+image_tokenizer: {{teacher: hand_crafted}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    for name in ("pairs.tsv", "pictures.tar", "texts.jsonl"):
+        (tmp_path / name).write_text("")
+    path = tmp_path / "own.yaml"
+    path.write_text(GOOD.format(folder=tmp_path))
+    return path
+
+
+def refused(recipe: Path, *settings: str) -> str:
+    workdir = recipe.parent / "work"
+    with pytest.raises(RecipeError) as error:
+        cli._run(recipe, workdir, list(settings), None, None)
+    assert not workdir.exists()
+    return str(error.value)
+
+
+def test_a_good_recipe_can_be_planned(recipe):
+    workflow, _ = cli._open(recipe, recipe.parent / "work", [])
+    assert [stage.name for stage in workflow.stages][:3] == [
+        "index/pairs", "download/pairs", "import/pictures",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("train.stepz=5", ["train.stepz", "did you mean 'steps'"]),
+        ("train.steps=soon", ["train.steps", "'soon'"]),
+        ("train.network.size=huge", ["train.network.size", "'huge'"]),
+        ("sources.pairs.format=xml", ["sources.pairs", "'xml'"]),
+        ("sources.pairs.lisst=x", ["sources.pairs", "lisst", "'list'"]),
+        ("sources.Bad-Name={format: jsonl, file: x}", ["Bad-Name"]),
+        ("image_tokenizer.image_size=100", ["image_tokenizer.image_size is 100", "14 x 14"]),
+        ("train.network.heads=7", ["7 heads"]),
+        ("text_tokens.length=5000", ["max_text_length"]),
+        ("download.contact=null", ["download.contact"]),
+    ],
+)
+def test_a_broken_setting_is_one_message_that_names_the_place(recipe, setting, words):
+    message = refused(recipe, setting)
+    for word in words:
+        assert word in message
+
+
+def test_missing_files_are_named_all_at_once(recipe):
+    (recipe.parent / "pairs.tsv").unlink()
+    (recipe.parent / "texts.jsonl").unlink()
+    message = refused(recipe)
+    assert "sources.pairs.list" in message and "pairs.tsv" in message
+    assert "sources.texts.file" in message and "texts.jsonl" in message
+
+
+def test_a_missing_file_beside_a_miniature_web_is_said_before_the_web_is_drawn(recipe):
+    web = (
+        "miniweb={num_cc3m: 1, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
+        "num_documents: 1}"
+    )
+    assert "nowhere.tsv" in refused(recipe, web, "sources.pairs.list=nowhere.tsv")
+
+
+def test_a_recipe_needs_all_three_kinds_of_source(recipe):
+    text = recipe.read_text().replace("  texts: ", "  # ")
+    recipe.write_text(text)
+    assert "corpus of documents" in refused(recipe)
+
+
+def test_a_teacher_without_weights_stops_the_plan(recipe):
+    message = refused(recipe, "image_tokenizer.teacher=clip")
+    assert "teacher_weights" in message
+    message = refused(
+        recipe, "image_tokenizer.teacher=clip", "image_tokenizer.teacher_weights=none.pt"
+    )
+    assert "image_tokenizer.teacher_weights" in message and "none.pt" in message
+
+
+def test_a_workdir_without_runs_has_no_status(tmp_path):
+    with pytest.raises(RecipeError, match="no workflow has run here"):
+        cli.status(tmp_path)
+    with pytest.raises(RecipeError, match="no runs yet"):
+        cli.ui(tmp_path)
+
+
+def test_the_same_recipe_in_two_places_has_the_same_fingerprints(recipe, tmp_path):
+    plans = []
+    for name, settings in (("a", []), ("b", ["train.num_workers=4", "cluster.num_cpus=64"])):
+        workflow, _ = cli._open(recipe, tmp_path / name, settings)
+        plans.append([p.fingerprint for p in workflow.plan(cli.Store(tmp_path / name))])
+    assert plans[0] == plans[1]
+    workflow, _ = cli._open(recipe, tmp_path / "c", ["seed=1"])
+    seeded = [p.fingerprint for p in workflow.plan(cli.Store(tmp_path / "c"))]
+    assert plans[0] != seeded
+    assert plans[0][:5] == seeded[:5]  # sources do not depend on the seed
