@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check docs lock clean
 
 demo: $(VENV)/.installed-run
 	$(BIN)/beit3 demo
@@ -30,6 +30,10 @@ $(VENV)/.installed-test: $(VENV)/.installed-run
 	$(PIP) --editable ".[test,dev]"
 	$(PIP) --no-deps torchscale==0.3.0
 	touch $@
+
+# Writes docs/recipe.md out of the parameter models.
+docs: $(VENV)/.installed-test
+	$(BIN)/python docs/make_recipe_page.py > docs/recipe.md
 
 # Writes the versions that are installed now; what torch pins itself is left to torch.
 lock: $(VENV)/.installed-test

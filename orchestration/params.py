@@ -39,7 +39,7 @@ _NUM_SAMPLES: Final = 64
 class StageParams(BaseModel):
     """Base of every parameter model: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def external_files(params: BaseModel, key: str = "") -> Iterator[tuple[str, Path]]:

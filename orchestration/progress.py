@@ -82,19 +82,19 @@ class StageProgress:
             self.console.print(f"{self.name}: started", highlight=False)
             yield
 
-    def start(self, total: int, unit: str, resumed: int = 0) -> None:
-        """Say how much there is to do."""
-        self.total, self.unit = total, unit
+    def start(self, num_slices: int, num_rows: int | None, resumed: int) -> None:
+        """Say how much there is to do, in rows if their number is known."""
+        self.unit = "slices" if num_rows is None else "rows"
+        self.total = num_slices if num_rows is None else num_rows
         self._started = time.monotonic()
         if resumed:
-            self.console.print(
-                f"{self.name}: continues, {resumed} of {total} {unit} are there", highlight=False
-            )
+            words = f"continues, {resumed} of {num_slices} slices are there"
+            self.console.print(f"{self.name}: {words}", highlight=False)
         self._show(beat=True)
 
     def advance(self, num_rows: int, rejects: Counter[str]) -> None:
         """Count one finished slice."""
-        self.done += 1
+        self.done += num_rows if self.unit == "rows" else 1
         self.num_rows += num_rows
         self.rejects.update(rejects)
         self._show(beat=True)
@@ -133,7 +133,7 @@ class StageProgress:
         if self._note:
             return self._note
         seconds = max(time.monotonic() - self._started, 1e-3)
-        words = [f"{self.num_rows} rows", f"{self.num_rows / seconds:.0f}/s"]
+        words = [f"{self.num_rows / seconds:.0f} rows/s"]
         if self.rejects:
             words.append(f"{self.rejects.total()} rejects")
         if self.num_failed:

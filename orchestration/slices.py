@@ -41,7 +41,9 @@ def run_slices(
     done = read_parts(folder)
     missing = [piece for piece in slices if piece.id not in done]
     kept = [done[piece.id] for piece in slices if piece.id in done]
-    progress.start(total=len(slices), unit="slices", resumed=len(kept))
+    counts = [piece.num_rows for piece in slices if piece.num_rows is not None]
+    num_rows = sum(counts) if len(counts) == len(slices) else None
+    progress.start(len(slices), num_rows, resumed=len(kept))
     for part in kept:
         progress.advance(part.num_rows_in, Counter(part.rejects))
     if not missing:
@@ -86,9 +88,9 @@ class Committer:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """Return a receipt; an error is reported in it, so that other slices go on."""
-        self.process = self.process or self.factory()
         piece = Slice(row["id"], json.loads(row["payload"]))
         try:
+            self.process = self.process or self.factory()
             part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
             receipt = {
                 "slice": piece.id,

@@ -40,6 +40,8 @@ class Slice:
     "Sortable name; names the part that it commits."
     payload: Mapping[str, Any]
     "What the process needs to find its input; JSON-able."
+    num_rows: int | None = None
+    "Rows of its input, where that is known beforehand; for progress only."
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ def fingerprint_of(identity: Mapping[str, Any]) -> str:
 
 def row_slices(dataset: Dataset, num_rows: int) -> list[Slice]:
     """Cut a dataset into slices of ``num_rows`` rows; read them with :func:`read_slice`."""
-    starts = range(0, dataset.num_rows, num_rows)
-    return [
-        Slice(f"{i:06d}", {"start": start, "stop": min(start + num_rows, dataset.num_rows)})
-        for i, start in enumerate(starts)
-    ]
+    slices = []
+    for i, start in enumerate(range(0, dataset.num_rows, num_rows)):
+        stop = min(start + num_rows, dataset.num_rows)
+        slices.append(Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start))
+    return slices
 
 
 def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> pa.Table:

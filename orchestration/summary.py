@@ -49,11 +49,11 @@ def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
             table.add_row(name, "[cyan]missing[/]", "")
             continue
         parts = len(folder.names(PARTS, ".json"))
-        done = parts if heartbeat["unit"] == "slices" else heartbeat["done"]
+        done = f"{heartbeat['done']}/{heartbeat['total']} {heartbeat['unit']}"
         table.add_row(
             name,
             "[yellow]begun[/]",
-            f"{done}/{heartbeat['total']} {heartbeat['unit']}",
+            f"{done}, {parts} slices committed" if parts else done,
             f"{_ago(heartbeat['updated_at'])}: {heartbeat['note']}",
         )
     return table

@@ -31,7 +31,7 @@ class Params(StageParams):
 def run(context: Context, params: Params, source: str) -> None:
     """Read the corpus, a slice of lines at a time."""
     slices = [
-        Slice(f"{i:06d}", vars(piece))
+        Slice(f"{i:06d}", vars(piece), piece.num_lines)
         for i, piece in enumerate(line_ranges(Path(params.file), params.slice_lines))
     ]
     context.map_slices(slices, partial(document_slice, params, source))

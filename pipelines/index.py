@@ -33,7 +33,7 @@ class Params(StageParams):
 def run(context: Context, params: Params, source: str) -> None:
     """Read the list, a slice of lines at a time."""
     slices = [
-        Slice(f"{i:06d}", vars(piece))
+        Slice(f"{i:06d}", vars(piece), piece.num_lines)
         for i, piece in enumerate(line_ranges(Path(params.list), params.slice_lines))
     ]
     context.map_slices(slices, partial(read_slice, params, source))

@@ -38,7 +38,7 @@ def run(context: Context, params: Params) -> None:
     """Pack each slice of documents in one worker."""
     datasets = context.inputs("documents")
     slices = [
-        Slice(f"{number:03d}-{piece.id}", {"dataset": number, **piece.payload})
+        Slice(f"{number:03d}-{piece.id}", {"dataset": number, **piece.payload}, piece.num_rows)
         for number, dataset in enumerate(datasets)
         for piece in row_slices(dataset, params.slice_rows)
     ]

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,3 +39,11 @@ def test_links_in_the_documents_lead_somewhere():
             text = (ROOT / name).read_text()
             for target in re.findall(r"\]\(([^)#:]+)\)", text):
                 assert (ROOT / name).parent.joinpath(target).exists(), (name, target)
+
+
+def test_the_recipe_page_is_what_the_models_say():
+    made = subprocess.run(
+        [sys.executable, "docs/make_recipe_page.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    assert (ROOT / "docs/recipe.md").read_text() == made.stdout, "run `make docs`"

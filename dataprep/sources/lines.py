@@ -4,6 +4,7 @@ Lines are counted in one pass when the ranges are made, so that a bad line is re
 number however many workers read the file.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,14 @@ class LineRange:
     num_bytes: int
     first_line: int
     "Number of the first line, from 1."
+    num_lines: int
 
 
 def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
     """Cut a file into ranges of ``num_lines`` lines; the last one may be shorter."""
     starts = [(0, 1)]
     lines = offset = 0
+    ended = True
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             lines_here = block.count(b"\n")
@@ -39,10 +42,11 @@ def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
                     if lines % num_lines == 0:
                         starts.append((offset + position + 1, lines + 1))
             offset += len(block)
-    ends = [start for start, _ in starts[1:]] + [offset]
+            ended = block.endswith(b"\n")
+    starts.append((offset, lines + 1 if ended else lines + 2))
     return [
-        LineRange(start, end - start, first)
-        for (start, first), end in zip(starts, ends, strict=True)
+        LineRange(start, end - start, first, following - first)
+        for (start, first), (end, following) in itertools.pairwise(starts)
         if end > start
     ]
 

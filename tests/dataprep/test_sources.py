@@ -29,7 +29,8 @@ def test_ranges_hold_every_line_once_under_its_number(lines, per_slice, ended, t
     ranges = line_ranges(path, per_slice)
     read = [pair for piece in ranges for pair in read_lines(path, piece)]
     assert read == list(enumerate(expected, start=1))
-    assert all(len(list(read_lines(path, piece))) == per_slice for piece in ranges[:-1])
+    assert all(piece.num_lines == per_slice for piece in ranges[:-1])
+    assert all(len(list(read_lines(path, piece))) == piece.num_lines for piece in ranges)
 
 
 def whole(path: Path) -> LineRange:
