@@ -1,8 +1,8 @@
 """The server of the miniature web: the first part of a path says how it behaves.
 
 ``python -m dataprep.miniweb.server FOLDER`` serves on a free port of the loopback interface,
-writes the port to standard output, and ends when its standard input does, so it never outlives
-the program that started it.
+writes the port to standard output, and ends a while after its standard input does: whoever started
+it may have been killed, and workers that it left behind must not find the web gone before they end.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from aiohttp import web
 
 from dataprep.miniweb.corpora import PLACEHOLDER
 
+_LINGER_S = 30.0
 _STATUS = {"missing": 404, "gone": 410, "forbidden": 403, "broken": 500, "always-busy": 429}
 _SPECK_GIF = bytes.fromhex(
     "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
@@ -94,7 +95,7 @@ def serving(folder: Path) -> Iterator[int]:
         try:
             yield int(process.stdout.readline())
         finally:
-            process.stdin.close()
+            process.terminate()
 
 
 async def _serve(folder: Path) -> None:
@@ -117,6 +118,7 @@ async def _serve(folder: Path) -> None:
 
     threading.Thread(target=wait_for_end, daemon=True).start()
     await ended.wait()
+    await asyncio.sleep(_LINGER_S)
 
 
 if __name__ == "__main__":
