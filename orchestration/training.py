@@ -13,10 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from orchestration.errors import StageError
-from orchestration.progress import StageProgress, write_heartbeat
+from orchestration.params import OPERATIONAL, StageParams
+from orchestration.progress import write_heartbeat
+from orchestration.stage import Context
 from orchestration.store import Store
 from orchestration.tracking import RunLog
 
@@ -72,8 +76,8 @@ class Session:
 class _Reporter:
     """Writes heartbeat and metrics from a thread, so that no step waits for a disk or a server."""
 
-    def __init__(self, folder: Store, log: RunLog, unit: str) -> None:
-        self.folder, self.log, self.unit = folder, log, unit
+    def __init__(self, folder: Store, log: RunLog) -> None:
+        self.folder, self.log = folder, log
         self._place: tuple[int, int, str] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
@@ -103,37 +107,41 @@ class _Reporter:
     def _beat(self) -> None:
         if self._place is not None:
             done, total, note = self._place
-            write_heartbeat(self.folder, done, total, self.unit, note)
+            write_heartbeat(self.folder, done, total, "steps", note)
+
+
+class TrainingParams(StageParams):
+    """The workers of a training stage; none of it changes the result."""
+
+    checkpoint_every: Annotated[int, OPERATIONAL] = Field(default=1000, ge=1)
+    "Optimiser steps between checkpoints."
+    keep_checkpoints: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
+    num_workers: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    cpus_per_worker: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    use_gpu: Annotated[bool, OPERATIONAL] = False
+    "One GPU for each worker."
+    max_failures: Annotated[int, OPERATIONAL] = Field(default=3, ge=0)
+    "Restarts from the newest checkpoint before the stage fails."
 
 
 def fit(
-    loop: Callable[[Session, Any], None],
-    config: Any,
-    *,
-    folder: Store,
-    log: RunLog,
-    progress: StageProgress,
-    num_workers: int,
-    cpus_per_worker: int,
-    use_gpu: bool,
-    keep_checkpoints: int,
-    max_failures: int,
-    unit: str = "steps",
+    context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
 ) -> Path:
-    """Run ``loop(session, config)`` on every worker; return the folder of the last checkpoint.
+    """Run ``loop(session, job)`` on every worker; return the folder of the last checkpoint.
 
     Raises:
         StageError: training failed; its checkpoints are kept.
     """
-
     import ray.train.torch
 
+    folder, log = context.folder, context.log
+
     def worker(_: dict[str, Any]) -> None:
-        context = ray.train.get_context()
-        rank = context.get_world_rank()
-        reporter = _Reporter(folder, log, unit) if rank == 0 else None
+        place = ray.train.get_context()
+        rank = place.get_world_rank()
+        reporter = _Reporter(folder, log) if rank == 0 else None
         try:
-            loop(Session(rank, context.get_world_size(), cpus_per_worker, reporter), config)
+            loop(Session(rank, place.get_world_size(), params.cpus_per_worker, reporter), job)
         finally:
             if reporter is not None:
                 reporter.close()
@@ -142,18 +150,18 @@ def fit(
         worker,
         train_loop_config={},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+            num_workers=params.num_workers,
+            use_gpu=params.use_gpu,
+            resources_per_worker={"CPU": params.cpus_per_worker, "GPU": int(params.use_gpu)},
         ),
         run_config=ray.train.RunConfig(
             name=_RAY_TRAIN_FOLDER,
             storage_path=str(folder.root),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=keep_checkpoints),
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=params.keep_checkpoints),
+            failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
         ),
     )
-    with progress.following_heartbeat():
+    with context.progress.following_heartbeat():
         try:
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dataprep.sources.documents import read_documents
-from dataprep.sources.lines import LineRange, line_ranges
+from dataprep.sources.lines import LineRange
 from orchestration import Context, Output, Slice
 from orchestration.params import EXTERNAL_FILE, StageParams
+from pipelines.index import line_slices
 
 
 class Params(StageParams):
@@ -30,10 +31,7 @@ class Params(StageParams):
 
 def run(context: Context, params: Params, source: str) -> None:
     """Read the corpus, a slice of lines at a time."""
-    slices = [
-        Slice(f"{i:06d}", vars(piece), piece.num_lines)
-        for i, piece in enumerate(line_ranges(Path(params.file), params.slice_lines))
-    ]
+    slices = line_slices(Path(params.file), params.slice_lines)
     context.map_slices(slices, partial(document_slice, params, source))
     context.commit(slices)
 

@@ -25,8 +25,8 @@ from model.training.optimiser import adamw, learning_rate
 from model.training.order import Order
 from orchestration import Context, Dataset
 from orchestration.errors import StageError
-from orchestration.params import EXTERNAL_FILE, OPERATIONAL, StageParams
-from orchestration.training import Session, files_below, fit
+from orchestration.params import EXTERNAL_FILE
+from orchestration.training import Session, TrainingParams, files_below, fit
 from pipelines.pictures import KeptPictures
 from pipelines.prefetch import prefetch
 from tokenizer.teachers import TeacherName, make_teacher
@@ -37,7 +37,7 @@ _STATE_FILE: Final = "state.pt"
 _GROUP_ROWS: Final = 64
 
 
-class Params(StageParams):
+class Params(TrainingParams):
     """The tokenizer and its training."""
 
     teacher: TeacherName = "clip"
@@ -68,12 +68,6 @@ class Params(StageParams):
     "Smallest share of a picture that a crop shows."
     report_pictures: int = Field(default=4096, ge=1)
     "Pictures over which the use of codes is measured."
-    checkpoint_every: Annotated[int, OPERATIONAL] = 1000
-    keep_checkpoints: Annotated[int, OPERATIONAL] = 2
-    num_workers: Annotated[int, OPERATIONAL] = 1
-    cpus_per_worker: Annotated[int, OPERATIONAL] = 1
-    use_gpu: Annotated[bool, OPERATIONAL] = False
-    max_failures: Annotated[int, OPERATIONAL] = 3
 
     def config(self, teacher_dim: int) -> VQKDConfig:
         """Return the network's sizes."""
@@ -121,18 +115,8 @@ def run(context: Context, params: Params) -> None:
     """Train with Ray Train, check the codebook, commit."""
     curated = context.input("curated")
     kept = [curated.of(name) for name in ("pairs", "images")]
-    checkpoint = fit(
-        train_loop,
-        _Job(params, context.seed, kept, context.inputs("pictures")),
-        folder=context.folder,
-        log=context.log,
-        progress=context.progress,
-        num_workers=params.num_workers,
-        cpus_per_worker=params.cpus_per_worker,
-        use_gpu=params.use_gpu,
-        keep_checkpoints=params.keep_checkpoints,
-        max_failures=params.max_failures,
-    )
+    job = _Job(params, context.seed, kept, context.inputs("pictures"))
+    checkpoint = fit(context, params, train_loop, job)
     report: dict[str, float] = json.loads((checkpoint / "report.json").read_text())
     if report["code_usage"] < params.min_usage:
         raise StageError(

@@ -6,7 +6,7 @@ k views), codes: fixed_size_list<uint16, k N>. The JPEG is the stored one, uncha
 training cuts exactly the pixels whose codes are here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
@@ -51,19 +51,20 @@ class Params(StageParams):
 
 
 def run(context: Context, params: Params) -> None:
-    """Encode each slice in an actor that holds the tokenizer."""
-    kept = context.input("curated").of("images")
+    """Encode curated pictures without captions."""
+    tokenise(context, params, "images", ViewTokeniser)
+
+
+def tokenise(
+    context: Context, params: Params, kind: str, make: "Callable[..., ViewTokeniser]"
+) -> None:
+    """Encode each slice of one kind of picture in an actor that holds the tokenizer."""
+    kept = context.input("curated").of(kind)
     slices = row_slices(kept, params.slice_rows)
+    model, pictures = model_path(context, "tokenizer"), context.inputs("pictures")
     context.map_slices_with_actors(
         slices,
-        partial(
-            ViewTokeniser,
-            params,
-            context.seed,
-            model_path(context, "tokenizer"),
-            kept,
-            context.inputs("pictures"),
-        ),
+        partial(make, params, context.seed, model, kept, pictures),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
         row_group_rows=params.row_group_rows,

@@ -32,12 +32,17 @@ class Params(StageParams):
 
 def run(context: Context, params: Params, source: str) -> None:
     """Read the list, a slice of lines at a time."""
-    slices = [
-        Slice(f"{i:06d}", vars(piece), piece.num_lines)
-        for i, piece in enumerate(line_ranges(Path(params.list), params.slice_lines))
-    ]
+    slices = line_slices(Path(params.list), params.slice_lines)
     context.map_slices(slices, partial(read_slice, params, source))
     context.commit(slices)
+
+
+def line_slices(path: Path, num_lines: int) -> list[Slice]:
+    """Cut a text file into slices of whole lines."""
+    return [
+        Slice(f"{i:06d}", vars(piece), piece.num_lines)
+        for i, piece in enumerate(line_ranges(path, num_lines))
+    ]
 
 
 def read_slice(params: Params, source: str, piece: Slice) -> Output:

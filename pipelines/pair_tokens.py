@@ -12,9 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from orchestration import Context, Dataset, Output, Slice
-from orchestration.stage import row_slices
 from pipelines import image_tokens
-from pipelines.image_tokenizer import model_path
 from pipelines.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
@@ -24,26 +22,9 @@ class Params(image_tokens.Params):
 
 
 def run(context: Context, params: Params) -> None:
-    """Encode each slice in an actor that holds both tokenizers."""
-    kept = context.input("curated").of("pairs")
-    slices = row_slices(kept, params.slice_rows)
+    """Encode curated pairs."""
     text_model = context.input("text_tokenizer").folder.path(MODEL_FILE)
-    context.map_slices_with_actors(
-        slices,
-        partial(
-            PairTokeniser,
-            text_model,
-            params,
-            context.seed,
-            model_path(context, "tokenizer"),
-            kept,
-            context.inputs("pictures"),
-        ),
-        num_actors=params.num_actors,
-        num_cpus=params.cpus_per_actor,
-        row_group_rows=params.row_group_rows,
-    )
-    context.commit(slices)
+    image_tokens.tokenise(context, params, "pairs", partial(PairTokeniser, text_model))
 
 
 class PairTokeniser(image_tokens.ViewTokeniser):

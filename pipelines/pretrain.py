@@ -23,7 +23,7 @@ from model.training.step import StepResult, train_step
 from orchestration import Context, Dataset
 from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
-from orchestration.training import Session, files_below, fit
+from orchestration.training import Session, TrainingParams, files_below, fit
 from pipelines.feed import Feed, FeedParams, SampleBuilder
 from pipelines.figures import draw_losses
 from pipelines.prefetch import prefetch
@@ -63,7 +63,7 @@ class NetworkParams(StageParams):
         return BEiT3Config.named(self.size, vocabulary=vocabulary, codes=codes, **changes)
 
 
-class Params(StageParams):
+class Params(TrainingParams):
     """Pretraining; defaults are the paper's where it gives them."""
 
     network: NetworkParams = NetworkParams()
@@ -97,12 +97,6 @@ class Params(StageParams):
     "Non-finite steps in a row that end the training."
     precision: Literal["fp32", "bf16"] = "bf16"
     micro_batch: Annotated[int, OPERATIONAL] = 64
-    checkpoint_every: Annotated[int, OPERATIONAL] = 1000
-    keep_checkpoints: Annotated[int, OPERATIONAL] = 2
-    num_workers: Annotated[int, OPERATIONAL] = 1
-    cpus_per_worker: Annotated[int, OPERATIONAL] = 1
-    use_gpu: Annotated[bool, OPERATIONAL] = False
-    max_failures: Annotated[int, OPERATIONAL] = 3
 
     @property
     def batch(self) -> dict[Stream, int]:
@@ -135,18 +129,8 @@ def run(context: Context, params: Params) -> None:
     codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
     config = params.network.config(vocabulary=TextTokenizer.load(text_model).num_rows, codes=codes)
     datasets = {stream: context.input(role).of("train") for stream, role in ROLES.items()}
-    checkpoint = fit(
-        train_loop,
-        _Job(params, context.seed, datasets, text_model, config),
-        folder=context.folder,
-        log=context.log,
-        progress=context.progress,
-        num_workers=params.num_workers,
-        cpus_per_worker=params.cpus_per_worker,
-        use_gpu=params.use_gpu,
-        keep_checkpoints=params.keep_checkpoints,
-        max_failures=params.max_failures,
-    )
+    job = _Job(params, context.seed, datasets, text_model, config)
+    checkpoint = fit(context, params, train_loop, job)
     history = json.loads((checkpoint / HISTORY_FILE).read_text())
     figure = context.folder.path("losses.png")
     draw_losses(history, figure)
