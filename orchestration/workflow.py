@@ -7,6 +7,8 @@ fingerprints make up the workflow and which MLflow runs follow it.
 import hashlib
 import json
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ from orchestration.tracking import Tracker
 
 TIMING = "timing.json"
 LOGS = "logs"
+_STDERR = 2
 
 
 @dataclass(frozen=True)
@@ -230,16 +233,27 @@ def _terminal_state(finish: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _log_file(workdir: Store) -> Iterator[Store]:
-    """Send every library's log to a file of the workdir while the block runs."""
+    """Send every library's log to a file of the workdir while the block runs.
+
+    Ray's native code writes straight to the standard error of the process, so that goes there too.
+    """
     logs = workdir.sub(LOGS)
     logs.root.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(logs.root / time.strftime("%Y%m%d-%H%M%S.log"))
+    path = logs.root / time.strftime("%Y%m%d-%H%M%S.log")
+    handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(min(root.level, logging.INFO) or logging.INFO)
+    sys.stderr.flush()
+    terminal = os.dup(_STDERR)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), _STDERR)
     try:
         yield logs
     finally:
+        sys.stderr.flush()
+        os.dup2(terminal, _STDERR)
+        os.close(terminal)
         root.removeHandler(handler)
         handler.close()
