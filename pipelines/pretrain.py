@@ -202,7 +202,7 @@ def train_loop(session: Session, job: _Job) -> None:
             _save(session, job.config, network, optimiser, step + 1, history)
 
 
-def make_feed(job: Any, rank: int, num_workers: int) -> Feed:
+def make_feed(job: _Job, rank: int, num_workers: int) -> Feed:
     """Return the feed of one worker."""
     params, text = job.params, TextTokenizer.load(job.text_model)
     builders = {

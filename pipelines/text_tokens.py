@@ -56,12 +56,12 @@ def pack_slice(params: Params, model: Path, datasets: Sequence[Dataset], piece: 
     tokenizer = TextTokenizer.load(model)
     dataset = datasets[piece.payload["dataset"]]
     rows = dataset.read(piece.payload["start"], piece.payload["stop"], ["doc_id", "text"])
-    encoded = tokenizer.encode_batch(rows["text"].to_pylist())
+    texts = rows["text"].to_pylist()
     heldout = [is_heldout(name, params.heldout_share) for name in rows["doc_id"].to_pylist()]
     tables, left_over = {}, 0
     for name, wanted in (("train", False), ("heldout", True)):
-        documents = [ids for ids, out in zip(encoded, heldout, strict=True) if out is wanted]
-        sequences, rest = pack(documents, params.length)
+        mine = [text for text, out in zip(texts, heldout, strict=True) if out is wanted]
+        sequences, rest = pack(*tokenizer.encode_flat(mine), params.length)
         left_over += rest
         flat = pa.array(sequences.reshape(-1))
         ids = pa.FixedSizeListArray.from_arrays(flat, params.length)

@@ -1,18 +1,19 @@
 """Packing: whole documents laid end to end and cut to one length, without padding."""
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.text import BOS, EOS
 
 
-def pack(documents: Iterable[NDArray[np.int64]], length: int) -> tuple[NDArray[np.uint16], int]:
+def pack(
+    ids: NDArray[np.int64], lengths: NDArray[np.int64], length: int
+) -> tuple[NDArray[np.uint16], int]:
     """Lay ``<s> document </s>`` end to end and cut.
 
     Args:
-        documents: ids of each document, without specials.
+        ids: of all documents end to end, without specials.
+        lengths: ids of each document.
         length: L, tokens of a sequence.
 
     Returns:
@@ -21,11 +22,13 @@ def pack(documents: Iterable[NDArray[np.int64]], length: int) -> tuple[NDArray[n
     Raises:
         ValueError: an id does not fit uint16.
     """
-    pieces: list[NDArray[np.int64]] = []
-    for ids in documents:
-        pieces += [np.array([BOS]), ids, np.array([EOS])]
-    stream = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
-    if stream.size and stream.max() > np.iinfo(np.uint16).max:
-        raise ValueError(f"id {stream.max()} does not fit 16 bits: the vocabulary is too large")
+    if ids.size and ids.max() > np.iinfo(np.uint16).max:
+        raise ValueError(f"id {ids.max()} does not fit 16 bits: the vocabulary is too large")
+    ends = np.cumsum(lengths + 2)
+    starts = ends - lengths - 2
+    stream = np.empty(len(ids) + 2 * len(lengths), np.uint16)
+    is_id = np.ones(len(stream), bool)
+    is_id[starts] = is_id[ends - 1] = False
+    stream[starts], stream[ends - 1], stream[is_id] = BOS, EOS, ids
     whole = len(stream) // length * length
-    return stream[:whole].reshape(-1, length).astype(np.uint16), len(stream) - whole
+    return stream[:whole].reshape(-1, length), len(stream) - whole

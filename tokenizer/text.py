@@ -6,6 +6,7 @@ rows, unused, as in the released checkpoints. A text that says ``<mask>`` is pla
 """
 
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -73,7 +74,15 @@ class TextTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return the ids of several texts."""
-        return [_shift(np.asarray(ids, np.int64)) for ids in self._processor.encode(list(texts))]
+        ids, lengths = self.encode_flat(texts)
+        return np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the ids of several texts end to end, and how many each text has."""
+        encoded = self._processor.encode(list(texts))
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        ids = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, int(lengths.sum()))
+        return np.where(ids == 0, UNK, ids + _SHIFT), lengths
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids; special ids are left out."""
@@ -115,10 +124,6 @@ def train(texts: Iterable[str], *, vocab_size: int, character_coverage: float) -
     except RuntimeError as error:
         raise ValueError(f"SentencePiece cannot train {vocab_size} pieces: {error}") from None
     return model.getvalue()
-
-
-def _shift(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.where(ids == 0, UNK, ids + _SHIFT)
 
 
 def _from_bytes(model: bytes) -> TextTokenizer:

@@ -89,7 +89,8 @@ def test_training_twice_gives_the_same_model():
 )
 def test_packing_keeps_every_token_in_order_but_the_last_few(documents, length):
     expected = [i for d in documents for i in [BOS, *d, EOS]]
-    sequences, left_over = pack([np.array(d, np.int64) for d in documents], length)
+    ids = np.array([i for d in documents for i in d], np.int64)
+    sequences, left_over = pack(ids, np.array([len(d) for d in documents], np.int64), length)
     assert sequences.dtype == np.uint16
     assert sequences.reshape(-1).tolist() == expected[: len(expected) - left_over]
     assert left_over < length
@@ -97,4 +98,4 @@ def test_packing_keeps_every_token_in_order_but_the_last_few(documents, length):
 
 def test_ids_beyond_sixteen_bits_are_refused():
     with pytest.raises(ValueError, match="65536"):
-        pack([np.array([65536])], 2)
+        pack(np.array([65536]), np.array([1]), 2)
