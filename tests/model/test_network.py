@@ -200,7 +200,7 @@ def test_every_parameter_is_initialised():
 
 
 def test_beit_s_initialisation_divides_outputs_by_depth():
-    made = BEiT3(BEiT3Config.named("tiny", width=256, ffn_width=512, vocabulary=60, codes=20))
+    made = BEiT3(BEiT3Config.named("tiny", width=256, heads=4, ffn_width=512, vocabulary=60))
     for layer, block in enumerate(made.blocks, start=1):
         expected = 0.02 / (2 * layer) ** 0.5
         assert abs(float(block.attention.out.both.weight.detach().std()) / expected - 1) < 0.05
