@@ -4,6 +4,7 @@ One workdir goes through undisturbed; another is killed twice with SIGKILL and c
 single stages do with bad input is tested beside the rooms.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -146,8 +148,6 @@ def test_token_datasets_part_into_training_and_held_out_rows(undisturbed):
 
 def test_the_export_is_readable_by_its_readers(undisturbed):
     export = folder(undisturbed, "export").path("export")
-    import json
-
     config = BEiT3Config.from_dict(json.loads((export / "network.json").read_text()))
     network = BEiT3(config)
     network.load_state_dict(load_file(export / "model.safetensors"))
@@ -221,3 +221,20 @@ def test_a_changed_training_parameter_reruns_training_and_what_follows(undisturb
     output = run(undisturbed, *change)
     done = [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("✓")]
     assert done == stale
+
+
+def test_two_workers_give_the_loss_curve_of_one(undisturbed):
+    curves = []
+    for num_workers in (1, 2):
+        settings = [f"train.num_workers={num_workers}", "train.cpus_per_worker=1", "train.steps=8"]
+        run(undisturbed, *(w for s in settings for w in ("--set", s)), "--until", "pretrain")
+        stage = folder(undisturbed, "pretrain")
+        (history,) = stage.root.glob("ray_train/step_00000008/history.json")
+        curves.append(
+            [
+                [row[f"loss/{name}"] for name in ("mlm", "mim", "mvlm_text", "mvlm_image")]
+                for row in json.loads(history.read_text())
+            ]
+        )
+        stage.remove("")  # the number of workers is not in the fingerprint: forget the result
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
