@@ -24,6 +24,7 @@ from model.training.objectives import predict
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from pipelines import pretrain
+from pipelines.checkpoints import checkpoint_folder, load_network
 from pipelines.feed import FeedParams, SampleBuilder
 from pipelines.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
@@ -76,7 +77,7 @@ def run(context: Context, params: Params, train: pretrain.Params) -> None:
             params,
             train.feed_params(),
             context.seed,
-            pretrain.checkpoint_folder(context.input("checkpoint")),
+            checkpoint_folder(context.input("checkpoint")),
             context.input("text_tokenizer").folder.path(MODEL_FILE),
             inputs,
         ),
@@ -111,7 +112,7 @@ class Predictor:
     ) -> None:
         torch.set_num_threads(max(int(params.cpus_per_actor), 1))
         self.params, self.inputs = params, inputs
-        self.network = pretrain.load_network(checkpoint)
+        self.network = load_network(checkpoint)
         still = FeedParams(**{**vars(feed), "jitter": 0.0, "drop_path": 0.0})
         text = TextTokenizer.load(text_model)
         self.builders = {

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from model.network.interop import to_official
 from orchestration import Context
 from orchestration.params import StageParams
-from pipelines import image_tokenizer, pretrain, text_tokenizer
+from pipelines import image_tokenizer, text_tokenizer
+from pipelines.checkpoints import checkpoint_folder, load_network
 from tokenizer.text import FILE_NAME
 
 FOLDER: Final = "export"
@@ -34,7 +35,7 @@ def run(context: Context, params: Params) -> None:
     files = context.run_task(
         export,
         folder,
-        pretrain.checkpoint_folder(context.input("checkpoint")),
+        checkpoint_folder(context.input("checkpoint")),
         context.input("text_tokenizer").folder.path(text_tokenizer.MODEL_FILE),
         image_tokenizer.model_path(context, "image_tokenizer"),
         context.input("evaluation").manifest.numbers,
@@ -52,7 +53,7 @@ def export(
     """Write the export folder anew; return its files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    network = pretrain.load_network(checkpoint)
+    network = load_network(checkpoint)
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     config = network.config

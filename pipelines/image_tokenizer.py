@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from dataprep.images import decode_stored
@@ -68,6 +68,15 @@ class Params(TrainingParams):
     "Smallest share of a picture that a crop shows."
     report_pictures: int = Field(default=4096, ge=1)
     "Pictures over which the use of codes is measured."
+
+    @model_validator(mode="after")
+    def _divides(self) -> "Params":
+        if self.batch % self.substreams or self.substreams % self.num_workers:
+            raise ValueError(
+                f"batch = {self.batch} must be a multiple of substreams = {self.substreams}, and "
+                f"substreams of num_workers = {self.num_workers}"
+            )
+        return self
 
     def config(self, teacher_dim: int) -> VQKDConfig:
         """Return the network's sizes."""

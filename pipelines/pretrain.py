@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -24,14 +24,13 @@ from orchestration import Context, Dataset
 from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.training import Session, TrainingParams, files_below, fit
+from pipelines.checkpoints import HISTORY_FILE, restore, save
 from pipelines.feed import Feed, FeedParams, SampleBuilder
 from pipelines.figures import draw_losses
 from pipelines.prefetch import prefetch
 from pipelines.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
-NETWORK_FILE: Final = "network.json"
-HISTORY_FILE: Final = "history.json"
 ROLES: Final[Mapping[Stream, str]] = {"image": "images", "text": "texts", "pair": "pairs"}
 "Input of each stream."
 
@@ -98,6 +97,20 @@ class Params(TrainingParams):
     precision: Literal["fp32", "bf16"] = "bf16"
     micro_batch: Annotated[int, OPERATIONAL] = 64
 
+    @model_validator(mode="after")
+    def _divides(self) -> "Params":
+        for stream, batch in self.batch.items():
+            if batch % self.substreams:
+                raise ValueError(
+                    f"{stream}s_per_step = {batch} is not a multiple of substreams = "
+                    f"{self.substreams}"
+                )
+        if self.substreams % self.num_workers:
+            raise ValueError(
+                f"num_workers = {self.num_workers} does not divide substreams = {self.substreams}"
+            )
+        return self
+
     @property
     def batch(self) -> dict[Stream, int]:
         """Samples of each stream in a step."""
@@ -130,6 +143,10 @@ def run(context: Context, params: Params) -> None:
     config = params.network.config(vocabulary=TextTokenizer.load(text_model).num_rows, codes=codes)
     datasets = {stream: context.input(role).of("train") for stream, role in ROLES.items()}
     job = _Job(params, context.seed, datasets, text_model, config)
+    try:  # what does not fit is said here, not by workers that start in vain
+        make_feed(job, 0, params.num_workers)
+    except ValueError as error:
+        raise StageError(f"pretrain cannot start: {error}") from None
     checkpoint = fit(context, params, train_loop, job)
     history = json.loads((checkpoint / HISTORY_FILE).read_text())
     figure = context.folder.path("losses.png")
@@ -140,24 +157,6 @@ def run(context: Context, params: Params) -> None:
     context.commit(files=files_below(checkpoint), numbers=numbers)
 
 
-def checkpoint_folder(dataset: Dataset) -> Path:
-    """Return the folder of the checkpoint that a pretraining committed."""
-    (path,) = [f.path for f in dataset.manifest.files if f.path.endswith(NETWORK_FILE)]
-    return dataset.folder.path(path).parent
-
-
-def load_network(folder: Path) -> BEiT3:
-    """Return the network of a checkpoint, in evaluation mode."""
-    import torch.distributed.checkpoint as dcp
-
-    config = BEiT3Config.from_dict(json.loads((folder / NETWORK_FILE).read_text()))
-    network = BEiT3(config)
-    state = {"network": network.state_dict()}
-    dcp.load(state, checkpoint_id=folder, no_dist=True)
-    network.load_state_dict(state["network"])
-    return network.eval()
-
-
 def train_loop(session: Session, job: _Job) -> None:
     """Train on one worker."""
     params = job.params
@@ -166,7 +165,7 @@ def train_loop(session: Session, job: _Job) -> None:
     device = torch.device("cuda" if params.use_gpu else "cpu")
     network = BEiT3(job.config).to(device)
     optimiser = adamw(network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps)
-    start, history = _restore(session, network, optimiser)
+    start, history = restore(session, network, optimiser)
     feed = make_feed(job, session.rank, session.num_workers)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
     num_skipped = 0
@@ -199,7 +198,7 @@ def train_loop(session: Session, job: _Job) -> None:
         history.append({"step": step + 1, **metrics})
         session.show(step + 1, params.steps, metrics)
         if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.steps:
-            _save(session, job.config, network, optimiser, step + 1, history)
+            save(session, job.config, network, optimiser, step + 1, history)
 
 
 def make_feed(job: _Job, rank: int, num_workers: int) -> Feed:
@@ -233,51 +232,3 @@ def step_metrics(result: StepResult, rate: float) -> dict[str, float]:
         "learning_rate": rate,
         "skipped": float(result.skipped),
     }
-
-
-def _save(
-    session: Session,
-    config: BEiT3Config,
-    network: BEiT3,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-    history: list[dict[str, float]],
-) -> None:
-    import torch.distributed.checkpoint as dcp
-
-    def write(folder: Path) -> None:
-        dcp.save(
-            {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
-            checkpoint_id=folder,
-        )
-        if session.rank == 0:
-            (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
-            (folder / HISTORY_FILE).write_text(json.dumps(history))
-
-    session.save(step, write)
-
-
-def _restore(
-    session: Session, network: BEiT3, optimiser: torch.optim.Optimizer
-) -> tuple[int, list[dict[str, float]]]:
-    """Load the newest checkpoint, if any; return the next step and the history so far."""
-    import torch.distributed.checkpoint as dcp
-
-    with session.latest_checkpoint() as folder:
-        if folder is None:
-            return 0, []
-        # The optimiser's state comes into being with the first step: a step without gradient and
-        # rate makes the tensors that the checkpoint is then read into.
-        for parameter in network.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        state: dict[str, Any] = {
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "step": 0,
-        }
-        dcp.load(state, checkpoint_id=folder)
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        return int(state["step"]), json.loads((folder / HISTORY_FILE).read_text())
