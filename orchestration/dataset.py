@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -93,15 +94,30 @@ class Dataset:
             first = self._ends[i] - self.parts[i].num_rows
             if first >= stop and tables:
                 break
-            table = self._read_part(self.parts[i], columns)
-            tables.append(table.slice(max(start - first, 0), max(0, stop - max(start, first))))
+            tables.append(self._read_part(self.parts[i], start - first, stop - first, columns))
         if not tables:
             if not self.parts:
                 raise ManifestError(f"{self.folder.root}: no table named {self.table!r}")
-            tables.append(self._read_part(self.parts[-1], columns).slice(0, 0))
+            tables.append(self._read_part(self.parts[-1], 0, 0, columns))
         return pa.concat_tables(tables)
 
-    def _read_part(self, part: TablePart, columns: Sequence[str] | None) -> pa.Table:
+    def file(self, name: str) -> Path:
+        """Return the path of the only committed file of that name.
+
+        Raises:
+            ManifestError: there is none, or there are several.
+        """
+        found = [f.path for f in self.manifest.files if PurePosixPath(f.path).name == name]
+        if len(found) != 1:
+            raise ManifestError(
+                f"{self.folder.root}: {len(found)} files named {name!r}; {_advice(self.folder)}"
+            )
+        return self.folder.path(found[0])
+
+    def _read_part(
+        self, part: TablePart, start: int, stop: int, columns: Sequence[str] | None
+    ) -> pa.Table:
+        """Rows ``start`` to ``stop`` of a part, out of the row groups that hold them."""
         path = self.folder.path(part.path)
         try:
             size = path.stat().st_size
@@ -111,13 +127,19 @@ class Dataset:
             raise ManifestError(
                 f"{path}: {size} bytes, its manifest says {part.bytes}; {_advice(self.folder)}"
             )
-        table = pq.ParquetFile(path).read(columns=list(columns) if columns else None)
-        if table.num_rows != part.num_rows:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows != part.num_rows:
             raise ManifestError(
-                f"{path}: {table.num_rows} rows, its manifest says {part.num_rows}; "
+                f"{path}: {file.metadata.num_rows} rows, its manifest says {part.num_rows}; "
                 f"{_advice(self.folder)}"
             )
-        return table
+        ends = list(itertools.accumulate(part.row_groups))
+        start = max(start, 0)
+        first, last = bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop)
+        groups = list(range(first, min(last + 1, len(ends)))) if start < stop else []
+        table = file.read_row_groups(groups, columns=list(columns) if columns else None)
+        skipped = ends[first - 1] if first else 0
+        return table.slice(start - skipped, max(stop - start, 0)) if groups else table
 
 
 def _advice(folder: Store) -> str:

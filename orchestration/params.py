@@ -12,6 +12,7 @@ holds, not by where it lies.
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +84,12 @@ def file_digest(path: Path) -> str:
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such file")
-    size = path.stat().st_size
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _digest(path: Path, size: int, _modified_ns: int) -> str:
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         if size <= _SAMPLED_ABOVE_BYTES:

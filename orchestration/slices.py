@@ -49,17 +49,17 @@ def run_slices(
     if not missing:
         return
     rows = [{"id": piece.id, "payload": json.dumps(piece.payload)} for piece in missing]
-    committer = Committer(folder, factory, row_group_rows)
+    committing = (folder, factory, row_group_rows)
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     if num_actors:
         receipts = dataset.map(
-            CommitterActor,
-            fn_constructor_args=(committer,),
+            Committer,
+            fn_constructor_args=committing,
             num_cpus=num_cpus,
             compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
         )
     else:
-        receipts = dataset.map(committer, num_cpus=num_cpus)
+        receipts = dataset.map(Committer(*committing), num_cpus=num_cpus)
 
     errors: list[str] = []
     for batch in receipts.iter_batches(batch_size=None, prefetch_batches=0):
@@ -78,7 +78,7 @@ def run_slices(
 
 
 class Committer:
-    """Processes one slice and commits its part. Called in a worker."""
+    """Processes slices and commits their parts in a worker: one for a task, many for an actor."""
 
     def __init__(self, folder: Store, factory: Callable[[], Process], row_group_rows: int) -> None:
         self.folder = folder
@@ -101,17 +101,6 @@ class Committer:
         except Exception:
             receipt = {"slice": piece.id, "error": traceback.format_exc()}
         return {"receipt": json.dumps(receipt)}
-
-
-class CommitterActor:
-    """A :class:`Committer` that stays in one worker for the whole stage."""
-
-    def __init__(self, committer: Committer) -> None:
-        self.committer = committer
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """Process one slice."""
-        return self.committer(row)
 
 
 def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: int) -> Part:

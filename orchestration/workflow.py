@@ -4,7 +4,6 @@
 fingerprints make up the workflow and which MLflow runs follow it.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from orchestration.manifest import Manifest, canonical_json, read_manifest
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage, State, make_plan
 from orchestration.progress import StageProgress
 from orchestration.recipe import Recipe
-from orchestration.stage import Context, Stage
+from orchestration.stage import Context, Stage, fingerprint_of
 from orchestration.store import Store
 from orchestration.tracking import Tracker
 
@@ -174,14 +173,12 @@ class _Runner:
         )
 
     def _write_record(self) -> Store:
-        identity = canonical_json(self.fingerprints)
-        name = hashlib.sha256(identity).hexdigest()[:16]
         record = {
             "name": self.workflow.recipe.name,
             "stages": self.fingerprints,
             "started_at": time.time(),
         }
-        folder = self.workdir.sub(f"{WORKFLOWS}/{name}")
+        folder = self.workdir.sub(f"{WORKFLOWS}/{fingerprint_of(self.fingerprints)}")
         folder.write_bytes(RECORD, json.dumps(record, indent=1).encode())
         return folder
 

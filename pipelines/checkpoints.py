@@ -20,8 +20,7 @@ HISTORY_FILE: Final = "history.json"
 
 def checkpoint_folder(dataset: Dataset) -> Path:
     """Return the folder of the checkpoint that a pretraining committed."""
-    (path,) = [f.path for f in dataset.manifest.files if f.path.endswith(NETWORK_FILE)]
-    return dataset.folder.path(path).parent
+    return dataset.file(NETWORK_FILE).parent
 
 
 def load_network(folder: Path) -> BEiT3:

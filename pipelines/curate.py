@@ -28,8 +28,9 @@ class Params(StageParams):
 
 def run(context: Context, params: Params) -> None:
     """Judge all pictures in one worker: digests and captions only are read."""
-    datasets = [*context.inputs("pairs"), *context.inputs("images")]
-    slices = [Slice("000000", {"num_pair_datasets": len(context.inputs("pairs"))})]
+    pairs = context.inputs("pairs")
+    datasets = [*pairs, *context.inputs("images")]
+    slices = [Slice("000000", {"num_pair_datasets": len(pairs)})]
     context.map_slices(slices, partial(curate, params, datasets), row_group_rows=65_536)
     context.commit(slices)
 

@@ -78,7 +78,7 @@ def run(context: Context, params: Params, train: pretrain.Params) -> None:
             train.feed_params(),
             context.seed,
             checkpoint_folder(context.input("checkpoint")),
-            context.input("text_tokenizer").folder.path(MODEL_FILE),
+            context.input("text_tokenizer").file(MODEL_FILE),
             inputs,
         ),
         num_actors=params.num_actors,

@@ -19,7 +19,7 @@ from model.network.interop import to_official
 from orchestration import Context
 from orchestration.params import StageParams
 from pipelines import image_tokenizer, text_tokenizer
-from pipelines.checkpoints import checkpoint_folder, load_network
+from pipelines.checkpoints import NETWORK_FILE, checkpoint_folder, load_network
 from tokenizer.text import FILE_NAME
 
 FOLDER: Final = "export"
@@ -36,8 +36,8 @@ def run(context: Context, params: Params) -> None:
         export,
         folder,
         checkpoint_folder(context.input("checkpoint")),
-        context.input("text_tokenizer").folder.path(text_tokenizer.MODEL_FILE),
-        image_tokenizer.model_path(context, "image_tokenizer"),
+        context.input("text_tokenizer").file(text_tokenizer.MODEL_FILE),
+        context.input("image_tokenizer").file(image_tokenizer.MODEL_FILE),
         context.input("evaluation").manifest.numbers,
     )
     context.commit(files=files)
@@ -57,7 +57,7 @@ def export(
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     config = network.config
-    (folder / "network.json").write_text(json.dumps(config.to_dict(), indent=1))
+    (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
     official, left = to_official(state, config)
     torch.save({"model": {name: t.clone() for name, t in official.items()}}, folder / "official.pt")
     shutil.copyfile(text_model, folder / FILE_NAME)

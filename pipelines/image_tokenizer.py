@@ -137,13 +137,6 @@ def run(context: Context, params: Params) -> None:
     context.commit(files=files, numbers=report)
 
 
-def model_path(context: Context, role: str) -> Path:
-    """Return where the tokenizer lies that feeds ``context`` under ``role``."""
-    dataset = context.input(role)
-    (path,) = [f.path for f in dataset.manifest.files if f.path.endswith(MODEL_FILE)]
-    return dataset.folder.path(path)
-
-
 def train_loop(session: Session, job: _Job) -> None:
     """Train on one worker."""
     params = job.params

@@ -23,7 +23,7 @@ from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.stage import row_slices
 from pipelines.heldout import is_heldout
-from pipelines.image_tokenizer import model_path, to_tokenizer_input
+from pipelines.image_tokenizer import MODEL_FILE, to_tokenizer_input
 from pipelines.pictures import KeptPictures
 from tokenizer.vqkd import VQKD
 
@@ -61,7 +61,7 @@ def tokenise(
     """Encode each slice of one kind of picture in an actor that holds the tokenizer."""
     kept = context.input("curated").of(kind)
     slices = row_slices(kept, params.slice_rows)
-    model, pictures = model_path(context, "tokenizer"), context.inputs("pictures")
+    model, pictures = context.input("tokenizer").file(MODEL_FILE), context.inputs("pictures")
     context.map_slices_with_actors(
         slices,
         partial(make, params, context.seed, model, kept, pictures),

@@ -23,7 +23,7 @@ class Params(image_tokens.Params):
 
 def run(context: Context, params: Params) -> None:
     """Encode curated pairs."""
-    text_model = context.input("text_tokenizer").folder.path(MODEL_FILE)
+    text_model = context.input("text_tokenizer").file(MODEL_FILE)
     image_tokens.tokenise(context, params, "pairs", partial(PairTokeniser, text_model))
 
 

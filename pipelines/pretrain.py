@@ -138,7 +138,7 @@ class _Job:
 
 def run(context: Context, params: Params) -> None:
     """Train with Ray Train, draw the losses, commit."""
-    text_model = context.input("text_tokenizer").folder.path(MODEL_FILE)
+    text_model = context.input("text_tokenizer").file(MODEL_FILE)
     codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
     config = params.network.config(vocabulary=TextTokenizer.load(text_model).num_rows, codes=codes)
     datasets = {stream: context.input(role).of("train") for stream, role in ROLES.items()}

@@ -6,10 +6,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from orchestration.dataset import Dataset
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.store import Store
 from orchestration.summary import stages_table
-from pipelines.export import FOLDER
+from pipelines.checkpoints import NETWORK_FILE
 
 MEASURES: Final = {
     "mlm": "MLM: words of texts",
@@ -29,12 +30,8 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     for name, what in (("pretrain", "checkpoint"), ("export", "export")):
         folder = workdir.sub(f"{name}/{fingerprints[name]}")
         if folder.exists(MANIFEST):
-            last = folder.path(read_manifest(folder).files[-1].path).parent
-            console.print(
-                f"{what:<10} {folder.path(FOLDER) if name == 'export' else last}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            place = Dataset.open(folder).file(NETWORK_FILE).parent
+            console.print(f"{what:<10} {place}", highlight=False, soft_wrap=True)
     losses = workdir.path(f"pretrain/{fingerprints['pretrain']}/losses.png")
     if losses.exists():
         console.print(f"{'losses':<10} {losses}", highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import StageParams
-from orchestration.stage import row_slices
+from orchestration.stage import read_slice, row_slices
 from pipelines.heldout import is_heldout
 from pipelines.text_tokenizer import MODEL_FILE
 from tokenizer.packing import pack
@@ -42,7 +42,7 @@ def run(context: Context, params: Params) -> None:
         for number, dataset in enumerate(datasets)
         for piece in row_slices(dataset, params.slice_rows)
     ]
-    model = context.input_folders[context.stage.inputs["tokenizer"][0]].path(MODEL_FILE)
+    model = context.input("tokenizer").file(MODEL_FILE)
     context.map_slices(
         slices,
         partial(pack_slice, params, model, datasets),
@@ -55,7 +55,7 @@ def pack_slice(params: Params, model: Path, datasets: Sequence[Dataset], piece: 
     """Encode and pack the documents of one slice."""
     tokenizer = TextTokenizer.load(model)
     dataset = datasets[piece.payload["dataset"]]
-    rows = dataset.read(piece.payload["start"], piece.payload["stop"], ["doc_id", "text"])
+    rows = read_slice(dataset, piece, ["doc_id", "text"])
     texts = rows["text"].to_pylist()
     heldout = [is_heldout(name, params.heldout_share) for name in rows["doc_id"].to_pylist()]
     tables, left_over = {}, 0

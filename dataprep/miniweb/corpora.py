@@ -182,6 +182,7 @@ def _write_imagenet(folder: Path, size: WebSize, truth: list[dict[str, object]])
     classes = [(colour, shape) for shape in SHAPES for colour in COLOURS][: size.num_classes]
     words = []
     pictures: list[_Picture] = []
+    broken: set[str] = set()
     for c, (colour, shape) in enumerate(classes):
         wnid = f"n{c + 1:08d}"
         words.append(f"{wnid}\t{colour} {shape}")
@@ -191,19 +192,20 @@ def _write_imagenet(folder: Path, size: WebSize, truth: list[dict[str, object]])
             width, height = _picture_size(rng, _SIDES[1] // 2)
             name = f"{wnid}_{i}.JPEG"
             pictures.append(_Picture(Path(name), scene, width, height, (size.seed, 3, c, i)))
-            outcome = "ok" if i % 29 != 17 else "undecodable"
+            damaged = i % 29 == 17
+            if damaged:
+                broken.add(name)
             truth.append(
                 {
                     "source": "imagenet21k",
                     "sample_id": f"imagenet21k/{wnid}_{i}",
-                    "outcome": outcome,
+                    "outcome": "undecodable" if damaged else "ok",
                     "placeholder": False,
                     "caption": f"{colour} {shape}",
                     "width": width,
                     "height": height,
                 }
             )
-    broken = {str(row["sample_id"]).split("/")[1] for row in truth if row["outcome"] != "ok"}
     with ProcessPoolExecutor() as pool, tarfile.open(folder / "imagenet21k.tar", "w") as outer:
         drawn = zip(pictures, pool.map(_draw_jpeg, pictures, chunksize=16), strict=True)
         for c in range(len(classes)):
@@ -211,7 +213,7 @@ def _write_imagenet(folder: Path, size: WebSize, truth: list[dict[str, object]])
             with tarfile.open(fileobj=buffer, mode="w") as inner:
                 for _ in range(size.num_images_per_class):
                     picture, data = next(drawn)
-                    if picture.path.stem in broken:
+                    if picture.path.name in broken:
                         data = data[: len(data) // 3]
                     _add(inner, picture.path.name, data)
             _add(outer, f"n{c + 1:08d}.tar", buffer.getvalue())

@@ -11,10 +11,9 @@ from typing import Final
 import pyarrow as pa
 
 from dataprep.schemas import DOCUMENTS, reject, rejects_table
-from dataprep.sources.lines import LineRange, read_lines
+from dataprep.sources.lines import MALFORMED_LINE, LineRange, read_lines
 from dataprep.text import clean_document
 
-MALFORMED_LINE: Final = "malformed_line"
 TOO_SHORT: Final = "too_short"
 
 

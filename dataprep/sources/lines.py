@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+MALFORMED_LINE: Final = "malformed_line"
+"Reason of a reject: the line is not of its file's form."
 _BLOCK_BYTES: Final = 1 << 24
 
 

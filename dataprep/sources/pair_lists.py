@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from dataprep.schemas import INDEX, reject, rejects_table
-from dataprep.sources.lines import LineRange, read_lines
+from dataprep.sources.lines import MALFORMED_LINE, LineRange, read_lines
 from dataprep.text import clean_caption, detokenise
 
-MALFORMED_LINE: Final = "malformed_line"
 EMPTY_CAPTION: Final = "empty_caption"
 BAD_URL: Final = "bad_url"
 

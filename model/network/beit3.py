@@ -149,12 +149,10 @@ class BEiT3(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
-            elif isinstance(module, nn.Linear | nn.Conv2d):
+            elif isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2.0, b=2.0)
-                if module.bias is not None:
+                if not isinstance(module, nn.Embedding) and module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2.0, b=2.0)
         for token in (
             self.vision.mask_token,
             self.vision.class_token,
@@ -168,9 +166,7 @@ class BEiT3(nn.Module):
                 _init_magneto(block, self.config.depth)
             else:
                 for name, parameter in block.named_parameters():
-                    if name.endswith(("fc2.weight", "weight")) and (
-                        ".out." in f".{name}" or "fc2" in name
-                    ):
+                    if name.endswith(".weight") and (".out." in name or ".fc2." in name):
                         parameter.div_(math.sqrt(2.0 * layer))
         if self.config.subln:
             nn.init.normal_(self.language.words.weight, std=self.config.width**-0.5)

@@ -8,31 +8,19 @@ from hypothesis import strategies as st
 
 from orchestration.dataset import Dataset
 from orchestration.errors import ManifestError, StoreError
-from orchestration.manifest import Manifest, read_manifest
-from orchestration.slices import commit_slice
-from orchestration.stage import Output, Slice, row_slices
+from orchestration.manifest import read_manifest
+from orchestration.stage import row_slices
 from orchestration.store import Store
+from tests.committing import commit_tables
 
 
 def commit(folder: Store, sizes: list[int], row_group_rows: int = 3) -> Dataset:
-    parts, first = [], 0
-    for i, size in enumerate(sizes):
-        table = pa.table({"n": np.arange(first, first + size)})
-        output = Output(size, {"data": table})
-        parts.append(commit_slice(folder, Slice(f"{i:06d}", {}), output, row_group_rows))
-        first += size
-    manifest = Manifest(
-        schema_version=1,
-        stage="s",
-        fingerprint="f",
-        params={},
-        parents={},
-        parts=parts,
-        files=[],
-        numbers={},
-    )
-    folder.write_bytes("manifest.json", manifest.to_bytes())
-    return Dataset.open(folder)
+    starts = np.cumsum([0, *sizes])
+    tables = [
+        pa.table({"n": np.arange(start, start + size)})
+        for start, size in zip(starts, sizes, strict=False)
+    ]
+    return commit_tables(folder, tables, row_group_rows=row_group_rows)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -110,3 +98,14 @@ def test_the_same_slice_gives_the_same_bytes(tmp_path):
     commit(second, [7, 2])
     for path in ("data/000000.parquet", "parts/000001.json", "manifest.json"):
         assert first.read(path) == second.read(path)
+
+
+def test_a_committed_file_is_found_by_its_name(tmp_path):
+    dataset = commit_tables(
+        Store(tmp_path), [], row_group_rows=1, files=["x/step_1/net.json", "x/a.bin", "y/a.bin"]
+    )
+    assert dataset.file("net.json") == tmp_path / "x/step_1/net.json"
+    with pytest.raises(ManifestError, match=r"2 files named 'a\.bin'"):
+        dataset.file("a.bin")
+    with pytest.raises(ManifestError, match="0 files named 'json'"):
+        dataset.file("json")

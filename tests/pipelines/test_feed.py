@@ -9,11 +9,9 @@ from dataprep.images import decode_stored, encode_jpeg
 from dataprep.views import View, cut, random_view
 from model import BEiT3Config
 from orchestration.dataset import Dataset
-from orchestration.manifest import Manifest
-from orchestration.slices import commit_slice
-from orchestration.stage import Output, Slice
 from orchestration.store import Store
 from pipelines.feed import Feed, FeedParams, SampleBuilder
+from tests.committing import commit_tables
 from tokenizer.text import BOS, EOS, PAD, TextTokenizer, train
 
 NETWORK = BEiT3Config(
@@ -33,18 +31,8 @@ def text(tmp_path_factory) -> TextTokenizer:
 
 
 def dataset(folder: Store, table: pa.Table, per_part: int = 8) -> Dataset:
-    parts = [
-        commit_slice(
-            folder, Slice(f"{i:06d}", {}), Output(0, {"train": table.slice(i, per_part)}), 4
-        )
-        for i in range(0, table.num_rows, per_part)
-    ]
-    manifest = Manifest(
-        schema_version=1, stage="s", fingerprint="f", params={}, parents={}, parts=parts,
-        files=[], numbers={},
-    )  # fmt: skip
-    folder.write_bytes("manifest.json", manifest.to_bytes())
-    return Dataset.open(folder, "train")
+    tables = [table.slice(i, per_part) for i in range(0, table.num_rows, per_part)]
+    return commit_tables(folder, tables, row_group_rows=4, name="train")
 
 
 def tokens(num: int) -> dict[str, pa.Table]:
