@@ -1,4 +1,4 @@
-"""The command line: ``beit3 demo | plan | run | status | report | ui``."""
+"""The command line: ``beit3 demo | plan | run | status | report | inspect | ui``."""
 
 import os
 import sys
@@ -19,6 +19,7 @@ from orchestration.store import Store
 from orchestration.summary import plan_table, status_table
 from orchestration.tracking import tracking_uri
 from orchestration.workflow import Workflow
+from pipelines.inspection import app as inspect_app
 from pipelines.recipe import PretrainRecipe
 from pipelines.summary import print_summary
 from pipelines.workflow import build_workflow
@@ -30,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(inspect_app, name="inspect")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file of the recipe.")]

@@ -1,9 +1,9 @@
 """Export: a checkpoint → files that other programs read.
 
 Out: ``model.safetensors`` and ``network.json`` (this project's network), ``official.pt`` (the
-layout of the released checkpoints), ``sentencepiece.bpe.model`` (transformers'
-``XLMRobertaTokenizer.from_pretrained`` on the folder), ``vqkd.pt``, and ``README.md``, the model
-card.
+layout of the released checkpoints), ``timm.pt`` (the picture encoder), ``sentencepiece.bpe.model``
+(transformers' ``XLMRobertaTokenizer.from_pretrained`` on the folder), ``vqkd.pt``, and
+``README.md``, the model card.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from safetensors.torch import save_file
 
-from model.network.interop import to_official
+from model.network.interop import to_official, to_timm
 from orchestration import Context
 from orchestration.params import StageParams
 from pipelines import image_tokenizer, text_tokenizer
@@ -60,10 +60,17 @@ def export(
     (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
     official, left = to_official(state, config)
     torch.save({"model": {name: t.clone() for name, t in official.items()}}, folder / "official.pt")
+    timm = {name: tensor.clone() for name, tensor in to_timm(state, config).items()}
+    torch.save(timm, folder / "timm.pt")
     shutil.copyfile(text_model, folder / FILE_NAME)
     shutil.copyfile(image_model, folder / "vqkd.pt")
     (folder / "README.md").write_text(model_card(config.to_dict(), left, evaluation))
     return sorted(folder.iterdir())
+
+
+def _timm_reader(config: Mapping[str, object]) -> str:
+    model = "a `beit3_*` model" if config["subln"] else "a plain `vit_*` (LayerNorm eps 1e-5)"
+    return f"`timm.create_model(…, checkpoint_path=…, num_classes=0, global_pool='token')`, {model}"
 
 
 def model_card(
@@ -79,6 +86,7 @@ def model_card(
         "|---|---|",
         "| `model.safetensors`, `network.json` | `model.BEiT3` |",
         "| `official.pt` | programs that read the released checkpoints |",
+        f"| `timm.pt` | {_timm_reader(config)} |",
         f"| `{FILE_NAME}` | `transformers.XLMRobertaTokenizer.from_pretrained(folder)` |",
         "| `vqkd.pt` | `tokenizer.VQKD.load` |",
         "",

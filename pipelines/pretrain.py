@@ -96,6 +96,10 @@ class Params(TrainingParams):
     "Non-finite steps in a row that end the training."
     precision: Literal["fp32", "bf16"] = "bf16"
     micro_batch: Annotated[int, OPERATIONAL] = 64
+    compile: Annotated[bool, OPERATIONAL] = False
+    "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
+    recompute: Annotated[bool, OPERATIONAL] = False
+    "Compute activations again in the backward: less memory, a third more work."
 
     @model_validator(mode="after")
     def _divides(self) -> "Params":
@@ -166,6 +170,10 @@ def train_loop(session: Session, job: _Job) -> None:
     network = BEiT3(job.config).to(device)
     optimiser = adamw(network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps)
     start, history = restore(session, network, optimiser)
+    network.recompute = params.recompute
+    if params.compile:
+        for block in network.blocks:
+            block.compile()
     feed = make_feed(job, session.rank, session.num_workers)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
     num_skipped = 0

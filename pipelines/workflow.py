@@ -90,7 +90,7 @@ def _later(
             {**pictures, "tokenizer": codes, "text_tokenizer": words},
             seed=recipe.seed,
         ),
-        _stage(pretrain, recipe.train, {**tokens, **tokenizers}, seed=recipe.seed),
+        _stage(pretrain, recipe.train, {**tokens, **tokenizers}, seed=recipe.seed, version=2),
         Stage(
             "evaluate",
             lambda context: evaluate.run(context, recipe.evaluate, recipe.train),
@@ -102,6 +102,7 @@ def _later(
             export,
             recipe.export,
             {"checkpoint": ("pretrain",), "evaluation": ("evaluate",), **tokenizers},
+            version=2,
         ),
     ]
 

@@ -12,9 +12,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from model.network.cache import Cache
 from model.network.config import BEiT3Config
-from model.network.multiway import LAYER_NORM_EPS, Block, Multiway, Shared
+from model.network.multiway import LAYER_NORM_EPS, Block, Multiway, Parts, Shared, joined
 
 INIT_STD = 0.02
 
@@ -27,6 +29,8 @@ class Encoded:
     "(B, S, D): class token and patches first, then text."
     image_length: int
     "1 + N, or 0 without pictures."
+    layers: tuple[Tensor, ...] = ()
+    "(B, S, D) after each block, where asked for."
 
     @property
     def patches(self) -> Tensor:
@@ -66,9 +70,16 @@ class LanguageEmbedding(nn.Module):
         self.words = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.zeros(config.max_text_length, config.width))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """(B, T) → (B, T, D)."""
-        return self.words(ids) + self.positions[: ids.shape[1]]
+    def forward(self, ids: Tensor, first: int) -> Tensor:
+        """(B, T), the position of the first token → (B, T, D).
+
+        Raises:
+            ValueError: there are not so many positions.
+        """
+        end = first + ids.shape[1]
+        if end > len(self.positions):
+            raise ValueError(f"texts of {end} tokens, the network takes {len(self.positions)}")
+        return self.words(ids) + self.positions[first:end]
 
 
 class BEiT3(nn.Module):
@@ -77,6 +88,8 @@ class BEiT3(nn.Module):
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
+        "Compute a block's activations again in the backward instead of keeping them."
         self.vision = VisionEmbedding(config)
         self.language = LanguageEmbedding(config)
         first_fused = config.depth - config.fusion_layers
@@ -97,6 +110,8 @@ class BEiT3(nn.Module):
         image_mask: Tensor | None = None,
         attention: Literal["bidirectional", "seq2seq"] = "bidirectional",
         residual_scale: Tensor | None = None,
+        cache: Cache | None = None,
+        keep_layers: bool = False,
     ) -> Encoded:
         """Encode pictures, texts or pairs.
 
@@ -108,34 +123,55 @@ class BEiT3(nn.Module):
             attention: who sees whom.
             residual_scale: (depth, 2, B) factors of the residual branches: stochastic depth,
                 drawn by the caller so that it depends on the sample and not on the batch.
+            cache: for generation with ``seq2seq``: what earlier calls gave; this call adds to it
+                and gives hidden states of what is new alone. Give pictures in the first call.
+            keep_layers: return every layer's output too.
 
         Raises:
-            ValueError: neither pictures nor texts are given, or a size does not fit.
+            ValueError: neither pictures nor texts are given, or something does not fit.
         """
-        parts: list[Tensor] = []
-        if images is not None:
-            size = self.config.image_size
-            if images.shape[-2:] != (size, size):
-                raise ValueError(
-                    f"pictures of {tuple(images.shape[-2:])}, the network takes {size}"
-                )
-            parts.append(self.vision(images, image_mask))
-        split = parts[0].shape[1] if parts else 0
-        if text_ids is not None:
-            if text_ids.shape[1] > self.config.max_text_length:
-                raise ValueError(
-                    f"texts of {text_ids.shape[1]} tokens, the network takes "
-                    f"{self.config.max_text_length}"
-                )
-            parts.append(self.language(text_ids))
-        if not parts:
+        if images is None and text_ids is None:
             raise ValueError("give pictures, texts or both")
-        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        mask = attention_mask(split, x.shape[1], text_padding, attention, x.device)
+        if cache is not None:
+            _check_cached(cache, attention, images, text_padding)
+        first = 0 if cache is None else cache.text_length
+        vision = None if images is None else self._embed(images, image_mask)
+        language = None if text_ids is None else self.language(text_ids, first)
+        parts: Parts = (vision, language)
+        image_length = 0 if vision is None else vision.shape[1]
+        text_length = 0 if language is None else language.shape[1]
+        fused = vision is not None and language is not None
+        seen = (0, 0)
+        if cache is not None:
+            seen = cache.take(image_length, text_length)
+            fused = cache.image_length > 0
+        mask = attention_mask(
+            seen[0] + image_length,
+            seen[1] + text_length,
+            text_padding,
+            attention,
+            self.mlm_head.weight.device,
+            seen=sum(seen),
+        )
+
+        layers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
-            scale = None if residual_scale is None else residual_scale[layer].to(x.dtype)
-            x = block(x, split, mask, scale)
-        return Encoded(self.norm(x, split), split)
+            scale = None if residual_scale is None else residual_scale[layer]
+            past = None if cache is None else cache.layers[layer]
+            if self.recompute and torch.is_grad_enabled():
+                parts = checkpoint(block, parts, mask, scale, fused, past, use_reentrant=False)
+            else:
+                parts = block(parts, mask, scale, fused, past)
+            if keep_layers:
+                layers.append(joined(parts))
+        return Encoded(joined(self.norm(parts)), image_length, tuple(layers))
+
+    def _embed(self, images: Tensor, mask: Tensor | None) -> Tensor:
+        size = self.config.image_size
+        if images.shape[-2:] != (size, size):
+            raise ValueError(f"pictures of {tuple(images.shape[-2:])}, the network takes {size}")
+        embedded: Tensor = self.vision(images, mask)
+        return embedded
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -173,26 +209,43 @@ class BEiT3(nn.Module):
 
 
 def attention_mask(
-    split: int, length: int, text_padding: Tensor | None, attention: str, device: torch.device
+    image_length: int,
+    text_length: int,
+    text_padding: Tensor | None,
+    attention: str,
+    device: torch.device,
+    seen: int = 0,
 ) -> Tensor | None:
     """Return who may attend to whom, broadcastable to (B, H, S, S), or None for everyone.
 
     Args:
-        split: length of the vision part.
-        length: S.
+        image_length: of the vision part.
+        text_length: T.
         text_padding: (B, T) bool, True = padded.
         attention: ``bidirectional`` or ``seq2seq``.
         device: of the result.
+        seen: positions at the front that are keys only, as they were queries before.
     """
     mask: Tensor | None = None
     if text_padding is not None:
-        mask = F.pad(~text_padding, (split, 0), value=True)[:, None, None, :]
+        mask = F.pad(~text_padding, (image_length, 0), value=True)[:, None, None, :]
     if attention == "seq2seq":
-        position = torch.arange(length, device=device)
-        seen = (position[None, :] <= position[:, None]) | (position[None, :] < split)
-        seen &= (position[:, None] >= split) | (position[None, :] < split)
-        mask = seen if mask is None else mask & seen
+        key = torch.arange(image_length + text_length, device=device)
+        query = key[seen:, None]
+        allowed = (key < image_length) | ((key <= query) & (query >= image_length))
+        mask = allowed if mask is None else mask & allowed
     return mask
+
+
+def _check_cached(
+    cache: Cache, attention: str, images: Tensor | None, text_padding: Tensor | None
+) -> None:
+    if attention != "seq2seq":
+        raise ValueError("a cache serves attention='seq2seq' only: nothing seen may change later")
+    if images is not None and cache.length:
+        raise ValueError("give pictures in the first call of a generation")
+    if text_padding is not None:
+        raise ValueError("a cache holds texts of one length: no padding")
 
 
 def _init_magneto(block: Block, depth: int) -> None:

@@ -1,111 +1,198 @@
-"""The official layout: the same weights under the names of the released checkpoints.
+"""Foreign layouts: the same weights under the names of other programs.
 
-A is vision, B is language. The layout has decoupled attention only, so shared weights are written
-twice: exact for pictures alone and texts alone. It has no vision-language experts: those of a
-network with fusion layers stay behind, and :func:`to_official` says which.
-Position tables have two unused leading rows.
+The official layout is that of the released checkpoints; A is vision, B is language. It has
+decoupled attention only, so shared weights are written twice: exact for pictures alone and texts
+alone. It has no vision-language experts: those stay behind, and :func:`to_official` says which.
+Its position tables have two unused leading rows. timm's layout holds the vision half.
 """
 
+import re
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from model.network.config import BEiT3Config
+from model.network.loading import StateMismatch, check_whole, with_nearest
 
-_BRANCHES = {"vision": "A", "language": "B"}
-_UNUSED_ROWS = 2
-_EXPERT = {
-    "norm": "final_layer_norm",
-    "fc1": "ffn.{}.fc1",
-    "fc2": "ffn.{}.fc2",
-    "inner_norm": "ffn.{}.ffn_layernorm",
-}
+_UNUSED_ROWS: Final = 2
+_LETTERS: Final = {"vision": "A", "language": "B"}
+_OUR_LAYER: Final = "blocks.{}."
+_OFFICIAL_LAYER: Final = "beit3.encoder.layers.{}."
+
+
+def _expanded(names: Mapping[str, str]) -> dict[str, str]:
+    """Fill in modality (m) and kind (k)."""
+    return {
+        ours.format(m=modality, k=kind): foreign.format(m=letter, k=kind)
+        for ours, foreign in names.items()
+        for modality, letter in _LETTERS.items()
+        for kind in ("weight", "bias")
+    }
+
+
+_OFFICIAL: Final = _expanded(
+    {
+        "vision.patch.{k}": "beit3.vision_embed.proj.{k}",
+        "vision.mask_token": "beit3.vision_embed.mask_token",
+        "vision.class_token": "beit3.vision_embed.cls_token",
+        "language.words.weight": "beit3.text_embed.weight",
+        "{m}.positions": "beit3.encoder.embed_positions.{m}.weight",
+        "norm.{m}.{k}": "beit3.encoder.layer_norm.{m}.{k}",
+        "mlm_head.{k}": "mlm_head.{k}",
+        "mim_head.{k}": "mim_head.{k}",
+    }
+)
+_OFFICIAL_BLOCK: Final = _expanded(
+    {
+        "attention_norm.{m}.{k}": "self_attn_layer_norm.{m}.{k}",
+        "attention.q.{m}.{k}": "self_attn.q_proj.{m}.{k}",
+        "attention.k.{m}.{k}": "self_attn.k_proj.{m}.{k}",
+        "attention.v.{m}.{k}": "self_attn.v_proj.{m}.{k}",
+        "attention.inner_norm.{m}.{k}": "self_attn.inner_attn_ln.{m}.{k}",
+        "attention.out.{m}.{k}": "self_attn.out_proj.{m}.{k}",
+        "experts.{m}.norm.{k}": "final_layer_norm.{m}.{k}",
+        "experts.{m}.fc1.{k}": "ffn.{m}.fc1.{k}",
+        "experts.{m}.inner_norm.{k}": "ffn.{m}.ffn_layernorm.{k}",
+        "experts.{m}.fc2.{k}": "ffn.{m}.fc2.{k}",
+    }
+)
+_TIMM: Final = _expanded(
+    {
+        "vision.patch.{k}": "patch_embed.proj.{k}",
+        "vision.class_token": "cls_token",
+        "vision.positions": "pos_embed",
+        "norm.vision.{k}": "norm.{k}",
+    }
+)
+_TIMM_BLOCK: Final = _expanded(
+    {
+        "attention_norm.vision.{k}": "norm1.{k}",
+        "attention.qkv.vision.{k}": "attn.qkv.{k}",
+        "attention.inner_norm.vision.{k}": "attn.norm.{k}",
+        "attention.out.vision.{k}": "attn.proj.{k}",
+        "experts.vision.norm.{k}": "norm2.{k}",
+        "experts.vision.fc1.{k}": "mlp.fc1.{k}",
+        "experts.vision.inner_norm.{k}": "mlp.norm.{k}",
+        "experts.vision.fc2.{k}": "mlp.fc2.{k}",
+    }
+)
 
 
 def to_official(
     state: Mapping[str, Tensor], config: BEiT3Config
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Return (official state, names that the layout has no place for)."""
+    """Return (official state, names that the layout has no place for).
+
+    Raises:
+        StateMismatch: ``state`` is not the whole state of a network of ``config``.
+    """
+    check_whole(state, config)
     official: dict[str, Tensor] = {}
     left: list[str] = []
     for name, tensor in state.items():
-        targets = list(_official_names(name, tensor, config))
+        targets = {
+            target: part
+            for third, part in _thirds(name, tensor)
+            for one in _each_modality(third)
+            if (target := _renamed(one, _OFFICIAL, _OFFICIAL_BLOCK, _OUR_LAYER, _OFFICIAL_LAYER))
+        }
         if not targets:
             left.append(name)
+        elif name.endswith("_token"):
+            targets = {target: part[None, None] for target, part in targets.items()}
+        elif name.endswith(".positions"):
+            unused = tensor.new_zeros(_UNUSED_ROWS, tensor.shape[1])
+            targets = {target: torch.cat([unused, part]) for target, part in targets.items()}
         official.update(targets)
     return official, left
 
 
-def from_official(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str, Tensor]:
-    """Return the state of a decoupled network from the official layout.
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of a decoupled network from the official layout, whole or in part.
 
     Raises:
-        ValueError: ``config`` has another form, or keys are missing or unknown (all are listed).
+        StateMismatch: names that the layout does not have, or a q, k or v without the others;
+            all are listed.
     """
-    if config.attention != "decoupled" or config.fusion_layers:
-        raise ValueError("the official layout fits attention='decoupled', fusion_layers=0 only")
-    from model.network.beit3 import BEiT3
-
-    with torch.device("meta"):
-        ours = BEiT3(config).state_dict()
+    names = {ours: theirs for theirs, ours in _OFFICIAL.items()}
+    in_block = {ours: theirs for theirs, ours in _OFFICIAL_BLOCK.items()}
     result: dict[str, Tensor] = {}
-    used: set[str] = set()
-    missing: list[str] = []
-    for name, empty in ours.items():
-        names = [key for key, _ in _official_names(name, empty, config)]
-        used.update(names)
-        if absent := [key for key in names if key not in state]:
-            missing += absent
-            continue
-        tensors = [state[key] for key in names]
-        tensor = torch.cat(tensors) if ".qkv." in name else tensors[0]
-        if name.endswith("positions"):
-            tensor = tensor[_UNUSED_ROWS:]
-        result[name] = tensor.reshape(empty.shape)
-    unknown = sorted(state.keys() - used)
-    if missing or unknown:
-        raise ValueError(f"official state does not fit; missing: {missing}; unknown: {unknown}")
+    thirds: dict[str, dict[str, Tensor]] = {}
+    unknown: list[str] = []
+    for official, tensor in state.items():
+        name = _renamed(official, names, in_block, _OFFICIAL_LAYER, _OUR_LAYER)
+        if name is None:
+            unknown.append(official)
+        elif found := re.search(r"\.attention\.([qkv])\.", name):
+            whole = name.replace(found[0], ".attention.qkv.")
+            thirds.setdefault(whole, {})[found[1]] = tensor
+        elif name.endswith("_token"):
+            result[name] = tensor.reshape(-1)
+        elif name.endswith(".positions"):
+            result[name] = tensor[_UNUSED_ROWS:]
+        else:
+            result[name] = tensor
+    alone = [f"{name}: only {', '.join(t)}" for name, t in thirds.items() if len(t) < 3]
+    if unknown or alone:
+        known = [*names, *(_OFFICIAL_LAYER.format(0) + name for name in in_block)]
+        raise StateMismatch(
+            {
+                "not names of the official layout": with_nearest(unknown, known),
+                "q, k and v must come together": alone,
+            }
+        )
+    return result | {n: torch.cat([t["q"], t["k"], t["v"]]) for n, t in thirds.items()}
+
+
+def to_timm(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str, Tensor]:
+    """Return the vision half in the layout of timm's ``beit3_*`` models, without a head.
+
+    Load it with ``timm.create_model(name, checkpoint_path=…, num_classes=0, global_pool="token")``.
+    Without sub-LayerNorm it is the layout of timm's plain ViT.
+
+    Raises:
+        StateMismatch: ``state`` is not the whole state of a network of ``config``.
+    """
+    check_whole(state, config)
+    result: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        ours = name.replace(".both.", ".vision.")
+        target = _renamed(ours, _TIMM, _TIMM_BLOCK, _OUR_LAYER, _OUR_LAYER)
+        if target == "cls_token":
+            result[target] = tensor[None, None]
+        elif target == "pos_embed":
+            result[target] = tensor[None]
+        elif target:
+            result[target] = tensor
     return result
 
 
-def _official_names(name: str, tensor: Tensor, config: BEiT3Config) -> Iterator[tuple[str, Tensor]]:
-    """Yield (official name, tensor) for one of our parameters; nothing if it has no place."""
-    parts = name.split(".")
-    match parts:
-        case ["vision", "patch", kind]:
-            yield f"beit3.vision_embed.proj.{kind}", tensor
-        case ["vision", "mask_token" | "class_token" as token]:
-            short = "cls_token" if token == "class_token" else token
-            yield f"beit3.vision_embed.{short}", tensor[None, None]
-        case ["language", "words", "weight"]:
-            yield "beit3.text_embed.weight", tensor
-        case ["vision" | "language" as branch, "positions"]:
-            key = f"beit3.encoder.embed_positions.{_BRANCHES[branch]}.weight"
-            yield key, torch.cat([tensor.new_zeros(_UNUSED_ROWS, tensor.shape[1]), tensor])
-        case ["mlm_head" | "mim_head", _]:
-            yield name, tensor
-        case ["norm", which, kind]:
-            for letter in _letters(which):
-                yield f"beit3.encoder.layer_norm.{letter}.{kind}", tensor
-        case ["blocks", layer, "experts", which, module, kind]:
-            target = _EXPERT[module].format(_BRANCHES[which])
-            if module == "norm":
-                target = f"final_layer_norm.{_BRANCHES[which]}"
-            yield f"beit3.encoder.layers.{layer}.{target}.{kind}", tensor
-        case ["blocks", layer, "attention_norm", which, kind]:
-            for letter in _letters(which):
-                yield f"beit3.encoder.layers.{layer}.self_attn_layer_norm.{letter}.{kind}", tensor
-        case ["blocks", layer, "attention", module, which, kind]:
-            prefix = f"beit3.encoder.layers.{layer}.self_attn"
-            for letter in _letters(which):
-                if module == "qkv":
-                    for projection, part in zip("qkv", tensor.chunk(3), strict=True):
-                        yield f"{prefix}.{projection}_proj.{letter}.{kind}", part
-                else:
-                    target = "out_proj" if module == "out" else "inner_attn_ln"
-                    yield f"{prefix}.{target}.{letter}.{kind}", tensor
+def _renamed(
+    name: str,
+    names: Mapping[str, str],
+    in_block: Mapping[str, str],
+    layer_from: str,
+    layer_to: str,
+) -> str | None:
+    """Return the name in another layout, or None where it has no place."""
+    before, _, after = layer_from.partition("{}")
+    if not (found := re.fullmatch(rf"{re.escape(before)}(\d+){re.escape(after)}(.+)", name)):
+        return names.get(name)
+    target = in_block.get(found[2])
+    return None if target is None else layer_to.format(found[1]) + target
 
 
-def _letters(which: str) -> str:
-    return "AB" if which == "both" else _BRANCHES[which]
+def _thirds(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    if ".attention.qkv." not in name:
+        yield name, tensor
+        return
+    for third, part in zip("qkv", tensor.chunk(3), strict=True):
+        yield name.replace(".qkv.", f".{third}."), part
+
+
+def _each_modality(name: str) -> list[str]:
+    if ".both." not in name:
+        return [name]
+    return [name.replace(".both.", f".{modality}.") for modality in _LETTERS]

@@ -1,7 +1,8 @@
 """The Multiway block (paper, section 2.1): attention over both modalities, an expert for each.
 
-A sequence holds its vision part first. Routing is a split at one place, never a gather: an expert
-sees no token that is not its own, and a sequence of one modality touches no other expert.
+A sequence travels as its two parts, vision and language. Routing is thus no work at all: an
+expert gets its own part and no other token, and a sequence of one modality touches no other
+expert. The parts meet where the paper lets them: in attention and in the fusion expert.
 """
 
 from collections.abc import Callable
@@ -10,26 +11,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.network.cache import LayerCache
 from model.network.config import BEiT3Config
 
 LAYER_NORM_EPS = 1e-5
 
+Parts = tuple[Tensor | None, Tensor | None]
+"Vision (B, 1 + N, D) and language (B, T, D); None where a modality is absent."
+
+
+def joined(parts: Parts) -> Tensor:
+    """Return the whole sequence, vision first; a sequence of one modality is not copied."""
+    present = [part for part in parts if part is not None]
+    return torch.cat(present, dim=1) if len(present) > 1 else present[0]
+
+
+def split_as(parts: Parts, x: Tensor) -> Parts:
+    """Cut a whole sequence (B, S, …) as ``parts`` are cut; views."""
+    vision, language = parts
+    if vision is None:
+        return None, x
+    if language is None:
+        return x, None
+    first, second = x.split([vision.shape[1], language.shape[1]], dim=1)
+    return first, second
+
 
 class Multiway(nn.Module):
-    """One module per modality, applied to the two parts of a sequence."""
+    """One module for each modality."""
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.vision = make()
         self.language = make()
 
-    def forward(self, x: Tensor, split: int) -> Tensor:
-        """(B, S, D) → (B, S, …); ``split`` is the length of the vision part."""
-        if split == x.shape[1]:
-            return self.vision(x)
-        if split == 0:
-            return self.language(x)
-        return torch.cat([self.vision(x[:, :split]), self.language(x[:, split:])], dim=1)
+    def forward(self, parts: Parts) -> Parts:
+        """Apply each module to its own part."""
+        vision, language = parts
+        return (
+            None if vision is None else self.vision(vision),
+            None if language is None else self.language(language),
+        )
+
+    def join(self, parts: Parts) -> Tensor:
+        """As :meth:`forward`, then the whole sequence."""
+        return joined(self(parts))
+
+    def cut(self, x: Tensor, parts: Parts) -> Parts:
+        """As :meth:`forward` on a whole sequence that is cut as ``parts`` are."""
+        result: Parts = self(split_as(parts, x))
+        return result
 
 
 class Shared(nn.Module):
@@ -39,9 +70,22 @@ class Shared(nn.Module):
         super().__init__()
         self.both = make()
 
-    def forward(self, x: Tensor, split: int) -> Tensor:
-        """(B, S, D) → (B, S, …)."""
-        return self.both(x)
+    def forward(self, parts: Parts) -> Parts:
+        """Apply the module to each part."""
+        vision, language = parts
+        return (
+            None if vision is None else self.both(vision),
+            None if language is None else self.both(language),
+        )
+
+    def join(self, parts: Parts) -> Tensor:
+        """Apply the module to the whole sequence, in one product."""
+        result: Tensor = self.both(joined(parts))
+        return result
+
+    def cut(self, x: Tensor, parts: Parts) -> Parts:
+        """Apply the module to a whole sequence in one product, then cut as ``parts`` are."""
+        return split_as(parts, self.both(x))
 
 
 class Attention(nn.Module):
@@ -58,16 +102,24 @@ class Attention(nn.Module):
         )
         self.out = form(lambda: nn.Linear(width, width))
 
-    def forward(self, x: Tensor, split: int, mask: Tensor | None) -> Tensor:
-        """(B, S, D) → (B, S, D); ``mask`` broadcasts to (B, H, S, S), True = may attend."""
-        batch, length, width = x.shape
-        qkv = self.qkv(x, split).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x.transpose(1, 2).reshape(batch, length, width)
-        if self.inner_norm is not None:
-            x = self.inner_norm(x, split)
-        return self.out(x, split)
+    def forward(self, parts: Parts, mask: Tensor | None, cache: LayerCache | None = None) -> Parts:
+        """Attend.
+
+        Args:
+            parts: the sequence.
+            mask: broadcasts to (B, H, S, keys), True = may attend.
+            cache: keys and values of what came before, which is extended.
+        """
+        qkv = self.qkv.join(parts).unflatten(-1, (3, self.heads, -1))
+        # Taken apart before the transposition: the gradient is then one copy, not two.
+        q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        if self.inner_norm is None:
+            return self.out.cut(x, parts)
+        result: Parts = self.out(self.inner_norm.cut(x, parts))
+        return result
 
 
 class Expert(nn.Module):
@@ -99,19 +151,39 @@ class Block(nn.Module):
         self.experts = Multiway(lambda: Expert(config))
         self.fusion = Expert(config) if fusion else None
 
-    def forward(self, x: Tensor, split: int, mask: Tensor | None, scale: Tensor | None) -> Tensor:
-        """(B, S, D) → (B, S, D).
+    def forward(
+        self,
+        parts: Parts,
+        mask: Tensor | None,
+        scale: Tensor | None,
+        fused: bool,
+        cache: LayerCache | None = None,
+    ) -> Parts:
+        """Apply the block.
 
         Args:
-            x: the sequence, vision first.
-            split: length of the vision part.
+            parts: the sequence.
             mask: see :class:`Attention`.
             scale: (2, B) factors of the two residual branches, 0 where a sample skips one.
+            fused: the sequence is a pair: the fusion expert, where there is one, takes it.
+            cache: see :class:`Attention`.
         """
-        branch = self.attention(self.attention_norm(x, split), split, mask)
-        x = x + (branch if scale is None else branch * scale[0, :, None, None])
-        if self.fusion is not None and 0 < split < x.shape[1]:
-            branch = self.fusion(x)
+        branch = self.attention(self.attention_norm(parts), mask, cache)
+        parts = _added(parts, branch, None if scale is None else scale[0])
+        if self.fusion is not None and fused:
+            branch = split_as(parts, self.fusion(joined(parts)))
         else:
-            branch = self.experts(x, split)
-        return x + (branch if scale is None else branch * scale[1, :, None, None])
+            branch = self.experts(parts)
+        return _added(parts, branch, None if scale is None else scale[1])
+
+
+def _added(parts: Parts, branch: Parts, scale: Tensor | None) -> Parts:
+    """Add a residual branch; ``scale`` is (B,)."""
+    factor = None if scale is None else scale[:, None, None]
+
+    def one(x: Tensor | None, y: Tensor | None) -> Tensor | None:
+        if x is None or y is None:
+            return None
+        return x + y if factor is None else torch.addcmul(x, y, factor)
+
+    return one(parts[0], branch[0]), one(parts[1], branch[1])

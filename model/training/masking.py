@@ -48,7 +48,6 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
     """
     batch, num_patches = len(slots), grid * grid
     mask = np.zeros((batch, grid, grid), bool)
-    smallest = max(1, round(_MIN_BLOCK_OF_196 * num_patches / 196))
     left = np.full(batch, count)
     line = np.arange(grid)
     for attempt in range(_PROPOSALS):
@@ -58,18 +57,12 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
         u = randomness.uniform(
             seed, step, slots[todo, None], attempt, np.arange(4)[None, :], _CHOICE
         )
-        low = np.minimum(smallest, left[todo])
-        area = low + u[:, 0] * (left[todo] - low)
-        aspect = np.exp(math.log(_ASPECT[0]) + u[:, 1] * math.log(_ASPECT[1] / _ASPECT[0]))
-        height = np.maximum(np.rint(np.sqrt(area * aspect)), 1).astype(np.int64)
-        width = np.maximum(np.rint(np.sqrt(area / aspect)), 1).astype(np.int64)
-        top = (u[:, 2] * (grid - height + 1)).astype(np.int64)
-        first = (u[:, 3] * (grid - width + 1)).astype(np.int64)
+        top, first, height, width = propose_blocks(u, grid, smallest_block(grid), left[todo])
         in_rows = (line >= top[:, None]) & (line < (top + height)[:, None])
         in_columns = (line >= first[:, None]) & (line < (first + width)[:, None])
         block = in_rows[:, :, None] & in_columns[:, None, :]
         new = (block & ~mask[todo]).sum((1, 2))
-        fits = (height <= grid) & (width <= grid) & (new > 0) & (new <= left[todo])
+        fits = (height < grid) & (width < grid) & (new > 0) & (new <= left[todo])
         chosen = todo[fits]
         mask[chosen] |= block[fits]
         left[chosen] -= new[fits]
@@ -79,6 +72,36 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
         order = np.argsort(np.where(flat, 2.0, rank), axis=1).argsort(axis=1)
         flat |= order < left[:, None]
     return flat
+
+
+def smallest_block(grid: int) -> int:
+    """Return the patches of the smallest block: BEiT's 16 of 196, in proportion elsewhere."""
+    return max(1, round(_MIN_BLOCK_OF_196 * grid * grid / 196))
+
+
+def propose_blocks(
+    u: NDArray[np.float64], grid: int, smallest: int, left: Ints
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Draw a block for each sample, as BEiT does: area, then aspect, then place.
+
+    Args:
+        u: (B, 4) in [0, 1): where in the range of area, aspect, row and column.
+        grid: patches along one side.
+        smallest: least area; less is drawn only where less is left.
+        left: (B,) patches still to hide, the greatest area.
+
+    Returns:
+        (first row, first column, height, width), each (B,). A block may be too high or too wide
+        for the grid: the caller leaves it out.
+    """
+    low = np.minimum(smallest, left)
+    area = low + u[:, 0] * (left - low)
+    aspect = np.exp(math.log(_ASPECT[0]) + u[:, 1] * math.log(_ASPECT[1] / _ASPECT[0]))
+    height = np.maximum(np.rint(np.sqrt(area * aspect)), 1).astype(np.int64)
+    width = np.maximum(np.rint(np.sqrt(area / aspect)), 1).astype(np.int64)
+    top = (u[:, 2] * (grid - height + 1)).astype(np.int64)
+    first = (u[:, 3] * (grid - width + 1)).astype(np.int64)
+    return top, first, height, width
 
 
 def mask_tokens(

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
 
 from model import BEiT3, BEiT3Config
 from model.network.interop import from_official
+from model.network.loading import load
 from orchestration import Dataset
 from orchestration.plan import latest_record
 from orchestration.store import Store
@@ -154,8 +158,26 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
     official = torch.load(export / "official.pt", weights_only=True)["model"]
     assert "beit3.encoder.layers.0.self_attn.q_proj.A.weight" in official
     assert any("fusion" in name for name in network.state_dict())
-    with pytest.raises(ValueError, match="decoupled"):
-        from_official(official, config)
+    decoupled = BEiT3(replace(config, attention="decoupled", fusion_layers=0))
+    load(decoupled, from_official(official))
+    theirs = VisionTransformer(
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.heads,
+        num_classes=0,
+        global_pool="token",
+        scale_attn_norm=True,
+        scale_mlp_norm=True,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-5),
+    ).eval()
+    theirs.load_state_dict(torch.load(export / "timm.pt", weights_only=True))
+    images = torch.randn(2, 3, config.image_size, config.image_size)
+    with torch.no_grad():
+        features = network.eval()(images=images).hidden
+        for other in (decoupled.eval()(images=images).hidden, theirs.forward_features(images)):
+            torch.testing.assert_close(features, other, atol=1e-4, rtol=1e-4)
     text = TextTokenizer.load(export / "sentencepiece.bpe.model")
     assert config.vocabulary == text.num_rows
     codes = VQKD.load(export / "vqkd.pt").encode(torch.zeros(1, 3, 64, 64))

@@ -5,7 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.training import randomness
-from model.training.masking import mask_patches, mask_tokens, num_masked_patches
+from model.training.masking import (
+    mask_patches,
+    mask_tokens,
+    num_masked_patches,
+    propose_blocks,
+    smallest_block,
+)
 from model.training.stochastic_depth import residual_scale
 
 
@@ -16,6 +22,66 @@ def test_patch_masks_have_the_exact_count_for_every_grid(grid, share, seed):
     mask = mask_patches(grid, count, seed, 3, np.arange(5))
     assert mask.shape == (5, grid * grid)
     assert (mask.sum(1) == count).all()
+
+
+@given(
+    grid=st.integers(4, 32),
+    share=st.floats(0.1, 1.0),
+    u=st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4),
+)
+@settings(max_examples=300)
+def test_blocks_keep_their_bounds_of_area_aspect_and_place(grid, share, u):
+    """A side is off by half a patch at most: the bounds hold to that rounding."""
+    left = max(1, int(share * grid * grid))
+    smallest = smallest_block(grid)
+    top, first, height, width = (
+        int(x[0]) for x in propose_blocks(np.array([u]), grid, smallest, np.array([left]))
+    )
+    low, high = min(smallest, left), left
+    assert (height - 0.5) * (width - 0.5) <= high
+    assert (height + 0.5) * (width + 0.5) >= low
+    assert (height - 0.5) / (width + 0.5) <= 1 / 0.3
+    assert (height + 0.5) / max(width - 0.5, 0.5) >= 0.3
+    if height < grid and width < grid:
+        assert 0 <= top <= grid - height
+        assert 0 <= first <= grid - width
+
+
+def beit_mask(grid: int, total: int, rng: np.random.Generator) -> np.ndarray:
+    """BEiT's own procedure in plain loops, with the trim or fill that makes the count exact."""
+    mask, count = np.zeros((grid, grid), bool), 0
+    while count < total:
+        for _ in range(10):
+            area = 16 + (total - count - 16) * rng.random()
+            aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))
+            height, width = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+            if height >= grid or width >= grid:
+                continue
+            top, first = rng.integers(grid - height + 1), rng.integers(grid - width + 1)
+            block = mask[top : top + height, first : first + width]
+            new = height * width - int(block.sum())
+            if 0 < new <= total - count:
+                block[:] = True
+                count += new
+                break
+        else:
+            break
+    free = np.flatnonzero(~mask)
+    mask.flat[rng.choice(free, total - count, replace=False)] = True
+    return mask
+
+
+def test_patch_masks_are_distributed_as_beit_s():
+    """Means over 3000 masks: how often a place is hidden, and with its neighbours."""
+    rng = np.random.default_rng(0)
+    theirs = np.stack([beit_mask(14, 75, rng) for _ in range(3000)])
+    ours = mask_patches(14, 75, 0, 0, np.arange(3000)).reshape(-1, 14, 14)
+    assert np.abs(ours.mean(0) - theirs.mean(0)).max() < 0.06
+    for shift in (1, 2, 4):
+        down = [(m[:, shift:] & m[:, :-shift]).mean() for m in (ours, theirs)]
+        across = [(m[:, :, shift:] & m[:, :, :-shift]).mean() for m in (ours, theirs)]
+        assert abs(down[0] - down[1]) < 0.02, (shift, down)
+        assert abs(across[0] - across[1]) < 0.02, (shift, across)
 
 
 def test_the_paper_s_grid_hides_75_of_196():

@@ -1,40 +1,17 @@
-"""The network: sizes of the paper, equality with torchscale, routing, attention."""
+"""The network: sizes of the paper, routing, attention, generation, starts.
+
+Equality with other programs is in ``test_interop``, ways of running it in ``test_running``.
+"""
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from model import BEiT3, BEiT3Config
-from model.network import interop
-
-SHARED = BEiT3Config.named("tiny", vocabulary=60, codes=20, max_text_length=40)
-RELEASED = BEiT3Config(
-    48,
-    3,
-    4,
-    96,
-    image_size=32,
-    patch_size=8,
-    fusion_layers=0,
-    attention="decoupled",
-    subln=True,
-    vocabulary=60,
-    codes=20,
-)
-
-
-def network(config: BEiT3Config) -> BEiT3:
-    """A network whose weights are all away from their start."""
-    torch.manual_seed(0)
-    made = BEiT3(config).eval()
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return made
-
-
-def pictures(config: BEiT3Config, batch: int = 2) -> torch.Tensor:
-    return torch.randn(batch, 3, config.image_size, config.image_size)
+from model.network.cache import Cache
+from tests.model.networks import RELEASED, SHARED, network, pictures
 
 
 def millions(made: nn.Module, *parts: str) -> float:
@@ -55,77 +32,12 @@ def test_the_giant_has_the_paper_s_parameters_by_part():
 
 
 def test_the_released_base_has_its_parameters():
+    """276.51M as pretrained; 222.17M as the retrieval checkpoint, which has two projections."""
     with torch.device("meta"):
         base = BEiT3(BEiT3Config.named("base", attention="decoupled", fusion_layers=0, subln=True))
     assert round(millions(base, ""), 2) == 276.51
-
-
-@pytest.mark.parametrize("kind", ["image", "text", "pair"])
-def test_torchscale_gives_the_same_hidden_states(kind):
-    from torchscale.architecture.config import EncoderConfig
-    from torchscale.model.BEiT3 import BEiT3 as Torchscale
-
-    config = RELEASED
-    ours = network(config)
-    theirs = Torchscale(
-        EncoderConfig(
-            img_size=config.image_size,
-            patch_size=config.patch_size,
-            vocab_size=config.vocabulary,
-            multiway=True,
-            normalize_output=True,
-            no_output_layer=True,
-            subln=True,
-            encoder_embed_dim=config.width,
-            encoder_attention_heads=config.heads,
-            encoder_layers=config.depth,
-            encoder_ffn_embed_dim=config.ffn_width,
-            max_source_positions=config.max_text_length + 2,
-        )
-    ).eval()
-    official, left = interop.to_official(ours.state_dict(), config)
-    assert left == []
-    prefix = "beit3."
-    state = {n.removeprefix(prefix): t for n, t in official.items() if n.startswith(prefix)}
-    theirs.load_state_dict(state, strict=True)
-    again = interop.from_official(official, config)
-    assert all(torch.equal(again[n], t) for n, t in ours.state_dict().items())
-
-    images = pictures(config) if kind != "text" else None
-    ids = torch.randint(4, 60, (2, 10)) if kind != "image" else None
-    padding = torch.zeros(2, 10, dtype=torch.bool)
-    padding[1, 6:] = True
-    mask = torch.rand(2, 16) < 0.4
-    with torch.no_grad():
-        mine = ours(
-            images, ids, padding if ids is not None else None, mask if images is not None else None
-        ).hidden
-        reference = theirs(
-            textual_tokens=ids,
-            visual_tokens=images,
-            text_padding_position=padding if ids is not None else None,
-            vision_masked_position=mask if images is not None else None,
-        )["encoder_out"]
-    keep = torch.ones(mine.shape[:2], dtype=torch.bool)
-    if ids is not None:
-        keep[1, -4:] = False
-    torch.testing.assert_close(mine[keep], reference[keep], atol=1e-4, rtol=1e-4)
-
-
-def test_shared_weights_are_written_for_both_modalities():
-    ours = network(SHARED)
-    official, left = interop.to_official(ours.state_dict(), SHARED)
-    key = "beit3.encoder.layers.0.self_attn.out_proj.{}.weight"
-    assert torch.equal(official[key.format("A")], official[key.format("B")])
-    assert left and all(".fusion." in name for name in left)
-
-
-def test_a_foreign_state_is_listed_completely():
-    official, _ = interop.to_official(network(RELEASED).state_dict(), RELEASED)
-    del official["beit3.text_embed.weight"]
-    official["surplus"] = torch.zeros(1)
-    with pytest.raises(ValueError, match=r"text_embed\.weight.*surplus"):
-        interop.from_official(official, RELEASED)
+    without_heads = millions(base, "") - millions(base, "mlm_head", "mim_head")
+    assert round(without_heads + 2 * 768**2 / 1e6, 2) == 222.17
 
 
 @pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
@@ -157,20 +69,22 @@ def test_pairs_use_the_fusion_expert_in_the_top_layers_only():
 
 
 @pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
-def test_padding_never_reaches_real_positions(config):
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), alone=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_what_stands_in_padding_never_reaches_real_positions(config, lengths, alone):
     made = network(config)
-    images, ids = pictures(config), torch.randint(4, 60, (2, 9))
-    padding = torch.zeros(2, 9, dtype=torch.bool)
-    padding[:, 5:] = True
+    images = None if alone else pictures(config, len(lengths))
+    ids = torch.randint(4, 60, (len(lengths), 9))
+    padding = torch.arange(9) >= torch.tensor(lengths)[:, None]
+    other = torch.where(padding, torch.randint(4, 60, ids.shape), ids)
     with torch.no_grad():
-        one = made(images, ids, padding)
-        other = ids.clone()
-        other[:, 5:] = 7
-        two = made(images, other, padding)
-        short = made(images, ids[:, :5])
-    torch.testing.assert_close(one.text[:, :5], two.text[:, :5])
-    torch.testing.assert_close(one.text[:, :5], short.text, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(one.patches, short.patches, atol=1e-5, rtol=1e-5)
+        one, two = made(images, ids, padding), made(images, other, padding)
+        torch.testing.assert_close(one.text[~padding], two.text[~padding])
+        torch.testing.assert_close(one.patches, two.patches)
+        for row, length in enumerate(lengths):
+            single = None if images is None else images[row : row + 1]
+            short = made(single, ids[row : row + 1, :length])
+            torch.testing.assert_close(one.text[row, :length], short.text[0], atol=1e-5, rtol=1e-5)
 
 
 def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
@@ -186,6 +100,81 @@ def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
     torch.testing.assert_close(before.patches, after.patches)
     assert not torch.allclose(before.text[:, 6:], after.text[:, 6:])
     assert not torch.allclose(before.text[:, 0], elsewhere.text[:, 0])
+
+
+@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_token_by_token_with_a_cache_is_the_whole_forward(config, first):
+    """``first`` tokens come with the picture, the others one by one."""
+    made = network(config)
+    images, ids = pictures(config), torch.randint(4, 60, (2, 9))
+    with torch.no_grad():
+        whole = made(images, ids, attention="seq2seq")
+        cache = Cache(config.depth)
+        prefix = ids[:, :first] if first else None
+        begun = made(images, prefix, attention="seq2seq", cache=cache)
+        steps = [begun.text] if first else []
+        for i in range(first, 9):
+            steps.append(made(text_ids=ids[:, i : i + 1], attention="seq2seq", cache=cache).hidden)
+    torch.testing.assert_close(
+        begun.hidden[:, : begun.image_length], whole.hidden[:, : whole.image_length]
+    )
+    torch.testing.assert_close(torch.cat(steps, 1), whole.text, atol=1e-5, rtol=1e-5)
+    assert (cache.image_length, cache.text_length) == (1 + config.num_patches, 9)
+
+
+def test_a_mask_that_asks_for_the_next_word_can_be_dropped_again():
+    made, mask_id = network(SHARED), 59
+    images, ids = pictures(SHARED), torch.randint(4, 59, (2, 5))
+    asked = torch.full((2, 1), mask_id)
+    cache = Cache(SHARED.depth)
+    with torch.no_grad():
+        made(images, attention="seq2seq", cache=cache)
+        for i in range(5):
+            new = torch.cat([ids[:, i : i + 1], asked], 1)
+            found = made(text_ids=new, attention="seq2seq", cache=cache).hidden[:, -1]
+            cache.drop_last(1)
+            whole = made(images, torch.cat([ids[:, : i + 1], asked], 1), attention="seq2seq")
+            torch.testing.assert_close(found, whole.text[:, -1], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="6 tokens to drop, the cache holds 5"):
+        cache.drop_last(6)
+
+
+def test_a_cache_refuses_what_it_cannot_hold():
+    made, ids = network(SHARED), torch.randint(4, 60, (2, 3))
+    with pytest.raises(ValueError, match="seq2seq"):
+        made(text_ids=ids, cache=Cache(SHARED.depth))
+    cache = Cache(SHARED.depth)
+    made(pictures(SHARED), attention="seq2seq", cache=cache)
+    with pytest.raises(ValueError, match="first call"):
+        made(pictures(SHARED), ids, attention="seq2seq", cache=cache)
+    padding = torch.zeros(2, 3, dtype=torch.bool)
+    with pytest.raises(ValueError, match="no padding"):
+        made(None, ids, padding, attention="seq2seq", cache=cache)
+    with pytest.raises(ValueError, match="texts of 41 tokens, the network takes 40"):
+        made(text_ids=torch.zeros(2, 41, dtype=torch.long))
+
+
+def test_a_dual_encoder_is_two_calls():
+    """What one modality gives does not depend on the other being encoded too."""
+    made = network(SHARED)
+    images, ids = pictures(SHARED), torch.randint(4, 60, (2, 7))
+    with torch.no_grad():
+        image, text = made(images=images).hidden[:, 0], made(text_ids=ids).hidden[:, 0]
+        assert torch.equal(image, made(images=images).hidden[:, 0])
+        assert not torch.allclose(image, made(images, ids).hidden[:, 0])
+    assert image.shape == text.shape == (2, SHARED.width)
+
+
+def test_layers_are_given_on_request():
+    made = network(SHARED)
+    images, ids = pictures(SHARED), torch.randint(4, 60, (2, 7))
+    with torch.no_grad():
+        plain, asked = made(images, ids), made(images, ids, keep_layers=True)
+        last = asked.layers[-1]
+        assert torch.equal(made.norm.both(last), asked.hidden)
+    assert plain.layers == () and len(asked.layers) == SHARED.depth
+    assert torch.equal(plain.hidden, asked.hidden)
 
 
 def test_every_parameter_is_initialised():

@@ -1,0 +1,257 @@
+"""Forward and backward of this network against torchscale, same weights, same batch, one run.
+
+    python benchmarks/train_step.py [--batch 8] [--rounds 5] [--size base]
+
+For pictures, texts (128 tokens) and pairs (64 tokens), in the released form: seconds of both,
+alternating, the ratio of their medians, the share of this machine's measured matrix-product rate
+that ours reaches, and the peak memory of a step above what the process held before it, each in a
+process of its own. On a GPU it runs in bf16, ours also compiled.
+"""
+
+import argparse
+import copy
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from model import BEiT3, BEiT3Config
+from model.network.interop import to_official
+from model.training.batch import MicroBatch, Stream
+from model.training.masking import mask_patches, mask_tokens, num_masked_patches
+from model.training.objectives import predict
+
+STREAMS: tuple[Stream, ...] = ("image", "text", "pair")
+TEXT_LENGTH = {"text": 128, "pair": 64}
+TEXT_SHARE = {"text": 0.15, "pair": 0.5}
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="base")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--streams", nargs="+", choices=STREAMS, default=STREAMS)
+    parser.add_argument("--memory-of", nargs=2, metavar=("WHO", "STREAM"), help="used by itself")
+    options = parser.parse_args()
+    config = BEiT3Config.named(options.size, attention="decoupled", fusion_layers=0, subln=True)
+    if options.memory_of:
+        who, stream = options.memory_of
+        step = contestants(config, {who})[who]
+        sys.stdout.write(str(peak_bytes(step, stream, config, options.batch)))
+        return
+    sys.stdout.write(
+        f"{DEVICE.type}, {torch.get_num_threads()} threads, {options.size}, batch {options.batch}\n"
+    )
+    runners = contestants(config, {"ours", "torchscale"} | ({"compiled"} if GPU else set()))
+    for stream in options.streams:
+        batch = micro_batch(stream, config, options.batch)
+        flops = counted_flops(runners["ours"], batch)
+        seconds: dict[str, list[float]] = {who: [] for who in runners}
+        shares: dict[str, list[float]] = {who: [] for who in runners}
+        for round_ in range(options.rounds + 1):
+            for who, step in runners.items():
+                rate = matmul_rate()  # beside each step: a shared machine changes its mind
+                taken = timed(step, batch)
+                if round_:  # the first warms up
+                    seconds[who].append(taken)
+                    shares[who].append(flops / taken / rate)
+        medians = {who: statistics.median(values) for who, values in seconds.items()}
+        sys.stdout.write(f"{stream:<6}")
+        for who, value in medians.items():
+            share = statistics.median(shares[who])
+            sys.stdout.write(f" {who} {value:.3f} s, {share:.0%} of the product's rate;")
+        pairs = zip(seconds["torchscale"], seconds["ours"], strict=True)
+        speed = statistics.median(theirs / ours for theirs, ours in pairs)
+        sys.stdout.write(f" ours {speed:.2f}x as fast;")
+        memory = {who: memory_of(who, stream, options) for who in ("ours", "torchscale")}
+        sys.stdout.write(
+            f" memory {memory['ours'] / 1e9:.2f} / {memory['torchscale'] / 1e9:.2f} GB"
+        )
+        sys.stdout.write(f" = {memory['ours'] / memory['torchscale']:.2f}x\n")
+        sys.stdout.flush()
+
+
+class Torchscale(nn.Module):
+    """torchscale's encoder with the two heads, called as its users do."""
+
+    def __init__(self, config: BEiT3Config) -> None:
+        super().__init__()
+        from torchscale.architecture.config import EncoderConfig
+        from torchscale.model.BEiT3 import BEiT3 as Reference
+
+        self.beit3 = Reference(
+            EncoderConfig(
+                img_size=config.image_size,
+                patch_size=config.patch_size,
+                vocab_size=config.vocabulary,
+                multiway=True,
+                normalize_output=True,
+                no_output_layer=True,
+                subln=True,
+                encoder_embed_dim=config.width,
+                encoder_attention_heads=config.heads,
+                encoder_layers=config.depth,
+                encoder_ffn_embed_dim=config.ffn_width,
+                max_source_positions=config.max_text_length + 2,
+            )
+        )
+        self.mlm_head = nn.Linear(config.width, config.vocabulary)
+        self.mim_head = nn.Linear(config.width, config.codes)
+
+    def loss(self, batch: MicroBatch) -> Tensor:
+        """Sum of both objectives, at masked positions only."""
+        out = self.beit3(
+            textual_tokens=batch.text_ids,
+            visual_tokens=batch.images,
+            text_padding_position=batch.text_padding,
+            vision_masked_position=batch.image_mask,
+        )
+        hidden, split = out["encoder_out"], max(out["multiway_split_position"], 0)
+        total = hidden.new_zeros(())
+        if batch.text_mask is not None and batch.text_targets is not None:
+            logits = self.mlm_head(hidden[:, split:][batch.text_mask])
+            total = total + _loss(logits, batch.text_targets[batch.text_mask])
+        if batch.image_mask is not None and batch.codes is not None:
+            patches = hidden[:, 1 : split or None]
+            logits = self.mim_head(patches[batch.image_mask])
+            total = total + _loss(logits, batch.codes[batch.image_mask])
+        return total
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def contestants(config: BEiT3Config, who: set[str]) -> dict[str, Callable[[MicroBatch], None]]:
+    """Return what takes a forward and a backward, by name, with equal weights."""
+    torch.manual_seed(0)
+    ours = BEiT3(config).to(DEVICE)
+
+    def our_loss(network: Any, batch: MicroBatch) -> Tensor:
+        return torch.stack([p.loss_sum for p in predict(network, batch).values()]).sum()
+
+    runners: dict[str, Callable[[MicroBatch], None]] = {}
+    if "torchscale" in who:
+        theirs = Torchscale(config).to(DEVICE)
+        theirs.load_state_dict(to_official(ours.state_dict(), config)[0])
+        runners["torchscale"] = lambda batch: _step(theirs, theirs.loss, batch)
+    if "ours" in who:
+        runners["ours"] = lambda batch: _step(ours, lambda b: our_loss(ours, b), batch)
+    if "compiled" in who:
+        fast = copy.deepcopy(ours)
+        for block in fast.blocks:
+            block.compile()
+        runners["compiled"] = lambda batch: _step(fast, lambda b: our_loss(fast, b), batch)
+    return runners
+
+
+def _step(network: nn.Module, loss: Callable[[MicroBatch], Tensor], batch: MicroBatch) -> None:
+    network.zero_grad(set_to_none=True)
+    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU):
+        total = loss(batch)
+    total.backward()
+
+
+def micro_batch(stream: Stream, config: BEiT3Config, size: int) -> MicroBatch:
+    """Return random samples of a stream, masked as the pretraining masks them."""
+    generator = torch.Generator().manual_seed(0)
+    slots = torch.arange(size).numpy()
+    batch = MicroBatch(stream)
+    if stream != "text":
+        side, grid = config.image_size, config.grid
+        batch.images = torch.randn(size, 3, side, side, generator=generator)
+        count = num_masked_patches(grid * grid, 0.4)
+        batch.image_mask = torch.from_numpy(mask_patches(grid, count, 0, 0, slots))
+        batch.codes = torch.randint(0, config.codes, (size, grid * grid), generator=generator)
+    if stream != "image":
+        length = TEXT_LENGTH[stream]
+        ids = torch.randint(4, config.vocabulary - 9, (size, length), generator=generator)
+        maskable = torch.ones_like(ids, dtype=torch.bool).numpy()
+        words, mask = mask_tokens(
+            ids.numpy(), maskable, TEXT_SHARE[stream], (4, 64000), 64001, 0, 0, slots
+        )
+        batch.text_ids, batch.text_mask = torch.from_numpy(words), torch.from_numpy(mask)
+        batch.text_targets = ids
+        if stream == "pair":
+            batch.text_padding = torch.arange(length) >= torch.randint(16, 65, (size, 1))
+    return batch.to(DEVICE)
+
+
+def timed(step: Callable[[MicroBatch], None], batch: MicroBatch) -> float:
+    """Return the seconds of one step."""
+    _wait()
+    start = time.perf_counter()
+    step(batch)
+    _wait()
+    return time.perf_counter() - start
+
+
+def counted_flops(step: Callable[[MicroBatch], None], batch: MicroBatch) -> int:
+    """Return the floating-point operations of one step's matrix products and attention."""
+    with FlopCounterMode(display=False) as counter:
+        step(batch)
+    return counter.get_total_flops()
+
+
+def matmul_rate(side: int = 8192 if GPU else 3072) -> float:
+    """Return the operations a second of a large square matrix product, the best of several."""
+    dtype = torch.bfloat16 if GPU else torch.float32
+    a, b = (torch.randn(side, side, device=DEVICE, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(4):
+        _wait()
+        start = time.perf_counter()
+        a @ b
+        _wait()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+def memory_of(who: str, stream: str, options: argparse.Namespace) -> int:
+    """Return :func:`peak_bytes`, measured in a fresh process."""
+    command = [sys.executable, __file__, "--memory-of", who, stream]
+    command += ["--batch", str(options.batch), "--size", options.size]
+    return int(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL))
+
+
+def peak_bytes(
+    step: Callable[[MicroBatch], None], stream: Stream, config: BEiT3Config, size: int
+) -> int:
+    """Return how much memory a step takes above what was held before it."""
+    batch = micro_batch(stream, config, size)
+    if GPU:
+        before = torch.cuda.memory_allocated()
+        step(batch)
+        return torch.cuda.max_memory_allocated() - before
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    step(batch)
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+def _wait() -> None:
+    if GPU:
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

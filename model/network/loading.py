@@ -1,0 +1,140 @@
+"""Loading weights into a network that may differ: in resolution, or in the parts it needs.
+
+Everything is compared before anything is loaded. A mismatch is told whole, each name with the
+nearest one on the other side.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.network.beit3 import BEiT3
+from model.network.config import BEiT3Config
+
+Part = Literal["vision", "language", "fusion", "shared", "mlm_head", "mim_head"]
+PARTS: Final[tuple[Part, ...]] = (
+    "vision",
+    "language",
+    "fusion",
+    "shared",
+    "mlm_head",
+    "mim_head",
+)
+
+
+class StateMismatch(ValueError):
+    """A state that does not fit; the message lists every name."""
+
+    def __init__(self, problems: Mapping[str, Iterable[str]]) -> None:
+        lines = ["the weights do not fit, nothing was loaded"]
+        for title, entries in problems.items():
+            if entries := list(entries):
+                lines += [f"{title} ({len(entries)}):", *(f"  {entry}" for entry in entries)]
+        super().__init__("\n".join(lines))
+
+
+def part_of(name: str) -> Part:
+    """Return the part of the network that a parameter belongs to."""
+    fields = name.split(".")
+    for part in PARTS:
+        if part in fields:
+            return part
+    return "shared"
+
+
+def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PARTS) -> None:
+    """Load the parts that are asked for; the others stay as they are.
+
+    A picture encoder needs ``("vision", "shared")``, and the state may lack all else. Vision
+    positions are interpolated to the network's grid; a longer text table is cut.
+
+    Raises:
+        StateMismatch: a name is missing or unknown, or a shape differs.
+    """
+    wanted = set(parts)
+    ours = network.state_dict()
+    fitted = {n: _fit_positions(n, t, ours[n]) if n in ours else t for n, t in state.items()}
+    _check(fitted, ours, wanted)
+    network.load_state_dict(
+        {name: tensor for name, tensor in fitted.items() if part_of(name) in wanted}, strict=False
+    )
+
+
+def check_whole(state: Mapping[str, Tensor], config: BEiT3Config) -> None:
+    """Raise :class:`StateMismatch` if ``state`` is not that of a network of ``config``."""
+    with torch.device("meta"):
+        ours = BEiT3(config).state_dict()
+    _check(state, ours, set(PARTS))
+
+
+def _check(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], wanted: set[Part]) -> None:
+    unknown = [name for name in state if name not in ours]
+    missing = [name for name in ours if name not in state and part_of(name) in wanted]
+    different = [
+        f"{name}: {_shape(tensor)} given, {_shape(ours[name])} in the network"
+        for name, tensor in state.items()
+        if name in ours and part_of(name) in wanted and tensor.shape != ours[name].shape
+    ]
+    if missing or unknown or different:
+        raise StateMismatch(
+            {
+                "missing": with_nearest(missing, unknown),
+                "unknown to the network": with_nearest(unknown, missing),
+                "of another shape": different,
+            }
+        )
+
+
+def interpolate_positions(positions: Tensor, num_patches: int) -> Tensor:
+    """Resize a vision position table (1 + N, D) bicubically to another square grid.
+
+    The class token's row, the first, is kept (as in the authors' fine-tuning).
+    """
+    width = positions.shape[1]
+    old, new = math.isqrt(positions.shape[0] - 1), math.isqrt(num_patches)
+    grid = positions[1:].float().reshape(1, old, old, width).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    patches = grid.permute(0, 2, 3, 1).reshape(num_patches, width)
+    return torch.cat([positions[:1], patches.to(positions.dtype)])
+
+
+def with_nearest(names: Iterable[str], candidates: Iterable[str]) -> list[str]:
+    """Return each name, with the candidate that is most like it where there is one.
+
+    Only a candidate of the same layer and kind counts: with thousands of names that is what a
+    reader looks for, and comparing all with all would take minutes.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for candidate in candidates:
+        alike.setdefault(_layer_and_kind(candidate), []).append(candidate)
+    lines = []
+    for name in names:
+        near = difflib.get_close_matches(name, alike.get(_layer_and_kind(name), []), 1, cutoff=0.5)
+        lines.append(f"{name} (nearest: {near[0]})" if near else name)
+    return lines
+
+
+def _layer_and_kind(name: str) -> tuple[str, ...]:
+    return (*re.findall(r"\.(\d+)\.", name), name.rpartition(".")[2])
+
+
+def _fit_positions(name: str, tensor: Tensor, ours: Tensor) -> Tensor:
+    if tensor.ndim != 2 or tensor.shape[1:] != ours.shape[1:]:
+        return tensor
+    if name == "vision.positions" and tensor.shape != ours.shape:
+        num_patches = tensor.shape[0] - 1
+        square = math.isqrt(num_patches) ** 2 == num_patches
+        return interpolate_positions(tensor, ours.shape[0] - 1) if square else tensor
+    if name == "language.positions":
+        return tensor[: ours.shape[0]]
+    return tensor
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"

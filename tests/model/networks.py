@@ -1,0 +1,34 @@
+"""Small networks of both forms, for the tests."""
+
+import torch
+
+from model import BEiT3, BEiT3Config
+
+SHARED = BEiT3Config.named("tiny", vocabulary=60, codes=20, max_text_length=40)
+RELEASED = BEiT3Config(
+    48,
+    3,
+    4,
+    96,
+    image_size=32,
+    patch_size=8,
+    fusion_layers=0,
+    attention="decoupled",
+    subln=True,
+    vocabulary=60,
+    codes=20,
+)
+
+
+def network(config: BEiT3Config) -> BEiT3:
+    """A network whose weights are all away from their start."""
+    torch.manual_seed(0)
+    made = BEiT3(config).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return made
+
+
+def pictures(config: BEiT3Config, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 3, config.image_size, config.image_size)

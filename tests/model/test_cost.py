@@ -1,0 +1,121 @@
+"""The account of costs, against torch's own counters on networks that do run."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from model import BEiT3, BEiT3Config
+from model.training.cost import (
+    Plan,
+    Samples,
+    activation_bytes,
+    forward_flops,
+    memory_bytes,
+    parameters_by_part,
+    samples,
+    step_flops,
+)
+from tests.model.networks import RELEASED, SHARED, network, pictures
+
+FORMS = pytest.mark.parametrize(
+    "config",
+    [SHARED, RELEASED, BEiT3Config.named("tiny", vocabulary=60, codes=20, attention="decoupled")],
+    ids=["paper", "released", "decoupled"],
+)
+KINDS = pytest.mark.parametrize("kind", ["image", "text", "pair"])
+
+
+def test_the_giant_costs_what_the_paper_says_by_part():
+    parts = parameters_by_part(BEiT3Config.named("giant"))
+    assert {name: round(count / 1e6) for name, count in parts.items() if "heads" not in name} == {
+        "vision experts": 692,
+        "language experts": 692,
+        "vision-language experts": 52,
+        "word embeddings": 90,
+        "attention": 317,
+        "patch embedding, positions, LayerNorms": 3,
+    }
+    with torch.device("meta"):
+        whole = sum(p.numel() for p in BEiT3(BEiT3Config.named("giant")).parameters())
+    assert sum(parts.values()) == whole
+
+
+def run(made: BEiT3, kind: str):
+    """Encode two samples and predict one patch or word of each."""
+    image = pictures(made.config) if kind != "text" else None
+    words = torch.randint(4, 60, (2, 12)) if kind != "image" else None
+    encoded = made(image, words)
+    logits = []
+    if image is not None:
+        logits.append(made.mim_head(encoded.patches[:, :3]))
+    if words is not None:
+        logits.append(made.mlm_head(encoded.text[:, :2]))
+    return logits
+
+
+def sample(config: BEiT3Config, kind: str) -> Samples:
+    image, text = kind != "text", kind != "image"
+    return Samples((1 + config.num_patches) * image, 12 * text, 3 * image, 2 * text)
+
+
+@FORMS
+@KINDS
+def test_operations_are_those_that_torch_counts(config, kind):
+    made = network(config)
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
+        run(made, kind)
+    assert 2 * forward_flops(config, sample(config, kind)) == counter.get_total_flops()
+
+
+@FORMS
+@KINDS
+def test_activations_are_what_the_blocks_keep(config, kind):
+    """Of the blocks alone: the embeddings, the last LayerNorm and the heads are not in it."""
+    made = network(config)
+    weights = {p.untyped_storage().data_ptr() for p in made.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    image = made._embed(pictures(config), None).detach() if kind != "text" else None
+    text = made.language(torch.randint(4, 60, (2, 12)), 0).detach() if kind != "image" else None
+    parts = tuple(None if p is None else p.requires_grad_() for p in (image, text))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        for block in made.blocks:
+            parts = block(parts, None, None, kind == "pair")
+    measured = sum(storage.nbytes() for storage in kept.values())
+    plan = Plan(precision="fp32")
+    assert 2 * activation_bytes(config, sample(config, kind), plan) == pytest.approx(
+        measured,
+        rel=0.07,  # a decoupled pair without sub-LayerNorm keeps one copy more
+    )
+
+
+def test_a_step_of_the_paper_s_giant():
+    """6 operations per weight and token, the rule of thumb, is what most of it comes to."""
+    config = BEiT3Config.named("giant")
+    batch = samples(config, text_length=512)
+    counts = dict.fromkeys(batch, 2048)
+    total = step_flops(config, batch, counts, recompute=False)
+    weights = config.depth * (4 * 1408**2 + 2 * 1408 * 6144)
+    tokens = 2048 * (257 + 512 + 257 + 64)
+    assert total == pytest.approx(6 * weights * tokens, rel=0.1)
+    assert step_flops(config, batch, counts, recompute=True) == total * 4 // 3
+
+
+def test_sharding_and_recomputing_take_what_they_promise():
+    config = BEiT3Config.named("giant")
+    batch = samples(config)
+    alone = memory_bytes(config, batch, Plan(micro_batch=8))
+    many = memory_bytes(config, batch, Plan(num_workers=256, micro_batch=8, sharded=True))
+    assert many["optimiser state"] == alone["optimiser state"] // 256
+    lean = memory_bytes(config, batch, Plan(micro_batch=8, recompute=True))
+    assert lean["activations"] < alone["activations"] / 5
+    assert lean["weights"] == alone["weights"] == 4 * sum(parameters_by_part(config).values())

@@ -1,0 +1,238 @@
+"""Foreign layouts, each against the program that it belongs to: torchscale and timm."""
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
+
+from model import BEiT3, BEiT3Config
+from model.network import interop
+from model.network.loading import StateMismatch, load
+from tests.model.networks import RELEASED, SHARED, network, pictures
+
+BASE = BEiT3Config.named("base", attention="decoupled", fusion_layers=0, subln=True)
+
+
+def torchscale(config: BEiT3Config):
+    """torchscale's own network of the same sizes."""
+    from torchscale.architecture.config import EncoderConfig
+    from torchscale.model.BEiT3 import BEiT3 as Reference
+
+    return Reference(
+        EncoderConfig(
+            img_size=config.image_size,
+            patch_size=config.patch_size,
+            vocab_size=config.vocabulary,
+            multiway=True,
+            normalize_output=True,
+            no_output_layer=True,
+            subln=True,
+            encoder_embed_dim=config.width,
+            encoder_attention_heads=config.heads,
+            encoder_layers=config.depth,
+            encoder_ffn_embed_dim=config.ffn_width,
+            max_source_positions=config.max_text_length + 2,
+        )
+    ).eval()
+
+
+def body(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The official state without prefix and heads, as torchscale names it."""
+    return {n.removeprefix("beit3."): t for n, t in official.items() if n.startswith("beit3.")}
+
+
+@pytest.mark.parametrize("config", [RELEASED, BASE], ids=["small", "base"])
+def test_torchscale_gives_the_same_hidden_states(config):
+    """Weights go there and come back; pictures, padded texts and pairs."""
+    ours, theirs = network(config), torchscale(config)
+    official, left = interop.to_official(ours.state_dict(), config)
+    assert left == []
+    theirs.load_state_dict(body(official), strict=True)
+    heads = {n: t for n, t in official.items() if "head" in n}
+    back = {f"beit3.{n}": t for n, t in theirs.state_dict().items()} | heads
+    again = BEiT3(config).eval()
+    load(again, interop.from_official(back))
+    assert all(torch.equal(t, again.state_dict()[n]) for n, t in ours.state_dict().items())
+
+    images, ids = pictures(config), torch.randint(4, config.vocabulary, (2, 10))
+    padding = torch.zeros(2, 10, dtype=torch.bool)
+    padding[1, 6:] = True
+    mask = torch.rand(2, config.num_patches) < 0.4
+    for kind in ("image", "text", "pair"):
+        image = {"images": images, "image_mask": mask} if kind != "text" else {}
+        text = {"text_ids": ids, "text_padding": padding} if kind != "image" else {}
+        names = {
+            "images": "visual_tokens",
+            "image_mask": "vision_masked_position",
+            "text_ids": "textual_tokens",
+            "text_padding": "text_padding_position",
+        }
+        with torch.no_grad():
+            mine = again(**image, **text).hidden
+            reference = theirs(**{names[n]: value for n, value in (image | text).items()})
+        keep = torch.ones(mine.shape[:2], dtype=torch.bool)
+        if text:
+            keep[1, -4:] = False
+        torch.testing.assert_close(
+            mine[keep], reference["encoder_out"][keep], atol=1e-4, rtol=1e-4, msg=kind
+        )
+
+
+def test_torchscale_gives_the_same_gradients_of_a_masked_language_loss():
+    ours, theirs = network(RELEASED), torchscale(RELEASED)
+    official, _ = interop.to_official(ours.state_dict(), RELEASED)
+    theirs.load_state_dict(body(official))
+    head = torch.nn.Linear(RELEASED.width, RELEASED.vocabulary)
+    head.load_state_dict({k: official[f"mlm_head.{k}"] for k in ("weight", "bias")})
+    ids, mask = torch.randint(4, 60, (3, 12)), torch.rand(3, 12) < 0.4
+    padding = torch.arange(12) >= torch.tensor([12, 9, 5])[:, None]
+    mask &= ~padding
+
+    hidden = ours(text_ids=ids, text_padding=padding).text
+    F.cross_entropy(ours.mlm_head(hidden[mask]), ids[mask]).backward()
+    reference = theirs(textual_tokens=ids, text_padding_position=padding)["encoder_out"]
+    F.cross_entropy(head(reference[mask]), ids[mask]).backward()
+
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad
+        for name, p in ours.named_parameters()
+    }
+    mine, _ = interop.to_official(gradients, RELEASED)
+    for name, parameter in theirs.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(
+                mine[f"beit3.{name}"], parameter.grad, atol=1e-6, rtol=1e-4, msg=name
+            )
+    torch.testing.assert_close(mine["mlm_head.weight"], head.weight.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["checkpoint_path", "filter"])
+def test_timm_s_base_gives_the_same_features(tmp_path, way):
+    """Through timm's two strict ways: a checkpoint as it is, and through its checkpoint filter."""
+    ours = network(BASE)
+    assert (
+        float((ours.norm.vision.weight.detach() - 1).abs().max()) > 0.01
+    )  # else a lost norm goes unseen
+    path = tmp_path / "timm.pt"
+    torch.save(interop.to_timm(ours.state_dict(), BASE), path)
+    options = {"num_classes": 0, "global_pool": "token"}
+    if way == "checkpoint_path":
+        options["checkpoint_path"] = str(path)
+    else:
+        options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+    theirs = timm.create_model("beit3_base_patch16_224", **options).eval()
+    images = pictures(BASE)
+    with torch.no_grad():
+        hidden = ours(images=images).hidden
+        torch.testing.assert_close(hidden, theirs.forward_features(images), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(hidden[:, 0], theirs(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (BEiT3Config.named("large", attention="decoupled", subln=True), "beit3_large_patch16_224"),
+        (BEiT3Config.named("large", subln=True), "beit3_large_patch16_224"),
+        (BEiT3Config.named("giant", subln=True), "beit3_giant_patch14_224"),
+        (BEiT3Config.named("base"), "vit_base_patch16_224"),
+    ],
+    ids=["large, released form", "large, shared", "giant", "base without sub-LayerNorm"],
+)
+def test_timm_has_a_place_for_every_vision_weight(ours, theirs):
+    with torch.device("meta"):
+        state = interop.to_timm(BEiT3(ours).state_dict(), ours)
+        expected = timm.create_model(theirs, num_classes=0, global_pool="token").state_dict()
+    assert {n: t.shape for n, t in state.items()} == {n: t.shape for n, t in expected.items()}
+
+
+def test_shared_weights_are_written_for_both_modalities():
+    """Exact for a modality alone, whatever attention the network has."""
+    ours = network(SHARED)
+    official, left = interop.to_official(ours.state_dict(), SHARED)
+    assert left and all(".fusion." in name for name in left)
+    decoupled = BEiT3(
+        BEiT3Config.from_dict(SHARED.to_dict() | {"attention": "decoupled", "fusion_layers": 0})
+    ).eval()
+    load(decoupled, interop.from_official(official))
+    images, ids = pictures(SHARED), torch.randint(4, 60, (2, 7))
+    with torch.no_grad():
+        for sample in ({"images": images}, {"text_ids": ids}):
+            assert torch.allclose(ours(**sample).hidden, decoupled(**sample).hidden, atol=1e-6)
+
+
+def test_a_foreign_state_is_listed_completely_with_what_is_nearest():
+    official, _ = interop.to_official(network(RELEASED).state_dict(), RELEASED)
+    official["beit3.encoder.layers.0.ffn.A.fc3.weight"] = torch.zeros(1)
+    official["surplus"] = torch.zeros(1)
+    del official["beit3.encoder.layers.1.self_attn.k_proj.B.bias"]
+    with pytest.raises(StateMismatch) as caught:
+        interop.from_official(official)
+    message = str(caught.value)
+    assert "fc3.weight (nearest: beit3.encoder.layers.0.ffn.A.fc" in message
+    assert "surplus" in message
+    assert "blocks.1.attention.qkv.language.bias: only q, v" in message
+
+
+def test_a_state_that_does_not_fit_is_listed_completely_and_loads_nothing():
+    made = network(SHARED)
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    state = {name: tensor + 1 for name, tensor in before.items()}
+    state["blocks.1.attention.proj.both.weight"] = state.pop("blocks.1.attention.out.both.weight")
+    state["mlm_head.bias"] = torch.zeros(7)
+    state["vision.positions"] = torch.zeros(12, SHARED.width)
+    with pytest.raises(StateMismatch) as caught:
+        load(made, state)
+    message = str(caught.value)
+    assert (
+        "missing (1):\n  blocks.1.attention.out.both.weight (nearest: blocks.1.attention.proj"
+        in message
+    )
+    assert "mlm_head.bias: 7 given, 60 in the network" in message
+    assert "vision.positions: 12x96 given, 65x96 in the network" in message  # 11 is no square
+    assert all(torch.equal(before[name], tensor) for name, tensor in made.state_dict().items())
+    with pytest.raises(StateMismatch, match="missing"):
+        interop.to_official(state, SHARED)
+
+
+def test_a_picture_encoder_needs_no_language_weights_and_the_reverse():
+    donor, images = network(SHARED), pictures(SHARED)
+    ids = torch.randint(4, 60, (2, 7))
+    state = donor.state_dict()
+    torch.manual_seed(5)
+    for part, foreign, sample in (
+        ("vision", ("language", "fusion", "_head"), {"images": images}),
+        ("language", ("vision", "fusion", "_head"), {"text_ids": ids}),
+    ):
+        some = {n: t for n, t in state.items() if not any(word in n for word in foreign)}
+        made = BEiT3(SHARED).eval()
+        load(made, some, parts=(part, "shared"))
+        with torch.no_grad():
+            assert torch.equal(made(**sample).hidden, donor(**sample).hidden)
+        with pytest.raises(StateMismatch, match="missing"):
+            load(made, some)
+
+
+@pytest.mark.parametrize("size", [24, 48, 72])
+def test_positions_are_interpolated_as_timm_does_it(size):
+    donor = network(RELEASED)
+    other = BEiT3(BEiT3Config.from_dict(RELEASED.to_dict() | {"image_size": size}))
+    load(other, donor.state_dict())
+    expected = resample_abs_pos_embed(
+        donor.vision.positions[None],
+        new_size=[size // RELEASED.patch_size] * 2,
+        num_prefix_tokens=1,
+        antialias=False,
+    )[0]
+    torch.testing.assert_close(other.vision.positions, expected)
+    assert other(images=torch.zeros(1, 3, size, size)).hidden.shape[1] == len(expected)
+
+
+def test_a_longer_text_table_is_cut_and_a_shorter_one_refused():
+    donor = network(SHARED)
+    shorter = BEiT3Config.from_dict(SHARED.to_dict() | {"max_text_length": 10})
+    made = BEiT3(shorter)
+    load(made, donor.state_dict())
+    assert torch.equal(made.language.positions, donor.language.positions[:10])
+    with pytest.raises(StateMismatch, match=r"language\.positions: 10x96 given, 40x96"):
+        load(donor, made.state_dict())

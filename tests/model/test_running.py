@@ -1,0 +1,148 @@
+"""Ways of running the network that must not change what it computes."""
+
+import copy
+import os
+import socket
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from model import BEiT3, BEiT3Config
+from model.network.beit3 import Encoded
+from tests.model.networks import RELEASED, SHARED, network, pictures
+
+FORMS = pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+WORDS = torch.arange(4, 18).reshape(2, 7)
+PADDING = torch.arange(7) >= torch.tensor([7, 4])[:, None]
+
+
+def samples(config: BEiT3Config) -> list[dict[str, torch.Tensor]]:
+    """A picture, a text and a pair, with stochastic depth."""
+    generator = torch.Generator().manual_seed(1)
+    side = config.image_size
+    image = {"images": torch.randn(2, 3, side, side, generator=generator)}
+    text = {"text_ids": WORDS, "text_padding": PADDING}
+    scale = (torch.rand(config.depth, 2, 2, generator=generator) < 0.7).float() / 0.7
+    return [{**sample, "residual_scale": scale} for sample in (image, text, image | text)]
+
+
+def loss(made: BEiT3, config: BEiT3Config) -> torch.Tensor:
+    """Something of every sample that touches both heads."""
+    total = torch.zeros(())
+    for sample in samples(config):
+        encoded: Encoded = made(**sample)
+        if "text_ids" in sample:
+            total = total + made.mlm_head(encoded.text[~PADDING]).float().square().mean()
+        if "images" in sample:
+            total = total + made.mim_head(encoded.patches).float().square().mean()
+    return total
+
+
+def gradients(made: BEiT3, config: BEiT3Config) -> dict[str, torch.Tensor]:
+    made.zero_grad(set_to_none=True)
+    loss(made, config).backward()
+    return {
+        n: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for n, p in made.named_parameters()
+    }
+
+
+def assert_alike(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, msg=name, **tolerance)
+
+
+@FORMS
+def test_recomputed_activations_change_no_gradient(config):
+    made = network(config)
+    expected = gradients(made, config)
+    made.recompute = True
+    assert_alike(gradients(made, config), expected, rtol=0, atol=0)
+
+
+@FORMS
+def test_recomputing_keeps_less_for_the_backward(config):
+    made, sample = network(config), {"images": pictures(config)}
+
+    def kept() -> int:
+        seen: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            made(**sample).hidden.sum()
+        return sum(seen.values())
+
+    plain = kept()
+    made.recompute = True
+    assert kept() < plain / 2
+
+
+@FORMS
+def test_blocks_trace_into_one_graph_and_change_no_gradient(config):
+    """Forward and backward as torch.compile sees them, without the compiler behind."""
+    made = network(config)
+    expected = gradients(made, config)
+    torch._dynamo.reset()
+    for block in made.blocks:
+        block.compile(fullgraph=True, backend="aot_eager")
+    assert_alike(gradients(made, config), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_the_same_hidden_states():
+    made, sample = network(SHARED), samples(SHARED)[2]
+    with torch.no_grad():
+        expected = made(**sample).hidden
+        torch._dynamo.reset()
+        for block in made.blocks:
+            block.compile(fullgraph=True)
+        torch.testing.assert_close(made(**sample).hidden, expected, rtol=1e-4, atol=1e-4)
+
+
+@FORMS
+def test_bf16_stays_near_fp32(config):
+    made = network(config)
+    with torch.no_grad():
+        expected = float(loss(made, config))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert float(loss(made, config)) == pytest.approx(expected, rel=0.02)
+            assert made(**samples(config)[2]).hidden.dtype == torch.float32
+
+
+@pytest.mark.slow
+@FORMS
+def test_blocks_sharded_over_two_workers_change_no_gradient(config):
+    """FSDP2, wrapped per block: each worker holds half of every parameter."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_sharded_worker, (config, port), nprocs=2)
+
+
+def _sharded_worker(rank: int, config: BEiT3Config, port: int) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    plain = network(config)
+    made = copy.deepcopy(plain)
+    for module in (*made.blocks, made.mlm_head, made.mim_head):
+        fully_shard(module, mesh=mesh)
+    fully_shard(made, mesh=mesh)
+    name, parameter = next(iter(made.blocks.named_parameters()))
+    assert parameter.to_local().numel() < parameter.numel(), name
+    loss(made, config).backward()
+    found = {
+        n: torch.zeros(p.shape) if p.grad is None else p.grad.full_tensor()
+        for n, p in made.named_parameters()
+    }
+    assert_alike(found, gradients(plain, config), rtol=1e-4, atol=1e-6)
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,38 @@
+"""``beit3 inspect model``: what it prints, and what it refuses."""
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestration.errors import RecipeError
+from pipelines import cli
+
+
+def printed(*arguments: str) -> str:
+    result = CliRunner().invoke(cli.app, ["inspect", "model", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_giant_is_told_by_part():
+    text = printed("giant", "--workers", "256", "--sharded")
+    for number in ("692.36", "317.42", "51.93", "90.13", "sharded over 256"):
+        assert number in text
+
+
+def test_fields_of_the_network_can_be_set():
+    released = ("attention=decoupled", "fusion_layers=0", "subln=true")
+    text = printed("base", *(word for field in released for word in ("--set", field)))
+    assert "276.51" in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("fusion_layers=99", "fusion_layers 99 is not in 0 … 12"),
+        ("fusion_layrs=1", "fusion_layrs"),
+        ("fusion_layers", "expected KEY=VALUE"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(setting, words):
+    with pytest.raises(RecipeError, match=words):
+        printed("base", "--set", setting)
