@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model import BEiT3, BEiT3Config
 from model.training.batch import OBJECTIVES, MicroBatch
@@ -64,14 +66,17 @@ def step(batches, clip=None):
     return network, result
 
 
-@pytest.mark.parametrize("sizes", [[6], [3, 3], [1, 2, 3], [1] * 6])
-def test_loss_and_gradient_do_not_depend_on_the_micro_batch(sizes):
+@given(cuts=st.tuples(*[st.sets(st.integers(1, 5)) for _ in range(3)]), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_loss_and_gradient_do_not_depend_on_the_micro_batch(cuts, data):
+    """Each stream cut anywhere, the micro-batches in any order."""
     whole, expected = step(global_batch())
-    parts, start = [], 0
-    for size in sizes:
-        parts += [rows(batch, start, start + size) for batch in global_batch()]
-        start += size
-    split, found = step(parts)
+    parts = [
+        rows(batch, start, stop)
+        for batch, places in zip(global_batch(), cuts, strict=True)
+        for start, stop in itertools.pairwise([0, *sorted(places), 6])
+    ]
+    split, found = step(data.draw(st.permutations(parts)))
     assert found.loss == pytest.approx(expected.loss, rel=1e-6)
     assert found.accuracy == pytest.approx(expected.accuracy)
     for (name, one), other in zip(whole.named_parameters(), split.parameters(), strict=True):
