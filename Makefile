@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test check docs lock clean
+.PHONY: demo test test-exhaustive check docs lock clean
 
 demo: $(VENV)/.installed-run
 	$(BIN)/beit3 demo
 
 test: check
 	$(BIN)/pytest
+
+test-exhaustive: $(VENV)/.installed-test
+	$(BIN)/pytest -m exhaustive
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import uuid
 from pathlib import Path
 
+from orchestration.errors import RecipeError
 from orchestration.recipe import ClusterParams
+from orchestration.store import Store
 
 # Read by Ray Train's controller, which inherits the driver's environment: with the default of two
 # seconds each checkpoint report of a short run waits that long.
@@ -45,6 +48,44 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+
+
+def check_shared(workdir: Store) -> None:
+    """Refuse a workdir that some node of the cluster does not see.
+
+    Each node is asked for a file that the driver has just written.
+
+    Raises:
+        RecipeError: a node does not see it; nothing was run.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1 or not workdir.is_local:
+        return
+    probe = f".probe-{uuid.uuid4().hex}"
+    workdir.write_bytes(probe, b"")
+    try:
+        sees = ray.remote(num_cpus=0)(lambda folder: folder.exists(probe))
+        answers = [
+            sees.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(workdir)
+            for node in nodes
+        ]
+        blind = [
+            node["NodeManagerHostname"]
+            for node, answer in zip(nodes, ray.get(answers), strict=True)
+            if not answer
+        ]
+    finally:
+        workdir.remove(probe)
+    if blind:
+        raise RecipeError(
+            f"{workdir.uri}: not seen by {', '.join(blind)}; a workflow on several nodes needs a "
+            "workdir that all of them share: s3://… or a network file system"
+        )
 
 
 def num_cpus() -> int:

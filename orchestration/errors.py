@@ -19,3 +19,7 @@ class ManifestError(PipelineError):
 
 class StageError(PipelineError):
     """A stage failed; what it had committed is kept."""
+
+
+class LockError(PipelineError):
+    """Another driver works on the workdir."""

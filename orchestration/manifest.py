@@ -8,17 +8,21 @@ Neither holds times or hosts, so the same work gives the same bytes.
 import hashlib
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration.errors import ManifestError
 from orchestration.store import Store
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 PARTS: Final = "parts"
 REJECTS: Final = "rejects"
+_READERS: Final = 32
+"Threads that read parts from an object store, where each read waits for an answer."
 
 
 class _Record(BaseModel):
@@ -73,6 +77,8 @@ class Manifest(_Record):
     params: dict[str, Any]
     parents: dict[str, list[Parent]]
     parts: list[Part]
+    columns: dict[str, list[str]]
+    "Of each table, with their types, as every part of it has them."
     files: list[File]
     numbers: dict[str, float]
     "Results of a stage that has no rows (a loss, a vocabulary size)."
@@ -113,12 +119,24 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+def columns_of(schema: pa.Schema) -> list[str]:
+    """Return the columns of a table with their types, in words."""
+    return [f"{field.name}: {field.type}" for field in schema]
+
+
+def part_path(slice_id: str) -> str:
+    """Return where the part of a slice lies in its stage's folder."""
+    return f"{PARTS}/{slice_id}.json"
+
+
 def read_parts(folder: Store) -> dict[str, Part]:
     """Return the committed parts of a stage's folder by slice id."""
-    parts = [
-        _parse(Part, folder, f"{PARTS}/{name}", folder.read(f"{PARTS}/{name}"))
-        for name in folder.names(PARTS, ".json")
-    ]
+    paths = [f"{PARTS}/{name}" for name in folder.names(PARTS, ".json")]
+    with ThreadPoolExecutor(1 if folder.is_local else _READERS) as pool:
+        parts = [
+            _parse(Part, folder, path, data)
+            for path, data in zip(paths, pool.map(folder.read, paths), strict=True)
+        ]
     return {part.slice: part for part in parts}
 
 
@@ -132,7 +150,7 @@ def read_manifest(folder: Store) -> Manifest:
     manifest = _parse(Manifest, folder, MANIFEST, folder.read(MANIFEST))
     if manifest.schema_version != SCHEMA_VERSION:
         raise ManifestError(
-            f"{folder.path(MANIFEST)}: schema version {manifest.schema_version}, this program "
+            f"{folder.uri_of(MANIFEST)}: schema version {manifest.schema_version}, this program "
             f"reads {SCHEMA_VERSION}; use the version that wrote it or a new workdir"
         )
     return manifest
@@ -148,8 +166,8 @@ def _parse(kind: type[Any], folder: Store, path: str, data: bytes) -> Any:
         return kind.model_validate_json(data)
     except ValidationError as error:
         raise ManifestError(
-            f"{folder.path(path)}: damaged ({error.errors()[0]['msg']}); "
-            f"remove {folder.root} to compute the stage again"
+            f"{folder.uri_of(path)}: damaged ({error.errors()[0]['msg']}); "
+            f"remove {folder.uri} to compute the stage again"
         ) from None
 
 

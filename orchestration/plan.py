@@ -1,7 +1,7 @@
 """Plans: for each stage of a workflow, whether its output is there, and why not."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -64,13 +64,19 @@ def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
 
 def latest_record(workdir: Store) -> dict[str, Any] | None:
     """Return the record of the workflow that last started in this workdir."""
-    records = []
-    if workdir.exists(WORKFLOWS):
-        for folder in sorted(workdir.path(WORKFLOWS).iterdir()):
-            path = f"{WORKFLOWS}/{folder.name}/{RECORD}"
-            if workdir.exists(path):
-                records.append(json.loads(workdir.read(path)))
-    return max(records, key=lambda record: record["started_at"], default=None)
+    latest: dict[str, Any] | None = None
+    for record in records_of(workdir):
+        if latest is None or record["started_at"] > latest["started_at"]:
+            latest = record
+    return latest
+
+
+def records_of(workdir: Store) -> Iterator[dict[str, Any]]:
+    """Yield the record of every workflow that was started in this workdir."""
+    for name in workdir.folders(WORKFLOWS):
+        path = f"{WORKFLOWS}/{name}/{RECORD}"
+        if workdir.exists(path):
+            yield json.loads(workdir.read(path))
 
 
 def _judge(

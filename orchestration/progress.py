@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -43,13 +44,39 @@ def write_heartbeat(folder: Store, done: int, total: int, unit: str, note: str) 
     folder.write_bytes(HEARTBEAT, json.dumps(record).encode())
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Where stages show themselves: a line each of a live display, or plain lines."""
+
+    console: Console
+    bar: Progress | None
+
+
+@contextmanager
+def showing(console: Console) -> Iterator[Shown]:
+    """Show the stages that run, side by side, while the block runs."""
+    if not console.is_terminal:
+        yield Shown(console, None)
+        return
+    with Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        yield Shown(console, bar)
+
+
 class StageProgress:
     """Shows one running stage."""
 
-    def __init__(self, name: str, folder: Store, console: Console) -> None:
+    def __init__(self, name: str, folder: Store, shown: "Shown") -> None:
         self.name = name
         self.folder = folder
-        self.console = console
+        self.console = shown.console
         self.done = 0
         self.total = 0
         self.unit = ""
@@ -57,7 +84,7 @@ class StageProgress:
         self.rejects: Counter[str] = Counter()
         self.num_failed = 0
         self._note = ""
-        self._bar: Progress | None = None
+        self._bar = shown.bar
         self._task: TaskID | None = None
         self._started = self._last_line = self._last_beat = time.monotonic()
         self._begun = 0  # done when the clock of the rate started
@@ -65,22 +92,15 @@ class StageProgress:
     @contextmanager
     def showing(self) -> Iterator[None]:
         """Show the stage while the block runs."""
-        if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description:<24}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-            self._task = self._bar.add_task(self.name, total=None, note="")
-            with self._bar:
-                yield
-        else:
+        if self._bar is None:
             self.console.print(f"{self.name}: started", highlight=False)
             yield
+            return
+        self._task = self._bar.add_task(self.name, total=None, note="")
+        try:
+            yield
+        finally:
+            self._bar.remove_task(self._task)
 
     def start(self, num_slices: int, num_rows: int | None, resumed: int) -> None:
         """Say how much there is to do, in rows if their number is known."""
@@ -99,9 +119,9 @@ class StageProgress:
         self.rejects.update(rejects)
         self._show(beat=True)
 
-    def fail(self) -> None:
-        """Count one failed slice."""
-        self.num_failed += 1
+    def failed(self, num_slices: int) -> None:
+        """Say how many slices have failed and were not mended since."""
+        self.num_failed = num_slices
         self._show(beat=True)
 
     @contextmanager

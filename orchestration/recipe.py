@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from orchestration.errors import RecipeError
+from orchestration.files import StorageParams
 from orchestration.params import OPERATIONAL, StageParams
 
 ENVIRONMENT_PREFIX = "BEIT3__"
@@ -29,6 +30,16 @@ class ClusterParams(StageParams):
     "Shared memory of a local session."
     address: str | None = None
     "An existing cluster to join; null starts a local session (or follows RAY_ADDRESS)."
+
+
+class SliceParams(StageParams):
+    """What happens when a slice fails."""
+
+    max_attempts: int = Field(default=3, ge=1)
+    "Of a slice in one run; then its stage fails, after the others are finished and kept."
+    pause_s: float = Field(default=2, ge=0)
+    "Before the second attempt; it doubles with each."
+    max_pause_s: float = Field(default=60, ge=0)
 
 
 class TrackingParams(StageParams):
@@ -49,6 +60,8 @@ class Recipe(StageParams):
     "Every random choice is a pure function of it."
     cluster: Annotated[ClusterParams, OPERATIONAL] = ClusterParams()
     tracking: Annotated[TrackingParams, OPERATIONAL] = TrackingParams()
+    storage: Annotated[StorageParams, OPERATIONAL] = StorageParams()
+    slices: Annotated[SliceParams, OPERATIONAL] = SliceParams()
 
 
 R = TypeVar("R", bound=Recipe)
@@ -58,7 +71,7 @@ def load_recipe(
     schema: type[R],
     path: Path,
     *,
-    workdir: Path,
+    workdir: str | Path,
     overrides: Iterable[str] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> R:

@@ -1,26 +1,42 @@
 """Running slices on Ray Data: one row of the Ray dataset is one slice, never a row of data.
 
-Ray schedules, retries lost workers and holds actor pools; each worker writes and commits its own
-slice and sends back a receipt of a few numbers. What a slice holds never passes through Ray.
+Ray schedules, replaces lost workers and holds actor pools; each worker writes and commits its own
+slice and sends back a receipt: the part that it committed. What a slice holds never passes through
+Ray. A slice that fails is tried again after the others, with a growing pause.
 """
 
 import json
+import random
+import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
+from ray.exceptions import RayError
 
-from orchestration.errors import StageError
-from orchestration.manifest import PARTS, REJECTS, Part, TablePart, read_parts
+from orchestration.errors import PipelineError, StageError, StoreError
+from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_parts
 from orchestration.progress import StageProgress
+from orchestration.recipe import SliceParams
 from orchestration.stage import Output, Process, Slice
 from orchestration.store import Store
 
-_MAX_ERRORS_SHOWN = 3
+_MAX_ERRORS_SHOWN: Final = 3
+_MAX_BLOCKS: Final = 4096
+"A Ray block costs milliseconds: beyond this number slices share them."
+
+
+@dataclass
+class _Failure:
+    piece: Slice
+    error: str
+    fatal: bool
+    attempts: int
 
 
 def run_slices(
@@ -31,50 +47,112 @@ def run_slices(
     *,
     row_group_rows: int,
     num_cpus: float,
+    num_gpus: float,
     num_actors: int,
-) -> None:
-    """Process and commit each slice that has no part yet.
+    retries: SliceParams,
+    stopping: threading.Event,
+) -> dict[str, Part]:
+    """Process and commit each slice that has no part yet; return the parts of all by slice id.
 
     Raises:
-        StageError: slices failed; the others are committed.
+        StageError: slices failed as often as they may, or ``stopping`` is set; what was committed
+            is kept.
     """
-    done = read_parts(folder)
-    missing = [piece for piece in slices if piece.id not in done]
-    kept = [done[piece.id] for piece in slices if piece.id in done]
+    committed = read_parts(folder)
+    done = {piece.id: committed[piece.id] for piece in slices if piece.id in committed}
     counts = [piece.num_rows for piece in slices if piece.num_rows is not None]
     num_rows = sum(counts) if len(counts) == len(slices) else None
-    progress.start(len(slices), num_rows, resumed=len(kept))
-    for part in kept:
+    progress.start(len(slices), num_rows, resumed=len(done))
+    for part in done.values():
         progress.advance(part.num_rows_in, Counter(part.rejects))
-    if not missing:
-        return
+    failures: dict[str, _Failure] = {}
+    for attempt in range(1, retries.max_attempts + 1):
+        missing = [
+            piece
+            for piece in slices
+            if piece.id not in done and not (piece.id in failures and failures[piece.id].fatal)
+        ]
+        if not missing:
+            break
+        if attempt > 1:
+            pause = min(retries.pause_s * 2 ** (attempt - 2), retries.max_pause_s)
+            stopping.wait(pause * (0.5 + random.random() / 2))
+        if stopping.is_set():
+            raise StageError(f"stopped; what was committed is kept in {folder.uri}")
+        receipts = _receipts(
+            folder, missing, factory, row_group_rows, num_cpus, num_gpus, num_actors
+        )
+        for piece, outcome in receipts:
+            if isinstance(outcome, Part):
+                done[piece.id] = outcome
+                failures.pop(piece.id, None)
+                progress.advance(outcome.num_rows_in, Counter(outcome.rejects))
+            else:
+                failures[piece.id] = outcome
+                outcome.attempts = attempt
+        if not stopping.is_set():
+            progress.failed(len(failures))
+    if stopping.is_set() and len(done) < len(slices):
+        raise StageError(f"stopped; what was committed is kept in {folder.uri}")
+    if failures:
+        raise StageError(_words(failures, len(slices), folder))
+    return done
+
+
+def _receipts(
+    folder: Store,
+    missing: Sequence[Slice],
+    factory: Callable[[], Process],
+    row_group_rows: int,
+    num_cpus: float,
+    num_gpus: float,
+    num_actors: int,
+) -> Iterator[tuple[Slice, Part | _Failure]]:
+    """Run slices once; yield what became of each, as they end."""
+    by_id = {piece.id: piece for piece in missing}
     rows = [{"id": piece.id, "payload": json.dumps(piece.payload)} for piece in missing]
     committing = (folder, factory, row_group_rows)
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS))
+    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
     if num_actors:
         receipts = dataset.map(
             Committer,
             fn_constructor_args=committing,
-            num_cpus=num_cpus,
             compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
+            **resources,
         )
     else:
-        receipts = dataset.map(Committer(*committing), num_cpus=num_cpus)
-
-    errors: list[str] = []
-    for batch in receipts.iter_batches(batch_size=None, prefetch_batches=0):
-        for receipt in map(json.loads, batch["receipt"]):
-            if receipt["error"]:
-                errors.append(f"slice {receipt['slice']}: {receipt['error']}")
-                progress.fail()
+        receipts = dataset.map(Committer(*committing), **resources)
+    left = dict(by_id)
+    try:
+        for batch in receipts.iter_batches(batch_size=None, prefetch_batches=0):
+            for receipt in map(json.loads, batch["receipt"]):
+                piece = left.pop(receipt["slice"])
+                if receipt["error"]:
+                    yield piece, _Failure(piece, receipt["error"], receipt["fatal"], 0)
+                else:
+                    yield piece, Part.model_validate(receipt["part"])
+    except RayError as error:
+        # Workers that died more often than Ray forgives. What they committed counts all the same.
+        committed = read_parts(folder)
+        for piece in left.values():
+            if piece.id in committed:
+                yield piece, committed[piece.id]
             else:
-                progress.advance(receipt["num_rows_in"], Counter(receipt["rejects"]))
-    if errors:
-        shown = "\n".join(errors[:_MAX_ERRORS_SHOWN])
-        raise StageError(
-            f"{len(errors)} of {len(slices)} slices failed, the others are kept in {folder.root}; "
-            f"run again to repeat the failed ones.\n{shown}"
+                yield piece, _Failure(piece, f"{type(error).__name__}: {error}", False, 0)
+
+
+def _words(failures: dict[str, _Failure], num_slices: int, folder: Store) -> str:
+    lines = [
+        f"{len(failures)} of {num_slices} slices failed, the others are kept in {folder.uri}; "
+        "run again to repeat the failed ones."
+    ]
+    for failure in list(failures.values())[:_MAX_ERRORS_SHOWN]:
+        payload = json.dumps(failure.piece.payload)
+        lines.append(
+            f"slice {failure.piece.id} ({payload}), {failure.attempts} attempts: {failure.error}"
         )
+    return "\n".join(lines)
 
 
 class Committer:
@@ -89,17 +167,17 @@ class Committer:
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """Return a receipt; an error is reported in it, so that other slices go on."""
         piece = Slice(row["id"], json.loads(row["payload"]))
+        receipt: dict[str, Any] = {"slice": piece.id, "error": None}
         try:
             self.process = self.process or self.factory()
             part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
-            receipt = {
-                "slice": piece.id,
-                "error": None,
-                "num_rows_in": part.num_rows_in,
-                "rejects": part.rejects,
-            }
-        except Exception:
-            receipt = {"slice": piece.id, "error": traceback.format_exc()}
+            receipt["part"] = part.model_dump(mode="json")
+        except Exception as error:
+            receipt["error"] = traceback.format_exc()
+            # A message for people tells of something that another attempt cannot change.
+            receipt["fatal"] = isinstance(error, PipelineError) and not isinstance(
+                error, StoreError
+            )
         return {"receipt": json.dumps(receipt)}
 
 
@@ -117,7 +195,7 @@ def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: in
         rejects=dict(Counter(rejects["reason"].to_pylist())) if rejects is not None else {},
         counters=dict(output.counters),
     )
-    folder.write_bytes(f"{PARTS}/{piece.id}.json", part.to_bytes())
+    folder.write_bytes(part_path(piece.id), part.to_bytes())
     return part
 
 
@@ -126,9 +204,12 @@ def _write_table(folder: Store, path: str, table: pa.Table, row_group_rows: int)
         pq.write_table(
             table.combine_chunks(), file, row_group_size=row_group_rows, compression="zstd"
         )
-    size, sha256 = folder.size_and_sha256(path)
-    metadata = pq.read_metadata(folder.path(path))
-    groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    num_whole, rest = divmod(table.num_rows, row_group_rows)
+    groups = (row_group_rows,) * num_whole + ((rest,) if rest else ())
     return TablePart(
-        path=path, bytes=size, sha256=sha256, num_rows=table.num_rows, row_groups=groups
+        path=path,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        num_rows=table.num_rows,
+        row_groups=groups,
     )

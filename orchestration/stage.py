@@ -5,10 +5,10 @@ fingerprints of its inputs. Its output lies at ``<workdir>/<stage>/<fingerprint>
 """
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -22,12 +22,14 @@ from orchestration.manifest import (
     File,
     Manifest,
     Parent,
+    Part,
     canonical_json,
+    columns_of,
     manifest_sha256,
-    read_parts,
 )
 from orchestration.params import StageParams, semantic
 from orchestration.progress import StageProgress
+from orchestration.recipe import SliceParams
 from orchestration.store import Store
 from orchestration.tracking import RunLog
 
@@ -76,6 +78,11 @@ class Stage:
     requires: Callable[[], str | None] = lambda: None
     "Says what is lacking to run the stage, or None; asked before anything runs."
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The stages that feed it, each once."""
+        return tuple(dict.fromkeys(name for names in self.inputs.values() for name in names))
+
     def identity(self, input_fingerprints: Mapping[str, str]) -> dict[str, Any]:
         """Return what the fingerprint is made of."""
         return {
@@ -119,6 +126,13 @@ class Context:
     "Folder of each input stage by name."
     progress: StageProgress
     log: RunLog
+    slices: SliceParams = field(default_factory=SliceParams)
+    before_commit: Callable[[], None] = lambda: None
+    "Raises where the output must not be committed: the workdir's lock is lost."
+    stopping: threading.Event = field(default_factory=threading.Event)
+    "Set when the person who runs the workflow wants it to end."
+    _parts: dict[str, Part] = field(default_factory=dict)
+    "Committed in this run or before, of the slices that it went through."
 
     @property
     def seed(self) -> int:
@@ -148,7 +162,7 @@ class Context:
         Raises:
             StageError: some slices failed; the others are kept.
         """
-        self._run(slices, partial(_same, process), row_group_rows, num_cpus, num_actors=0)
+        self._run(slices, partial(_same, process), row_group_rows, num_cpus, 0, num_actors=0)
 
     def map_slices_with_actors(
         self,
@@ -158,12 +172,13 @@ class Context:
         num_actors: int,
         row_group_rows: int = 1024,
         num_cpus: float = 1,
+        num_gpus: float = 0,
     ) -> None:
         """As :meth:`map_slices`; ``factory`` makes the process once per actor.
 
         For processes with heavy objects: actors live as long as the stage runs.
         """
-        self._run(slices, factory, row_group_rows, num_cpus, num_actors)
+        self._run(slices, factory, row_group_rows, num_cpus, num_gpus, num_actors)
 
     def _run(
         self,
@@ -171,18 +186,22 @@ class Context:
         factory: Callable[[], Process],
         row_group_rows: int,
         num_cpus: float,
+        num_gpus: float,
         num_actors: int,
     ) -> None:
         from orchestration.slices import run_slices  # Ray loads only when a stage runs
 
-        run_slices(
+        self._parts |= run_slices(
             self.folder,
             slices,
             factory,
             self.progress,
             row_group_rows=row_group_rows,
             num_cpus=num_cpus,
+            num_gpus=num_gpus,
             num_actors=num_actors,
+            retries=self.slices,
+            stopping=self.stopping,
         )
 
     def run_task(self, function: Callable[..., R], *args: Any, num_cpus: float = 1) -> R:
@@ -202,47 +221,62 @@ class Context:
 
     def read_parts(self, slices: Sequence[Slice], table: str = "data") -> pa.Table:
         """Return the rows that these slices of this stage have written, before the commit."""
-        parts = read_parts(self.folder)
-        paths = [parts[piece.id].tables[table].path for piece in slices]
-        return pa.concat_tables([pq.read_table(self.folder.path(path)) for path in paths])
+        paths = [self._parts[piece.id].tables[table].path for piece in slices]
+        return pa.concat_tables([pq.read_table(self.folder.open(path)) for path in paths])
+
+    def files_of(self, folder: Store) -> list[str]:
+        """Return the files of a folder within the stage's own, as :meth:`commit` takes them."""
+        within = folder.uri.removeprefix(f"{self.folder.uri}/")
+        return [f"{within}/{path}" for path, _ in folder.walk()]
 
     def commit(
         self,
         slices: Sequence[Slice] = (),
-        files: Sequence[Path] = (),
+        files: Sequence[str] = (),
         numbers: Mapping[str, float] | None = None,
     ) -> None:
         """Write the manifest: from here on the output is whole.
 
         Args:
             slices: whose parts belong to the output.
-            files: absolute paths within the stage's folder.
+            files: paths within the stage's folder.
             numbers: results by name.
         """
-        parts = read_parts(self.folder)
+        parts = [self._parts[piece.id] for piece in slices]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage.name,
             fingerprint=self.fingerprint,
             params=semantic(self.stage.params),
             parents={role: list(self._parents(names)) for role, names in self.stage.inputs.items()},
-            parts=[parts[piece.id] for piece in slices],
+            parts=parts,
+            columns=self._columns(parts),
             files=[self._file(path) for path in sorted(files)],
             numbers=dict(numbers or {}),
         )
+        self.before_commit()
         self.folder.write_bytes(MANIFEST, manifest.to_bytes())
+
+    def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
+        """Of each table; all parts come from one process, so the first speaks for them."""
+        first: dict[str, str] = {}
+        for part in parts:
+            for name, table in part.tables.items():
+                first.setdefault(name, table.path)
+        return {
+            name: columns_of(pq.read_schema(self.folder.open(path))) for name, path in first.items()
+        }
 
     def _parents(self, names: Sequence[str]) -> Iterator[Parent]:
         for name in names:
             folder = self.input_folders[name]
             yield Parent(
-                stage=name, fingerprint=folder.root.name, manifest_sha256=manifest_sha256(folder)
+                stage=name, fingerprint=folder.name, manifest_sha256=manifest_sha256(folder)
             )
 
-    def _file(self, path: Path) -> File:
-        relative = path.relative_to(self.folder.root).as_posix()
-        size, sha256 = self.folder.size_and_sha256(relative)
-        return File(path=relative, bytes=size, sha256=sha256)
+    def _file(self, path: str) -> File:
+        size, sha256 = self.folder.size_and_sha256(path)
+        return File(path=path, bytes=size, sha256=sha256)
 
 
 def _same(process: Process) -> Process:

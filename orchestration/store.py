@@ -1,51 +1,109 @@
-"""The store: where every dataset lies. Local paths for now, one interface for what will follow.
+"""The store: where every dataset lies, a local folder or ``s3://bucket/prefix``.
 
-A write is atomic and durable: the bytes go to a temporary name, are flushed to the disk, and
-only then get their name. A reader never sees half a file.
+A write is atomic and durable: a reader sees the whole file or none. Errors name the object.
 """
 
-import contextlib
+import atexit
 import hashlib
-import os
+import re
 import shutil
-import uuid
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+
+import pyarrow as pa
+from pyarrow import fs
 
 from orchestration.errors import StoreError
+from orchestration.files import Digesting, Files, StorageParams
+from orchestration.local_files import LocalFiles
 
-_TEMPORARY = ".tmp-"
 _BLOCK_BYTES = 1 << 20
+_S3 = "s3://"
 
 
 class Store:
     """A folder of the store. Paths given to its methods are relative, with ``/`` between parts."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, storage: StorageParams | None = None) -> None:
         """Open ``root``; it need not exist yet.
 
         Raises:
-            StoreError: ``root`` is not a local path.
+            StoreError: ``root`` is neither a local path nor ``s3://bucket/prefix``.
         """
-        if "://" in str(root):
-            raise StoreError(f"{root}: only local paths can hold a workdir in this version")
-        self.root = Path(root).absolute()
+        self.storage = storage or StorageParams()
+        text = str(root)
+        self.is_local = "://" not in text
+        if not self.is_local and not re.fullmatch(r"s3://[^/]+/.*[^/]/?", text):
+            raise StoreError(f"{root}: a workdir is a local path or s3://bucket/prefix")
+        text = text.rstrip("/")
+        self.uri = str(Path(text).absolute()) if self.is_local else text
 
     def __repr__(self) -> str:
-        return f"Store({str(self.root)!r})"
+        return f"Store({self.uri!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and self.uri == other.uri
+
+    def __hash__(self) -> int:
+        return hash(self.uri)
+
+    @property
+    def name(self) -> str:
+        """Last part of the folder's path."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def files(self) -> Files:
+        """The place behind; one a process."""
+        return _files(self.is_local, self.storage)
 
     def sub(self, path: str) -> "Store":
         """Return the store of a folder below this one."""
-        return Store(self.root / path)
+        return Store(f"{self.uri}/{path}", self.storage)
 
-    def path(self, path: str) -> Path:
-        """Return the absolute path of ``path``."""
-        return self.root / path
+    def uri_of(self, path: str) -> str:
+        """Return the whole name of ``path``, for people."""
+        return f"{self.uri}/{path}" if path else self.uri
+
+    def whole(self, path: str = "") -> str:
+        """Return ``path`` as :attr:`files` and pyarrow's file systems take it."""
+        return self.uri_of(path).removeprefix(_S3)
 
     def exists(self, path: str) -> bool:
         """Whether a committed file or folder of that name exists."""
-        return (self.root / path).exists()
+        with self._naming(path):
+            return self.files.entry(self.whole(path)) is not None
+
+    def size(self, path: str) -> int | None:
+        """Return a file's bytes, or None if there is none."""
+        with self._naming(path):
+            entry = self.files.entry(self.whole(path))
+        return None if entry is None else entry.bytes
+
+    def names(self, folder: str, suffix: str) -> list[str]:
+        """Return the sorted names of committed files in ``folder`` that end in ``suffix``."""
+        with self._naming(folder):
+            found = self.files.children(self.whole(folder))
+        return sorted(e.name for e in found if not e.is_folder and e.name.endswith(suffix))
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Return the sorted names of the folders in ``folder``."""
+        with self._naming(folder):
+            return sorted(e.name for e in self.files.children(self.whole(folder)) if e.is_folder)
+
+    def walk(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield (path, bytes) of every committed file below ``folder``, sorted within each."""
+        with self._naming(folder):
+            found = sorted(self.files.children(self.whole(folder)), key=lambda e: e.name)
+        for entry in found:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_folder:
+                yield from self.walk(path)
+            else:
+                yield path, entry.bytes
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes.
@@ -53,50 +111,64 @@ class Store:
         Raises:
             StoreError: it cannot be read.
         """
-        try:
-            return (self.root / path).read_bytes()
-        except OSError as error:
-            raise StoreError(f"{self.root / path}: {error.strerror}") from None
+        with self._naming(path):
+            found = self.files.read_version(self.whole(path))
+        if found is None:
+            raise StoreError(f"{self.uri_of(path)}: no such file")
+        return found[0]
 
-    def names(self, folder: str, suffix: str) -> list[str]:
-        """Return the sorted names of committed files in ``folder`` that end in ``suffix``."""
-        try:
-            found = [entry.name for entry in os.scandir(self.root / folder)]
-        except FileNotFoundError:
-            return []
-        return sorted(n for n in found if n.endswith(suffix) and not n.startswith(_TEMPORARY))
+    def open(self, path: str) -> pa.NativeFile:
+        """Open a file for reads at any place.
 
-    @contextlib.contextmanager
-    def write(self, path: str) -> Iterator[IO[bytes]]:
-        """Open ``path`` for an atomic, durable write.
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        with self._naming(path):
+            return self.files.open(self.whole(path))
+
+    @contextmanager
+    def write(self, path: str) -> Iterator[Digesting]:
+        """Open ``path`` for an atomic, durable write; nothing appears if the block raises.
 
         Raises:
             StoreError: it cannot be written.
         """
-        final = self.root / path
-        temporary = final.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(final)
-            _sync_folder(final.parent)
-        except OSError as error:
-            raise StoreError(f"{final}: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        with self._naming(path), self.files.writing(self.whole(path)) as file:
+            yield Digesting(file)
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write ``data`` to ``path``, atomically and durably."""
         with self.write(path) as file:
             file.write(data)
 
+    def write_file(self, path: str, source: Path) -> Digesting:
+        """Copy a local file to ``path``, atomically and durably."""
+        with self.write(path) as file, source.open("rb") as opened:
+            shutil.copyfileobj(opened, file, _BLOCK_BYTES)
+        return file
+
+    def read_version(self, path: str) -> tuple[bytes, str] | None:
+        """Return a small file's bytes and version, or None if there is none."""
+        with self._naming(path):
+            return self.files.read_version(self.whole(path))
+
+    def write_if(self, path: str, data: bytes, version: str | None) -> str | None:
+        """Write if the file still has ``version`` (None: is absent); return the new one, or None.
+
+        Of two writers that saw the same version one succeeds, if what they write differs: an
+        answer that got lost makes the second try find its own data, which counts as a success.
+        """
+        with self._naming(path):
+            written = self.files.write_if(self.whole(path), data, version)
+            if written is None:
+                found = self.files.read_version(self.whole(path))
+                written = found[1] if found is not None and found[0] == data else None
+        return written
+
     def size_and_sha256(self, path: str) -> tuple[int, str]:
         """Return a file's size in bytes and its SHA-256."""
         digest, size = hashlib.sha256(), 0
-        with (self.root / path).open("rb") as file:
+        with self._naming(path), self.files.open(self.whole(path)) as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)
@@ -104,16 +176,60 @@ class Store:
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all it holds, if it exists."""
-        target = self.root / path
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+        with self._naming(path):
+            self.files.remove(self.whole(path))
+
+    def file_system(self) -> fs.FileSystem:
+        """Return a pyarrow file system for libraries that take one, with :meth:`whole` paths."""
+        if self.is_local:
+            return fs.LocalFileSystem()
+        from orchestration.object_files import file_system
+
+        return file_system(self.storage)
+
+    def fetch(self, path: str) -> Path:
+        """Return a local copy of a committed file; on a disk, the file itself.
+
+        A copy is made once a process: what is committed does not change.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        if self.is_local:
+            return Path(self.whole(path))
+        copy = _copies() / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / path
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            half = copy.with_name(f"{copy.name}.half")
+            with (
+                self._naming(path),
+                self.files.open(self.whole(path)) as file,
+                half.open("wb") as to,
+            ):
+                shutil.copyfileobj(file, to, _BLOCK_BYTES)
+            half.rename(copy)
+        return copy
+
+    @contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        """Turn an operating-system error into one that names the object."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.uri_of(path)}: {error.strerror or error}") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+@lru_cache
+def _files(is_local: bool, storage: StorageParams) -> Files:
+    if is_local:
+        return LocalFiles()
+    from orchestration.object_files import ObjectFiles  # boto3 takes a second to import
+
+    return ObjectFiles(storage)
+
+
+@lru_cache
+def _copies() -> Path:
+    folder = tempfile.mkdtemp(prefix="beit3-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

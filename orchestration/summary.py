@@ -6,11 +6,12 @@ from typing import Any
 
 from rich.table import Table
 
-from orchestration.manifest import MANIFEST, PARTS, read_manifest
+from orchestration.gc import Garbage
+from orchestration.manifest import MANIFEST, PARTS, Manifest, read_manifest
 from orchestration.plan import PlannedStage, State
 from orchestration.progress import read_heartbeat
 from orchestration.store import Store
-from orchestration.workflow import stage_seconds
+from orchestration.timing import stage_seconds
 
 _COLOURS = {
     State.FRESH: "green",
@@ -80,6 +81,28 @@ def stages_table(workdir: Store, fingerprints: Mapping[str, str]) -> Table:
             rejects,
         )
     return table
+
+
+def garbage_table(found: Sequence[Garbage]) -> Table:
+    """Return what no workflow refers to."""
+    table = Table("output", title="garbage", title_justify="left")
+    table.add_column("bytes", justify="right")
+    table.add_column("what")
+    for item in found:
+        table.add_row(item.path, human_bytes(item.bytes), item.what)
+    return table
+
+
+def stage_metrics(manifest: Manifest) -> dict[str, float]:
+    """Return a stage's numbers under the names that MLflow, the summary and reports share."""
+    metrics: dict[str, float] = {
+        "num_rows_in": manifest.num_rows_in,
+        "num_rows_out": manifest.num_rows_out(),
+        "num_bytes": manifest.num_bytes,
+    }
+    metrics |= {f"rejects/{reason}": n for reason, n in manifest.rejects.items()}
+    metrics |= {f"counters/{name}": n for name, n in manifest.counters.items()}
+    return metrics | dict(manifest.numbers)
 
 
 def human_bytes(num_bytes: float) -> str:

@@ -9,10 +9,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from orchestration.errors import RecipeError
+from orchestration.manifest import manifest_sha256
 from orchestration.recipe import TrackingParams
 from orchestration.store import Store
 
@@ -21,28 +25,42 @@ logger = logging.getLogger(__name__)
 RUN_FILE: Final = "mlflow_run.json"
 _MAX_PARAM_LENGTH: Final = 500
 _MAX_BATCH: Final = 900
+_MAX_WAITING: Final = 1_000_000
+"Metrics kept for a server that does not answer; older ones go first."
+_MAX_DIGEST: Final = 36
 
 
-def tracking_uri(params: TrackingParams, workdir: Path) -> str:
-    """Return the tracking server's URI, weakest choice last: recipe, environment, sqlite."""
-    return (
-        params.uri
-        or os.environ.get("MLFLOW_TRACKING_URI")
-        or f"sqlite:///{workdir.absolute() / 'mlflow.db'}"
-    )
+def tracking_uri(params: TrackingParams, workdir: Store) -> str:
+    """Return the tracking server's URI, weakest choice last: recipe, environment, sqlite.
+
+    Raises:
+        RecipeError: sqlite would have to lie on an object store.
+    """
+    if chosen := params.uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        return chosen
+    if not workdir.is_local:
+        raise RecipeError(
+            f"{workdir.uri} cannot hold MLflow's sqlite file; set tracking.uri to a tracking "
+            "server, or to sqlite:////a/local/path.db"
+        )
+    return f"sqlite:///{workdir.whole('mlflow.db')}"
 
 
 class RunLog:
-    """Writes to one MLflow run; picklable, so that a training worker can write too."""
+    """Writes to one MLflow run; picklable, so that a training worker can write too.
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    A run that could not be opened, as its server did not answer, is opened when it does.
+    """
+
+    def __init__(self, uri: str, run_id: str | None, open_run: Callable[[], str] | None = None):
         self.uri = uri
         self.run_id = run_id
+        self._open = open_run
         self._client: Any = None
         self._waiting: list[tuple[str, float, int, int]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "run_id": self.run_id, "_client": None, "_waiting": []}
+        return {**vars(self), "_client": None, "_waiting": []}
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; nested sections become dotted names."""
@@ -66,23 +84,40 @@ class RunLog:
         while self._waiting:
             batch = [Metric(*entry) for entry in self._waiting[:_MAX_BATCH]]
             if not self._try("metrics", metrics=batch):
+                del self._waiting[:-_MAX_WAITING]
                 return
             del self._waiting[:_MAX_BATCH]
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file into the run."""
-        try:
-            self.client().log_artifact(self.run_id, str(path), folder)
-        except Exception as error:
-            logger.warning("MLflow did not take %s: %s", path, error)
+        self._do(f"{path.name}", "log_artifact", str(path), folder)
+
+    def inputs(self, folders: Mapping[str, Store]) -> None:
+        """Log the datasets that a stage reads, each with the digest of its manifest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        tags = [InputTag("mlflow.data.context", "input")]
+        datasets = [
+            DatasetInput(
+                Dataset(
+                    name=name,
+                    digest=manifest_sha256(folder)[:_MAX_DIGEST],
+                    source_type="local" if folder.is_local else "s3",
+                    source=json.dumps({"uri": folder.uri}),
+                ),
+                tags,
+            )
+            for name, folder in folders.items()
+        ]
+        if datasets:
+            self._do("inputs", "log_inputs", datasets)
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
         self.flush()
-        try:
-            self.client().set_terminated(self.run_id, status)
-        except Exception as error:
-            logger.warning("MLflow did not end run %s: %s", self.run_id, error)
+        if self._waiting:
+            logger.warning("%d metrics were never taken by %s", len(self._waiting), self.uri)
+        self._do(f"the end ({status})", "set_terminated", status)
 
     def client(self) -> Any:
         """Return the MLflow client, made on first use."""
@@ -93,10 +128,17 @@ class RunLog:
         return self._client
 
     def _try(self, what: str, **batch: Any) -> bool:
+        return self._do(what, "log_batch", **batch)
+
+    def _do(self, what: str, method: str, *args: Any, **kwargs: Any) -> bool:
+        """Call the client; a server that fails costs a line in the log, never the workflow."""
         try:
-            self.client().log_batch(self.run_id, **batch)
+            if self.run_id is None:
+                assert self._open is not None
+                self.run_id = self._open()
+            getattr(self.client(), method)(self.run_id, *args, **kwargs)
         except Exception as error:
-            logger.warning("MLflow did not take %s of run %s: %s", what, self.run_id, error)
+            logger.warning("MLflow at %s did not take %s: %s", self.uri, what, error)
             return False
         return True
 
@@ -104,45 +146,68 @@ class RunLog:
 class Tracker:
     """Opens the runs of one workflow."""
 
-    def __init__(self, params: TrackingParams, workdir: Path) -> None:
+    def __init__(self, params: TrackingParams, workdir: Store) -> None:
         self.uri = tracking_uri(params, workdir)
         self.experiment = params.experiment
-        self.artifacts = (workdir / "mlflow-artifacts").absolute()
-        self._client: Any = None
-        self._experiment_id = ""
+        self.artifacts = workdir.sub("mlflow-artifacts")
+        # A dead server is found out in seconds: what it misses waits and is sent later.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        if workdir.storage.endpoint_url:
+            os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", workdir.storage.endpoint_url)
 
     def run(self, folder: Store, name: str, parent: RunLog | None = None) -> RunLog:
         """Continue the run whose id lies in ``folder``, or open a new one and put its id there."""
-        client = self._connect()
+        opening = partial(self._open, folder, name, parent)
+        try:
+            return RunLog(self.uri, opening())
+        except Exception as error:
+            logger.warning("MLflow at %s opened no run for %s yet: %s", self.uri, name, error)
+            return RunLog(self.uri, None, opening)
+
+    def _open(self, folder: Store, name: str, parent: RunLog | None) -> str:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.uri)
         if folder.exists(RUN_FILE):
             record = json.loads(folder.read(RUN_FILE))
             if record["uri"] == self.uri:
-                client.update_run(record["run_id"], status="RUNNING")
-                client.set_tag(record["run_id"], "resumed", "true")
-                return RunLog(self.uri, record["run_id"])
-        tags = {"mlflow.runName": name}
-        if parent:
+                run_id = str(record["run_id"])
+                before = client.get_run(run_id)
+                client.update_run(run_id, status="RUNNING")
+                attempt = int(before.data.tags.get("attempt", 1)) + 1
+                client.set_tag(run_id, "attempt", attempt)
+                client.set_tag(run_id, "resumed_from", _state_of(before, attempt - 1))
+                return run_id
+        tags = {"mlflow.runName": name, "attempt": "1"}
+        if parent is not None and parent.run_id is not None:
             tags["mlflow.parentRunId"] = parent.run_id
-        run_id = client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
-        record = {"uri": self.uri, "run_id": run_id}
-        folder.write_bytes(RUN_FILE, json.dumps(record).encode())
-        return RunLog(self.uri, run_id)
+        experiment_id = self._experiment_id(client)
+        run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+        folder.write_bytes(RUN_FILE, json.dumps({"uri": self.uri, "run_id": run_id}).encode())
+        return run_id
 
-    def _connect(self) -> Any:
-        if self._client is None:
-            os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-            from mlflow import MlflowClient
+    def _experiment_id(self, client: Any) -> str:
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        place = None
+        if self.uri.startswith("sqlite:"):
+            place = (
+                Path(self.artifacts.uri).as_uri()
+                if self.artifacts.is_local
+                else (self.artifacts.uri)
+            )
+        return str(client.create_experiment(self.experiment, artifact_location=place))
 
-            self._client = MlflowClient(self.uri)
-            experiment = self._client.get_experiment_by_name(self.experiment)
-            if experiment is not None:
-                self._experiment_id = experiment.experiment_id
-            else:
-                local = self.uri.startswith("sqlite:")
-                self._experiment_id = self._client.create_experiment(
-                    self.experiment, artifact_location=self.artifacts.as_uri() if local else None
-                )
-        return self._client
+
+def _state_of(run: Any, attempt: int) -> str:
+    ended = run.info.end_time
+    when = datetime.fromtimestamp(ended / 1000, UTC).isoformat(" ", "seconds") if ended else "?"
+    # A run that was killed outright never said so: MLflow still believes that it runs.
+    status = "killed without a word" if run.info.status == "RUNNING" else run.info.status
+    return f"attempt {attempt}, {status}, ended {when}"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

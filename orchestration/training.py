@@ -126,7 +126,7 @@ class TrainingParams(StageParams):
 
 def fit(
     context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
-) -> Path:
+) -> Store:
     """Run ``loop(session, job)`` on every worker; return the folder of the last checkpoint.
 
     Raises:
@@ -156,7 +156,8 @@ def fit(
         ),
         run_config=ray.train.RunConfig(
             name=_RAY_TRAIN_FOLDER,
-            storage_path=str(folder.root),
+            storage_path=folder.whole(),
+            storage_filesystem=folder.file_system(),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=params.keep_checkpoints),
             failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
         ),
@@ -166,14 +167,9 @@ def fit(
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise StageError(
-                f"training failed; checkpoints are kept in {folder.root}, run again to continue.\n"
+                f"training failed; checkpoints are kept in {folder.uri}, run again to continue.\n"
                 f"{error}"
             ) from error
     if result.checkpoint is None:
-        raise StageError(f"training in {folder.root} ended without a checkpoint")
-    return Path(result.checkpoint.path)
-
-
-def files_below(folder: Path) -> list[Path]:
-    """Return every file of a checkpoint."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+        raise StageError(f"training in {folder.uri} ended without a checkpoint")
+    return folder.sub(result.checkpoint.path.removeprefix(f"{folder.whole()}/"))

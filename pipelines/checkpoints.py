@@ -18,15 +18,11 @@ NETWORK_FILE: Final = "network.json"
 HISTORY_FILE: Final = "history.json"
 
 
-def checkpoint_folder(dataset: Dataset) -> Path:
-    """Return the folder of the checkpoint that a pretraining committed."""
-    return dataset.file(NETWORK_FILE).parent
-
-
-def load_network(folder: Path) -> BEiT3:
-    """Return the network of a checkpoint, in evaluation mode."""
+def load_network(checkpoint: Dataset) -> BEiT3:
+    """Return the network that a pretraining committed, in evaluation mode."""
     import torch.distributed.checkpoint as dcp
 
+    folder = checkpoint.fetch_folder(NETWORK_FILE)
     config = BEiT3Config.from_dict(json.loads((folder / NETWORK_FILE).read_text()))
     network = BEiT3(config)
     state = {"network": network.state_dict()}

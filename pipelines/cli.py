@@ -1,8 +1,8 @@
-"""The command line: ``beit3 demo | plan | run | status | report | inspect | ui``."""
+"""The command line: ``beit3 demo | plan | run | status | report | inspect | ui | doctor | gc``."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,12 @@ from rich.console import Console
 
 from dataprep.miniweb import corpora, server
 from orchestration.errors import PipelineError, RecipeError
+from orchestration.files import StorageParams
 from orchestration.params import external_files
 from orchestration.plan import PlannedStage, State, latest_record
 from orchestration.recipe import TrackingParams, load_recipe
 from orchestration.store import Store
-from orchestration.summary import plan_table, status_table
+from orchestration.summary import garbage_table, plan_table, status_table
 from orchestration.tracking import tracking_uri
 from orchestration.workflow import Workflow
 from pipelines.inspection import app as inspect_app
@@ -35,7 +36,13 @@ app.add_typer(inspect_app, name="inspect")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file of the recipe.")]
-Workdir = Annotated[Path, typer.Option(help="Folder of all data, checkpoints and runs.")]
+Workdir = Annotated[
+    str, typer.Option(help="Folder of all data, checkpoints and runs, or s3://bucket/prefix.")
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint-url", help="Of an S3-compatible store, as storage.endpoint_url."),
+]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="As in train.steps=50.")
 ]
@@ -43,7 +50,9 @@ Only = Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage 
 Until = Annotated[
     str | None, typer.Option(metavar="STAGE", help="Run this stage and what it needs.")
 ]
-RUNS = Path("runs")
+Jobs = Annotated[int, typer.Option(min=1, help="Stages that may run side by side.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Check the digest of all that is read.")]
+DEMO = "runs/demo"
 
 
 def main() -> None:
@@ -58,12 +67,12 @@ def main() -> None:
 
 
 @app.command()
-def demo(workdir: Workdir = RUNS / "demo", set_: Overrides = []) -> None:  # noqa: B006
+def demo(workdir: Workdir = DEMO, set_: Overrides = []) -> None:  # noqa: B006
     """Draw a miniature web and go the whole way on it, in minutes.
 
     Example: beit3 demo
     """
-    _run(TINY, workdir, set_, None, None)
+    _run(TINY, workdir, set_)
 
 
 @app.command()
@@ -72,8 +81,8 @@ def plan(recipe: RecipePath, workdir: Workdir, set_: Overrides = []) -> None:  #
 
     Example: beit3 plan pipelines/recipes/tiny.yaml --workdir runs/tiny --set train.steps=50
     """
-    workflow, _ = _open(recipe, workdir, set_)
-    console.print(plan_table(workflow.plan(Store(workdir))))
+    workflow, _, store = _open(recipe, workdir, set_)
+    console.print(plan_table(workflow.plan(store)))
 
 
 @app.command()
@@ -83,45 +92,106 @@ def run(
     set_: Overrides = [],  # noqa: B006
     only: Only = None,
     until: Until = None,
+    jobs: Jobs = 1,
+    verify: Verify = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Compute again what is damaged on the store.")
+    ] = False,
 ) -> None:
     """Run what is not fresh; a killed run continues.
 
     Example: beit3 run pipelines/recipes/tiny.yaml --workdir runs/tiny --until curate
     """
-    _run(recipe, workdir, set_, only, until)
+    _run(recipe, workdir, set_, only, until, jobs=jobs, verify=verify, repair=repair)
 
 
 @app.command()
-def status(workdir: Workdir) -> None:
+def status(workdir: Workdir, endpoint_url: Endpoint = None) -> None:
     """Show how far the last workflow of a workdir is, from any machine, also while it runs.
 
     Example: beit3 status --workdir runs/demo
     """
-    console.print(status_table(Store(workdir), _last_record(workdir)))
+    store = _store(workdir, endpoint_url)
+    console.print(status_table(store, _last_record(store)))
 
 
 @app.command()
-def report(workdir: Workdir) -> None:
+def report(workdir: Workdir, endpoint_url: Endpoint = None) -> None:
     """Print the summary of the last workflow of a workdir again.
 
     Example: beit3 report --workdir runs/demo
     """
-    print_summary(console, Store(workdir), _last_record(workdir)["stages"])
+    store = _store(workdir, endpoint_url)
+    print_summary(console, store, _last_record(store)["stages"])
+
+
+@app.command()
+def gc(
+    workdir: Workdir,
+    endpoint_url: Endpoint = None,
+    keep_last: Annotated[
+        int | None, typer.Option(min=1, help="Workflow records that count; all if not given.")
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
+) -> None:
+    """List outputs that no workflow of a workdir refers to, and delete them if asked to.
+
+    Example: beit3 gc --workdir runs/demo --keep-last 2 --delete
+    """
+    from orchestration.gc import abort_stale_uploads, collect, garbage
+    from orchestration.lock import holding
+
+    store = _store(workdir, endpoint_url)
+    if not delete:
+        console.print(garbage_table(garbage(store, keep_last)))
+        console.print("nothing was deleted; --delete does it")
+        return
+    with holding(store):
+        found = garbage(store, keep_last)
+        console.print(garbage_table(found))
+        collect(store, found)
+        aborted = abort_stale_uploads(store)
+    console.print(f"deleted {len(found)} outputs, aborted {aborted} unfinished uploads")
+
+
+@app.command()
+def doctor(
+    workdir: Workdir = DEMO,
+    endpoint_url: Endpoint = None,
+    tracking_uri_: Annotated[
+        str | None, typer.Option("--tracking-uri", help="Of the MLflow server.")
+    ] = None,
+) -> None:
+    """Check what a workflow needs: versions, Ray, GPU, disk, store, clock, names, MLflow.
+
+    Example: beit3 doctor --workdir s3://bucket/run --endpoint-url http://localhost:9000
+    """
+    from orchestration.doctor import examine
+
+    sick = 0
+    store = _store(workdir, endpoint_url)
+    for finding in examine(store, TrackingParams(uri=tracking_uri_)):
+        mark = "[green]✓[/]" if finding.good else "[red]✗[/]"
+        console.print(f"{mark} {finding.check:<34} {finding.saw}", highlight=False, soft_wrap=True)
+        sick += not finding.good
+    if sick:
+        raise typer.Exit(1)
 
 
 @app.command()
 def ui(
-    workdir: Workdir = RUNS / "demo",
+    workdir: Workdir = DEMO,
     port: Annotated[int, typer.Option(help="Port to serve on.")] = 5000,
 ) -> None:
     """Open the MLflow UI on a workdir's runs.
 
     Example: beit3 ui --workdir runs/demo
     """
-    uri = tracking_uri(TrackingParams(), workdir)
+    store = Store(workdir)
+    uri = tracking_uri(TrackingParams(), store)
     if not uri.startswith("sqlite:"):
         raise RecipeError(f"the runs are at {uri}: open that address in a browser")
-    if not (workdir / "mlflow.db").exists():
+    if not store.exists("mlflow.db"):
         raise RecipeError(f"{workdir} has no runs yet")
     command = [
         sys.executable,
@@ -137,28 +207,61 @@ def ui(
 
 
 def _run(
-    path: Path, workdir: Path, overrides: list[str], only: str | None, until: str | None
+    path: Path,
+    workdir: str,
+    overrides: list[str],
+    only: str | None = None,
+    until: str | None = None,
+    *,
+    jobs: int = 1,
+    verify: bool = False,
+    repair: bool = False,
 ) -> None:
-    workflow, recipe = _open(path, workdir, overrides)
-    store = Store(workdir)
+    workflow, recipe, store = _open(path, workdir, overrides)
     planned = workflow.plan(store)
+    if repair:
+        _repair(store, workflow.select(planned, only, until))
+        planned = workflow.plan(store)
     console.print(plan_table(planned))
     todo = [p for p in workflow.select(planned, only, until) if p.state is not State.FRESH]
-    with _miniweb_served(recipe, workdir, todo) as connect_to:
+    with _miniweb_served(recipe, Path(store.uri) / "miniweb", todo) as connect_to:
         if connect_to:
             download = recipe.download.model_copy(
                 update={"connect_to": connect_to, "allow_private_addresses": True}
             )
             workflow = build_workflow(recipe.model_copy(update={"download": download}))
-        workflow.run(store, console, only=only, until=until)
+        workflow.run(store, console, only=only, until=until, jobs=jobs, verify=verify)
     print_summary(console, store, {p.stage.name: p.fingerprint for p in planned})
 
 
-def _open(path: Path, workdir: Path, overrides: list[str]) -> tuple[Workflow, PretrainRecipe]:
+def _repair(store: Store, planned: Sequence[PlannedStage]) -> None:
+    from orchestration.integrity import repair
+    from orchestration.lock import holding
+
+    with holding(store), console.status("reading everything that is committed"):
+        found = [
+            damage
+            for stage in planned
+            if stage.state is State.FRESH
+            for damage in repair(store.sub(stage.path))
+        ]
+    console.print(f"{len(found)} damaged files")
+    for damage in found:
+        console.print(f"  {damage}", highlight=False, soft_wrap=True)
+
+
+def _store(workdir: str, endpoint_url: str | None) -> Store:
+    return Store(workdir, StorageParams(endpoint_url=endpoint_url))
+
+
+def _open(path: Path, workdir: str, overrides: list[str]) -> tuple[Workflow, PretrainRecipe, Store]:
     """Read and check a recipe; draw its miniature web, if it has one, where it is not there yet."""
-    workdir = workdir.absolute()
-    recipe = load_recipe(PretrainRecipe, path, workdir=workdir, overrides=overrides)
-    web = workdir / "miniweb"
+    root = Store(workdir).uri
+    recipe = load_recipe(PretrainRecipe, path, workdir=root, overrides=overrides)
+    store = Store(root, recipe.storage)
+    web = Path(store.uri) / "miniweb"
+    if recipe.miniweb and not store.is_local:
+        raise RecipeError(f"{store.uri}: the miniature web is drawn in a local workdir only")
     missing = [
         f"  {key}: {file}"
         for key, file in external_files(recipe)
@@ -169,25 +272,25 @@ def _open(path: Path, workdir: Path, overrides: list[str]) -> tuple[Workflow, Pr
     if recipe.miniweb:
         with console.status("drawing the miniature web"):
             corpora.build(web, recipe.miniweb.size())
-    return build_workflow(recipe), recipe
+    return build_workflow(recipe), recipe, store
 
 
 @contextmanager
 def _miniweb_served(
-    recipe: PretrainRecipe, workdir: Path, todo: list[PlannedStage]
+    recipe: PretrainRecipe, web: Path, todo: list[PlannedStage]
 ) -> Iterator[dict[str, str]]:
     """Serve the miniature web while stages download from it."""
     if recipe.miniweb and any(p.stage.name.startswith("download/") for p in todo):
-        with server.serving(workdir / "miniweb") as port:
+        with server.serving(web) as port:
             yield {"*.miniweb.test": f"127.0.0.1:{port}"}
     else:
         yield {}
 
 
-def _last_record(workdir: Path) -> dict[str, dict[str, str]]:
-    record = latest_record(Store(workdir))
+def _last_record(store: Store) -> dict[str, dict[str, str]]:
+    record = latest_record(store)
     if record is None:
-        raise RecipeError(f"{workdir}: no workflow has run here")
+        raise RecipeError(f"{store.uri}: no workflow has run here")
     return record
 
 

@@ -9,7 +9,6 @@ label. Masks and views are drawn once, from the seed; there is no jitter and no 
 import json
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -24,7 +23,7 @@ from model.training.objectives import predict
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from pipelines import pretrain
-from pipelines.checkpoints import checkpoint_folder, load_network
+from pipelines.checkpoints import load_network
 from pipelines.feed import FeedParams, SampleBuilder
 from pipelines.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
@@ -77,8 +76,8 @@ def run(context: Context, params: Params, train: pretrain.Params) -> None:
             params,
             train.feed_params(),
             context.seed,
-            checkpoint_folder(context.input("checkpoint")),
-            context.input("text_tokenizer").file(MODEL_FILE),
+            context.input("checkpoint"),
+            context.input("text_tokenizer"),
             inputs,
         ),
         num_actors=params.num_actors,
@@ -92,10 +91,10 @@ def run(context: Context, params: Params, train: pretrain.Params) -> None:
         numbers |= neighbour_numbers(
             context.read_parts(bank), context.read_parts(of_images), params.neighbours
         )
-    report = context.folder.path(REPORT_FILE)
-    report.write_text(json.dumps(numbers, indent=1, sort_keys=True))
-    context.log.artifact(report)
-    context.commit(slices, files=[report], numbers=numbers)
+    report = json.dumps(numbers, indent=1, sort_keys=True).encode()
+    context.folder.write_bytes(REPORT_FILE, report)
+    context.log.artifact(context.folder.fetch(REPORT_FILE))
+    context.commit(slices, files=[REPORT_FILE], numbers=numbers)
 
 
 class Predictor:
@@ -106,18 +105,18 @@ class Predictor:
         params: Params,
         feed: FeedParams,
         seed: int,
-        checkpoint: Path,
-        text_model: Path,
+        checkpoint: Dataset,
+        text: Dataset,
         inputs: Mapping[Stream, Dataset],
     ) -> None:
         torch.set_num_threads(max(int(params.cpus_per_actor), 1))
         self.params, self.inputs = params, inputs
         self.network = load_network(checkpoint)
         still = FeedParams(**{**vars(feed), "jitter": 0.0, "drop_path": 0.0})
-        text = TextTokenizer.load(text_model)
+        words = TextTokenizer.load(text.fetch(MODEL_FILE))
         self.builders = {
             stream: SampleBuilder(
-                stream, self.network.config, text, still, int(randomness.bits(seed, 30))
+                stream, self.network.config, words, still, int(randomness.bits(seed, 30))
             )
             for stream in STREAMS
         }

@@ -8,6 +8,7 @@ layout of the released checkpoints), ``timm.pt`` (the picture encoder), ``senten
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,11 +16,13 @@ from typing import Final
 import torch
 from safetensors.torch import save_file
 
+from model import BEiT3
 from model.network.interop import to_official, to_timm
-from orchestration import Context
+from orchestration import Context, Dataset
 from orchestration.params import StageParams
+from orchestration.store import Store
 from pipelines import image_tokenizer, text_tokenizer
-from pipelines.checkpoints import NETWORK_FILE, checkpoint_folder, load_network
+from pipelines.checkpoints import NETWORK_FILE, load_network
 from tokenizer.text import FILE_NAME
 
 FOLDER: Final = "export"
@@ -31,29 +34,37 @@ class Params(StageParams):
 
 def run(context: Context, params: Params) -> None:
     """Write the files in one worker."""
-    folder = context.folder.path(FOLDER)
-    files = context.run_task(
+    names = context.run_task(
         export,
-        folder,
-        checkpoint_folder(context.input("checkpoint")),
-        context.input("text_tokenizer").file(text_tokenizer.MODEL_FILE),
-        context.input("image_tokenizer").file(image_tokenizer.MODEL_FILE),
+        context.folder.sub(FOLDER),
+        context.input("checkpoint"),
+        context.input("text_tokenizer"),
+        context.input("image_tokenizer"),
         context.input("evaluation").manifest.numbers,
     )
-    context.commit(files=files)
+    context.commit(files=[f"{FOLDER}/{name}" for name in names])
 
 
 def export(
-    folder: Path,
-    checkpoint: Path,
-    text_model: Path,
-    image_model: Path,
+    target: Store,
+    checkpoint: Dataset,
+    text: Dataset,
+    images: Dataset,
     evaluation: Mapping[str, float],
-) -> list[Path]:
-    """Write the export folder anew; return its files."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    network = load_network(checkpoint)
+) -> list[str]:
+    """Write the export folder; return the names of its files."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_export(folder, load_network(checkpoint), evaluation)
+        shutil.copyfile(text.fetch(text_tokenizer.MODEL_FILE), folder / FILE_NAME)
+        shutil.copyfile(images.fetch(image_tokenizer.MODEL_FILE), folder / "vqkd.pt")
+        for path in sorted(folder.iterdir()):
+            target.write_file(path.name, path)
+        return sorted(path.name for path in folder.iterdir())
+
+
+def write_export(folder: Path, network: BEiT3, evaluation: Mapping[str, float]) -> None:
+    """Write the network in each layout, and the model card."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     config = network.config
@@ -62,10 +73,7 @@ def export(
     torch.save({"model": {name: t.clone() for name, t in official.items()}}, folder / "official.pt")
     timm = {name: tensor.clone() for name, tensor in to_timm(state, config).items()}
     torch.save(timm, folder / "timm.pt")
-    shutil.copyfile(text_model, folder / FILE_NAME)
-    shutil.copyfile(image_model, folder / "vqkd.pt")
     (folder / "README.md").write_text(model_card(config.to_dict(), left, evaluation))
-    return sorted(folder.iterdir())
 
 
 def _timm_reader(config: Mapping[str, object]) -> str:

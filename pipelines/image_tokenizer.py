@@ -26,7 +26,7 @@ from model.training.order import Order
 from orchestration import Context, Dataset
 from orchestration.errors import StageError
 from orchestration.params import EXTERNAL_FILE
-from orchestration.training import Session, TrainingParams, files_below, fit
+from orchestration.training import Session, TrainingParams, fit
 from pipelines.pictures import KeptPictures
 from pipelines.prefetch import prefetch
 from tokenizer.teachers import TeacherName, make_teacher
@@ -126,14 +126,14 @@ def run(context: Context, params: Params) -> None:
     kept = [curated.of(name) for name in ("pairs", "images")]
     job = _Job(params, context.seed, kept, context.inputs("pictures"))
     checkpoint = fit(context, params, train_loop, job)
-    report: dict[str, float] = json.loads((checkpoint / "report.json").read_text())
+    report: dict[str, float] = json.loads(checkpoint.read("report.json"))
     if report["code_usage"] < params.min_usage:
         raise StageError(
             f"the codebook uses {report['code_usage']:.1%} of its {params.num_codes} codes, "
             f"image_tokenizer.min_usage asks for {params.min_usage:.1%}. Fewer codes, more steps "
             "or a larger revive_below help; lower min_usage to go on all the same."
         )
-    files = [path for path in files_below(checkpoint) if path.name != _STATE_FILE]
+    files = [path for path in context.files_of(checkpoint) if not path.endswith(_STATE_FILE)]
     context.commit(files=files, numbers=report)
 
 

@@ -8,7 +8,6 @@ training cuts exactly the pixels whose codes are here.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Final
 
 import numpy as np
@@ -61,10 +60,10 @@ def tokenise(
     """Encode each slice of one kind of picture in an actor that holds the tokenizer."""
     kept = context.input("curated").of(kind)
     slices = row_slices(kept, params.slice_rows)
-    model, pictures = context.input("tokenizer").file(MODEL_FILE), context.inputs("pictures")
+    tokenizer, pictures = context.input("tokenizer"), context.inputs("pictures")
     context.map_slices_with_actors(
         slices,
-        partial(make, params, context.seed, model, kept, pictures),
+        partial(make, params, context.seed, tokenizer, kept, pictures),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
         row_group_rows=params.row_group_rows,
@@ -76,11 +75,16 @@ class ViewTokeniser:
     """Cuts and encodes the views of a slice."""
 
     def __init__(
-        self, params: Params, seed: int, model: Path, kept: Dataset, images: Sequence[Dataset]
+        self,
+        params: Params,
+        seed: int,
+        tokenizer: Dataset,
+        kept: Dataset,
+        images: Sequence[Dataset],
     ) -> None:
         torch.set_num_threads(max(int(params.cpus_per_actor), 1))
         self.params, self.seed = params, seed
-        self.tokenizer = VQKD.load(model)
+        self.tokenizer = VQKD.load(tokenizer.fetch(MODEL_FILE))
         self.pictures = KeptPictures([kept], images, _COLUMNS)
 
     def __call__(self, piece: Slice) -> Output:

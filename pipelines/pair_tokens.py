@@ -6,7 +6,6 @@ Out: the columns of ``image_tokens`` and captions: list<list<uint16>>, ids witho
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,8 +22,8 @@ class Params(image_tokens.Params):
 
 def run(context: Context, params: Params) -> None:
     """Encode curated pairs."""
-    text_model = context.input("text_tokenizer").file(MODEL_FILE)
-    image_tokens.tokenise(context, params, "pairs", partial(PairTokeniser, text_model))
+    text = context.input("text_tokenizer")
+    image_tokens.tokenise(context, params, "pairs", partial(PairTokeniser, text))
 
 
 class PairTokeniser(image_tokens.ViewTokeniser):
@@ -32,15 +31,15 @@ class PairTokeniser(image_tokens.ViewTokeniser):
 
     def __init__(
         self,
-        text_model: Path,
+        text: Dataset,
         params: Params,
         seed: int,
-        model: Path,
+        tokenizer: Dataset,
         kept: Dataset,
         images: Sequence[Dataset],
     ) -> None:
-        super().__init__(params, seed, model, kept, images)
-        self.text = TextTokenizer.load(text_model)
+        super().__init__(params, seed, tokenizer, kept, images)
+        self.text = TextTokenizer.load(text.fetch(MODEL_FILE))
 
     def __call__(self, piece: Slice) -> Output:
         """Process one slice."""

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from orchestration import Dataset
@@ -22,6 +21,7 @@ class RowReader:
     """Rows of one table by number, through a cache of row groups."""
 
     def __init__(self, dataset: Dataset, columns: Sequence[str], keep: int = _GROUPS_KEPT) -> None:
+        self.dataset = dataset
         self.groups = dataset.row_groups()
         self.columns = list(columns)
         self.first_rows = np.array([group.first_row for group in self.groups], np.int64)
@@ -46,8 +46,7 @@ class RowReader:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        group = self.groups[index]
-        table = pq.ParquetFile(group.path).read_row_group(group.index, columns=self.columns)
+        table = self.dataset.read_group(self.groups[index], self.columns)
         self._cache[index] = table
         if len(self._cache) > self.keep:
             self._cache.popitem(last=False)

@@ -6,6 +6,7 @@ samples of each stream as the recipe says (paper, section 2.3).
 """
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from model.training.step import StepResult, train_step
 from orchestration import Context, Dataset
 from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
-from orchestration.training import Session, TrainingParams, files_below, fit
+from orchestration.training import Session, TrainingParams, fit
 from pipelines.checkpoints import HISTORY_FILE, restore, save
 from pipelines.feed import Feed, FeedParams, SampleBuilder
 from pipelines.figures import draw_losses
@@ -31,6 +32,7 @@ from pipelines.prefetch import prefetch
 from pipelines.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
+FIGURE_FILE: Final = "losses.png"
 ROLES: Final[Mapping[Stream, str]] = {"image": "images", "text": "texts", "pair": "pairs"}
 "Input of each stream."
 
@@ -136,29 +138,33 @@ class _Job:
     params: Params
     seed: int
     datasets: Mapping[Stream, Dataset]
-    text_model: Path
+    text: Dataset
     config: BEiT3Config
 
 
 def run(context: Context, params: Params) -> None:
     """Train with Ray Train, draw the losses, commit."""
-    text_model = context.input("text_tokenizer").file(MODEL_FILE)
+    text = context.input("text_tokenizer")
     codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
-    config = params.network.config(vocabulary=TextTokenizer.load(text_model).num_rows, codes=codes)
+    config = params.network.config(
+        vocabulary=TextTokenizer.load(text.fetch(MODEL_FILE)).num_rows, codes=codes
+    )
     datasets = {stream: context.input(role).of("train") for stream, role in ROLES.items()}
-    job = _Job(params, context.seed, datasets, text_model, config)
+    job = _Job(params, context.seed, datasets, text, config)
     try:  # what does not fit is said here, not by workers that start in vain
         make_feed(job, 0, params.num_workers)
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
     checkpoint = fit(context, params, train_loop, job)
-    history = json.loads((checkpoint / HISTORY_FILE).read_text())
-    figure = context.folder.path("losses.png")
-    draw_losses(history, figure)
-    context.log.artifact(figure)
+    history = json.loads(checkpoint.read(HISTORY_FILE))
+    with tempfile.TemporaryDirectory() as temporary:
+        figure = Path(temporary) / FIGURE_FILE
+        draw_losses(history, figure)
+        context.log.artifact(figure)
+        context.folder.write_file(FIGURE_FILE, figure)
     num_skipped = sum(row["skipped"] for row in history)
     numbers = {"num_steps": params.steps, "num_skipped_steps": num_skipped}
-    context.commit(files=files_below(checkpoint), numbers=numbers)
+    context.commit(files=context.files_of(checkpoint), numbers=numbers)
 
 
 def train_loop(session: Session, job: _Job) -> None:
@@ -211,7 +217,7 @@ def train_loop(session: Session, job: _Job) -> None:
 
 def make_feed(job: _Job, rank: int, num_workers: int) -> Feed:
     """Return the feed of one worker."""
-    params, text = job.params, TextTokenizer.load(job.text_model)
+    params, text = job.params, TextTokenizer.load(job.text.fetch(MODEL_FILE))
     builders = {
         stream: SampleBuilder(
             stream, job.config, text, params.feed_params(), int(randomness.bits(job.seed, 20))

@@ -6,11 +6,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from orchestration.dataset import Dataset
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.store import Store
 from orchestration.summary import stages_table
 from pipelines.checkpoints import NETWORK_FILE
+from pipelines.pretrain import FIGURE_FILE
 
 MEASURES: Final = {
     "mlm": "MLM: words of texts",
@@ -30,14 +30,20 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     for name, what in (("pretrain", "checkpoint"), ("export", "export")):
         folder = workdir.sub(f"{name}/{fingerprints[name]}")
         if folder.exists(MANIFEST):
-            place = Dataset.open(folder).file(NETWORK_FILE).parent
-            console.print(f"{what:<10} {place}", highlight=False, soft_wrap=True)
-    losses = workdir.path(f"pretrain/{fingerprints['pretrain']}/losses.png")
-    if losses.exists():
-        console.print(f"{'losses':<10} {losses}", highlight=False, soft_wrap=True)
-    console.print(
-        f"{'MLflow':<10} beit3 ui --workdir {workdir.root}", highlight=False, soft_wrap=True
-    )
+            (place,) = {
+                file.path.removesuffix(f"/{NETWORK_FILE}")
+                for file in read_manifest(folder).files
+                if file.path.endswith(f"/{NETWORK_FILE}")
+            }
+            _print_place(console, what, folder.uri_of(place))
+    pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
+    if pretraining.exists(FIGURE_FILE):
+        _print_place(console, "losses", pretraining.uri_of(FIGURE_FILE))
+    _print_place(console, "MLflow", f"beit3 ui --workdir {workdir.uri}")
+
+
+def _print_place(console: Console, what: str, place: str) -> None:
+    console.print(f"{what:<10} {place}", highlight=False, soft_wrap=True)
 
 
 def learned_table(numbers: Mapping[str, float]) -> Table:

@@ -6,7 +6,6 @@ unknown tokens by source). Texts are sampled, so memory does not grow with the c
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,10 +14,12 @@ from pydantic import Field
 from model.training import randomness
 from orchestration import Context, Dataset
 from orchestration.params import StageParams
+from orchestration.store import Store
 from pipelines.pictures import KeptPictures
 from tokenizer.text import UNK, TextTokenizer, train
 
 MODEL_FILE: Final = "spm.model"
+REPORT_FILE: Final = "report.json"
 _READ_ROWS: Final = 4096
 _REPORT_TEXTS: Final = 1000
 
@@ -37,38 +38,38 @@ def run(context: Context, params: Params) -> None:
     """Train in one worker."""
     documents, curated = context.inputs("documents"), context.input("curated")
     images = context.inputs("images")
-    path, numbers = context.run_task(
-        train_model, context.folder.root, params, context.seed, documents, curated, images
+    numbers = context.run_task(
+        train_model, context.folder, params, context.seed, documents, curated, images
     )
-    context.commit(files=[path, path.with_name("report.json")], numbers=numbers)
+    context.commit(files=[MODEL_FILE, REPORT_FILE], numbers=numbers)
 
 
 def train_model(
-    folder: Path,
+    folder: Store,
     params: Params,
     seed: int,
     documents: Sequence[Dataset],
     curated: Dataset,
     images: Sequence[Dataset],
-) -> tuple[Path, dict[str, float]]:
-    """Sample, train, and report; return the model's path and its numbers."""
+) -> dict[str, float]:
+    """Sample, train, write the model and its report; return the report's numbers."""
     samples = {
         "documents": list(sample_documents(documents, params.max_documents, seed)),
         "captions": list(sample_captions(curated, images, params.max_captions, seed)),
     }
     texts = [text for source in samples.values() for text in source]
     model = train(texts, vocab_size=params.vocab_size, character_coverage=params.character_coverage)
-    path = folder / MODEL_FILE
-    path.write_bytes(model)
-    tokenizer = TextTokenizer.load(path)
+    folder.write_bytes(MODEL_FILE, model)
+    tokenizer = TextTokenizer.load(folder.fetch(MODEL_FILE))
     numbers: dict[str, float] = {"num_texts": len(texts), "vocabulary_rows": tokenizer.num_rows}
     for source, sample in samples.items():
         if sample:
             tokens, unknown = tokens_per_word(tokenizer, sample[:_REPORT_TEXTS])
             numbers[f"tokens_per_word/{source}"] = tokens
             numbers[f"unknown_share/{source}"] = unknown
-    path.with_name("report.json").write_text(json.dumps(numbers, indent=1, sort_keys=True))
-    return path, numbers
+    report = json.dumps(numbers, indent=1, sort_keys=True).encode()
+    folder.write_bytes(REPORT_FILE, report)
+    return numbers
 
 
 def tokens_per_word(tokenizer: TextTokenizer, texts: Sequence[str]) -> tuple[float, float]:

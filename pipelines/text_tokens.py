@@ -7,7 +7,6 @@ cut every L tokens; what is left at the end of a slice is dropped and counted.
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 from pydantic import Field
@@ -42,18 +41,20 @@ def run(context: Context, params: Params) -> None:
         for number, dataset in enumerate(datasets)
         for piece in row_slices(dataset, params.slice_rows)
     ]
-    model = context.input("tokenizer").file(MODEL_FILE)
+    tokenizer = context.input("tokenizer")
     context.map_slices(
         slices,
-        partial(pack_slice, params, model, datasets),
+        partial(pack_slice, params, tokenizer, datasets),
         row_group_rows=params.row_group_rows,
     )
     context.commit(slices)
 
 
-def pack_slice(params: Params, model: Path, datasets: Sequence[Dataset], piece: Slice) -> Output:
+def pack_slice(
+    params: Params, tokenizer: Dataset, datasets: Sequence[Dataset], piece: Slice
+) -> Output:
     """Encode and pack the documents of one slice."""
-    tokenizer = TextTokenizer.load(model)
+    text = TextTokenizer.load(tokenizer.fetch(MODEL_FILE))
     dataset = datasets[piece.payload["dataset"]]
     rows = read_slice(dataset, piece, ["doc_id", "text"])
     texts = rows["text"].to_pylist()
@@ -61,7 +62,7 @@ def pack_slice(params: Params, model: Path, datasets: Sequence[Dataset], piece: 
     tables, left_over = {}, 0
     for name, wanted in (("train", False), ("heldout", True)):
         mine = [text for text, out in zip(texts, heldout, strict=True) if out is wanted]
-        sequences, rest = pack(*tokenizer.encode_flat(mine), params.length)
+        sequences, rest = pack(*text.encode_flat(mine), params.length)
         left_over += rest
         flat = pa.array(sequences.reshape(-1))
         ids = pa.FixedSizeListArray.from_arrays(flat, params.length)

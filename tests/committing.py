@@ -1,11 +1,12 @@
 """Committing tables without running a stage."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestration.dataset import Dataset
-from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest
+from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, columns_of
 from orchestration.slices import commit_slice
 from orchestration.stage import Output, Slice
 from orchestration.store import Store
@@ -13,19 +14,23 @@ from orchestration.store import Store
 
 def commit_tables(
     folder: Store,
-    tables: Iterable[pa.Table],
+    tables: Sequence[pa.Table],
     *,
     row_group_rows: int,
     name: str = "data",
-    files: Iterable[str] = (),
+    files: Sequence[str] = (),
 ) -> Dataset:
     """Commit one part for each table; return the dataset."""
+    for path in files:
+        folder.write_bytes(path, path.encode())
     parts = [
         commit_slice(
             folder, Slice(f"{i:06d}", {}), Output(table.num_rows, {name: table}), row_group_rows
         )
         for i, table in enumerate(tables)
     ]
+    if tables:
+        schema = pq.read_schema(folder.open(parts[0].tables[name].path))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         stage="s",
@@ -33,7 +38,8 @@ def commit_tables(
         params={},
         parents={},
         parts=parts,
-        files=[File(path=path, bytes=0, sha256="") for path in files],
+        columns={name: columns_of(schema)} if tables else {},
+        files=[File(path=path, bytes=len(path), sha256="") for path in files],
         numbers={},
     )
     folder.write_bytes(MANIFEST, manifest.to_bytes())

@@ -1,11 +1,16 @@
-"""Shared fixtures: a small miniature web, drawn once for the session."""
+"""Shared fixtures: a small miniature web, and a store of each kind."""
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dataprep.miniweb.corpora import WebSize, build
+from orchestration.files import StorageParams
+from orchestration.store import Store
+from tests.s3 import BUCKET, serving_s3
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
@@ -20,3 +25,20 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "miniweb"
     build(folder, SMALL_WEB)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server (moto's) in a process of its own, with one bucket."""
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "hidden-secret"}
+    with serving_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["disk", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind."""
+    if request.param == "disk":
+        return Store(tmp_path)
+    endpoint = request.getfixturevalue("s3_endpoint")
+    return Store(f"s3://{BUCKET}/{uuid.uuid4().hex}", StorageParams(endpoint_url=endpoint))

@@ -151,7 +151,7 @@ def test_token_datasets_part_into_training_and_held_out_rows(undisturbed):
 
 
 def test_the_export_is_readable_by_its_readers(undisturbed):
-    export = folder(undisturbed, "export").path("export")
+    export = Path(folder(undisturbed, "export").whole("export"))
     config = BEiT3Config.from_dict(json.loads((export / "network.json").read_text()))
     network = BEiT3(config)
     network.load_state_dict(load_file(export / "model.safetensors"))
@@ -223,8 +223,8 @@ def test_a_run_killed_in_download_and_in_pretrain_ends_the_same(undisturbed, tmp
     output = run(workdir)
     assert "✓ pretrain" in output and "✓ pair_tokens" not in output
 
-    mine = load_file(folder(workdir, "export").path("export") / "model.safetensors")
-    theirs = load_file(folder(undisturbed, "export").path("export") / "model.safetensors")
+    mine = load_file(Path(folder(workdir, "export").whole("export")) / "model.safetensors")
+    theirs = load_file(Path(folder(undisturbed, "export").whole("export")) / "model.safetensors")
     assert mine.keys() == theirs.keys()
     unequal = [name for name in mine if not torch.equal(mine[name], theirs[name])]
     assert unequal == []
@@ -251,7 +251,7 @@ def test_two_workers_give_the_loss_curve_of_one(undisturbed):
         settings = [f"train.num_workers={num_workers}", "train.cpus_per_worker=1", "train.steps=8"]
         run(undisturbed, *(w for s in settings for w in ("--set", s)), "--until", "pretrain")
         stage = folder(undisturbed, "pretrain")
-        (history,) = stage.root.glob("ray_train/step_00000008/history.json")
+        (history,) = Path(stage.whole()).glob("ray_train/step_00000008/history.json")
         curves.append(
             [
                 [row[f"loss/{name}"] for name in ("mlm", "mim", "mvlm_text", "mvlm_image")]

@@ -16,7 +16,7 @@ from orchestration import Context, Dataset, Output, Recipe, Slice, Stage, Workfl
 from orchestration.errors import RecipeError, StageError
 from orchestration.params import StageParams
 from orchestration.plan import State, latest_record
-from orchestration.recipe import ClusterParams
+from orchestration.recipe import ClusterParams, SliceParams
 from orchestration.stage import read_slice, row_slices
 from orchestration.store import Store
 
@@ -64,7 +64,11 @@ class Doubler:
 def workflow(traces: Path, factor: int = 1, fail_at: str = "") -> Workflow:
     params = Params(factor=factor)
     failing = Params(factor=factor, fail_at=fail_at)
-    recipe = Recipe(name="toy", cluster=ClusterParams(num_cpus=2, object_store_mb=128))
+    recipe = Recipe(
+        name="toy",
+        cluster=ClusterParams(num_cpus=2, object_store_mb=128),
+        slices=SliceParams(pause_s=0.1),
+    )
     return Workflow(
         recipe,
         (
@@ -89,7 +93,8 @@ def test_a_workflow_runs_resumes_and_is_then_fresh(tmp_path, traces):
     with pytest.raises(StageError, match="cannot count to 2") as error:
         workflow(traces, fail_at="2").run(store, quiet())
     assert "1 of 4 slices failed" in str(error.value)
-    assert str(store.path("logs")) in str(error.value)
+    assert 'slice 2 ({"n": 2}), 3 attempts' in str(error.value)
+    assert store.uri_of("logs") in str(error.value)
     assert [p.state for p in workflow(traces).plan(store)] == [State.INTERRUPTED, State.MISSING]
 
     plan = workflow(traces).run(store, quiet())
@@ -97,11 +102,11 @@ def test_a_workflow_runs_resumes_and_is_then_fresh(tmp_path, traces):
     assert Dataset.open(folder).read()["n"].to_pylist() == [0, 2, 4, 6]
     assert Dataset.open(folder).manifest.numbers == {"sum": 12}
     assert Dataset.open(store.sub(plan[0].path)).manifest.rejects == {"odd": 2}
-    # Only the slice that had failed was done again.
+    # Only the slice that had failed was done again: three attempts before, one now.
     assert {path.name: path.read_text() for path in traces.iterdir()} == {
         "0": "x",
         "1": "x",
-        "2": "xx",
+        "2": "xxxx",
         "3": "x",
     }
     assert [p.state for p in workflow(traces).plan(store)] == [State.FRESH] * 2

@@ -6,6 +6,7 @@ import pytest
 
 from orchestration.errors import RecipeError
 from pipelines import cli
+from tests.s3 import BUCKET
 
 GOOD = """
 name: own
@@ -30,13 +31,13 @@ def recipe(tmp_path: Path) -> Path:
 def refused(recipe: Path, *settings: str) -> str:
     workdir = recipe.parent / "work"
     with pytest.raises(RecipeError) as error:
-        cli._run(recipe, workdir, list(settings), None, None)
+        cli._run(recipe, str(workdir), list(settings))
     assert not workdir.exists()
     return str(error.value)
 
 
 def test_a_good_recipe_can_be_planned(recipe):
-    workflow, _ = cli._open(recipe, recipe.parent / "work", [])
+    workflow, _, _ = cli._open(recipe, str(recipe.parent / "work"), [])
     assert [stage.name for stage in workflow.stages][:3] == [
         "index/pairs", "download/pairs", "import/pictures",
     ]  # fmt: skip
@@ -99,18 +100,23 @@ def test_a_teacher_without_weights_stops_the_plan(recipe):
 
 def test_a_workdir_without_runs_has_no_status(tmp_path):
     with pytest.raises(RecipeError, match="no workflow has run here"):
-        cli.status(tmp_path)
+        cli.status(str(tmp_path))
     with pytest.raises(RecipeError, match="no runs yet"):
-        cli.ui(tmp_path)
+        cli.ui(str(tmp_path))
 
 
-def test_the_same_recipe_in_two_places_has_the_same_fingerprints(recipe, tmp_path):
+def test_the_same_recipe_in_any_place_has_the_same_fingerprints(recipe, tmp_path, s3_endpoint):
     plans = []
-    for name, settings in (("a", []), ("b", ["train.num_workers=4", "cluster.num_cpus=64"])):
-        workflow, _ = cli._open(recipe, tmp_path / name, settings)
-        plans.append([p.fingerprint for p in workflow.plan(cli.Store(tmp_path / name))])
-    assert plans[0] == plans[1]
-    workflow, _ = cli._open(recipe, tmp_path / "c", ["seed=1"])
-    seeded = [p.fingerprint for p in workflow.plan(cli.Store(tmp_path / "c"))]
+    elsewhere = f"s3://{BUCKET}/{tmp_path.name}"
+    for place, name, settings in (
+        (tmp_path, "a", []),
+        (tmp_path, "b", ["train.num_workers=4", "cluster.num_cpus=64"]),
+        (elsewhere, "a", [f"storage.endpoint_url={s3_endpoint}", "storage.max_attempts=2"]),
+    ):
+        workflow, _, store = cli._open(recipe, f"{place}/{name}", settings)
+        plans.append([p.fingerprint for p in workflow.plan(store)])
+    assert plans[0] == plans[1] == plans[2]
+    workflow, _, store = cli._open(recipe, str(tmp_path / "c"), ["seed=1"])
+    seeded = [p.fingerprint for p in workflow.plan(store)]
     assert plans[0] != seeded
     assert plans[0][:5] == seeded[:5]  # sources do not depend on the seed

@@ -1,0 +1,160 @@
+"""``beit3 doctor``: does what a workflow needs work here? Each check says what it saw."""
+
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+from urllib.parse import urlsplit
+
+from orchestration.errors import PipelineError
+from orchestration.recipe import TrackingParams
+from orchestration.store import Store
+from orchestration.tracking import tracking_uri
+
+_PACKAGES: Final = ("torch", "ray", "pyarrow", "mlflow", "boto3", "sentencepiece", "timm")
+_MIN_FREE_BYTES: Final = 10 << 30
+_MAX_SKEW_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check saw."""
+
+    check: str
+    good: bool
+    saw: str
+
+
+def examine(workdir: Store, tracking: TrackingParams) -> Iterator[Finding]:
+    """Run every check; one that raises is a finding too."""
+    checks: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
+        ("versions", _versions),
+        ("processors and memory", _machine),
+        ("GPU", _gpu),
+        ("Ray", _ray),
+        ("disk", lambda: _disk(workdir)),
+        ("store: write, read, list, remove", lambda: _store(workdir)),
+        ("store: conditional write", lambda: _conditional(workdir)),
+        ("MLflow", lambda: _mlflow(tracking, workdir)),
+    ]
+    if workdir.storage.endpoint_url or not workdir.is_local:
+        checks.insert(5, ("names and clock", lambda: _names_and_clock(workdir)))
+    for name, check in checks:
+        try:
+            good, saw = check()
+        except (PipelineError, OSError, RuntimeError, ConnectionError, ValueError) as error:
+            good, saw = False, f"{type(error).__name__}: {error}"
+        yield Finding(name, good, saw)
+
+
+def _versions() -> tuple[bool, str]:
+    found, missing = [f"Python {platform.python_version()}"], []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    words = ", ".join(found)
+    return not missing, f"{words}; missing: {', '.join(missing)}" if missing else words
+
+
+def _machine() -> tuple[bool, str]:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return True, f"{os.cpu_count()} cores, {pages / 1e9:.1f} GB"
+
+
+def _gpu() -> tuple[bool, str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return True, "none; training runs on the processor"
+    number = torch.cuda.device_count()
+    return True, f"{number} x {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
+
+
+def _ray() -> tuple[bool, str]:
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        began = time.monotonic()
+        answer = ray.get(ray.remote(num_cpus=0)(lambda: sys.version_info[:2]).remote(), timeout=60)
+        same = answer == sys.version_info[:2]
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        words = f"{nodes} nodes, {ray.cluster_resources().get('CPU', 0):.0f} cores"
+        return same, f"{words}, a task in {time.monotonic() - began:.1f} s"
+    finally:
+        ray.shutdown()
+
+
+def _disk(workdir: Store) -> tuple[bool, str]:
+    place = workdir.whole() if workdir.is_local else "/tmp"
+    while not os.path.exists(place):  # noqa: PTH110  # a workdir need not exist yet
+        place = os.path.dirname(place)  # noqa: PTH120
+    free = shutil.disk_usage(place).free
+    return free > _MIN_FREE_BYTES, f"{free / 1e9:.0f} GB free at {place}"
+
+
+def _names_and_clock(workdir: Store) -> tuple[bool, str]:
+    import urllib.error
+    import urllib.request
+
+    endpoint = workdir.storage.endpoint_url or "https://s3.amazonaws.com"
+    host = urlsplit(endpoint).hostname or ""
+    address = socket.getaddrinfo(host, None)[0][4][0]
+    try:
+        answer = urllib.request.urlopen(endpoint, timeout=10)
+        date = answer.headers["Date"]
+    except urllib.error.HTTPError as error:  # a refusal has a date too
+        date = error.headers["Date"]
+    skew = time.time() - parsedate_to_datetime(date).timestamp()
+    return abs(skew) < _MAX_SKEW_S, f"{host} is {address}; clocks differ by {skew:.0f} s"
+
+
+def _store(workdir: Store) -> tuple[bool, str]:
+    folder = workdir.sub(f".doctor-{uuid.uuid4().hex}")
+    data = os.urandom(1 << 20)
+    try:
+        began = time.monotonic()
+        folder.write_bytes("probe", data)
+        good = folder.read("probe") == data and folder.names("", "probe") == ["probe"]
+        seconds = time.monotonic() - began
+    finally:
+        folder.remove("")
+    return good and not folder.exists("probe"), f"1 MB there and back in {seconds * 1000:.0f} ms"
+
+
+def _conditional(workdir: Store) -> tuple[bool, str]:
+    folder = workdir.sub(f".doctor-{uuid.uuid4().hex}")
+    try:
+        first = folder.write_if("probe", b"1", None)
+        again = folder.write_if("probe", b"2", None)
+        swapped = folder.write_if("probe", b"3", first)
+        late = folder.write_if("probe", b"4", first)
+        good = bool(first and swapped) and again is None and late is None
+    finally:
+        folder.remove("")
+    if good:
+        return True, "the second of two writers is refused"
+    return False, "two writers both succeed: the lock of a workdir would not hold on this store"
+
+
+def _mlflow(tracking: TrackingParams, workdir: Store) -> tuple[bool, str]:
+    from mlflow import MlflowClient
+
+    uri = tracking_uri(tracking, workdir)
+    if uri.startswith("sqlite:"):
+        return True, f"{uri}"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    number = len(MlflowClient(uri).search_experiments())
+    return True, f"{uri} answers, {number} experiments"

@@ -1,0 +1,223 @@
+"""Running the stages of a plan: the lock, the log, Ray, MLflow, and which stage goes when.
+
+A stage starts when its inputs are there and a place is free. If one fails, those that run are
+finished and those that do not need it still run. Ctrl-C stops between slices and marks the runs
+KILLED; a second one ends the process at once.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from orchestration.cluster import check_shared, start_ray
+from orchestration.errors import PipelineError, StageError
+from orchestration.integrity import verify_inputs
+from orchestration.lock import Lock, holding
+from orchestration.logs import log_file
+from orchestration.manifest import canonical_json, read_manifest
+from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage
+from orchestration.progress import StageProgress, showing
+from orchestration.recipe import Recipe
+from orchestration.stage import Context, fingerprint_of
+from orchestration.store import Store
+from orchestration.summary import stage_metrics
+from orchestration.timing import add_seconds
+from orchestration.tracking import RunLog, Tracker
+
+
+class Runner:
+    """Runs the stages of one plan."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        workdir: Store,
+        console: Console,
+        plan: Sequence[PlannedStage],
+        *,
+        jobs: int,
+        verify: bool,
+    ) -> None:
+        self.recipe = recipe
+        self.workdir = workdir
+        self.console = console
+        self.fingerprints = {planned.stage.name: planned.fingerprint for planned in plan}
+        self.jobs = jobs
+        self.verify = verify
+        self.tracker = Tracker(recipe.tracking, workdir)
+        self.stopping = threading.Event()
+        "Set once no further slice may be started."
+        self.open_logs: list[RunLog] = []
+        "Of the stages that run."
+
+    def run(self, todo: Sequence[PlannedStage]) -> None:
+        """Run the stages.
+
+        Raises:
+            PipelineError: the first stage that failed; the message names the log.
+        """
+        with (
+            holding(self.workdir) as lock,
+            log_file(self.workdir) as logs,
+            _naming_logs(str(logs)),
+        ):
+            record = self._write_record()
+            # Ray and MLflow both take seconds to start and wait for different things.
+            with ThreadPoolExecutor(1) as pool:
+                parent_run = pool.submit(self.tracker.run, record, self.recipe.name)
+                start_ray(self.recipe.cluster, logs)
+                parent = parent_run.result()
+            check_shared(self.workdir)
+            parent.params(self.recipe.model_dump(mode="json"))
+            parent.artifact(record.fetch("recipe.yaml"))
+            with _terminal_state(parent.finish), showing(self.console) as progress:
+                self._run_all(todo, parent, lock, progress)
+
+    def _run_all(
+        self, todo: Sequence[PlannedStage], parent: RunLog, lock: Lock, progress: Any
+    ) -> None:
+        waiting = list(todo)
+        pending = {planned.stage.name for planned in todo}
+        running: dict[Future[None], str] = {}
+        failed: dict[str, BaseException] = {}
+        try:
+            while waiting or running:
+                for planned in list(waiting):
+                    needs = set(planned.stage.input_names)
+                    if needs & failed.keys():
+                        waiting.remove(planned)
+                        failed[planned.stage.name] = StageError("not run")
+                    elif not needs & pending and len(running) < self.jobs:
+                        waiting.remove(planned)
+                        work = partial(self._run_stage, planned, parent, lock, progress)
+                        running[_started(work, planned.stage.name)] = planned.stage.name
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    if error := future.exception():
+                        failed[name] = error
+                    pending.discard(name)
+        except KeyboardInterrupt:
+            self.console.print("stopping: slices that run are given up; Ctrl-C ends at once")
+            self.stopping.set()
+            with ending_at_once():
+                for log in list(self.open_logs):
+                    log.finish("KILLED")
+            raise
+        for error in failed.values():
+            raise error
+
+    def _run_stage(self, planned: PlannedStage, parent: RunLog, lock: Lock, shown: Any) -> None:
+        stage, folder = planned.stage, self.workdir.sub(planned.path)
+        folder.write_bytes(IDENTITY, canonical_json(planned.identity))
+        inputs = {
+            name: self.workdir.sub(f"{name}/{self.fingerprints[name]}")
+            for name in stage.input_names
+        }
+        if self.verify:
+            verify_inputs(inputs)
+        log = self.tracker.run(folder, stage.name, parent)
+        log.params(stage.params.model_dump(mode="json"))
+        log.inputs(inputs)
+        progress = StageProgress(stage.name, folder, shown)
+        context = Context(
+            stage=stage,
+            fingerprint=planned.fingerprint,
+            folder=folder,
+            input_folders=inputs,
+            progress=progress,
+            log=log,
+            slices=self.recipe.slices,
+            before_commit=lock.check,
+            stopping=self.stopping,
+        )
+        started = time.monotonic()
+        self.open_logs.append(log)
+        with _terminal_state(log.finish, self.stopping):
+            try:
+                with progress.showing():
+                    stage.run(context)
+            finally:
+                seconds = add_seconds(folder, time.monotonic() - started)
+            manifest = read_manifest(folder)
+            log.metrics({**stage_metrics(manifest), "seconds": seconds}, step=0)
+            log.artifact(folder.fetch("manifest.json"))
+        self.open_logs.remove(log)
+        self.console.print(
+            f"[green]✓[/] {stage.name}: {manifest.num_rows_in} rows in, "
+            f"{manifest.num_rows_out()} out, {manifest.rejects.total()} rejects, {seconds:.1f} s",
+            highlight=False,
+        )
+
+    def _write_record(self) -> Store:
+        record = {
+            "name": self.recipe.name,
+            "stages": self.fingerprints,
+            "started_at": time.time(),
+        }
+        folder = self.workdir.sub(f"{WORKFLOWS}/{fingerprint_of(self.fingerprints)}")
+        recipe = self.recipe.model_dump(mode="json")
+        folder.write_bytes("recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
+        folder.write_bytes(RECORD, json.dumps(record, indent=1).encode())
+        return folder
+
+
+def _started(work: Callable[[], None], name: str) -> Future[None]:
+    """Run work on a thread that does not keep the process alive: Ctrl-C must not wait for it."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name=f"stage {name}", daemon=True).start()
+    return future
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process without more ado while the block runs."""
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _naming_logs(logs: str) -> Iterator[None]:
+    try:
+        yield
+    except PipelineError as error:
+        raise type(error)(f"{error}\nLogs: {logs} (Ray's own: {logs}/ray)") from error
+
+
+@contextmanager
+def _terminal_state(
+    finish: Callable[[str], None], stopping: threading.Event | None = None
+) -> Iterator[None]:
+    """End an MLflow run with the state that is true."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        finish("KILLED")
+        raise
+    except BaseException:
+        finish("KILLED" if stopping is not None and stopping.is_set() else "FAILED")
+        raise
+    finish("FINISHED")

@@ -1,0 +1,220 @@
+"""A workflow that is killed anywhere continues: same bytes, nothing lost, nothing done twice.
+
+Real processes are killed with SIGKILL, on a Ray cluster of two nodes: the process that does one
+write of the commit protocol (before it, half-way, after it), and at random moments the driver, a
+worker, or the raylet of a node. The rerun's output is compared with an undisturbed run's, byte by
+byte, on a disk and on an S3 server. ``-m exhaustive`` repeats the random kills many times.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestration.files import StorageParams
+from orchestration.manifest import read_parts
+from orchestration.store import Store
+from tests.faulty import failing
+from tests.s3 import BUCKET
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 120
+NOT_OUTPUT = ("timing.json", "progress.json", "mlflow_run.json")
+POINTS = [
+    f"{part}:{phase}"
+    for part in ("stage.json", "data/", "rejects/", "parts/", "manifest.json", "total.json")
+    for phase in ("before", "half", "after")
+] + ["record.json:after", "mlflow_run.json:half", "timing.json:before"]
+VICTIMS = ("driver", "worker", "raylet")
+
+
+class Cluster:
+    """Two nodes on one machine; the second can be lost and comes back."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster as RayCluster
+
+        self.cluster = RayCluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1,
+                "object_store_memory": 80 << 20,
+                "_system_config": {  # a lost node is noticed in a second
+                    "health_check_initial_delay_ms": 0,
+                    "health_check_period_ms": 300,
+                    "health_check_failure_threshold": 3,
+                },
+            },
+        )
+        self.second = self._add()
+
+    def _add(self):
+        return self.cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+
+    def kill_raylet(self) -> None:
+        for process in self.second.all_processes["raylet"]:
+            os.kill(process.process.pid, signal.SIGKILL)
+
+    def mend(self) -> None:
+        """Put a node in the place of one that was lost."""
+        if not self.second.remaining_processes_alive():
+            self.cluster.remove_node(self.second, allow_graceful=False)
+            self.second = self._add()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    made.cluster.shutdown()
+
+
+class Trial:
+    """One workdir, and the processes that work on it."""
+
+    def __init__(self, kind: str, folder: Path, endpoint: str, address: str) -> None:
+        self.endpoint = endpoint if kind == "s3" else ""
+        self.folder = folder
+        self.traces = folder / "traces"
+        self.traces.mkdir(parents=True)
+        place = f"s3://{BUCKET}/{uuid.uuid4().hex}" if kind == "s3" else str(folder / "work")
+        self.store = Store(place, StorageParams(endpoint_url=self.endpoint or None))
+        self.address = address
+
+    def start(self, run: str, point: str | None = None) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable, "-m", "tests.crashes.counting", self.store.uri, self.endpoint,
+            str(self.traces), run, *([point] if point else []),
+        ]  # fmt: skip
+        environment = os.environ | {"RAY_ADDRESS": self.address, "PYTHONPATH": str(ROOT)}
+        log = (self.folder / f"{run}.log").open("wb")
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def finish(self, process: subprocess.Popen[bytes], run: str) -> int:
+        code = process.wait(TIMEOUT_S)
+        if code not in (0, -signal.SIGKILL):
+            raise AssertionError((self.folder / f"{run}.log").read_text())
+        return code
+
+    def begun(self, run: str) -> list[tuple[str, str, int]]:
+        """(stage, slice, process) of every slice that a run began, in order."""
+        try:
+            lines = (self.traces / "slices").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        rows = [json.loads(line) for line in lines]
+        return [(r["stage"], r["slice"], r["pid"]) for r in rows if r["run"] == run]
+
+    def committed(self) -> set[tuple[str, str]]:
+        """(stage, slice) of every part that is on the store."""
+        return {
+            (stage, slice_id)
+            for stage in ("numbers", "squares", "sums")
+            for fingerprint in self.store.folders(stage)
+            for slice_id in read_parts(self.store.sub(f"{stage}/{fingerprint}"))
+        }
+
+    def output(self) -> dict[str, bytes]:
+        """Every byte that belongs to an output."""
+        return {
+            path: self.store.read(path)
+            for stage in ("numbers", "squares", "sums")
+            for path, _ in self.store.walk(stage)
+            if not path.endswith(NOT_OUTPUT)
+        }
+
+
+@pytest.fixture(params=["disk", "s3"])
+def trial(request, tmp_path, s3_endpoint, cluster) -> Trial:
+    cluster.mend()
+    return Trial(request.param, tmp_path, s3_endpoint, cluster.cluster.address)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cluster) -> dict[str, bytes]:
+    calm = Trial("disk", tmp_path_factory.mktemp("calm"), "", cluster.cluster.address)
+    assert calm.finish(calm.start("calm"), "calm") == 0
+    done = Counter((stage, piece) for stage, piece, _ in calm.begun("calm"))
+    assert set(done.values()) == {1} and done.keys() == calm.committed()
+    return calm.output()
+
+
+def check_rerun(trial: Trial, undisturbed: dict[str, bytes]) -> None:
+    """Run again; compare with the undisturbed run; count what was done again."""
+    before = trial.committed()
+    assert trial.finish(trial.start("again"), "again") == 0
+    assert trial.output() == undisturbed
+    again = Counter((stage, piece) for stage, piece, _ in trial.begun("again"))
+    assert not again.keys() & before, "a committed slice was done again"
+    assert not again or set(again.values()) == {1}
+    assert trial.committed() == {
+        (path.split("/")[0], path.split("/")[-1].removesuffix(".json"))
+        for path in undisturbed
+        if "/parts/" in path
+    }
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_write_of_the_protocol(trial, undisturbed, point):
+    process = trial.start("first", point)
+    trial.finish(process, "first")
+    assert (trial.traces / "crashed").exists(), "the write never happened"
+    check_rerun(trial, undisturbed)
+
+
+def kill_at_random(trial: Trial, cluster: Cluster, victim: str, rng: random.Random) -> None:
+    """Kill the victim once some slices have begun."""
+    process = trial.start("first")
+    wanted = rng.randrange(1, 24)
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(trial.begun("first")) < wanted and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(rng.random() * 0.05)
+    if victim == "driver":
+        process.kill()
+    elif victim == "raylet":
+        cluster.kill_raylet()
+    else:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
+            os.kill(trial.begun("first")[-1][2], signal.SIGKILL)
+    trial.finish(process, "first")
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_killed_at_a_random_moment(trial, undisturbed, cluster, victim):
+    kill_at_random(trial, cluster, victim, random.Random(victim))
+    check_rerun(trial, undisturbed)
+
+
+def test_a_store_that_fails_now_and_then_changes_nothing(
+    tmp_path, s3_endpoint, cluster, undisturbed
+):
+    cluster.mend()
+    with failing(s3_endpoint) as (proxy, endpoint):
+        trial = Trial("s3", tmp_path, endpoint, cluster.cluster.address)
+        proxy.fail_randomly(0.05, seed=0)
+        assert trial.finish(trial.start("first"), "first") == 0
+        assert proxy.num_faults > 5
+        proxy.choose = lambda method, path: None
+        assert trial.output() == undisturbed
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_killed_at_many_random_moments(trial, undisturbed, cluster, victim, number):
+    kill_at_random(trial, cluster, victim, random.Random(f"{victim} {number}"))
+    check_rerun(trial, undisturbed)

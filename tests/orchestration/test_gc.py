@@ -1,0 +1,58 @@
+"""Garbage: what no kept workflow record names goes, all else stays."""
+
+import json
+from datetime import timedelta
+
+from orchestration import gc as gc_module
+from orchestration.gc import abort_stale_uploads, collect, garbage
+from orchestration.manifest import MANIFEST
+from orchestration.plan import IDENTITY
+from orchestration.store import Store
+
+
+def output(store: Store, path: str, whole: bool = True) -> None:
+    store.write_bytes(f"{path}/{IDENTITY}", b"{}")
+    store.write_bytes(f"{path}/data/000000.parquet", b"12345")
+    if whole:
+        store.write_bytes(f"{path}/{MANIFEST}", b"{}")
+
+
+def record(store: Store, name: str, started_at: float, **stages: str) -> None:
+    text = json.dumps({"name": name, "stages": stages, "started_at": started_at})
+    store.write_bytes(f"workflows/{name}/record.json", text.encode())
+
+
+def test_only_what_no_record_names_is_garbage(store):
+    for path in ("curate/a1", "curate/a2", "index/web/b1", "pretrain/c1", "pretrain/c2"):
+        output(store, path, whole=path != "pretrain/c2")
+    record(store, "old", 1.0, curate="a1", **{"index/web": "b1"}, pretrain="c1")
+    record(store, "new", 2.0, curate="a2", **{"index/web": "b1"}, pretrain="c1")
+    found = garbage(store)
+    assert [(item.path, item.what) for item in found] == [("pretrain/c2", "unfinished")]
+    assert found[0].bytes == 7
+    found = garbage(store, keep_last=1)
+    assert [item.path for item in found] == ["curate/a1", "pretrain/c2"]
+    collect(store, found)
+    left = {path for path, _ in store.walk()}
+    assert "curate/a2/manifest.json" in left and "index/web/b1/manifest.json" in left
+    assert not any(path.startswith(("curate/a1", "pretrain/c2")) for path in left)
+    assert garbage(store, keep_last=1) == []
+
+
+def test_uploads_that_nobody_ends_are_aborted(store, monkeypatch):
+    if store.is_local:
+        assert abort_stale_uploads(store) == 0
+        return
+    bucket, _, prefix = store.whole().partition("/")
+    client = store.files.client
+    for key in (f"{prefix}/big", f"{prefix}-neighbour/big"):
+        client.create_multipart_upload(Bucket=bucket, Key=key)
+    # moto dates every upload in the past; a real store tells the time
+    monkeypatch.setattr(gc_module, "STALE_UPLOAD", timedelta(days=100_000))
+    assert abort_stale_uploads(store) == 0
+    monkeypatch.setattr(gc_module, "STALE_UPLOAD", timedelta(0))
+    assert abort_stale_uploads(store) == 1
+    left = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert f"{prefix}-neighbour/big" in [upload["Key"] for upload in left]
+    for upload in left:
+        client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
