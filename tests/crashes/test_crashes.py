@@ -3,7 +3,8 @@
 Real processes are killed with SIGKILL, on a Ray cluster of two nodes: the process that does one
 write of the commit protocol (before it, half-way, after it), and at random moments the driver, a
 worker, or the raylet of a node. The rerun's output is compared with an undisturbed run's, byte by
-byte, on a disk and on an S3 server. ``-m exhaustive`` repeats the random kills many times.
+byte, on a disk and on an S3 server. A trial takes half a minute, so ``make test-exhaustive`` runs
+them; the kills of the whole pipeline in ``tests/end_to_end`` run always.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from orchestration.store import Store
 from tests.faulty import failing
 from tests.s3 import BUCKET
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
@@ -212,7 +213,6 @@ def test_a_store_that_fails_now_and_then_changes_nothing(
         assert trial.output() == undisturbed
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(20))
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_killed_at_many_random_moments(trial, undisturbed, cluster, victim, number):
