@@ -33,6 +33,7 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(
+            address="local",  # without it Ray looks for a cluster that somebody left running
             num_cpus=params.num_cpus,
             object_store_memory=params.object_store_mb << 20,
             include_dashboard=False,

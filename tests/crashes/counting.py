@@ -27,7 +27,7 @@ from orchestration.files import StorageParams
 from orchestration.local_files import LocalFiles
 from orchestration.object_files import ObjectFiles
 from orchestration.params import StageParams
-from orchestration.recipe import SliceParams, TrackingParams
+from orchestration.recipe import SliceParams
 from orchestration.stage import read_slice, row_slices
 from orchestration.store import Store
 
@@ -58,7 +58,7 @@ def count(note: Callable[[str, Slice], None], piece: Slice) -> Output:
 
 def numbers(context: Context, note: Callable[[str, Slice], None]) -> None:
     slices = [Slice(f"{i:04d}", {"start": i * ROWS}) for i in range(NUM_SLICES)]
-    context.map_slices(slices, partial(count, note), num_cpus=0.5)
+    context.map_slices(slices, partial(count, note))
     context.commit(slices)
 
 
@@ -71,7 +71,7 @@ def square(note: Callable[[str, Slice], None], source: Dataset, piece: Slice) ->
 def squares(context: Context, note: Callable[[str, Slice], None]) -> None:
     source = context.input("numbers")
     slices = row_slices(source, 27)  # not where the parts of its input end
-    context.map_slices(slices, partial(square, note, source), num_cpus=0.5)
+    context.map_slices(slices, partial(square, note, source))
     context.commit(slices)
 
 
@@ -90,9 +90,7 @@ class Summing:
 def sums(context: Context, note: Callable[[str, Slice], None]) -> None:
     source = context.input("squares")
     slices = row_slices(source, 31)
-    context.map_slices_with_actors(
-        slices, partial(Summing, note, source), num_actors=2, num_cpus=0.5
-    )
+    context.map_slices_with_actors(slices, partial(Summing, note, source), num_actors=2)
     total = sum(context.read_parts(slices)["sum"].to_pylist())
     context.folder.write_bytes("total.json", json.dumps(total).encode())
     context.commit(slices, files=["total.json"], numbers={"total": total})
@@ -114,7 +112,6 @@ def workflow(traces: Path, run: str, point: str | None) -> Workflow:
     recipe = Recipe(
         name="counting",
         slices=SliceParams(pause_s=0.1),
-        tracking=TrackingParams(uri=f"sqlite:///{traces.parent / 'mlflow.db'}"),
     )
     return Workflow(
         recipe,

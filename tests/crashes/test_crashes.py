@@ -42,9 +42,9 @@ VICTIMS = ("driver", "worker", "raylet")
 
 
 class Cluster:
-    """Two nodes on one machine; the second can be lost and comes back."""
+    """Two nodes on one machine, of which the second can be lost and comes back, and an MLflow."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster as RayCluster
 
         self.cluster = RayCluster(
@@ -60,6 +60,8 @@ class Cluster:
             },
         )
         self.second = self._add()
+        # One database for all trials: to make one costs MLflow longer than a trial.
+        self.tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
 
     def _add(self):
         return self.cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
@@ -76,8 +78,8 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    made = Cluster()
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
     yield made
     made.cluster.shutdown()
 
@@ -85,21 +87,25 @@ def cluster() -> Iterator[Cluster]:
 class Trial:
     """One workdir, and the processes that work on it."""
 
-    def __init__(self, kind: str, folder: Path, endpoint: str, address: str) -> None:
+    def __init__(self, kind: str, folder: Path, endpoint: str, cluster: Cluster) -> None:
         self.endpoint = endpoint if kind == "s3" else ""
         self.folder = folder
         self.traces = folder / "traces"
         self.traces.mkdir(parents=True)
         place = f"s3://{BUCKET}/{uuid.uuid4().hex}" if kind == "s3" else str(folder / "work")
         self.store = Store(place, StorageParams(endpoint_url=self.endpoint or None))
-        self.address = address
+        self.cluster = cluster
 
     def start(self, run: str, point: str | None = None) -> subprocess.Popen[bytes]:
         command = [
             sys.executable, "-m", "tests.crashes.counting", self.store.uri, self.endpoint,
             str(self.traces), run, *([point] if point else []),
         ]  # fmt: skip
-        environment = os.environ | {"RAY_ADDRESS": self.address, "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {
+            "RAY_ADDRESS": self.cluster.cluster.address,
+            "MLFLOW_TRACKING_URI": self.cluster.tracking_uri,
+            "PYTHONPATH": str(ROOT),
+        }
         log = (self.folder / f"{run}.log").open("wb")
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
@@ -140,12 +146,12 @@ class Trial:
 @pytest.fixture(params=["disk", "s3"])
 def trial(request, tmp_path, s3_endpoint, cluster) -> Trial:
     cluster.mend()
-    return Trial(request.param, tmp_path, s3_endpoint, cluster.cluster.address)
+    return Trial(request.param, tmp_path, s3_endpoint, cluster)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, cluster) -> dict[str, bytes]:
-    calm = Trial("disk", tmp_path_factory.mktemp("calm"), "", cluster.cluster.address)
+    calm = Trial("disk", tmp_path_factory.mktemp("calm"), "", cluster)
     assert calm.finish(calm.start("calm"), "calm") == 0
     done = Counter((stage, piece) for stage, piece, _ in calm.begun("calm"))
     assert set(done.values()) == {1} and done.keys() == calm.committed()
@@ -205,7 +211,7 @@ def test_a_store_that_fails_now_and_then_changes_nothing(
 ):
     cluster.mend()
     with failing(s3_endpoint) as (proxy, endpoint):
-        trial = Trial("s3", tmp_path, endpoint, cluster.cluster.address)
+        trial = Trial("s3", tmp_path, endpoint, cluster)
         proxy.fail_randomly(0.05, seed=0)
         assert trial.finish(trial.start("first"), "first") == 0
         assert proxy.num_faults > 5
