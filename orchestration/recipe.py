@@ -1,14 +1,15 @@
 """Recipes: one YAML file, checked whole before anything is done.
 
 Precedence, weakest first: defaults of the parameter models, the recipe file, environment
-variables (``BEIT3__train__steps=50``), ``--set train.steps=50``. ``${workdir}`` in a value
-stands for the workdir of the command.
+variables (``BEIT3__train__steps=50``), ``--set train.steps=50``. ``${name}`` in a value stands for
+what the command gives under that name.
 """
 
 import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
@@ -71,7 +72,7 @@ def load_recipe(
     schema: type[R],
     path: Path,
     *,
-    workdir: str | Path,
+    variables: Mapping[str, str] = MappingProxyType({}),
     overrides: Iterable[str] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> R:
@@ -91,7 +92,7 @@ def load_recipe(
         if not equals or not key:
             raise RecipeError(f"--set {override}: expected KEY=VALUE, as in train.steps=50")
         _set(values, key.split("."), _value(text), origin=f"--set {override}")
-    values = _substitute(values, {"${workdir}": str(workdir)})
+    values = _substitute(values, {f"${{{name}}}": text for name, text in variables.items()})
     try:
         return schema.model_validate(values)
     except ValidationError as error:

@@ -31,8 +31,8 @@ from orchestration.recipe import Recipe
 from orchestration.stage import Context, fingerprint_of
 from orchestration.store import Store
 from orchestration.summary import stage_metrics
-from orchestration.timing import add_seconds
 from orchestration.tracking import RunLog, Tracker
+from orchestration.usage import Usage, add_usage
 
 
 class Runner:
@@ -149,14 +149,15 @@ class Runner:
                 with progress.showing():
                     stage.run(context)
             finally:
-                seconds = add_seconds(folder, time.monotonic() - started)
+                attempt = Usage(time.monotonic() - started, context.memory, stage.expects().rows)
+                usage = add_usage(folder, attempt)
             manifest = read_manifest(folder)
-            log.metrics({**stage_metrics(manifest), "seconds": seconds}, step=0)
+            log.metrics({**stage_metrics(manifest), "seconds": usage.seconds}, step=0)
             log.artifact(folder.fetch("manifest.json"))
         self.open_logs.remove(log)
         self.console.print(
-            f"[green]✓[/] {stage.name}: {manifest.num_rows_in} rows in, "
-            f"{manifest.num_rows_out()} out, {manifest.rejects.total()} rejects, {seconds:.1f} s",
+            f"[green]✓[/] {stage.name}: {manifest.num_rows_in} rows in, {manifest.num_rows_out()} "
+            f"out, {manifest.rejects.total()} rejects, {usage.seconds:.1f} s",
             highlight=False,
         )
 

@@ -25,6 +25,7 @@ from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
 from orchestration.stage import Output, Process, Slice
 from orchestration.store import Store
+from orchestration.usage import peak_memory
 
 _MAX_ERRORS_SHOWN: Final = 3
 _MAX_BLOCKS: Final = 4096
@@ -51,8 +52,10 @@ def run_slices(
     num_actors: int,
     retries: SliceParams,
     stopping: threading.Event,
-) -> dict[str, Part]:
-    """Process and commit each slice that has no part yet; return the parts of all by slice id.
+) -> tuple[dict[str, Part], int]:
+    """Process and commit each slice that has no part yet.
+
+    Returns the parts of all by slice id, and the bytes of the largest worker.
 
     Raises:
         StageError: slices failed as often as they may, or ``stopping`` is set; what was committed
@@ -66,6 +69,7 @@ def run_slices(
     for part in done.values():
         progress.advance(part.num_rows_in, Counter(part.rejects))
     failures: dict[str, _Failure] = {}
+    memory = 0
     for attempt in range(1, retries.max_attempts + 1):
         missing = [
             piece
@@ -82,7 +86,8 @@ def run_slices(
         receipts = _receipts(
             folder, missing, factory, row_group_rows, num_cpus, num_gpus, num_actors
         )
-        for piece, outcome in receipts:
+        for piece, outcome, held in receipts:
+            memory = max(memory, held)
             if isinstance(outcome, Part):
                 done[piece.id] = outcome
                 failures.pop(piece.id, None)
@@ -96,7 +101,7 @@ def run_slices(
         raise StageError(f"stopped; what was committed is kept in {folder.uri}")
     if failures:
         raise StageError(_words(failures, len(slices), folder))
-    return done
+    return done, memory
 
 
 def _receipts(
@@ -107,8 +112,8 @@ def _receipts(
     num_cpus: float,
     num_gpus: float,
     num_actors: int,
-) -> Iterator[tuple[Slice, Part | _Failure]]:
-    """Run slices once; yield what became of each, as they end."""
+) -> Iterator[tuple[Slice, Part | _Failure, int]]:
+    """Run slices once; yield what became of each, as they end, and its worker's memory."""
     by_id = {piece.id: piece for piece in missing}
     rows = [{"id": piece.id, "payload": json.dumps(piece.payload)} for piece in missing]
     committing = (folder, factory, row_group_rows)
@@ -129,17 +134,18 @@ def _receipts(
             for receipt in map(json.loads, batch["receipt"]):
                 piece = left.pop(receipt["slice"])
                 if receipt["error"]:
-                    yield piece, _Failure(piece, receipt["error"], receipt["fatal"], 0)
+                    failure = _Failure(piece, receipt["error"], receipt["fatal"], 0)
+                    yield piece, failure, receipt["memory"]
                 else:
-                    yield piece, Part.model_validate(receipt["part"])
+                    yield piece, Part.model_validate(receipt["part"]), receipt["memory"]
     except RayError as error:
         # Workers that died more often than Ray forgives. What they committed counts all the same.
         committed = read_parts(folder)
         for piece in left.values():
             if piece.id in committed:
-                yield piece, committed[piece.id]
+                yield piece, committed[piece.id], 0
             else:
-                yield piece, _Failure(piece, f"{type(error).__name__}: {error}", False, 0)
+                yield piece, _Failure(piece, f"{type(error).__name__}: {error}", False, 0), 0
 
 
 def _words(failures: dict[str, _Failure], num_slices: int, folder: Store) -> str:
@@ -178,6 +184,7 @@ class Committer:
             receipt["fatal"] = isinstance(error, PipelineError) and not isinstance(
                 error, StoreError
             )
+        receipt["memory"] = peak_memory()
         return {"receipt": json.dumps(receipt)}
 
 

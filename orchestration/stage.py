@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +32,7 @@ from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
 from orchestration.store import Store
 from orchestration.tracking import RunLog
+from orchestration.usage import Expected, peak_memory
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Stage:
     "Raise it when a change of the code changes the output."
     requires: Callable[[], str | None] = lambda: None
     "Says what is lacking to run the stage, or None; asked before anything runs."
+    expects: Callable[[], Expected] = Expected
+    "Says what the stage will give, for plans; asked when it is not there yet."
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -131,6 +134,8 @@ class Context:
     "Raises where the output must not be committed: the workdir's lock is lost."
     stopping: threading.Event = field(default_factory=threading.Event)
     "Set when the person who runs the workflow wants it to end."
+    memory: int = 0
+    "Bytes of the largest worker so far."
     _parts: dict[str, Part] = field(default_factory=dict)
     "Committed in this run or before, of the slices that it went through."
 
@@ -191,7 +196,7 @@ class Context:
     ) -> None:
         from orchestration.slices import run_slices  # Ray loads only when a stage runs
 
-        self._parts |= run_slices(
+        parts, memory = run_slices(
             self.folder,
             slices,
             factory,
@@ -203,6 +208,8 @@ class Context:
             retries=self.slices,
             stopping=self.stopping,
         )
+        self._parts |= parts
+        self.memory = max(self.memory, memory)
 
     def run_task(self, function: Callable[..., R], *args: Any, num_cpus: float = 1) -> R:
         """Run a function as one Ray task and return what it gives.
@@ -212,12 +219,16 @@ class Context:
         """
         import ray
 
-        remote = ray.remote(function).options(num_cpus=num_cpus)
+        def task() -> tuple[R, int]:
+            return function(*args), peak_memory()
+
+        remote = ray.remote(task).options(num_cpus=num_cpus)
         try:
-            result: R = ray.get(remote.remote(*args))
+            result, memory = ray.get(remote.remote())
         except ray.exceptions.RayTaskError as error:
             raise StageError(f"{self.stage.name}: {error.cause}") from error
-        return result
+        self.memory = max(self.memory, memory)
+        return cast(R, result)
 
     def read_parts(self, slices: Sequence[Slice], table: str = "data") -> pa.Table:
         """Return the rows that these slices of this stage have written, before the commit."""

@@ -1,17 +1,18 @@
 """Tables for people: a plan, the state of a workdir, and what each stage did."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from orchestration.estimates import Estimate
 from orchestration.gc import Garbage
 from orchestration.manifest import MANIFEST, PARTS, Manifest, read_manifest
 from orchestration.plan import PlannedStage, State
 from orchestration.progress import read_heartbeat
 from orchestration.store import Store
-from orchestration.timing import stage_seconds
+from orchestration.usage import read_usage
 
 _COLOURS = {
     State.FRESH: "green",
@@ -21,18 +22,31 @@ _COLOURS = {
 }
 
 
-def plan_table(plan: Sequence[PlannedStage]) -> Table:
-    """Return the plan: a row per stage with its state and the reason."""
-    table = Table("stage", "state", "why", "fingerprint", title="plan", title_justify="left")
+def plan_table(plan: Sequence[PlannedStage], estimates: Mapping[str, Estimate]) -> Table:
+    """Return the plan: a row per stage with its state, the reason, and what it gives and takes."""
+    table = Table("stage", "state", "why", title="plan", title_justify="left")
+    for column in ("rows", "bytes", "time", "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("fingerprint", no_wrap=True)
     for planned in plan:
         colour = _COLOURS[planned.state]
+        expected = estimates[planned.stage.name]
+        about = "" if expected.measured else "≈ "
         table.add_row(
             planned.stage.name,
             f"[{colour}]{planned.state}[/]",
             planned.reason,
+            _known(about, expected.rows, human_number),
+            _known(about, expected.bytes, human_bytes),
+            _known(about, expected.seconds, human_seconds),
+            _known(about, expected.memory, human_bytes),
             planned.fingerprint,
         )
     return table
+
+
+def _known(about: str, value: float | None, words: Callable[[float], str]) -> str:
+    return "?" if value is None else about + words(value)
 
 
 def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
@@ -77,7 +91,7 @@ def stages_table(workdir: Store, fingerprints: Mapping[str, str]) -> Table:
             str(manifest.num_rows_in),
             str(manifest.num_rows_out()),
             human_bytes(manifest.num_bytes),
-            f"{stage_seconds(folder):.1f}",
+            f"{read_usage(folder).seconds:.1f}",
             rejects,
         )
     return table
@@ -103,6 +117,24 @@ def stage_metrics(manifest: Manifest) -> dict[str, float]:
     metrics |= {f"rejects/{reason}": n for reason, n in manifest.rejects.items()}
     metrics |= {f"counters/{name}": n for name, n in manifest.counters.items()}
     return metrics | dict(manifest.numbers)
+
+
+def human_number(number: float) -> str:
+    """Return a count in words, as in ``3.4M``."""
+    for unit in ("", "k", "M"):
+        if number < 1000 or (not unit and number < 10_000):
+            return f"{number:.0f}" if not unit else f"{number:.1f}{unit}"
+        number /= 1000
+    return f"{number:.1f}G"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a time in words, as in ``2.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
 
 
 def human_bytes(num_bytes: float) -> str:

@@ -23,6 +23,7 @@ from orchestration.progress import write_heartbeat
 from orchestration.stage import Context
 from orchestration.store import Store
 from orchestration.tracking import RunLog
+from orchestration.usage import peak_memory
 
 _RAY_TRAIN_FOLDER = "ray_train"
 _HEARTBEAT_EVERY_S = 1.0
@@ -60,7 +61,7 @@ class Session:
         try:
             write(folder)
             ray.train.report(
-                {"step": step},
+                {"step": step, "memory": peak_memory()},
                 checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
                 checkpoint_dir_name=f"step_{step:08d}",
             )
@@ -172,4 +173,5 @@ def fit(
             ) from error
     if result.checkpoint is None:
         raise StageError(f"training in {folder.uri} ended without a checkpoint")
+    context.memory = (result.metrics or {}).get("memory", 0)
     return folder.sub(result.checkpoint.path.removeprefix(f"{folder.whole()}/"))

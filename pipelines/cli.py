@@ -2,28 +2,24 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from dataprep.miniweb import corpora, server
 from orchestration.errors import PipelineError, RecipeError
+from orchestration.estimates import estimate
 from orchestration.files import StorageParams
-from orchestration.params import external_files
 from orchestration.plan import PlannedStage, State, latest_record
-from orchestration.recipe import TrackingParams, load_recipe
+from orchestration.recipe import TrackingParams
 from orchestration.store import Store
 from orchestration.summary import garbage_table, plan_table, status_table
 from orchestration.tracking import tracking_uri
-from orchestration.workflow import Workflow
 from pipelines.inspection import app as inspect_app
-from pipelines.recipe import PretrainRecipe
+from pipelines.opening import miniweb_served, open_recipe
 from pipelines.summary import print_summary
-from pipelines.workflow import build_workflow
 
 TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
 
@@ -81,8 +77,9 @@ def plan(recipe: RecipePath, workdir: Workdir, set_: Overrides = []) -> None:  #
 
     Example: beit3 plan pipelines/recipes/tiny.yaml --workdir runs/tiny --set train.steps=50
     """
-    workflow, _, store = _open(recipe, workdir, set_)
-    console.print(plan_table(workflow.plan(store)))
+    opened = open_recipe(recipe, workdir, set_, console)
+    planned = opened.workflow.plan(opened.store)
+    console.print(plan_table(planned, estimate(planned, opened.store)))
 
 
 @app.command()
@@ -217,20 +214,16 @@ def _run(
     verify: bool = False,
     repair: bool = False,
 ) -> None:
-    workflow, recipe, store = _open(path, workdir, overrides)
+    opened = open_recipe(path, workdir, overrides, console)
+    workflow, store = opened.workflow, opened.store
     planned = workflow.plan(store)
     if repair:
         _repair(store, workflow.select(planned, only, until))
         planned = workflow.plan(store)
-    console.print(plan_table(planned))
+    console.print(plan_table(planned, estimate(planned, store)))
     todo = [p for p in workflow.select(planned, only, until) if p.state is not State.FRESH]
-    with _miniweb_served(recipe, Path(store.uri) / "miniweb", todo) as connect_to:
-        if connect_to:
-            download = recipe.download.model_copy(
-                update={"connect_to": connect_to, "allow_private_addresses": True}
-            )
-            workflow = build_workflow(recipe.model_copy(update={"download": download}))
-        workflow.run(store, console, only=only, until=until, jobs=jobs, verify=verify)
+    with miniweb_served(opened, todo) as served:
+        served.run(store, console, only=only, until=until, jobs=jobs, verify=verify)
     print_summary(console, store, {p.stage.name: p.fingerprint for p in planned})
 
 
@@ -252,39 +245,6 @@ def _repair(store: Store, planned: Sequence[PlannedStage]) -> None:
 
 def _store(workdir: str, endpoint_url: str | None) -> Store:
     return Store(workdir, StorageParams(endpoint_url=endpoint_url))
-
-
-def _open(path: Path, workdir: str, overrides: list[str]) -> tuple[Workflow, PretrainRecipe, Store]:
-    """Read and check a recipe; draw its miniature web, if it has one, where it is not there yet."""
-    root = Store(workdir).uri
-    recipe = load_recipe(PretrainRecipe, path, workdir=root, overrides=overrides)
-    store = Store(root, recipe.storage)
-    web = Path(store.uri) / "miniweb"
-    if recipe.miniweb and not store.is_local:
-        raise RecipeError(f"{store.uri}: the miniature web is drawn in a local workdir only")
-    missing = [
-        f"  {key}: {file}"
-        for key, file in external_files(recipe)
-        if not file.is_file() and not (recipe.miniweb and web in file.parents)
-    ]
-    if missing:
-        raise RecipeError("\n".join([f"{path}: files are missing, nothing was run", *missing]))
-    if recipe.miniweb:
-        with console.status("drawing the miniature web"):
-            corpora.build(web, recipe.miniweb.size())
-    return build_workflow(recipe), recipe, store
-
-
-@contextmanager
-def _miniweb_served(
-    recipe: PretrainRecipe, web: Path, todo: list[PlannedStage]
-) -> Iterator[dict[str, str]]:
-    """Serve the miniature web while stages download from it."""
-    if recipe.miniweb and any(p.stage.name.startswith("download/") for p in todo):
-        with server.serving(web) as port:
-            yield {"*.miniweb.test": f"127.0.0.1:{port}"}
-    else:
-        yield {}
 
 
 def _last_record(store: Store) -> dict[str, dict[str, str]]:

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dataprep.sources.documents import read_documents
-from dataprep.sources.lines import LineRange
+from dataprep.sources.lines import LineRange, about_lines
 from orchestration import Context, Output, Slice
 from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.usage import Expected
 from pipelines.index import line_slices
 
 
@@ -34,6 +35,11 @@ def run(context: Context, params: Params, source: str) -> None:
     slices = line_slices(Path(params.file), params.slice_lines)
     context.map_slices(slices, partial(document_slice, params, source))
     context.commit(slices)
+
+
+def expects(params: Params) -> Expected:
+    """Say what is known beforehand: about one document a line."""
+    return Expected(rows=about_lines(Path(params.file)))
 
 
 def document_slice(params: Params, source: str, piece: Slice) -> Output:

@@ -27,6 +27,7 @@ from orchestration import Context, Dataset
 from orchestration.errors import StageError
 from orchestration.params import EXTERNAL_FILE
 from orchestration.training import Session, TrainingParams, fit
+from orchestration.usage import Expected
 from pipelines.pictures import KeptPictures
 from pipelines.prefetch import prefetch
 from tokenizer.teachers import TeacherName, make_teacher
@@ -118,6 +119,11 @@ def requires(params: Params) -> str | None:
             "local file; or set image_tokenizer.teacher=hand_crafted"
         )
     return None
+
+
+def expects(params: Params) -> Expected:
+    """Say what is known beforehand: the pictures that training sees."""
+    return Expected(rows=params.steps * params.batch)
 
 
 def run(context: Context, params: Params) -> None:

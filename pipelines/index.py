@@ -11,10 +11,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from dataprep.sources.lines import LineRange, line_ranges
+from dataprep.sources.lines import LineRange, about_lines, line_ranges
 from dataprep.sources.pair_lists import read_cc3m, read_cc12m
 from orchestration import Context, Output, Slice
 from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.usage import Expected
 
 READERS: Final = {"cc3m": read_cc3m, "cc12m": read_cc12m}
 
@@ -35,6 +36,11 @@ def run(context: Context, params: Params, source: str) -> None:
     slices = line_slices(Path(params.list), params.slice_lines)
     context.map_slices(slices, partial(read_slice, params, source))
     context.commit(slices)
+
+
+def expects(params: Params) -> Expected:
+    """Say what is known beforehand: about one row a line."""
+    return Expected(rows=about_lines(Path(params.list)))
 
 
 def line_slices(path: Path, num_lines: int) -> list[Slice]:

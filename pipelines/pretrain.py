@@ -19,12 +19,14 @@ from model import BEiT3, BEiT3Config
 from model.network.config import SIZES
 from model.training import randomness
 from model.training.batch import OBJECTIVES, STREAMS, Objective, Stream
+from model.training.cost import Plan, memory_bytes, samples
 from model.training.optimiser import adamw, learning_rate
 from model.training.step import StepResult, train_step
 from orchestration import Context, Dataset
 from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.training import Session, TrainingParams, fit
+from orchestration.usage import Expected
 from pipelines.checkpoints import HISTORY_FILE, restore, save
 from pipelines.feed import Feed, FeedParams, SampleBuilder
 from pipelines.figures import draw_losses
@@ -129,6 +131,31 @@ class Params(TrainingParams):
     def feed_params(self) -> FeedParams:
         """Return what the feed needs to know."""
         return FeedParams(**{name: getattr(self, name) for name in FeedParams.__dataclass_fields__})
+
+
+def expects(params: Params, text_length: int, vocabulary: int, codes: int) -> Expected:
+    """Say what is known beforehand: samples seen, the checkpoint's size, a worker's memory."""
+    config = params.network.config(vocabulary=vocabulary, codes=codes)
+    per_sample = samples(
+        config,
+        text_length=text_length,
+        caption_length=params.caption_length,
+        image_share=params.image_mask_share,
+        text_share=params.text_mask_share,
+        caption_share=params.pair_text_mask_share,
+    )
+    plan = Plan(
+        num_workers=params.num_workers,
+        micro_batch=min(params.micro_batch, max(params.batch.values()) // params.num_workers),
+        precision=params.precision,
+        recompute=params.recompute,
+    )
+    held = memory_bytes(config, per_sample, plan)
+    return Expected(
+        rows=params.steps * sum(params.batch.values()),
+        bytes=held["weights"] + held["optimiser state"],
+        memory=sum(held.values()),
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestration import Stage, Workflow
 from orchestration.params import StageParams
+from orchestration.usage import Expected
 from pipelines import (
     curate,
     documents,
@@ -54,7 +55,13 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
 
 def _source_stage(kind: str, module: ModuleType, params: StageParams, source: str) -> Stage:
     """A stage that reads a source from outside."""
-    return Stage(f"{kind}/{source}", lambda context: module.run(context, params, source), params)
+    expects = partial(module.expects, params) if hasattr(module, "expects") else Expected
+    return Stage(
+        f"{kind}/{source}",
+        lambda context: module.run(context, params, source),
+        params,
+        expects=expects,
+    )
 
 
 def _later(
@@ -80,6 +87,7 @@ def _later(
             pictures,
             seed=recipe.seed,
             requires=partial(image_tokenizer.requires, recipe.image_tokenizer),
+            expects=partial(image_tokenizer.expects, recipe.image_tokenizer),
         ),
         _stage(
             image_tokens, recipe.image_tokens, {**pictures, "tokenizer": codes}, seed=recipe.seed
@@ -90,7 +98,20 @@ def _later(
             {**pictures, "tokenizer": codes, "text_tokenizer": words},
             seed=recipe.seed,
         ),
-        _stage(pretrain, recipe.train, {**tokens, **tokenizers}, seed=recipe.seed, version=2),
+        _stage(
+            pretrain,
+            recipe.train,
+            {**tokens, **tokenizers},
+            seed=recipe.seed,
+            version=2,
+            expects=partial(
+                pretrain.expects,
+                recipe.train,
+                recipe.text_tokens.length,
+                recipe.text_tokenizer.vocab_size,
+                recipe.image_tokenizer.num_codes,
+            ),
+        ),
         Stage(
             "evaluate",
             lambda context: evaluate.run(context, recipe.evaluate, recipe.train),

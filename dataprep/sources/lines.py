@@ -53,6 +53,14 @@ def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
     ]
 
 
+def about_lines(path: Path) -> int:
+    """Return about how many lines a file has, from its size and its first lines."""
+    with path.open("rb") as file:
+        block = file.read(_BLOCK_BYTES)
+    size = path.stat().st_size
+    return round(block.count(b"\n") * size / len(block)) if block else 0
+
+
 def read_lines(path: Path, piece: LineRange) -> Iterator[tuple[int, bytes]]:
     """Yield (line number, line without its end) of a range."""
     with path.open("rb") as file:

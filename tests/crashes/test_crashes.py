@@ -32,12 +32,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
-NOT_OUTPUT = ("timing.json", "progress.json", "mlflow_run.json")
+NOT_OUTPUT = ("usage.json", "progress.json", "mlflow_run.json")
 POINTS = [
     f"{part}:{phase}"
     for part in ("stage.json", "data/", "rejects/", "parts/", "manifest.json", "total.json")
     for phase in ("before", "half", "after")
-] + ["record.json:after", "mlflow_run.json:half", "timing.json:before"]
+] + ["record.json:after", "mlflow_run.json:half", "usage.json:before"]
 VICTIMS = ("driver", "worker", "raylet")
 
 

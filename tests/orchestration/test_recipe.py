@@ -24,7 +24,11 @@ def load(tmp_path: Path, text: str, overrides=(), environment=None) -> Toy:
     path = tmp_path / "toy.yaml"
     path.write_text(text)
     return load_recipe(
-        Toy, path, workdir=tmp_path, overrides=overrides, environment=environment or {}
+        Toy,
+        path,
+        variables={"workdir": str(tmp_path)},
+        overrides=overrides,
+        environment=environment or {},
     )
 
 
@@ -37,7 +41,7 @@ def test_defaults_give_way_to_the_recipe_then_the_environment_then_the_command_l
     assert load(tmp_path, text, ["train.steps=40"], environment).train.steps == 40
 
 
-def test_the_workdir_stands_in_for_its_variable(tmp_path):
+def test_a_variable_stands_for_what_is_given_under_its_name(tmp_path):
     recipe = load(tmp_path, 'name: t\ntrain: {urls: "${workdir}/urls.tsv"}')
     assert recipe.train.urls == f"{tmp_path}/urls.tsv"
 
@@ -63,7 +67,7 @@ def test_a_broken_recipe_is_one_message_that_names_the_place(tmp_path, text, ove
 
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(RecipeError, match=r"nowhere\.yaml"):
-        load_recipe(Toy, tmp_path / "nowhere.yaml", workdir=tmp_path)
+        load_recipe(Toy, tmp_path / "nowhere.yaml")
 
 
 def test_only_what_changes_the_result_is_semantic(tmp_path):

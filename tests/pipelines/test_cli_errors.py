@@ -6,6 +6,7 @@ import pytest
 
 from orchestration.errors import RecipeError
 from pipelines import cli
+from pipelines.opening import open_recipe
 from tests.s3 import BUCKET
 
 GOOD = """
@@ -37,7 +38,7 @@ def refused(recipe: Path, *settings: str) -> str:
 
 
 def test_a_good_recipe_can_be_planned(recipe):
-    workflow, _, _ = cli._open(recipe, str(recipe.parent / "work"), [])
+    workflow = open_recipe(recipe, str(recipe.parent / "work"), [], cli.console).workflow
     assert [stage.name for stage in workflow.stages][:3] == [
         "index/pairs", "download/pairs", "import/pictures",
     ]  # fmt: skip
@@ -105,6 +106,11 @@ def test_a_workdir_without_runs_has_no_status(tmp_path):
         cli.ui(str(tmp_path))
 
 
+def fingerprints(recipe: Path, workdir: str, settings: list[str]) -> list[str]:
+    opened = open_recipe(recipe, workdir, settings, cli.console)
+    return [planned.fingerprint for planned in opened.workflow.plan(opened.store)]
+
+
 def test_the_same_recipe_in_any_place_has_the_same_fingerprints(recipe, tmp_path, s3_endpoint):
     plans = []
     elsewhere = f"s3://{BUCKET}/{tmp_path.name}"
@@ -113,10 +119,8 @@ def test_the_same_recipe_in_any_place_has_the_same_fingerprints(recipe, tmp_path
         (tmp_path, "b", ["train.num_workers=4", "cluster.num_cpus=64"]),
         (elsewhere, "a", [f"storage.endpoint_url={s3_endpoint}", "storage.max_attempts=2"]),
     ):
-        workflow, _, store = cli._open(recipe, f"{place}/{name}", settings)
-        plans.append([p.fingerprint for p in workflow.plan(store)])
+        plans.append(fingerprints(recipe, f"{place}/{name}", settings))
     assert plans[0] == plans[1] == plans[2]
-    workflow, _, store = cli._open(recipe, str(tmp_path / "c"), ["seed=1"])
-    seeded = [p.fingerprint for p in workflow.plan(store)]
+    seeded = fingerprints(recipe, str(tmp_path / "c"), ["seed=1"])
     assert plans[0] != seeded
     assert plans[0][:5] == seeded[:5]  # sources do not depend on the seed
