@@ -129,6 +129,12 @@ def part_path(slice_id: str) -> str:
     return f"{PARTS}/{slice_id}.json"
 
 
+def read_part(folder: Store, slice_id: str) -> Part | None:
+    """Return the part of a slice, or None if it is not committed."""
+    path = part_path(slice_id)
+    return _parse(Part, folder, path, folder.read(path)) if folder.exists(path) else None
+
+
 def read_parts(folder: Store) -> dict[str, Part]:
     """Return the committed parts of a stage's folder by slice id."""
     paths = [f"{PARTS}/{name}" for name in folder.names(PARTS, ".json")]

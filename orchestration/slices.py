@@ -20,7 +20,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from orchestration.errors import PipelineError, StageError, StoreError
-from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_parts
+from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_part, read_parts
 from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
 from orchestration.stage import Output, Process, Slice
@@ -175,8 +175,11 @@ class Committer:
         piece = Slice(row["id"], json.loads(row["payload"]))
         receipt: dict[str, Any] = {"slice": piece.id, "error": None}
         try:
-            self.process = self.process or self.factory()
-            part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
+            # Ray repeats the whole task of a worker that died: what it had committed stays.
+            part = read_part(self.folder, piece.id)
+            if part is None:
+                self.process = self.process or self.factory()
+                part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
             receipt["part"] = part.model_dump(mode="json")
         except Exception as error:
             receipt["error"] = traceback.format_exc()

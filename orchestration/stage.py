@@ -211,7 +211,9 @@ class Context:
         self._parts |= parts
         self.memory = max(self.memory, memory)
 
-    def run_task(self, function: Callable[..., R], *args: Any, num_cpus: float = 1) -> R:
+    def run_task(
+        self, function: Callable[..., R], *args: Any, num_cpus: float = 1, num_gpus: float = 0
+    ) -> R:
         """Run a function as one Ray task and return what it gives.
 
         Raises:
@@ -222,7 +224,7 @@ class Context:
         def task() -> tuple[R, int]:
             return function(*args), peak_memory()
 
-        remote = ray.remote(task).options(num_cpus=num_cpus)
+        remote = ray.remote(task).options(num_cpus=num_cpus, num_gpus=num_gpus)
         try:
             result, memory = ray.get(remote.remote())
         except ray.exceptions.RayTaskError as error:

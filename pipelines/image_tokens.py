@@ -22,9 +22,9 @@ from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.stage import row_slices
 from pipelines.heldout import is_heldout
-from pipelines.image_tokenizer import MODEL_FILE, to_tokenizer_input
 from pipelines.pictures import KeptPictures
-from tokenizer.vqkd import VQKD
+from pipelines.vqkd_training import MODEL_FILE
+from tokenizer.vqkd import VQKD, to_input
 
 VIEW_NUMBERS: Final = 5
 _COLUMNS: Final = ("sample_id", "label", "jpeg", "captions")
@@ -133,7 +133,7 @@ class ViewTokeniser:
         )
 
     def _codes(self, crops: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        codes = self.tokenizer.encode(to_tokenizer_input(crops))
+        codes = self.tokenizer.encode(to_input(crops))
         return codes.numpy().astype(np.uint16)
 
 

@@ -21,18 +21,21 @@ class Embedding(nn.Module):
     cluster_size: Tensor
     initted: Tensor
 
-    def __init__(self, num_codes: int, dim: int) -> None:
+    def __init__(self, num_codes: int, dim: int, kmeans: bool) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(num_codes, dim))
-        self.register_buffer("cluster_size", torch.zeros(num_codes))
-        self.register_buffer("initted", torch.zeros(1))
+        start = torch.zeros(num_codes, dim) if kmeans else torch.randn(num_codes, dim)
+        self.register_buffer("weight", F.normalize(start, dim=-1))
+        self.register_buffer("cluster_size", torch.full((num_codes,), float(not kmeans)))
+        self.register_buffer("initted", torch.full((1,), float(not kmeans)))
 
 
 class Quantiser(nn.Module):
     """Turns features into codes."""
 
-    def __init__(self, num_codes: int, dim: int, decay: float, revive_below: float) -> None:
-        """Make an empty codebook.
+    def __init__(
+        self, num_codes: int, dim: int, decay: float, revive_below: float, kmeans: bool = True
+    ) -> None:
+        """Make a codebook that waits for its first features.
 
         Args:
             num_codes: K.
@@ -40,9 +43,10 @@ class Quantiser(nn.Module):
             decay: of the moving averages.
             revive_below: a code whose share of use stays under this part of an even share is set
                 anew; 0 never does.
+            kmeans: start from k-means over the first batch; if not, from random codes.
         """
         super().__init__()
-        self.embedding = Embedding(num_codes, dim)
+        self.embedding = Embedding(num_codes, dim, kmeans)
         self.decay = decay
         self.revive_below = revive_below
 

@@ -2,10 +2,12 @@
 
 ``hand_crafted`` needs no weights: histograms of oriented gradients and colours of each patch. It
 serves machines without a network's weights and says what it is; the paper's teacher is CLIP
-(``clip``), taken from timm with weights from a local file.
+(``clip``: patch tokens after the projection), DINO (``dino``) is BEiT v2's other one. Both are
+timm's networks.
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,11 +15,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TeacherName = Literal["hand_crafted", "clip"]
+TeacherName = Literal["hand_crafted", "clip", "dino"]
 
-_CLIP_MODEL: Final = "vit_base_patch16_clip_224.openai"
-_CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
+
+@dataclass(frozen=True)
+class _TimmSource:
+    name: str
+    patch: int
+    dim: int
+    num_classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+_TIMM: Final = {
+    "clip": _TimmSource(
+        "vit_base_patch16_clip_224.openai",
+        patch=16,
+        dim=512,
+        num_classes=512,
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+    ),
+    "dino": _TimmSource(
+        "vit_base_patch16_224.dino",
+        patch=16,
+        dim=768,
+        num_classes=0,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ),
+}
+_HUB_TIMEOUT_S: Final = 10
+
 _ORIENTATIONS: Final = 8
 _CELLS: Final = 2
 _COLOUR_WEIGHT: Final = 1.5
@@ -26,18 +56,41 @@ _COLOUR_WEIGHT: Final = 1.5
 def make_teacher(name: TeacherName, grid: int, weights: Path | None) -> nn.Module:
     """Return a frozen teacher for pictures of ``grid`` patches a side.
 
-    Its forward takes (B, 3, H, W) in [-1, 1] and gives (B, N, ``dim``).
+    Its forward takes (B, 3, H, W) in [-1, 1], of any size, and gives (B, N, ``dim``).
+
+    Args:
+        name: which one.
+        grid: N = grid².
+        weights: a local file; None takes those that timm names on the Hugging Face hub.
 
     Raises:
-        FileNotFoundError: the weights of a network are not there.
+        FileNotFoundError: the weights are not there.
     """
-    if name == "hand_crafted":
-        teacher: nn.Module = HandCrafted(grid)
-    else:
-        if weights is None or not weights.is_file():
-            raise FileNotFoundError(f"teacher {name}: no weights at {weights}")
-        teacher = Clip(grid, weights)
+    if weights is not None and not weights.is_file():
+        raise FileNotFoundError(f"teacher {name}: no weights at {weights}")
+    teacher = (
+        HandCrafted(grid) if name == "hand_crafted" else TimmTeacher(_TIMM[name], grid, weights)
+    )
     return teacher.eval().requires_grad_(False)
+
+
+def unreachable(name: TeacherName) -> str | None:
+    """Say why the weights of a teacher cannot be had from the hub, or None if they can."""
+    if name == "hand_crafted":
+        return None
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from timm.models import get_pretrained_cfg
+
+    config, file = get_pretrained_cfg(_TIMM[name].name), "model.safetensors"
+    assert config is not None and config.hf_hub_id
+    repository = config.hf_hub_id
+    if isinstance(try_to_load_from_cache(repository, file), str):
+        return None
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, file), timeout=_HUB_TIMEOUT_S)
+    except Exception as error:  # offline, no name, no right: each client version has its own
+        return f"{repository} on the Hugging Face hub: {error}"
+    return None
 
 
 class HandCrafted(nn.Module):
@@ -77,30 +130,29 @@ class HandCrafted(nn.Module):
         return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, self.grid**2, -1)
 
 
-class Clip(nn.Module):
-    """CLIP ViT-B/16: patch tokens after the projection, on pictures resized to fit the grid."""
+class TimmTeacher(nn.Module):
+    """A network of timm: its patch tokens, on pictures resized to fit the grid."""
 
-    dim: Final = 512
     mean: Tensor
     std: Tensor
 
-    def __init__(self, grid: int, weights: Path) -> None:
+    def __init__(self, source: _TimmSource, grid: int, weights: Path | None) -> None:
         super().__init__()
         import timm
 
-        self.size = grid * 16
+        self.dim = source.dim
+        self.size = grid * source.patch
+        # The projection of CLIP is timm's classifier; DINO has none.
+        overlay = {"num_classes": source.num_classes} | ({"file": str(weights)} if weights else {})
         self.network = timm.create_model(
-            _CLIP_MODEL,
+            source.name,
             pretrained=True,
             img_size=self.size,
-            pretrained_cfg_overlay={
-                "file": str(weights),
-                "num_classes": self.dim,
-            },
-            num_classes=self.dim,
+            pretrained_cfg_overlay=overlay,
+            num_classes=source.num_classes,
         )
-        self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(_CLIP_STD).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(source.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(source.std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, N, dim)."""

@@ -3,6 +3,9 @@
 Used twice by VQ-KD: as encoder over pixels, and as decoder over codes (patch size 1).
 """
 
+import math
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,7 +84,11 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.fc_norm = nn.LayerNorm(width, eps=1e-6)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """BEiT's start: 0.02, and what is added to the residual stream shrinks with depth."""
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=0.02)
         for module in self.modules():
@@ -89,6 +96,10 @@ class VisionTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            for layer, block in enumerate(cast("list[Block]", list(self.blocks)), start=1):
+                block.attn.proj.weight.div_(math.sqrt(2 * layer))
+                block.mlp.fc2.weight.div_(math.sqrt(2 * layer))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, N, D): patch features, without the class token."""
@@ -96,4 +107,4 @@ class VisionTransformer(nn.Module):
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)[:, 1:]
+        return self.fc_norm(x[:, 1:])

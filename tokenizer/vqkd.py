@@ -2,18 +2,21 @@
 
 An encoder turns patches into short vectors, a quantiser turns those into codes, a shallow decoder
 predicts from the codes what a frozen teacher sees at each patch. Only the encoder and the codebook
-are used afterwards. Names follow the layout of the published tokenizers.
+are used afterwards. Files have the layout of the published tokenizers and say their sizes.
 """
 
-from collections.abc import Mapping
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2, weights_of
 from tokenizer.quantiser import Quantiser
 from tokenizer.vit import VisionTransformer
 
@@ -33,6 +36,7 @@ class VQKDConfig:
     teacher_dim: int = 512
     decay: float = 0.99
     revive_below: float = 0.01
+    kmeans: bool = True
 
     @property
     def grid(self) -> int:
@@ -75,7 +79,7 @@ class VQKD(nn.Module):
             heads=config.heads,
         )
         self.quantize = Quantiser(
-            config.num_codes, config.code_dim, config.decay, config.revive_below
+            config.num_codes, config.code_dim, config.decay, config.revive_below, config.kmeans
         )
         self.encode_task_layer = nn.Sequential(
             nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim)
@@ -83,15 +87,22 @@ class VQKD(nn.Module):
         self.decode_task_layer = nn.Sequential(
             nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.teacher_dim)
         )
+        for layer in (*self.encode_task_layer, *self.decode_task_layer):
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] → (B, N, code_dim), before quantisation."""
-        return self.encode_task_layer(self.encoder(images))
+        """(B, 3, H, W) in [-1, 1] → (B, N, code_dim), before quantisation; always fp32."""
+        encoded = self.encoder(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.encode_task_layer(encoded.to(self.encode_task_layer[0].weight.dtype))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → codes (B, N) long."""
-        return self.quantize.assign(self.features(images).float())
+        with torch.autocast(images.device.type, enabled=False):
+            return self.quantize.assign(self.features(images))
 
     def forward(self, images: Tensor, target: Tensor, generator: torch.Generator) -> Distilled:
         """Distil one batch.
@@ -101,7 +112,9 @@ class VQKD(nn.Module):
             target: (B, N, teacher_dim), the teacher's features.
             generator: the same on every worker; see :class:`Quantiser`.
         """
-        quantised, codes, commitment = self.quantize(self.features(images), generator)
+        features = self.features(images)
+        with torch.autocast(images.device.type, enabled=False):  # a codebook in bf16 would drift
+            quantised, codes, commitment = self.quantize(features, generator)
         grid = self.config.grid
         square = quantised.transpose(1, 2).reshape(len(images), -1, grid, grid)
         predicted = self.decode_task_layer(self.decoder(square))
@@ -109,13 +122,27 @@ class VQKD(nn.Module):
         return Distilled(1 - cosine + commitment, cosine, codes)
 
     def save(self, path: str | Path) -> None:
-        """Write weights and configuration to one file."""
-        torch.save({"config": asdict(self.config), "model": self.state_dict()}, path)
+        """Write weights and configuration to one file, in the layout of BEiT v2."""
+        torch.save({"config": asdict(self.config), "model": to_beit_v2(self.state_dict())}, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "VQKD":
-        """Read what :meth:`save` wrote; ready to encode."""
-        saved: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        tokenizer = cls(VQKDConfig(**saved["config"]))
-        tokenizer.load_state_dict(saved["model"])
+        """Read what :meth:`save` wrote, or a tokenizer that BEiT v2 published; ready to encode.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        try:
+            saved: Any = torch.load(path, map_location="cpu", weights_only=True)
+            state = from_beit_v2(weights_of(saved))
+            config = saved["config"] if "config" in saved else sizes(state)
+            tokenizer = cls(VQKDConfig(**config))
+            tokenizer.load_state_dict(state)
+        except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: not a VQ-KD tokenizer: {error}") from None
         return tokenizer.eval()
+
+
+def to_input(pixels: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) RGB → (B, 3, H, W) in [-1, 1], as the tokenizer takes pictures."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

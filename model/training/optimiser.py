@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+_NOT_DECAYED = ("positions", "pos_embed", "cls_token")
+
 
 def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
     """Return the rate of ``step`` (from 0): linear warm-up, then a cosine down to ``floor``."""
@@ -21,7 +23,7 @@ def adamw(
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        small = parameter.ndim < 2 or name.endswith("positions")
+        small = parameter.ndim < 2 or name.endswith(_NOT_DECAYED)
         (plain if small else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": weight_decay},

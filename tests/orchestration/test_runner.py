@@ -136,7 +136,7 @@ def test_damaged_inputs_are_found_where_asked_and_repaired(tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_committed_and_marks_the_runs_killed(tmp_path):
-    trial = Trial("disk", tmp_path, "", "")
+    trial = Trial("disk", tmp_path, "", {})
     process = trial.start("first")
     deadline = time.monotonic() + 90
     while len(trial.begun("first")) < 4:
@@ -146,7 +146,7 @@ def test_ctrl_c_keeps_what_is_committed_and_marks_the_runs_killed(tmp_path):
     assert process.wait(60) not in (0, -signal.SIGKILL)
     committed = trial.committed()
     assert committed and not trial.store.exists(LOCK)
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{trial.store.whole('mlflow.db')}")
     (experiment,) = [e for e in client.search_experiments() if e.name == "beit3"]
     runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     assert {r.info.status for r in runs.values()} == {"KILLED"}

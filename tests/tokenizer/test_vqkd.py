@@ -1,11 +1,14 @@
-"""VQ-KD: the quantiser against plain loops, learning, revival, saving, and the teachers."""
+"""VQ-KD: learning, the published layout, timm's features for the same weights, the teachers."""
 
-import numpy as np
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.beit import Beit
+from torch import nn
 
-from tokenizer.quantiser import Quantiser
+from tokenizer.beit_v2 import to_beit_v2
 from tokenizer.teachers import HandCrafted, make_teacher
 from tokenizer.vqkd import VQKD, VQKDConfig
 
@@ -23,73 +26,13 @@ CONFIG = VQKDConfig(
 )
 
 
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def test_the_codebook_follows_its_features_as_plain_loops_say():
-    """BEiT v2's rule restated: nearest by cosine, then a moving average, then the unit sphere."""
-    torch.manual_seed(0)
-    quantiser = Quantiser(num_codes=6, dim=4, decay=0.9, revive_below=0).double().train()
-    generator = torch.Generator().manual_seed(1)
-    quantiser(torch.randn(5, 8, 4).double(), generator)  # starts the codebook
-    codebook = quantiser.embedding.weight.numpy().astype(np.float64).copy()
-    for _ in range(50):
-        z = torch.randn(3, 7, 4).double()
-        quantised, codes, commitment = quantiser(z, generator)
-        features = unit(z.numpy().reshape(-1, 4))
-        chosen = [int(np.argmax([f @ c for c in codebook])) for f in features]
-        assert codes.reshape(-1).tolist() == chosen
-        expected = codebook[chosen]
-        np.testing.assert_allclose(quantised.reshape(-1, 4).numpy(), expected, atol=1e-5)
-        np.testing.assert_allclose(
-            float(commitment), np.mean((expected - features) ** 2), rtol=1e-5
-        )
-        for code in range(6):
-            mine = features[[c == code for c in chosen]]
-            if len(mine):
-                mean = unit(mine.sum(0))
-                codebook[code] = unit(0.9 * codebook[code] + 0.1 * mean)
-        np.testing.assert_allclose(quantiser.embedding.weight.numpy(), codebook, atol=1e-5)
-
-
-def test_the_gradient_passes_straight_through():
-    quantiser = Quantiser(4, 3, 0.9, 0).train()
-    z = torch.randn(2, 5, 3, requires_grad=True)
-    quantised, _, _ = quantiser(z, torch.Generator().manual_seed(0))
-    (quantised * torch.ones(3)).sum().backward()
-    expected = torch.autograd.grad(F.normalize(z, dim=-1).sum(), z)[0]
-    torch.testing.assert_close(z.grad, expected)
-
-
-def test_a_dead_code_is_set_on_a_feature_and_without_revival_stays_dead():
-    for revive_below, alive in ((0.0, False), (0.5, True)):
-        quantiser = Quantiser(4, 2, 0.5, revive_below).train()
-        generator = torch.Generator().manual_seed(0)
-        quantiser(F.normalize(torch.randn(1, 64, 2), dim=-1), generator)
-        quantiser.embedding.weight[3] = torch.tensor([-1.0, 0.0])
-        for _ in range(10):  # nothing lies near the last code
-            z = torch.tensor([[1.0, 0.1], [1.0, -0.1], [0.9, 0.3]]).repeat(20, 1)[None]
-            quantiser(z, generator)
-        assert (float(quantiser.embedding.weight[3, 0]) > 0) is alive
-
-
-def test_evaluation_leaves_the_codebook_alone():
-    quantiser = Quantiser(4, 3, 0.9, 0.5).train()
-    generator = torch.Generator().manual_seed(0)
-    quantiser(torch.randn(2, 5, 3), generator)
-    before = quantiser.embedding.weight.clone()
-    quantiser.eval()(torch.randn(2, 5, 3), generator)
-    assert torch.equal(quantiser.embedding.weight, before)
-
-
 def test_it_learns_what_a_teacher_sees():
     torch.manual_seed(0)
     tokenizer, teacher = VQKD(CONFIG), make_teacher("hand_crafted", CONFIG.grid, None)
     optimiser = torch.optim.AdamW(tokenizer.parameters(), 2e-3)
     images = torch.rand(16, 3, 1, 1).expand(-1, -1, 32, 32) * 2 - 1  # one colour each
     cosines = []
-    for step in range(60):
+    for step in range(80):
         generator = torch.Generator().manual_seed(step)
         distilled = tokenizer(images, teacher(images), generator)
         optimiser.zero_grad()
@@ -109,6 +52,96 @@ def test_a_saved_tokenizer_gives_the_same_codes(tmp_path):
     codes = loaded.encode(images)
     assert codes.shape == (2, 16)
     assert torch.equal(codes, tokenizer.eval().encode(images))
+
+
+def published_keys(encoder_depth: int, decoder_depth: int) -> set[str]:
+    """The keys of a file that BEiT v2's training code writes, teacher left out."""
+    keys = {"quantize.cluster_size"}
+    keys |= {f"quantize.embedding.{n}" for n in ("weight", "cluster_size", "embed_avg", "initted")}
+    for part in ("encode_task_layer", "decode_task_layer"):
+        keys |= {f"{part}.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
+    for part, depth in (("encoder", encoder_depth), ("decoder", decoder_depth)):
+        keys |= {f"{part}.{name}" for name in ("cls_token", "pos_embed")}
+        keys |= {
+            f"{part}.{name}.{kind}"
+            for name in ("patch_embed.proj", "fc_norm")
+            for kind in ("weight", "bias")
+        }
+        for block in (f"{part}.blocks.{i}" for i in range(depth)):
+            keys |= {f"{block}.attn.{n}" for n in ("q_bias", "v_bias", "qkv.weight")}
+            keys |= {
+                f"{block}.{name}.{kind}"
+                for name in ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")
+                for kind in ("weight", "bias")
+            }
+    return keys
+
+
+def shaken(tokenizer: VQKD) -> VQKD:
+    """Move every weight away from its start, so that no LayerNorm or bias is invisible."""
+    with torch.no_grad():
+        for parameter in tokenizer.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return tokenizer
+
+
+def test_a_published_file_is_read_and_its_sizes_come_from_its_shapes(tmp_path):
+    torch.manual_seed(0)
+    config = VQKDConfig(
+        image_size=32, patch_size=8, width=128, depth=2, heads=2, decoder_depth=1, num_codes=16,
+        code_dim=8, teacher_dim=20,
+    )  # fmt: skip
+    ours = shaken(VQKD(config))
+    state = to_beit_v2(ours.state_dict())
+    assert state.keys() == published_keys(2, 1)
+    state["teacher_model.visual.proj"] = torch.zeros(3)
+    state["scaling_layer.shift"] = torch.zeros(1, 3, 1, 1)
+    torch.save({"model": state, "epoch": 99}, tmp_path / "vqkd.pth")
+    theirs = VQKD.load(tmp_path / "vqkd.pth")
+    assert theirs.config == config
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert torch.equal(theirs.encode(images), ours.eval().encode(images))
+
+
+def test_another_file_is_refused_by_its_name(tmp_path):
+    for content in ({"model": {"a": torch.zeros(1)}}, {"config": 3}, b"bytes"):
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match=r"other\.pth: not a VQ-KD tokenizer"):
+            VQKD.load(tmp_path / "other.pth")
+
+
+def test_the_encoder_gives_the_features_of_timm_s_beit():
+    torch.manual_seed(0)
+    ours = shaken(VQKD(CONFIG)).eval()
+    theirs = Beit(
+        img_size=CONFIG.image_size,
+        patch_size=CONFIG.patch_size,
+        embed_dim=CONFIG.width,
+        depth=CONFIG.depth,
+        num_heads=CONFIG.heads,
+        num_classes=0,
+        use_abs_pos_emb=True,
+        init_values=None,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    ).eval()
+    prefix = "encoder."
+    state = to_beit_v2(ours.state_dict())
+    theirs.load_state_dict(
+        {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+    )
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        expected = theirs.fc_norm(theirs.forward_features(images)[:, 1:])
+        torch.testing.assert_close(ours.encoder(images), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_start_is_beit_s():
+    encoder = VQKD(VQKDConfig(width=256, depth=3, heads=4, decoder_depth=1)).encoder
+    for layer, block in enumerate(encoder.blocks, start=1):
+        for name in ("attn.proj", "mlp.fc2"):
+            spread = float(block.get_submodule(name).weight.detach().std()) * (2 * layer) ** 0.5
+            assert abs(spread - 0.02) < 1e-3
+        assert abs(float(block.mlp.fc1.weight.detach().std()) - 0.02) < 1e-3
 
 
 def test_the_hand_crafted_teacher_sees_colour_and_direction():
