@@ -1,5 +1,7 @@
 """Packing: whole documents laid end to end and cut to one length, without padding."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,7 @@ from tokenizer.text import BOS, EOS
 
 
 def pack(
-    ids: NDArray[np.int64], lengths: NDArray[np.int64], length: int
+    ids: NDArray[np.integer[Any]], lengths: NDArray[np.int64], length: int
 ) -> tuple[NDArray[np.uint16], int]:
     """Lay ``<s> document </s>`` end to end and cut.
 

@@ -6,7 +6,6 @@ rows, unused, as in the released checkpoints. A text that says ``<mask>`` is pla
 """
 
 import io
-import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,8 @@ FILE_NAME: Final = "sentencepiece.bpe.model"
 "The name under which transformers looks for it."
 _SHIFT: Final = 1
 _UNUSED_ROWS: Final = 8
+_MAX_LINE_CHARS: Final = 1000
+"""SentencePiece leaves out lines above 4192 bytes; a character has at most four."""
 _NUM_THREADS: Final = 16
 "Part of the result: SentencePiece sums over threads, so another number gives another model."
 
@@ -72,17 +73,33 @@ class TextTokenizer:
         """Return the ids of a text, without ``<s>`` and ``</s>``."""
         return self.encode_batch([text])[0].tolist()
 
-    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """Return the ids of several texts."""
         ids, lengths = self.encode_flat(texts)
         return np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
-    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of several texts end to end, and how many each text has."""
-        encoded = self._processor.encode(list(texts))
+        # One thread: whoever wants more of them runs more workers.
+        encoded = self._processor.encode_as_numpy(list(texts), num_threads=1)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        ids = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, int(lengths.sum()))
+        ids = np.concatenate(encoded) if encoded else np.empty(0, np.int32)
         return np.where(ids == 0, UNK, ids + _SHIFT), lengths
+
+    def longest_pieces(self, number: int) -> list[str]:
+        """Return the longest pieces: long ones tell of text that is repeated or not text."""
+        pieces = (str(self._processor.id_to_piece(i)) for i in range(3, self.mask - _SHIFT))
+        return sorted(pieces, key=lambda piece: (-len(piece), piece))[:number]
+
+    def covered_characters(self, texts: Sequence[str]) -> float:
+        """Return the share of characters that lie in known pieces; spaces count as they are met."""
+        known = total = 0
+        for text in texts:
+            pieces = self._processor.encode(text, out_type=str, num_threads=1)
+            ids = self._processor.encode(text, num_threads=1)
+            total += sum(map(len, pieces))
+            known += sum(len(p) for p, i in zip(pieces, ids, strict=True) if i != 0)
+        return known / max(total, 1)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids; special ids are left out."""
@@ -95,13 +112,29 @@ class TextTokenizer:
         return special.get(index) or str(self._processor.id_to_piece(index - _SHIFT))
 
 
-def train(texts: Iterable[str], *, vocab_size: int, character_coverage: float) -> bytes:
+def training_lines(text: str) -> list[str]:
+    """Cut a document into lines short enough for SentencePiece's training."""
+    return [
+        line[start : start + _MAX_LINE_CHARS]
+        for line in text.split("\n")
+        for start in range(0, len(line), _MAX_LINE_CHARS)
+    ]
+
+
+def train(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    character_coverage: float,
+    byte_fallback: bool = False,
+) -> bytes:
     """Train a unigram model; return the ``.model`` file's bytes.
 
     Args:
         texts: lines to learn from.
         vocab_size: pieces, the three control pieces included.
         character_coverage: share of characters that get a piece of their own.
+        byte_fallback: write the others as bytes (256 more pieces) instead of ``<unk>``.
 
     Raises:
         ValueError: the texts hold too few different pieces for ``vocab_size``.
@@ -118,6 +151,7 @@ def train(texts: Iterable[str], *, vocab_size: int, character_coverage: float) -
             bos_id=1,
             eos_id=2,
             pad_id=-1,
+            byte_fallback=byte_fallback,
             num_threads=_NUM_THREADS,
             minloglevel=2,
         )
