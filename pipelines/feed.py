@@ -54,6 +54,7 @@ class FeedParams:
     caption_length: int
     jitter: float
     drop_path: float
+    isolate_documents: bool
 
 
 class SampleBuilder:
@@ -144,6 +145,8 @@ class SampleBuilder:
         batch.text_ids = torch.from_numpy(corrupted)
         batch.text_targets = torch.from_numpy(ids)
         batch.text_mask = torch.from_numpy(chosen)
+        if self.stream == "text" and self.params.isolate_documents:
+            batch.text_documents = torch.from_numpy(np.cumsum(ids == BOS, axis=1))
         padding = ids == PAD
         batch.text_padding = torch.from_numpy(padding) if padding.any() else None
 

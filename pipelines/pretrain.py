@@ -92,6 +92,8 @@ class Params(TrainingParams):
     pair_masking: Literal["separate", "joint"] = "separate"
     "Hide one modality of a pair, or both."
     caption_length: int = Field(default=64, ge=4)
+    isolate_documents: bool = False
+    "No attention crosses the documents that are packed into one text."
     jitter: float = Field(default=0.4, ge=0, lt=1)
     loss_weights: dict[Objective, float] = Field(
         default_factory=lambda: dict.fromkeys(OBJECTIVES, 1.0)

@@ -1,6 +1,7 @@
 """Committing tables without running a stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,11 +19,11 @@ def commit_tables(
     *,
     row_group_rows: int,
     name: str = "data",
-    files: Sequence[str] = (),
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Dataset:
     """Commit one part for each table; return the dataset."""
-    for path in files:
-        folder.write_bytes(path, path.encode())
+    for path, content in files.items():
+        folder.write_bytes(path, content)
     parts = [
         commit_slice(
             folder, Slice(f"{i:06d}", {}), Output(table.num_rows, {name: table}), row_group_rows
@@ -39,7 +40,7 @@ def commit_tables(
         parents={},
         parts=parts,
         columns={name: columns_of(schema)} if tables else {},
-        files=[File(path=path, bytes=len(path), sha256="") for path in files],
+        files=[File(path=path, bytes=len(c), sha256="") for path, c in files.items()],
         numbers={},
     )
     folder.write_bytes(MANIFEST, manifest.to_bytes())

@@ -70,8 +70,10 @@ class LanguageEmbedding(nn.Module):
         self.words = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.zeros(config.max_text_length, config.width))
 
-    def forward(self, ids: Tensor, first: int) -> Tensor:
+    def forward(self, ids: Tensor, first: int, documents: Tensor | None = None) -> Tensor:
         """(B, T), the position of the first token → (B, T, D).
+
+        With ``documents`` (B, T) positions begin anew where a document does.
 
         Raises:
             ValueError: there are not so many positions.
@@ -79,7 +81,12 @@ class LanguageEmbedding(nn.Module):
         end = first + ids.shape[1]
         if end > len(self.positions):
             raise ValueError(f"texts of {end} tokens, the network takes {len(self.positions)}")
-        return self.words(ids) + self.positions[first:end]
+        if documents is None:
+            return self.words(ids) + self.positions[first:end]
+        place = torch.arange(ids.shape[1], device=ids.device).expand_as(documents)
+        begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
+        start = torch.where(begins, place, 0).cummax(dim=1).values
+        return self.words(ids) + self.positions[place - start]
 
 
 class BEiT3(nn.Module):
@@ -112,6 +119,7 @@ class BEiT3(nn.Module):
         residual_scale: Tensor | None = None,
         cache: Cache | None = None,
         keep_layers: bool = False,
+        text_documents: Tensor | None = None,
     ) -> Encoded:
         """Encode pictures, texts or pairs.
 
@@ -126,17 +134,21 @@ class BEiT3(nn.Module):
             cache: for generation with ``seq2seq``: what earlier calls gave; this call adds to it
                 and gives hidden states of what is new alone. Give pictures in the first call.
             keep_layers: return every layer's output too.
+            text_documents: (B, T) long, for packed texts: the document that each token belongs to.
+                No attention crosses documents, and positions begin anew in each.
 
         Raises:
             ValueError: neither pictures nor texts are given, or something does not fit.
         """
         if images is None and text_ids is None:
             raise ValueError("give pictures, texts or both")
+        if text_documents is not None and (images is not None or cache is not None):
+            raise ValueError("documents are kept apart in texts alone, without pictures or cache")
         if cache is not None:
             _check_cached(cache, attention, images, text_padding)
         first = 0 if cache is None else cache.text_length
         vision = None if images is None else self._embed(images, image_mask)
-        language = None if text_ids is None else self.language(text_ids, first)
+        language = None if text_ids is None else self.language(text_ids, first, text_documents)
         parts: Parts = (vision, language)
         image_length = 0 if vision is None else vision.shape[1]
         text_length = 0 if language is None else language.shape[1]
@@ -153,6 +165,9 @@ class BEiT3(nn.Module):
             self.mlm_head.weight.device,
             seen=sum(seen),
         )
+        if text_documents is not None:
+            same = (text_documents[:, :, None] == text_documents[:, None, :])[:, None]
+            mask = same if mask is None else mask & same
 
         layers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):

@@ -29,6 +29,8 @@ class MicroBatch:
     "(B, T) long, corrupted."
     text_padding: Tensor | None = None
     "(B, T) bool, True = padded; None where nothing is."
+    text_documents: Tensor | None = None
+    "(B, T) long, the document of each token; None where documents see each other."
     text_mask: Tensor | None = None
     "(B, T) bool, True = predict."
     text_targets: Tensor | None = None

@@ -32,6 +32,7 @@ def predict(network: BEiT3, batch: MicroBatch) -> dict[Objective, Prediction]:
         images=batch.images,
         text_ids=batch.text_ids,
         text_padding=batch.text_padding,
+        text_documents=batch.text_documents,
         image_mask=batch.image_mask,
         residual_scale=batch.residual_scale,
     )

@@ -92,6 +92,26 @@ def test_what_stands_in_padding_never_reaches_real_positions(config, lengths, al
             torch.testing.assert_close(one.text[row, :length], short.text[0], atol=1e-5, rtol=1e-5)
 
 
+def test_packed_documents_that_are_kept_apart_are_as_if_each_stood_alone():
+    made = network(SHARED)
+    lengths = [[5, 9, 3], [1, 14, 2]]
+    ids = torch.randint(4, 60, (2, 17))
+    documents = torch.tensor([[i for i, n in enumerate(row) for _ in range(n)] for row in lengths])
+    hidden = made(text_ids=ids, text_documents=documents).hidden
+    together = made(text_ids=ids).hidden
+    for row, ends in enumerate(lengths):
+        start = 0
+        for length in ends:
+            alone = made(text_ids=ids[row : row + 1, start : start + length]).hidden[0]
+            torch.testing.assert_close(
+                hidden[row, start : start + length], alone, atol=1e-5, rtol=1e-5
+            )
+            start += length
+    assert not torch.allclose(hidden, together, atol=1e-2)
+    with pytest.raises(ValueError, match="kept apart in texts alone"):
+        made(pictures(SHARED), ids, text_documents=documents)
+
+
 def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
     made = network(SHARED)
     images, ids = pictures(SHARED), torch.randint(4, 60, (2, 9))

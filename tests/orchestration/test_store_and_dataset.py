@@ -181,7 +181,10 @@ def test_the_same_slice_gives_the_same_bytes(tmp_path):
 
 def test_a_committed_file_is_found_by_its_name(store):
     dataset = commit_tables(
-        store, [], row_group_rows=1, files=["x/step_1/net.json", "x/a.bin", "y/a.bin"]
+        store,
+        [],
+        row_group_rows=1,
+        files={path: path.encode() for path in ("x/step_1/net.json", "x/a.bin", "y/a.bin")},
     )
     assert dataset.fetch("net.json").read_text() == "x/step_1/net.json"
     assert sorted(p.name for p in dataset.fetch_folder("net.json").iterdir()) == ["net.json"]

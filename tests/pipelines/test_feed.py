@@ -18,7 +18,10 @@ NETWORK = BEiT3Config(
     32, 2, 2, 64, image_size=32, patch_size=8, fusion_layers=1, vocabulary=60, codes=50,
     max_text_length=32,
 )  # fmt: skip
-PARAMS = FeedParams(0.15, 0.5, 0.4, "separate", caption_length=12, jitter=0.0, drop_path=0.1)
+PARAMS = FeedParams(
+    0.15, 0.5, 0.4, "separate", caption_length=12, jitter=0.0, drop_path=0.1,
+    isolate_documents=False,
+)  # fmt: skip
 VIEWS = 2
 
 
@@ -56,7 +59,9 @@ def tokens(num: int) -> dict[str, pa.Table]:
         }
     )
     captions = [[list(range(4, 5 + i % 14))] for i in range(num)]
-    texts = pa.array(rng.integers(4, 25, num * 16).astype(np.uint16))
+    words = rng.integers(4, 25, num * 16).astype(np.uint16)
+    words[rng.random(len(words)) < 0.1] = BOS
+    texts = pa.array(words)
     return {
         "image": images,
         "text": pa.table({"ids": fixed(texts, 16)}),
@@ -97,11 +102,30 @@ def test_counts_are_exact_and_pairs_hide_one_modality(tmp_path, text):
             assert batch.image_mask.sum(1).tolist() == [round(0.4 * 16)] * 4
         if batch.stream == "text":
             assert batch.text_ids.shape == (4, 16)
-            assert batch.text_mask.sum(1).tolist() == [round(0.15 * 16)] * 4
+            specials = (batch.text_targets == BOS).sum(1)
+            expected = ((16 - specials) * 0.15).round()
+            assert batch.text_mask.sum(1).tolist() == expected.tolist()
         if batch.stream == "pair":
             hides_text, hides_image = batch.text_mask.any(1), batch.image_mask.any(1)
             assert torch.equal(hides_text, ~hides_image)
             assert hides_text.sum() == 2
+
+
+def test_packed_documents_are_told_apart_by_where_they_begin(tmp_path, text):
+    apart = FeedParams(**{**vars(PARAMS), "isolate_documents": True})
+    numbers = set()
+    for batch in make_feed(tmp_path, text, params=apart).step(0):
+        if batch.stream != "text":
+            assert batch.text_documents is None
+            continue
+        for ids, documents in zip(batch.text_targets, batch.text_documents, strict=True):
+            number = 0
+            for token, document in zip(ids.tolist(), documents.tolist(), strict=True):
+                number += token == BOS
+                assert document == number
+            numbers.add(number)
+    assert max(numbers) > 1
+    assert make_feed(tmp_path, text).step(0)[2].text_documents is None
 
 
 def test_joint_masking_hides_both(tmp_path, text):
