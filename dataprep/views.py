@@ -54,8 +54,10 @@ def random_view(
             x = int(rng.integers(0, width - box_width + 1))
             y = int(rng.integers(0, height - box_height + 1))
             return View(x, y, box_width, box_height, flip)
-    side = min(width, height)
-    return View((width - side) // 2, (height - side) // 2, side, side, flip)
+    # As torchvision's: the largest box in the middle whose shape is allowed.
+    box_height = min(height, round(width * math.exp(_LOG_ASPECT)))
+    box_width = min(width, round(height * math.exp(_LOG_ASPECT)))
+    return View((width - box_width) // 2, (height - box_height) // 2, box_width, box_height, flip)
 
 
 def cut(pixels: Pixels, view: View, size: int) -> Pixels:

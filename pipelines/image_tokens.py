@@ -7,6 +7,7 @@ training cuts exactly the pixels whose codes are here.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Final
 
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dataprep.images import decode_stored
-from dataprep.views import cut, random_view
+from dataprep.views import View, cut, random_view
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.stage import row_slices
 from pipelines.heldout import is_heldout
 from pipelines.pictures import KeptPictures
+from pipelines.prefetch import prefetch
 from pipelines.vqkd_training import MODEL_FILE
 from tokenizer.vqkd import VQKD, to_input
 
@@ -43,10 +45,13 @@ class Params(StageParams):
     "Pictures of a slice."
     row_group_rows: int = Field(default=256, ge=1)
     "Pictures of a row group: what training shuffles as one."
-    batch: Annotated[int, OPERATIONAL] = 64
+    batch: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
     "Views encoded at once."
-    num_actors: Annotated[int, OPERATIONAL] = 1
-    cpus_per_actor: Annotated[float, OPERATIONAL] = 1
+    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    "As many threads decode and cut pictures, and encode where there is no GPU."
+    use_gpu: Annotated[bool, OPERATIONAL] = False
+    "One GPU for each actor."
 
 
 def run(context: Context, params: Params) -> None:
@@ -66,6 +71,7 @@ def tokenise(
         partial(make, params, context.seed, tokenizer, kept, pictures),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
+        num_gpus=int(params.use_gpu),
         row_group_rows=params.row_group_rows,
     )
     context.commit(slices)
@@ -82,9 +88,11 @@ class ViewTokeniser:
         kept: Dataset,
         images: Sequence[Dataset],
     ) -> None:
-        torch.set_num_threads(max(int(params.cpus_per_actor), 1))
+        torch.set_num_threads(params.cpus_per_actor)
         self.params, self.seed = params, seed
-        self.tokenizer = VQKD.load(tokenizer.fetch(MODEL_FILE))
+        self.device = torch.device("cuda" if params.use_gpu else "cpu")
+        self.tokenizer = VQKD.load(tokenizer.fetch(MODEL_FILE)).to(self.device)
+        self.threads = ThreadPoolExecutor(params.cpus_per_actor)
         self.pictures = KeptPictures([kept], images, _COLUMNS)
 
     def __call__(self, piece: Slice) -> Output:
@@ -113,28 +121,41 @@ class ViewTokeniser:
 
     def encode(self, table: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Return the views of each picture and their codes, as two fixed-size lists."""
-        views, crops = [], []
-        for name, jpeg in zip(table["sample_id"].to_pylist(), table["jpeg"], strict=True):
-            pixels = decode_stored(jpeg.as_py())
-            height, width = pixels.shape[:2]
-            for index in range(self.params.views):
-                view = random_view(width, height, self.params.min_scale, self.seed, name, index)
-                views.append(view)
-                crops.append(cut(pixels, view, self.tokenizer.config.image_size))
-        codes = np.concatenate(
-            [
-                self._codes(np.stack(crops[i : i + self.params.batch]))
-                for i in range(0, len(crops), self.params.batch)
-            ]
-        )
-        return (
-            _fixed_lists(np.array(views, np.uint16), self.params.views),
-            _fixed_lists(codes, self.params.views),
-        )
+        views, codes = [], []
+        batch = self.params.batch
+        chunks = [table.slice(i, batch) for i in range(0, table.num_rows, batch)]
+        # The next pictures are decoded and cut while the present ones are encoded.
+        for cuts in prefetch(lambda i: self._cut_batch(chunks[i]), 0, len(chunks)):
+            for mine, crops in cuts:
+                views += mine
+                codes.append(self._codes(crops))
+        numbers = np.array(views, np.uint16).reshape(-1, VIEW_NUMBERS)
+        shape = (0, self.tokenizer.config.grid**2)
+        all_codes = np.concatenate([np.empty(shape, np.uint16), *codes])
+        return _fixed_lists(numbers, self.params.views), _fixed_lists(all_codes, self.params.views)
+
+    def _cut_batch(self, rows: pa.Table) -> list[tuple[list[View], NDArray[np.uint8]]]:
+        """Return the views of some pictures with their crops, a picture's after one another."""
+        pictures = zip(rows["sample_id"].to_pylist(), rows["jpeg"].to_pylist(), strict=True)
+        cuts = list(self.threads.map(lambda picture: self._cut(*picture), pictures))
+        views = [view for mine, _ in cuts for view in mine]
+        crops = np.concatenate([crops for _, crops in cuts])
+        step = self.params.batch
+        return [(views[i : i + step], crops[i : i + step]) for i in range(0, len(views), step)]
+
+    def _cut(self, name: str, jpeg: bytes) -> tuple[list[View], NDArray[np.uint8]]:
+        pixels = decode_stored(jpeg)
+        height, width = pixels.shape[:2]
+        views = [
+            random_view(width, height, self.params.min_scale, self.seed, name, index)
+            for index in range(self.params.views)
+        ]
+        size = self.tokenizer.config.image_size
+        return views, np.stack([cut(pixels, view, size) for view in views])
 
     def _codes(self, crops: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        codes = self.tokenizer.encode(to_input(crops))
-        return codes.numpy().astype(np.uint16)
+        codes = self.tokenizer.encode(to_input(crops).to(self.device))
+        return codes.cpu().numpy().astype(np.uint16)
 
 
 def _fixed_lists(values: NDArray[np.uint16], views: int) -> pa.Array:

@@ -6,6 +6,8 @@ import cv2
 import imagehash
 import numpy as np
 import pytest
+import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -86,6 +88,15 @@ def test_views_lie_within_the_picture_and_are_drawn_from_its_name(width, height,
     assert view.x >= 0 and view.y >= 0
     assert view.x + view.width <= width and view.y + view.height <= height
     assert view == random_view(width, height, scale, 7, "cc3m/1", index)
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 10), (10, 400)])
+def test_where_no_box_fits_the_view_is_torchvision_s(width, height):
+    transform = torchvision.transforms.RandomResizedCrop
+    blank = torch.zeros(3, height, width)
+    y, x, box_height, box_width = transform.get_params(blank, [4.0, 4.0], [3 / 4, 4 / 3])
+    view = random_view(width, height, 1.0, 7, "cc3m/1", 0)
+    assert view[:4] == (x, y, box_width, box_height)
 
 
 def test_views_differ_between_names_and_numbers():

@@ -1,6 +1,6 @@
 """The whole way through the command line: ground truth, kills of the real driver, and reruns.
 
-One workdir goes through undisturbed; another is killed twice with SIGKILL and continued. What
+One workdir goes through undisturbed; another is killed with SIGKILL, three times, and continued. What
 single stages do with bad input is tested beside the rooms.
 """
 
@@ -192,7 +192,25 @@ def test_the_same_command_again_does_nothing(undisturbed):
     assert after == before
 
 
-def test_a_run_killed_in_download_and_in_pretrain_ends_the_same(undisturbed, tmp_path):
+def test_a_collapsed_codebook_is_seen_and_stops_the_workflow(undisturbed):
+    report = json.loads(folder(undisturbed, "image_tokenizer").read("report.json"))
+    assert report["code_usage"] > 0.6 and report["dead_codes"] < 0.4 * 128
+    assert {"code_perplexity/cc3m", "code_usage/imagenet21k"} <= report.keys()
+    assert sum(report["histogram"]) == pytest.approx(1)
+    settings = ["kmeans=false", "revive_below=0", "min_usage=0.6"]
+    words = [w for s in settings for w in ("--set", f"image_tokenizer.{s}")]
+    done = subprocess.run(
+        command(undisturbed, *words, "--until", "image_tokenizer"),
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "the codebook uses" in done.stderr and "larger revive_below" in done.stderr
+    collapsed = folder(undisturbed, "image_tokenizer")
+    assert json.loads(collapsed.read("report.json"))["code_usage"] < 0.6
+    assert not collapsed.exists("manifest.json")
+
+
+def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path):
     workdir = tmp_path / "work"
 
     def parts() -> dict[str, int]:
@@ -204,13 +222,15 @@ def test_a_run_killed_in_download_and_in_pretrain_ends_the_same(undisturbed, tmp
     committed = parts()
     assert not manifests and 2 <= len(committed) < 8
 
-    def first_checkpoint() -> bool:
+    def first_checkpoint(stage: str) -> bool:
         return any(
             path.stat().st_size and '"step_' in path.read_text()
-            for path in workdir.glob("pretrain/*/ray_train/checkpoint_manager_snapshot.json")
+            for path in workdir.glob(f"{stage}/*/ray_train/checkpoint_manager_snapshot.json")
         )
 
-    run_and_kill(workdir, first_checkpoint)
+    run_and_kill(workdir, lambda: first_checkpoint("image_tokenizer"))
+    assert not list(workdir.glob("image_tokenizer/*/manifest.json"))
+    run_and_kill(workdir, lambda: first_checkpoint("pretrain"))
     assert committed.items() <= parts().items()  # what was committed was not done again
     assert not list(workdir.glob("pretrain/*/manifest.json"))
     assert "interrupted" in run(workdir, verb="plan")
@@ -228,6 +248,11 @@ def test_a_run_killed_in_download_and_in_pretrain_ends_the_same(undisturbed, tmp
     assert mine.keys() == theirs.keys()
     unequal = [name for name in mine if not torch.equal(mine[name], theirs[name])]
     assert unequal == []
+    codebooks = [
+        VQKD.load(folder(place, "image_tokenizer").whole("vqkd.pt")).state_dict()
+        for place in (workdir, undisturbed)
+    ]
+    assert all(torch.equal(codebooks[0][name], codebooks[1][name]) for name in codebooks[0])
     for stage in ("download/cc3m", "pair_tokens", "text_tokens", "image_tokens"):
         assert folder(workdir, stage).read("manifest.json") == folder(undisturbed, stage).read(
             "manifest.json"

@@ -1,0 +1,135 @@
+"""What turning texts and pictures into ids costs, beside the bare encoders on the same cores.
+
+    python benchmarks/tokens.py [--documents 20000] [--pictures 48] [--cpus 2]
+
+Texts: encode and pack against ``SentencePieceProcessor.encode``, one thread each, alternating.
+Pictures: a slice of ``image_tokens`` from committed JPEGs to committed Parquet (read, decode, cut,
+encode, write) against the same encoder's forward over crops that lie in memory, same batch, same
+threads. Ratios of medians.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sentencepiece as spm
+import torch
+
+from dataprep.images import encode_jpeg
+from dataprep.miniweb.drawing import draw
+from dataprep.miniweb.grammar import document, random_scene
+from orchestration import Dataset, Output, Slice
+from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, columns_of
+from orchestration.slices import commit_slice
+from orchestration.store import Store
+from pipelines.image_tokens import Params, ViewTokeniser
+from tokenizer.packing import pack
+from tokenizer.text import TextTokenizer, train
+from tokenizer.vqkd import VQKD, VQKDConfig
+
+LENGTH = 128
+ROUNDS = 5
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--pictures", type=int, default=48)
+    parser.add_argument("--cpus", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        texts(Path(folder), options.documents)
+        pictures(Store(folder), options.pictures, options.cpus)
+
+
+def texts(folder: Path, number: int) -> None:
+    """Encode and pack documents."""
+    rng = np.random.default_rng(0)
+    documents = [document(random_scene(rng), rng) for _ in range(number)]
+    path = folder / "spm.model"
+    path.write_bytes(train(documents[:2000], vocab_size=170, character_coverage=0.9995))
+    ours = TextTokenizer.load(path)
+    raw = spm.SentencePieceProcessor(model_file=str(path))
+    num_tokens = sum(map(len, raw.encode(documents)))
+    alone, packed = alternating(
+        lambda: raw.encode(documents, num_threads=1),
+        lambda: pack(*ours.encode_flat(documents), LENGTH),
+    )
+    sys.stdout.write(
+        f"texts: SentencePiece {num_tokens / alone / 1e6:.2f} M tokens/s, encode and pack "
+        f"{num_tokens / packed / 1e6:.2f} M tokens/s: {alone / packed:.2f}x of SentencePiece\n"
+    )
+
+
+def pictures(store: Store, number: int, cpus: int) -> None:
+    """Tokenise pictures with a tokenizer of BEiT v2's size."""
+    rng = np.random.default_rng(0)
+    jpegs = [encode_jpeg(draw(random_scene(rng), 340, 256, rng), 92) for _ in range(number)]
+    rows = pa.table({
+        "sample_id": [f"p/{i}" for i in range(number)],
+        "label": [""] * number,
+        "jpeg": jpegs,
+        "captions": [[""]] * number,
+    })  # fmt: skip
+    images = committed(store.sub("images"), rows, "data")
+    places = pa.table({"dataset": [0] * number, "row": range(number)})
+    kept = committed(store.sub("kept"), places, "data")
+    folder = store.sub("tokenizer")
+    network = VQKD(VQKDConfig(teacher_dim=512))
+    Path(folder.whole()).mkdir()
+    network.save(folder.whole("vqkd.pt"))
+    size = Path(folder.whole("vqkd.pt")).stat().st_size
+    tokenizer = with_manifest(folder, files=[File(path="vqkd.pt", bytes=size, sha256="")])
+    params = Params(cpus_per_actor=cpus)
+    stage = ViewTokeniser(params, 0, tokenizer, kept, [images])
+    piece = Slice("000000", {"start": 0, "stop": number})
+    crops = torch.zeros(number * params.views, 3, 224, 224).uniform_(-1, 1)
+    batches = crops.split(params.batch)
+    forward, whole = alternating(
+        lambda: [stage.tokenizer.encode(batch) for batch in batches],
+        lambda: commit_slice(store.sub("out"), piece, stage(piece), params.row_group_rows),
+    )
+    sys.stdout.write(
+        f"pictures: forward alone {len(crops) / forward:.2f} views/s, read to write "
+        f"{len(crops) / whole:.2f} views/s: {forward / whole:.2f}x of the forward\n"
+    )
+
+
+def committed(folder: Store, table: pa.Table, name: str) -> Dataset:
+    """Commit one table."""
+    part = commit_slice(folder, Slice("000000", {}), Output(table.num_rows, {name: table}), 256)
+    schema = pq.read_schema(folder.open(part.tables[name].path))
+    return with_manifest(folder, parts=[part], columns={name: columns_of(schema)})
+
+
+def with_manifest(folder: Store, **changes: object) -> Dataset:
+    """Write the manifest that makes a folder a dataset."""
+    values = {
+        "schema_version": SCHEMA_VERSION, "stage": "s", "fingerprint": "f", "params": {},
+        "parents": {}, "parts": [], "columns": {}, "files": [], "numbers": {},
+    }  # fmt: skip
+    folder.write_bytes(MANIFEST, Manifest.model_validate(values | changes).to_bytes())
+    return Dataset.open(folder)
+
+
+def alternating(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+    """Return the median seconds of both, measured in turn."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for work, taken in zip((first, second), seconds, strict=True):
+            start = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - start)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+if __name__ == "__main__":
+    main()
