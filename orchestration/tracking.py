@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,15 @@ class RunLog:
                 del self._waiting[:-_MAX_WAITING]
                 return
             del self._waiting[:_MAX_BATCH]
+
+    def unsent(self) -> list[tuple[str, float, int, int]]:
+        """Return the metrics that wait: (name, value, milliseconds, step)."""
+        return list(self._waiting)
+
+    def send_again(self, metrics: Iterable[Sequence[Any]]) -> None:
+        """Take what :meth:`unsent` gave in another process."""
+        self._waiting += [(str(n), float(v), int(t), int(s)) for n, v, t, s in metrics]
+        self.flush()
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file into the run."""

@@ -6,6 +6,7 @@ finds them there; Ray Train's own record of what it kept decides which is the la
 Ray Train is imported where it is used: it takes seconds, and a plan needs none of it.
 """
 
+import json
 import shutil
 import tempfile
 import threading
@@ -26,6 +27,7 @@ from orchestration.tracking import RunLog
 from orchestration.usage import peak_memory
 
 _RAY_TRAIN_FOLDER = "ray_train"
+_UNSENT = "unsent_metrics.json"
 _HEARTBEAT_EVERY_S = 1.0
 _FLUSH_EVERY_S = 5.0
 
@@ -96,6 +98,8 @@ class _Reporter:
         self._thread.join()
         self._beat()
         self.log.flush()
+        if left := self.log.unsent():  # the driver lives on and may reach the server later
+            self.folder.write_bytes(_UNSENT, json.dumps(left).encode())
 
     def _work(self) -> None:
         last_flush = time.monotonic()
@@ -171,6 +175,10 @@ def fit(
                 f"training failed; checkpoints are kept in {folder.uri}, run again to continue.\n"
                 f"{error}"
             ) from error
+        finally:
+            if folder.exists(_UNSENT):
+                log.send_again(json.loads(folder.read(_UNSENT)))
+                folder.remove(_UNSENT)
     if result.checkpoint is None:
         raise StageError(f"training in {folder.uri} ended without a checkpoint")
     context.memory = (result.metrics or {}).get("memory", 0)

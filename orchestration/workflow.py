@@ -60,14 +60,26 @@ class Workflow:
         """
         plan = self.plan(workdir)
         todo = [p for p in self.select(plan, only, until) if p.state is not State.FRESH]
-        lacking = [f"{p.stage.name}: {need}" for p in todo if (need := p.stage.requires())]
-        if lacking:
-            raise RecipeError("\n".join(["some stages cannot run, nothing was started", *lacking]))
+        self.check(todo)
         if todo:
             from orchestration.runner import Runner  # Ray and MLflow load only when stages run
 
             Runner(self.recipe, workdir, console, plan, jobs=jobs, verify=verify).run(todo)
         return plan
+
+    def check(self, planned: Sequence[PlannedStage]) -> None:
+        """Ask the stages that are not fresh whether they could run.
+
+        Raises:
+            RecipeError: what some of them lack.
+        """
+        lacking = [
+            f"{p.stage.name}: {need}"
+            for p in planned
+            if p.state is not State.FRESH and (need := p.stage.requires())
+        ]
+        if lacking:
+            raise RecipeError("\n".join(["some stages cannot run, nothing was started", *lacking]))
 
     def select(
         self, plan: Sequence[PlannedStage], only: str | None, until: str | None

@@ -80,6 +80,7 @@ def plan(recipe: RecipePath, workdir: Workdir, set_: Overrides = []) -> None:  #
     opened = open_recipe(recipe, workdir, set_, console)
     planned = opened.workflow.plan(opened.store)
     console.print(plan_table(planned, estimate(planned, opened.store)))
+    opened.workflow.check(planned)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The whole way through the command line: ground truth, kills of the real driver, and reruns.
 
-One workdir goes through undisturbed; another is killed with SIGKILL, three times, and continued. What
-single stages do with bad input is tested beside the rooms.
+One workdir goes through undisturbed; another is killed three times with SIGKILL and continued.
+What single stages do with bad input is tested beside the rooms.
 """
 
 import json

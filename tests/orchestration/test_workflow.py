@@ -7,6 +7,7 @@ import io
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
@@ -19,6 +20,7 @@ from orchestration.plan import State, latest_record
 from orchestration.recipe import ClusterParams, SliceParams
 from orchestration.stage import read_slice, row_slices
 from orchestration.store import Store
+from tests.crashes.test_crashes import NOT_OUTPUT
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +88,38 @@ def traces(tmp_path):
 
 def quiet() -> Console:
     return Console(file=io.StringIO())
+
+
+class Noise:
+    """Numbers drawn from the slice's own name."""
+
+    def __call__(self, piece: Slice) -> Output:
+        rng = np.random.default_rng(int(piece.id))
+        words = rng.bytes(50).hex("-").split("-")
+        return Output(50, {"data": pa.table({"number": rng.random(50), "word": words})})
+
+
+def drawn(context: Context, num_actors: int) -> None:
+    slices = [Slice(f"{i:02d}", {}) for i in range(11)]
+    if num_actors:
+        context.map_slices_with_actors(slices, Noise, num_actors=num_actors, num_cpus=0.5)
+    else:
+        context.map_slices(slices, Noise(), num_cpus=0.5)
+    context.commit(slices)
+
+
+@pytest.mark.parametrize(("num_actors", "max_blocks"), [(0, 2), (1, 4096), (3, 5)])
+def test_workers_and_blocks_change_no_byte(tmp_path, monkeypatch, num_actors, max_blocks):
+    outputs = []
+    for name, actors, blocks in (("a", 0, 4096), ("b", num_actors, max_blocks)):
+        monkeypatch.setattr("orchestration.slices._MAX_BLOCKS", blocks)
+        store = Store(tmp_path / name)
+        stage = Stage("drawn", partial(drawn, num_actors=actors), Params())
+        (planned,) = Workflow(Recipe(name="toy"), (stage,)).run(store, quiet())
+        folder = store.sub(planned.path)
+        outputs.append({p: folder.read(p) for p, _ in folder.walk() if not p.endswith(NOT_OUTPUT)})
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) == 2 + 2 * 11
 
 
 def test_a_workflow_runs_resumes_and_is_then_fresh(tmp_path, traces):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 
 from orchestration.errors import RecipeError
@@ -90,9 +91,15 @@ def test_a_recipe_needs_all_three_kinds_of_source(recipe):
     assert "corpus of documents" in refused(recipe)
 
 
-def test_a_teacher_without_weights_stops_the_plan(recipe):
+def test_a_teacher_without_weights_stops_the_plan(recipe, monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     message = refused(recipe, "image_tokenizer.teacher=clip")
+    assert "timm/vit_base_patch16_clip_224.openai on the Hugging Face hub" in message
     assert "teacher_weights" in message
+    workdir = str(recipe.parent / "work")
+    with pytest.raises(RecipeError, match=r"teacher dino: its weights cannot be had"):
+        cli.plan(recipe, workdir, ["image_tokenizer.teacher=dino"])
     message = refused(
         recipe, "image_tokenizer.teacher=clip", "image_tokenizer.teacher_weights=none.pt"
     )
