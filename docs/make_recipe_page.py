@@ -30,7 +30,7 @@ def page() -> str:
             (f"`{name}`", model) for model in models_in(field.annotation) if name != "sources"
         ]
     sections += [
-        ("`sources.<name>`, a list of pairs", IndexParams),
+        *((f"`sources.<name>`, {source_title(model)}", model) for model in get_args(IndexParams)),
         ("`sources.<name>`, an archive of pictures", ImportParams),
         ("`sources.<name>`, a corpus of documents", DocumentsParams),
     ]
@@ -41,6 +41,12 @@ def page() -> str:
                 for inner in models_in(field.annotation):
                     lines += section(f"{title} `.{name}`", inner)
     return "\n".join(lines)
+
+
+def source_title(model: type[BaseModel]) -> str:
+    """Return what a source is, from its model's docstring."""
+    first = (model.__doc__ or "").strip().removesuffix(".")
+    return first[0].lower() + first[1:] if first.startswith(("A ", "An ")) else first
 
 
 def section(title: str, model: type[BaseModel]) -> Iterator[str]:

@@ -1,46 +1,128 @@
-"""Index: list files → one row per usable line.
+"""Index: list files → one row per usable entry.
 
 Out: ``data`` (sample_id, source, url, captions) and ``rejects``.
 Drops: ``malformed_line``, ``empty_caption``, ``bad_url``.
 Nothing is fetched here, and nothing is looked up.
 """
 
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+import pyarrow.parquet as pq
 from pydantic import Field
 
+from dataprep.sources import own_lists, sbu
+from dataprep.sources.conceptual import read_cc3m, read_cc12m
+from dataprep.sources.entries import BadEntry, Entry, index_tables
 from dataprep.sources.lines import LineRange, about_lines, line_ranges
-from dataprep.sources.pair_lists import read_cc3m, read_cc12m
 from orchestration import Context, Output, Slice
+from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.usage import Expected
 
-READERS: Final = {"cc3m": read_cc3m, "cc12m": read_cc12m}
+Entries = Iterator[Entry | BadEntry]
 
 
-class Params(StageParams):
-    """A list of captions and URLs."""
+class ListParams(StageParams):
+    """A list of pairs."""
 
-    format: Literal["cc3m", "cc12m"]
-    "Which columns a line has."
     list: Annotated[str, EXTERNAL_FILE]
     "Path of the list file."
     slice_lines: int = Field(default=50_000, ge=1)
-    "Lines of a slice."
+    "Lines or rows of a slice."
+
+
+class ConceptualParams(ListParams):
+    """A list of Conceptual Captions."""
+
+    format: Literal["cc3m", "cc12m"]
+    "Which columns a line has."
+
+
+class SbuLinesParams(ListParams):
+    """SBU as two files of lines."""
+
+    format: Literal["sbu"]
+    captions: Annotated[str, EXTERNAL_FILE]
+    "Path of the file of captions; ``list`` is the one of URLs."
+
+
+class SbuJsonParams(ListParams):
+    """SBU as one JSON object of lists."""
+
+    format: Literal["sbu_json"]
+
+
+class OwnListParams(ListParams):
+    """An own list of pairs."""
+
+    format: Literal["csv", "tsv", "jsonl_pairs", "parquet_pairs"]
+    url_column: str = "url"
+    caption_column: str = "caption"
+
+
+Params = ConceptualParams | SbuLinesParams | SbuJsonParams | OwnListParams
 
 
 def run(context: Context, params: Params, source: str) -> None:
-    """Read the list, a slice of lines at a time."""
-    slices = line_slices(Path(params.list), params.slice_lines)
+    """Read the list, a slice of entries at a time."""
+    slices = list(make_slices(params))
     context.map_slices(slices, partial(read_slice, params, source))
     context.commit(slices)
 
 
 def expects(params: Params) -> Expected:
     """Say what is known beforehand: about one row a line."""
-    return Expected(rows=about_lines(Path(params.list)))
+    path = Path(params.list)
+    if isinstance(params, SbuJsonParams):
+        return Expected()
+    if params.format == "parquet_pairs":
+        return Expected(rows=pq.ParquetFile(path).metadata.num_rows)
+    return Expected(rows=about_lines(path))
+
+
+def make_slices(params: Params) -> Iterator[Slice]:
+    """Cut a list into slices.
+
+    Raises:
+        RecipeError: the file is not what the recipe says.
+    """
+    path = Path(params.list)
+    try:
+        if isinstance(params, SbuLinesParams):
+            pieces = sbu.paired_ranges(path, Path(params.captions), params.slice_lines)
+            for i, (urls, captions) in enumerate(pieces):
+                payload = {"urls": vars(urls), "captions": vars(captions)}
+                yield Slice(f"{i:06d}", payload, urls.num_lines)
+        elif isinstance(params, SbuJsonParams):
+            total = len(sbu.json_lists(path)[0])
+            for i, start in enumerate(range(0, total, params.slice_lines)):
+                stop = min(start + params.slice_lines, total)
+                yield Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start)
+        elif isinstance(params, OwnListParams):
+            yield from _own_slices(params, path)
+        else:
+            yield from line_slices(path, params.slice_lines)
+    except (sbu.SbuError, own_lists.ColumnError) as error:
+        raise RecipeError(str(error)) from None
+
+
+def _own_slices(params: OwnListParams, path: Path) -> Iterator[Slice]:
+    columns = [params.url_column, params.caption_column]
+    if params.format == "parquet_pairs":
+        file = pq.ParquetFile(path)
+        own_lists.check_columns(path, file.schema_arrow.names, columns)
+        first = 1
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            yield Slice(f"{group:06d}", {"group": group, "first_row": first}, rows)
+            first += rows
+        return
+    if params.format != "jsonl_pairs":
+        own_lists.check_columns(path, own_lists.header(path, params.format), columns)
+    yield from line_slices(path, params.slice_lines)
 
 
 def line_slices(path: Path, num_lines: int) -> list[Slice]:
@@ -52,8 +134,38 @@ def line_slices(path: Path, num_lines: int) -> list[Slice]:
 
 
 def read_slice(params: Params, source: str, piece: Slice) -> Output:
-    """Read the lines of one slice."""
-    rows, rejects = READERS[params.format](Path(params.list), LineRange(**piece.payload), source)
+    """Read the entries of one slice."""
+    path = Path(params.list)
+    entries = _READERS[params.format](params, path, piece.payload)
+    rows, rejects = index_tables(entries, source, path.name)
     return Output(
         num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
     )
+
+
+def _sbu_lines(params: Any, path: Path, payload: Mapping[str, Any]) -> Entries:
+    pieces = LineRange(**payload["urls"]), LineRange(**payload["captions"])
+    return sbu.read_lines_form(path, Path(params.captions), pieces)
+
+
+def _own_lines(params: Any, path: Path, payload: Mapping[str, Any]) -> Entries:
+    form = params.format.removesuffix("_pairs")
+    columns = params.url_column, params.caption_column
+    return own_lists.read_text(path, form, LineRange(**payload), *columns)
+
+
+def _own_parquet(params: Any, path: Path, payload: Mapping[str, Any]) -> Entries:
+    columns = params.url_column, params.caption_column
+    return own_lists.read_parquet(path, payload["group"], payload["first_row"], *columns)
+
+
+_READERS: Final[Mapping[str, Callable[[Any, Path, Mapping[str, Any]], Entries]]] = {
+    "cc3m": lambda _, path, payload: read_cc3m(path, LineRange(**payload)),
+    "cc12m": lambda _, path, payload: read_cc12m(path, LineRange(**payload)),
+    "sbu": _sbu_lines,
+    "sbu_json": lambda _, path, payload: sbu.read_json_form(path, **payload),
+    "csv": _own_lines,
+    "tsv": _own_lines,
+    "jsonl_pairs": _own_lines,
+    "parquet_pairs": _own_parquet,
+}

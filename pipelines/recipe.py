@@ -15,6 +15,7 @@ from pipelines.export import Params as ExportParams
 from pipelines.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.image_tokens import Params as ImageTokensParams
 from pipelines.import_images import Params as ImportImagesParams
+from pipelines.index import ListParams
 from pipelines.index import Params as IndexParams
 from pipelines.pair_tokens import Params as PairTokensParams
 from pipelines.pretrain import Params as PretrainParams
@@ -61,13 +62,12 @@ class PretrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":
-        kinds = {type(source) for source in self.sources.values()}
         for kind, word in (
-            (IndexParams, "list of pairs"),
+            (ListParams, "list of pairs"),
             (ImportImagesParams, "archive of pictures"),
             (DocumentsParams, "corpus of documents"),
         ):
-            if kind not in kinds:
+            if not any(isinstance(source, kind) for source in self.sources.values()):
                 raise ValueError(f"sources: at least one {word} is needed")
         tokenizer = self.image_tokenizer
         grid = self.train.network.config(vocabulary=1, codes=1).grid

@@ -33,7 +33,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
     images: list[str] = []
     texts: list[str] = []
     for name, source in recipe.sources.items():
-        if isinstance(source, index.Params):
+        if isinstance(source, index.ListParams):
             stages.append(_source_stage("index", index, source, name))
             stages.append(
                 Stage(

@@ -1,17 +1,23 @@
 """Readers of list files and archives: every line ends as a row or as a reject."""
 
+import contextlib
+import csv
+import json
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataprep.sources import own_lists, sbu
+from dataprep.sources.conceptual import read_cc3m, read_cc12m
 from dataprep.sources.documents import read_documents
+from dataprep.sources.entries import BadEntry, Entry, index_tables
 from dataprep.sources.imagenet21k import read_synset, synsets
 from dataprep.sources.lines import LineRange, line_ranges, read_lines
-from dataprep.sources.pair_lists import read_cc3m, read_cc12m
 
 
 @given(
@@ -38,10 +44,14 @@ def whole(path: Path) -> LineRange:
     return piece
 
 
+def tables(reader, path: Path, source: str) -> tuple[pa.Table, pa.Table]:
+    return index_tables(reader(path, whole(path)), source, path.name)
+
+
 def test_the_two_conceptual_lists_have_their_columns_the_other_way_round(tmp_path):
     path = tmp_path / "list.tsv"
     path.write_text("a red circle , left .\thttp://x.org/1.jpg\n")
-    (row,) = read_cc3m(path, whole(path), "cc3m")[0].to_pylist()
+    (row,) = tables(read_cc3m, path, "cc3m")[0].to_pylist()
     assert row == {
         "sample_id": "cc3m/000000001",
         "source": "cc3m",
@@ -49,7 +59,7 @@ def test_the_two_conceptual_lists_have_their_columns_the_other_way_round(tmp_pat
         "captions": ["a red circle, left."],
     }
     path.write_text("http://x.org/1.jpg\tA red &amp; blue circle\n")
-    (row,) = read_cc12m(path, whole(path), "cc12m")[0].to_pylist()
+    (row,) = tables(read_cc12m, path, "cc12m")[0].to_pylist()
     assert (row["url"], row["captions"]) == ("http://x.org/1.jpg", ["A red & blue circle"])
 
 
@@ -67,7 +77,7 @@ def test_the_two_conceptual_lists_have_their_columns_the_other_way_round(tmp_pat
 def test_a_bad_line_is_a_reject_with_its_number(tmp_path, line, reason):
     path = tmp_path / "list.tsv"
     path.write_bytes(b"a cat\thttp://x.org/1.jpg\n" + line + b"\n")
-    rows, rejects = read_cc3m(path, whole(path), "cc3m")
+    rows, rejects = tables(read_cc3m, path, "cc3m")
     assert rows.num_rows == 1
     (reject,) = rejects.to_pylist()
     assert (reject["sample_id"], reject["reason"]) == ("cc3m/000000002", reason)
@@ -80,12 +90,95 @@ def test_no_list_file_crashes_a_reader(data, tmp_path_factory):
     path.write_bytes(data)
     for piece in line_ranges(path, 3):
         num_lines = len(list(read_lines(path, piece)))
-        for tables in (
-            read_cc3m(path, piece, "s"),
-            read_cc12m(path, piece, "s"),
-            read_documents(path, piece, "s", 1),
-        ):
-            assert sum(table.num_rows for table in tables) == num_lines
+        for reader in (read_cc3m, read_cc12m):
+            found = index_tables(reader(path, piece), "s", path.name)
+            assert sum(table.num_rows for table in found) == num_lines
+        found = read_documents(path, piece, "s", 1)
+        assert sum(table.num_rows for table in found) == num_lines
+        assert len(list(sbu.read_lines_form(path, path, (piece, piece)))) == num_lines
+        entries = list(own_lists.read_text(path, "jsonl", piece, "url", "caption"))
+        assert len(entries) == num_lines
+    for form in ("csv", "tsv"):
+        with contextlib.suppress(own_lists.ColumnError):
+            names = own_lists.header(path, form)
+            own_lists.check_columns(path, names, names[:1])
+            for piece in line_ranges(path, 3):
+                entries = own_lists.read_text(path, form, piece, names[0], names[0])
+                header_here = piece.first_line == 1
+                assert len(list(entries)) == piece.num_lines - header_here
+    with contextlib.suppress(sbu.SbuError):
+        list(sbu.read_json_form(path, 0, 9))
+
+
+def test_both_forms_of_sbu_give_the_same_entries(tmp_path):
+    urls = [f"http://flickr.example/{i}.jpg" for i in range(5)]
+    captions = ["one dog", "two\u2028cats", "", "four birds", "five"]
+    (tmp_path / "urls").write_text("\n".join(urls) + "\n")
+    (tmp_path / "captions").write_text("\n".join(captions) + "\n")
+    lists = {"image_urls": urls, "user_ids": [1] * 5, "captions": captions}
+    (tmp_path / "sbu.json").write_text(json.dumps(lists))
+    pieces = sbu.paired_ranges(tmp_path / "urls", tmp_path / "captions", 2)
+    assert [len(list(read_lines(tmp_path / "urls", urls))) for urls, _ in pieces] == [2, 2, 1]
+    of_lines = [
+        entry
+        for piece in pieces
+        for entry in sbu.read_lines_form(tmp_path / "urls", tmp_path / "captions", piece)
+    ]
+    of_json = [e for i in (0, 2, 4) for e in sbu.read_json_form(tmp_path / "sbu.json", i, i + 2)]
+    assert of_lines == of_json
+    rows, rejects = index_tables(of_json, "sbu", "sbu.json")
+    assert rows["captions"].to_pylist() == [["one dog"], ["two cats"], ["four birds"], ["five"]]
+    assert rejects["reason"].to_pylist() == ["empty_caption"]
+
+
+def test_sbu_files_that_do_not_belong_together_are_refused(tmp_path):
+    (tmp_path / "urls").write_text("http://a.org/1\nhttp://a.org/2\n")
+    (tmp_path / "captions").write_text("one\n")
+    with pytest.raises(sbu.SbuError, match=r"has 2 lines and .* has 1"):
+        sbu.paired_ranges(tmp_path / "urls", tmp_path / "captions", 10)
+    for content in ("[]", '{"image_urls": [], "captions": ["a"]}', "{", '{"captions": []}'):
+        (tmp_path / "sbu.json").write_text(content)
+        with pytest.raises(sbu.SbuError, match=r"sbu\.json"):
+            sbu.json_lists(tmp_path / "sbu.json")
+
+
+OWN = [("http://a.org/1.jpg", 'a "quoted", red dog'), ("http://a.org/2.jpg", "zwei Hünde")]
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl"])
+def test_an_own_list_is_read_by_the_names_of_its_columns(tmp_path, form):
+    path = tmp_path / "own"
+    with path.open("w", newline="", encoding="utf-8-sig" if form == "csv" else "utf-8") as file:
+        if form == "jsonl":
+            file.writelines(json.dumps({"alt": c, "id": 1, "link": u}) + "\n" for u, c in OWN)
+        else:
+            writer = csv.writer(file, delimiter="," if form == "csv" else "\t")
+            writer.writerows([("alt", "id", "link"), *((c, 1, u) for u, c in OWN)])
+        file.write("not an entry\n")
+    entries = [
+        entry
+        for piece in line_ranges(path, 2)
+        for entry in own_lists.read_text(path, form, piece, "link", "alt")
+    ]
+    first = 1 if form == "jsonl" else 2
+    assert entries[:2] == [Entry(first + i, *pair) for i, pair in enumerate(OWN)]
+    assert isinstance(entries[2], BadEntry) and entries[2].number == first + 2
+
+
+def test_an_own_parquet_list_is_read_by_row_groups(tmp_path):
+    urls, captions = [*(u for u, _ in OWN), None], [*(c for _, c in OWN), "x"]
+    pq.write_table(pa.table({"link": urls, "alt": captions}), tmp_path / "own", row_group_size=2)
+    groups = [own_lists.read_parquet(tmp_path / "own", g, 1 + 2 * g, "link", "alt") for g in (0, 1)]
+    entries = [entry for group in groups for entry in group]
+    assert entries[:2] == [Entry(1 + i, *pair) for i, pair in enumerate(OWN)]
+    assert isinstance(entries[2], BadEntry)
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    (tmp_path / "own.csv").write_text("link,alt\n")
+    names = own_lists.header(tmp_path / "own.csv", "csv")
+    with pytest.raises(own_lists.ColumnError, match="no column url; it has link, alt"):
+        own_lists.check_columns(tmp_path / "own.csv", names, ["url", "alt"])
 
 
 def test_documents_are_cleaned_and_bad_ones_rejected(tmp_path):
@@ -114,7 +207,7 @@ def test_the_lists_of_the_miniature_web_read_as_its_truth_says(web):
     truth = pq.read_table(web / "truth.parquet").to_pylist()
     for source, reader in (("cc3m", read_cc3m), ("cc12m", read_cc12m)):
         path = web / f"{source}.tsv"
-        _, rejects = reader(path, whole(path), source)
+        _, rejects = tables(reader, path, source)
         malformed = {
             row["sample_id"]
             for row in truth

@@ -1,0 +1,95 @@
+"""Own lists of pairs: CSV and TSV with a header, JSON lines, Parquet; the columns have names.
+
+CSV is RFC 4180 with one record a line: a line break within quotes makes bad entries. Lines are
+numbered as in an editor, the header is line 1; rows of Parquet are numbered from 1.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.parquet as pq
+
+from dataprep.sources.entries import BadEntry, Entry
+from dataprep.sources.lines import LineRange, read_lines
+
+TextForm = Literal["csv", "tsv", "jsonl"]
+
+
+class ColumnError(ValueError):
+    """A file has no header, or not a column that the recipe names."""
+
+
+def header(path: Path, form: TextForm) -> list[str]:
+    """Return the names in the first line of a CSV or TSV file.
+
+    Raises:
+        ColumnError: there are none.
+    """
+    with path.open("rb") as file:
+        line = file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    try:
+        names = _record(line, form)
+    except csv.Error as error:
+        raise ColumnError(f"{path}: its first line is no header ({error})") from None
+    if not names:
+        raise ColumnError(f"{path}: its first line is empty, a header is needed")
+    return names
+
+
+def check_columns(path: Path, names: list[str], columns: list[str]) -> None:
+    """Refuse a file without the columns that are asked for.
+
+    Raises:
+        ColumnError: the message names what is there.
+    """
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise ColumnError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}")
+
+
+def read_text(
+    path: Path, form: TextForm, piece: LineRange, url: str, caption: str
+) -> Iterator[Entry | BadEntry]:
+    """Yield the entries of a range of lines."""
+    names = [] if form == "jsonl" else header(path, form)
+    for number, line in read_lines(path, piece):
+        if number == 1 and names:
+            continue
+        try:
+            text = line.decode("utf-8")
+            if names:
+                values = _record(text, form)
+                if len(values) != len(names):
+                    raise ValueError(f"{len(values)} fields, the header has {len(names)}")
+                row = dict(zip(names, values, strict=True))
+            else:
+                row = json.loads(text)
+            yield _entry(number, row, url, caption)
+        except (ValueError, TypeError, csv.Error, RecursionError) as error:
+            yield BadEntry(number, f"{type(error).__name__}: {error}")
+
+
+def read_parquet(
+    path: Path, group: int, first_row: int, url: str, caption: str
+) -> Iterator[Entry | BadEntry]:
+    """Yield the entries of a row group whose first row has number ``first_row``."""
+    table = pq.ParquetFile(path).read_row_group(group, [url, caption])
+    for i, row in enumerate(table.to_pylist()):
+        yield _entry(first_row + i, row, url, caption)
+
+
+def _entry(number: int, row: object, url: str, caption: str) -> Entry | BadEntry:
+    if not isinstance(row, dict):
+        return BadEntry(number, f"not an object: {type(row).__name__}")
+    values = row.get(url), row.get(caption)
+    if not isinstance(values[0], str) or not isinstance(values[1], str):
+        return BadEntry(number, f"{url} = {values[0]!r}, {caption} = {values[1]!r}"[:200])
+    return Entry(number, values[0], values[1])
+
+
+def _record(line: str, form: TextForm) -> list[str]:
+    rows = list(csv.reader([line], delimiter="\t" if form == "tsv" else ",", strict=True))
+    return rows[0] if rows else []

@@ -1,0 +1,74 @@
+"""SBU Captioned Photos, in both forms it is passed on in.
+
+``SBU_captioned_photo_dataset_urls.txt`` and ``…_captions.txt`` are two files whose lines belong
+together; ``sbu-captions-all.json`` is one object of parallel lists, ``image_urls``, ``user_ids``
+and ``captions``.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from dataprep.sources.entries import BadEntry, Entry
+from dataprep.sources.lines import LineRange, line_ranges, read_lines
+
+
+class SbuError(ValueError):
+    """Files that are no SBU list, or do not belong together."""
+
+
+def paired_ranges(urls: Path, captions: Path, num_lines: int) -> list[tuple[LineRange, LineRange]]:
+    """Cut both files at the same lines.
+
+    Raises:
+        SbuError: they do not have the same number of lines.
+    """
+    ranges = [line_ranges(path, num_lines) for path in (urls, captions)]
+    counts = [sum(piece.num_lines for piece in pieces) for pieces in ranges]
+    if counts[0] != counts[1]:
+        raise SbuError(
+            f"{urls} has {counts[0]} lines and {captions} has {counts[1]}: they do not belong "
+            "together, or one was cut off"
+        )
+    return list(zip(*ranges, strict=True))
+
+
+def read_lines_form(
+    urls: Path, captions: Path, pieces: tuple[LineRange, LineRange]
+) -> Iterator[Entry | BadEntry]:
+    """Yield the entries of a pair of ranges."""
+    lines = zip(read_lines(urls, pieces[0]), read_lines(captions, pieces[1]), strict=True)
+    for (number, url), (_, caption) in lines:
+        try:
+            yield Entry(number, url.decode("utf-8"), caption.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            yield BadEntry(number, str(error))
+
+
+def json_lists(path: Path) -> tuple[list[object], list[object]]:
+    """Return the URLs and the captions of the JSON form.
+
+    Raises:
+        SbuError: it has another form, or lists of different lengths.
+    """
+    try:
+        lists = json.loads(path.read_bytes())
+        urls, captions = lists["image_urls"], lists["captions"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SbuError(
+            f"{path}: not an object with image_urls and captions ({type(error).__name__}: {error})"
+        ) from None
+    if not isinstance(urls, list) or not isinstance(captions, list) or len(urls) != len(captions):
+        raise SbuError(f"{path}: image_urls and captions are not lists of one length")
+    return urls, captions
+
+
+def read_json_form(path: Path, start: int, stop: int) -> Iterator[Entry | BadEntry]:
+    """Yield entries ``start`` up to ``stop``, numbered from 1."""
+    urls, captions = json_lists(path)
+    for number in range(start, min(stop, len(urls))):
+        url, caption = urls[number], captions[number]
+        if isinstance(url, str) and isinstance(caption, str):
+            yield Entry(number + 1, url, caption)
+        else:
+            yield BadEntry(number + 1, f"url {url!r}, caption {caption!r}")
