@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL
 from pipelines.documents import Params as DocumentsParams
 from pipelines.import_images import Params as ImportParams
+from pipelines.import_pairs import Params as ImportPairsParams
 from pipelines.index import Params as IndexParams
 from pipelines.recipe import PretrainRecipe
 
@@ -30,7 +31,10 @@ def page() -> str:
             (f"`{name}`", model) for model in models_in(field.annotation) if name != "sources"
         ]
     sections += [
-        *((f"`sources.<name>`, {source_title(model)}", model) for model in get_args(IndexParams)),
+        *(
+            (f"`sources.<name>`, {source_title(model)}", model)
+            for model in (*get_args(IndexParams), *get_args(ImportPairsParams))
+        ),
         ("`sources.<name>`, an archive of pictures", ImportParams),
         ("`sources.<name>`, a corpus of documents", DocumentsParams),
     ]

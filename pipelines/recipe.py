@@ -15,6 +15,8 @@ from pipelines.export import Params as ExportParams
 from pipelines.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.image_tokens import Params as ImageTokensParams
 from pipelines.import_images import Params as ImportImagesParams
+from pipelines.import_pairs import AnnotatedParams
+from pipelines.import_pairs import Params as ImportPairsParams
 from pipelines.index import ListParams
 from pipelines.index import Params as IndexParams
 from pipelines.pair_tokens import Params as PairTokensParams
@@ -23,7 +25,8 @@ from pipelines.text_tokenizer import Params as TextTokenizerParams
 from pipelines.text_tokens import Params as TextTokensParams
 
 Source = Annotated[
-    IndexParams | ImportImagesParams | DocumentsParams, Field(discriminator="format")
+    IndexParams | ImportPairsParams | ImportImagesParams | DocumentsParams,
+    Field(discriminator="format"),
 ]
 SHORT_NAME: Final = r"^[a-z][a-z0-9_]*$"
 
@@ -63,7 +66,7 @@ class PretrainRecipe(Recipe):
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":
         for kind, word in (
-            (ListParams, "list of pairs"),
+            (ListParams | AnnotatedParams, "list of pairs"),
             (ImportImagesParams, "archive of pictures"),
             (DocumentsParams, "corpus of documents"),
         ):

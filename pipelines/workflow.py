@@ -17,6 +17,7 @@ from pipelines import (
     image_tokenizer,
     image_tokens,
     import_images,
+    import_pairs,
     index,
     pair_tokens,
     pretrain,
@@ -44,6 +45,9 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
                 )
             )
             pairs.append(f"download/{name}")
+        elif isinstance(source, import_pairs.AnnotatedParams):
+            stages.append(_source_stage("import", import_pairs, source, name))
+            pairs.append(f"import/{name}")
         elif isinstance(source, import_images.Params):
             stages.append(_source_stage("import", import_images, source, name))
             images.append(f"import/{name}")

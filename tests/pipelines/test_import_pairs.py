@@ -1,0 +1,89 @@
+"""Annotated archives: each picture ends as a stored pair or as a reject with a reason."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from dataprep.images import encode_jpeg
+from orchestration.errors import RecipeError
+from orchestration.stage import Slice
+from pipelines.import_pairs import CocoParams, VisualGenomeParams, import_slice, run
+from tests.dataprep.test_annotated import coco_image, region
+
+
+def jpeg(side: int = 80) -> bytes:
+    return encode_jpeg(np.full((side, side, 3), 99, np.uint8), 90)
+
+
+@pytest.fixture
+def archives(tmp_path):
+    """Two archives: pictures 1 to 4, of which 2 is no picture and 4 is tiny."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for folder in ("train2014/COCO_train2014_", "VG_100K/"):
+            for number, data in ((1, jpeg()), (2, b"\xff\xd8\xff nothing"), (4, jpeg(8))):
+                name = f"{number:012d}" if "COCO" in folder else number
+                archive.writestr(f"{folder}{name}.jpg", data)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("VG_100K_2/5.jpg", jpeg())
+        archive.writestr("VG_100K_2/6.jpg", jpeg())
+    return str(tmp_path / "a.zip"), str(tmp_path / "b.zip")
+
+
+def outcome(params, total: int) -> dict[str, str]:
+    output = import_slice(params, "s", Slice("0", {"start": 0, "stop": total}))
+    assert output.num_rows_in == total
+    stored = {row["sample_id"]: "ok" for row in output.tables["data"].to_pylist()}
+    rejects = output.tables["rejects"].to_pylist()
+    both = stored | {row["sample_id"]: row["reason"] for row in rejects}
+    assert len(both) == len(stored) + len(rejects) == total
+    return {name.removeprefix("s/"): reason for name, reason in both.items()}
+
+
+def test_coco(tmp_path, archives):
+    images = [coco_image(n, "train", "" if n == 3 else "A caption") for n in (1, 2, 3, 4, 5)]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": images}))
+    params = CocoParams(
+        format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
+    )
+    assert outcome(params, 5) == {
+        "1": "ok", "2": "undecodable", "3": "empty_caption", "4": "too_small", "5": "missing_file",
+    }  # fmt: skip
+
+
+def test_visual_genome_leaves_out_what_coco_evaluates_on(tmp_path, archives):
+    def written(name: str, content: object) -> str:
+        (tmp_path / name).write_text(json.dumps(content))
+        return str(tmp_path / name)
+
+    regions = [{"id": n, "regions": [region("a dog"), region("a cat")]} for n in (1, 5, 6)]
+    data = [{"image_id": n, "coco_id": c} for n, c in ((1, None), (5, 30), (6, 9))]
+    coco = {"images": [coco_image(9, "train", "x"), coco_image(30, "test", "x")]}
+    params = VisualGenomeParams(
+        format="visual_genome",
+        annotations=written("regions.json", regions),
+        images=archives[0],
+        images2=archives[1],
+        image_data=written("image_data.json", data),
+        coco=written("coco.json", coco),
+    )
+    assert outcome(params, 3) == {"1": "ok", "5": "evaluation_picture", "6": "ok"}
+    output = import_slice(params, "s", Slice("0", {"start": 0, "stop": 1}))
+    assert sorted(output.tables["data"]["captions"][0].as_py()) == ["a cat", "a dog"]
+
+
+def test_files_of_another_form_stop_before_any_work(tmp_path, archives):
+    path = tmp_path / "coco.json"
+    path.write_text("[]")
+    params = CocoParams(
+        format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
+    )
+    with pytest.raises(RecipeError, match=r"coco\.json: not Karpathy's"):
+        run(None, params, "s")
+    broken = params.model_copy(update={"format": "coco", "train_images": str(path)})
+    path.write_text(json.dumps({"images": []}))
+    assert outcome(params, 0) == {}
+    with pytest.raises(BaseException, match=r"coco\.json"):
+        import_slice(broken, "s", Slice("0", {"start": 0, "stop": 0}))
