@@ -33,10 +33,13 @@ def page() -> str:
     sections += [
         *(
             (f"`sources.<name>`, {source_title(model)}", model)
-            for model in (*get_args(IndexParams), *get_args(ImportPairsParams))
+            for model in (
+                *get_args(IndexParams),
+                *get_args(ImportPairsParams),
+                ImportParams,
+                *get_args(DocumentsParams),
+            )
         ),
-        ("`sources.<name>`, an archive of pictures", ImportParams),
-        ("`sources.<name>`, a corpus of documents", DocumentsParams),
     ]
     for title, model in sections:
         lines += section(title, model)

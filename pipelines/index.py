@@ -5,7 +5,7 @@ Drops: ``malformed_line``, ``empty_caption``, ``bad_url``.
 Nothing is fetched here, and nothing is looked up.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -112,17 +112,26 @@ def make_slices(params: Params) -> Iterator[Slice]:
 def _own_slices(params: OwnListParams, path: Path) -> Iterator[Slice]:
     columns = [params.url_column, params.caption_column]
     if params.format == "parquet_pairs":
-        file = pq.ParquetFile(path)
-        own_lists.check_columns(path, file.schema_arrow.names, columns)
-        first = 1
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            yield Slice(f"{group:06d}", {"group": group, "first_row": first}, rows)
-            first += rows
+        yield from row_group_slices(path, columns)
         return
     if params.format != "jsonl_pairs":
         own_lists.check_columns(path, own_lists.header(path, params.format), columns)
     yield from line_slices(path, params.slice_lines)
+
+
+def row_group_slices(path: Path, columns: Sequence[str]) -> Iterator[Slice]:
+    """Cut a Parquet file into its row groups.
+
+    Raises:
+        dataprep.sources.own_lists.ColumnError: a column is not there.
+    """
+    file = pq.ParquetFile(path)
+    own_lists.check_columns(path, file.schema_arrow.names, columns)
+    first = 1
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        yield Slice(f"{group:06d}", {"group": group, "first_row": first}, rows)
+        first += rows
 
 
 def line_slices(path: Path, num_lines: int) -> list[Slice]:

@@ -44,7 +44,7 @@ def open_recipe(path: Path, workdir: str, overrides: Sequence[str], console: Con
     missing = [
         f"  {key}: {file}"
         for key, file in external_files(recipe)
-        if not file.is_file() and not (recipe.miniweb and web in file.parents)
+        if not file.exists() and not (recipe.miniweb and web in file.parents)
     ]
     if missing:
         raise RecipeError("\n".join([f"{path}: files are missing, nothing was run", *missing]))

@@ -8,6 +8,7 @@ from dataprep.miniweb.corpora import WebSize
 from orchestration import Recipe
 from orchestration.params import StageParams
 from pipelines.curate import Params as CurateParams
+from pipelines.documents import CorpusParams
 from pipelines.documents import Params as DocumentsParams
 from pipelines.download import Params as DownloadParams
 from pipelines.evaluate import Params as EvaluateParams
@@ -68,7 +69,7 @@ class PretrainRecipe(Recipe):
         for kind, word in (
             (ListParams | AnnotatedParams, "list of pairs"),
             (ImportImagesParams, "archive of pictures"),
-            (DocumentsParams, "corpus of documents"),
+            (CorpusParams, "corpus of documents"),
         ):
             if not any(isinstance(source, kind) for source in self.sources.values()):
                 raise ValueError(f"sources: at least one {word} is needed")

@@ -1,14 +1,17 @@
-"""Own text as JSON lines: one object a line, its text under ``text``.
+"""Own documents: text files, JSON lines, Parquet; and how a document becomes a row.
 
-A line that is not such an object is a reject with reason ``malformed_line``; a text with fewer
-letters than a sentence is ``too_short``.
+A text that cannot be read is a reject with reason ``malformed_line``; one with fewer letters than
+a sentence is ``too_short``.
 """
 
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dataprep.schemas import DOCUMENTS, reject, rejects_table
 from dataprep.sources.lines import MALFORMED_LINE, LineRange, read_lines
@@ -17,25 +20,89 @@ from dataprep.text import clean_document
 TOO_SHORT: Final = "too_short"
 
 
-def read_documents(
-    path: Path, piece: LineRange, source: str, min_chars: int
+@dataclass(frozen=True)
+class Document:
+    """One document as it was read."""
+
+    name: str
+    "Within the source: becomes part of the document id."
+    text: str
+
+
+@dataclass(frozen=True)
+class BadDocument:
+    """A document that is not of its file's form."""
+
+    name: str
+    detail: str
+
+
+Documents = Iterator[Document | BadDocument]
+
+
+def document_tables(
+    documents: Iterable[Document | BadDocument], source: str, file: str, min_chars: int
 ) -> tuple[pa.Table, pa.Table]:
-    """Return (documents, rejects) of a range of a JSON-lines file."""
+    """Return (documents, rejects); each document is cleaned and ends in one of the two.
+
+    Args:
+        documents: in the file's order.
+        source: its short name.
+        file: its name, for messages.
+        min_chars: shorter texts are rejects.
+    """
     rows, rejects = [], []
-    for number, line in read_lines(path, piece):
-        doc_id = f"{source}/{number:09d}"
-        try:
-            value = json.loads(line)
-            text = value["text"]
-            if not isinstance(text, str):
-                raise TypeError(f"text is {type(text).__name__}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            detail = f"{path.name}:{number}: {type(error).__name__}: {error}"
-            rejects.append(reject(doc_id, source, MALFORMED_LINE, detail))
+    for document in documents:
+        doc_id, where = f"{source}/{document.name}", f"{file}:{document.name}"
+        if isinstance(document, BadDocument):
+            rejects.append(reject(doc_id, source, MALFORMED_LINE, f"{where}: {document.detail}"))
             continue
-        text = clean_document(text)
+        text = clean_document(document.text)
         if len(text) < min_chars:
-            rejects.append(reject(doc_id, source, TOO_SHORT, f"{path.name}:{number}: {text!r}"))
+            rejects.append(reject(doc_id, source, TOO_SHORT, f"{where}: {text!r}"))
             continue
         rows.append({"doc_id": doc_id, "source": source, "text": text})
     return pa.Table.from_pylist(rows, DOCUMENTS), rejects_table(rejects)
+
+
+def read_jsonl(path: Path, piece: LineRange, field: str) -> Documents:
+    """Yield the documents of a range of lines: an object each, its text under ``field``."""
+    for number, line in read_lines(path, piece):
+        name = f"{number:09d}"
+        try:
+            text = json.loads(line)[field]
+            if not isinstance(text, str):
+                raise TypeError(f"{field} is {type(text).__name__}")
+            yield Document(name, text)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            yield BadDocument(name, f"{type(error).__name__}: {error}")
+
+
+def read_text_lines(path: Path, piece: LineRange) -> Documents:
+    """Yield the documents of a range of lines: a line each."""
+    for number, line in read_lines(path, piece):
+        yield _decoded(f"{number:09d}", line)
+
+
+def read_text_files(folder: Path, names: Iterable[str]) -> Documents:
+    """Yield files of a folder: a document each."""
+    for name in names:
+        yield _decoded(name, (folder / name).read_bytes())
+
+
+def read_parquet(path: Path, group: int, first_row: int, column: str) -> Documents:
+    """Yield the documents of a row group whose first row has number ``first_row``."""
+    texts = pq.ParquetFile(path).read_row_group(group, [column])[column].to_pylist()
+    for number, text in enumerate(texts, start=first_row):
+        name = f"{number:09d}"
+        if isinstance(text, str):
+            yield Document(name, text)
+        else:
+            yield BadDocument(name, f"{column} is {type(text).__name__}")
+
+
+def _decoded(name: str, data: bytes) -> Document | BadDocument:
+    try:
+        return Document(name, data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return BadDocument(name, str(error))

@@ -6,7 +6,7 @@ numbered as in an editor, the header is line 1; rows of Parquet are numbered fro
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +39,7 @@ def header(path: Path, form: TextForm) -> list[str]:
     return names
 
 
-def check_columns(path: Path, names: list[str], columns: list[str]) -> None:
+def check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
     """Refuse a file without the columns that are asked for.
 
     Raises:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dataprep.sources import own_lists, sbu
 from dataprep.sources.conceptual import read_cc3m, read_cc12m
-from dataprep.sources.documents import read_documents
+from dataprep.sources.documents import document_tables, read_jsonl
 from dataprep.sources.entries import BadEntry, Entry, index_tables
 from dataprep.sources.imagenet21k import read_synset, synsets
 from dataprep.sources.lines import LineRange, line_ranges, read_lines
@@ -93,7 +93,7 @@ def test_no_list_file_crashes_a_reader(data, tmp_path_factory):
         for reader in (read_cc3m, read_cc12m):
             found = index_tables(reader(path, piece), "s", path.name)
             assert sum(table.num_rows for table in found) == num_lines
-        found = read_documents(path, piece, "s", 1)
+        found = document_tables(read_jsonl(path, piece, "text"), "s", path.name, 1)
         assert sum(table.num_rows for table in found) == num_lines
         assert len(list(sbu.read_lines_form(path, path, (piece, piece)))) == num_lines
         entries = list(own_lists.read_text(path, "jsonl", piece, "url", "caption"))
@@ -184,7 +184,8 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
 def test_documents_are_cleaned_and_bad_ones_rejected(tmp_path):
     path = tmp_path / "documents.jsonl"
     path.write_text('{"text": "A  long\\n\\n\\nstory"}\n{"text": "x"}\n{"text": 3}\n[1\n{"a": 1}\n')
-    rows, rejects = read_documents(path, whole(path), "own", 5)
+    documents = read_jsonl(path, whole(path), "text")
+    rows, rejects = document_tables(documents, "own", path.name, 5)
     assert rows["text"].to_pylist() == ["A long\nstory"]
     assert rejects["reason"].to_pylist() == ["too_short"] + ["malformed_line"] * 3
 

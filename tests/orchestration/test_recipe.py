@@ -6,7 +6,14 @@ from typing import Annotated
 import pytest
 
 from orchestration.errors import RecipeError
-from orchestration.params import EXTERNAL_FILE, OPERATIONAL, StageParams, external_files, semantic
+from orchestration.params import (
+    EXTERNAL_FILE,
+    OPERATIONAL,
+    StageParams,
+    external_files,
+    file_digest,
+    semantic,
+)
 from orchestration.recipe import Recipe, load_recipe
 
 
@@ -89,3 +96,18 @@ def test_external_files_are_found_under_their_keys(tmp_path):
 def test_a_missing_external_file_is_named():
     with pytest.raises(RecipeError, match=r"gone\.tsv"):
         semantic(Train(urls="gone.tsv"))
+
+
+def test_a_folder_enters_by_the_names_sizes_and_ends_of_its_files(tmp_path):
+    def digest(place: str, **files: str) -> str:
+        folder = tmp_path / place
+        (folder / "inner").mkdir(parents=True)
+        for name, text in files.items():
+            (folder / "inner" / name).write_text(text)
+        return file_digest(folder)
+
+    same = digest("a", x="one", y="two")
+    assert same == digest("b", y="two", x="one")
+    assert same != digest("c", x="one", y="twa")
+    assert same != digest("d", x="one", z="two")
+    assert same != digest("e", x="onetwo", y="")

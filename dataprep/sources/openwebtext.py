@@ -1,0 +1,33 @@
+"""OpenWebText: a folder of ``urlsf_subset*_data.xz``, each a compressed tar of one-document files.
+
+That is what ``openwebtext.tar.xz`` holds; unpack it once (13 GB), the inner archives stay as they
+are. Lock files among them are skipped.
+"""
+
+import lzma
+import tarfile
+from pathlib import Path
+
+from dataprep.sources.documents import BadDocument, Document, Documents
+
+
+def archives(folder: Path) -> list[str]:
+    """Return the names of the inner archives, sorted."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.xz") if p.is_file())
+
+
+def read_archive(folder: Path, name: str) -> Documents:
+    """Yield the documents of one inner archive, streamed; damage ends it with a bad document."""
+    stem = Path(name).stem
+    number = 0
+    try:
+        with lzma.open(folder / name) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+            for member in archive:
+                opened = archive.extractfile(member)
+                if opened is None:
+                    continue
+                number += 1
+                text = opened.read().decode("utf-8", errors="replace")
+                yield Document(f"{stem}/{member.name}", text)
+    except (lzma.LZMAError, tarfile.TarError, EOFError, OSError) as error:
+        yield BadDocument(f"{stem}/{number + 1}", f"{type(error).__name__}: {error}")
