@@ -1,11 +1,11 @@
 """Import pairs: annotated pictures in archives → stored pictures with captions.
 
 Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``.
-Drops: ``missing_file``, ``damaged_file``, ``empty_caption``, ``evaluation_picture``, and what
-``dataprep.images`` says of a picture.
+Drops: ``missing_file``, ``damaged_file``, ``damaged_tar``, ``empty_caption``,
+``evaluation_picture``, and what ``dataprep.images`` says of a picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,26 +17,41 @@ from pydantic import Field
 
 from dataprep.images import ImageError, store_image
 from dataprep.schemas import IMAGES, reject, rejects_table
+from dataprep.sources import webdataset
 from dataprep.sources.annotations import Annotated as Picture
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.coco import evaluation_ids, read_coco
 from dataprep.sources.entries import EMPTY_CAPTION
 from dataprep.sources.visual_genome import EVALUATION_PICTURE, coco_ids, read_visual_genome
-from dataprep.sources.zips import MemberError, ZipSet
+from dataprep.sources.webdataset import DAMAGED_TAR
+from dataprep.sources.zips import MISSING_FILE, MemberError, ZipSet
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from pipelines.download import StoreParams, image_row
 
 
-class AnnotatedParams(StageParams):
+class ImportPairsParams(StageParams):
+    """Pictures with captions that lie in archives."""
+
+    store: StoreParams = StoreParams()
+
+
+class WebDatasetParams(ImportPairsParams):
+    """WebDataset tars, such as img2dataset's output; a tar is a slice."""
+
+    format: Literal["webdataset"]
+    folder: Annotated[str, EXTERNAL_FILE]
+    "Path of the folder of tars."
+
+
+class AnnotatedParams(ImportPairsParams):
     """Annotated pictures in archives."""
 
     annotations: Annotated[str, EXTERNAL_FILE]
     "Path of the annotation file."
     slice_rows: int = Field(default=2048, ge=1)
     "Pictures of a slice."
-    store: StoreParams = StoreParams()
 
 
 class CocoParams(AnnotatedParams):
@@ -78,25 +93,29 @@ class VisualGenomeParams(AnnotatedParams):
         return self.images, self.images2
 
 
-Params = CocoParams | VisualGenomeParams
+Params = CocoParams | VisualGenomeParams | WebDatasetParams
 
 
 def run(context: Context, params: Params, source: str) -> None:
     """Cut the list of pictures into slices and store each in some worker."""
     try:
-        total = len(pictures_of(params))
+        slices = list(make_slices(params))
     except (AnnotationError, BadZipFile) as error:
         raise RecipeError(str(error)) from None
-    slices = [
-        Slice(
-            f"{i:06d}",
-            {"start": start, "stop": min(start + params.slice_rows, total)},
-            min(params.slice_rows, total - start),
-        )
-        for i, start in enumerate(range(0, total, params.slice_rows))
-    ]
     context.map_slices(slices, partial(import_slice, params, source), row_group_rows=256)
     context.commit(slices)
+
+
+def make_slices(params: Params) -> Iterator[Slice]:
+    """Cut the pictures into slices."""
+    if isinstance(params, WebDatasetParams):
+        for i, name in enumerate(webdataset.tars(Path(params.folder))):
+            yield Slice(f"{i:06d}", {"tar": name})
+        return
+    total = len(pictures_of(params))
+    for i, start in enumerate(range(0, total, params.slice_rows)):
+        stop = min(start + params.slice_rows, total)
+        yield Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start)
 
 
 @lru_cache(maxsize=2)
@@ -106,7 +125,7 @@ def archives_of(paths: tuple[str, ...]) -> ZipSet:
 
 
 @lru_cache(maxsize=2)
-def pictures_of(params: Params) -> Sequence[Picture]:
+def pictures_of(params: CocoParams | VisualGenomeParams) -> Sequence[Picture]:
     """Read annotations, once in a worker."""
     path = Path(params.annotations)
     if isinstance(params, CocoParams):
@@ -126,21 +145,54 @@ def pictures_of(params: Params) -> Sequence[Picture]:
 
 def import_slice(params: Params, source: str, piece: Slice) -> Output:
     """Store the pictures of one slice."""
-    images, rejects = [], []
-    archives, rules = archives_of(params.archives()), params.store.rules()
-    pictures = pictures_of(params)[piece.payload["start"] : piece.payload["stop"]]
-    for picture in pictures:
-        sample_id = f"{source}/{picture.name}"
+    found = (
+        _of_tar(Path(params.folder), piece.payload["tar"])
+        if isinstance(params, WebDatasetParams)
+        else _annotated(params, piece.payload["start"], piece.payload["stop"])
+    )
+    images, rejects, rules = [], [], params.store.rules()
+    for name, read, captions in found:
+        sample_id = f"{source}/{name}"
         try:
-            if picture.excluded:
-                raise MemberError(EVALUATION_PICTURE, picture.excluded)
-            if not picture.captions:
-                raise MemberError(EMPTY_CAPTION, picture.member)
-            stored = store_image(archives.read(picture.member), rules)
-            images.append(image_row(sample_id, source, stored, picture.captions, ""))
+            stored = store_image(read(), rules)
+            images.append(image_row(sample_id, source, stored, captions, ""))
         except (ImageError, MemberError) as error:
             rejects.append(reject(sample_id, source, error.reason, error.detail))
     return Output(
-        num_rows_in=len(pictures),
+        num_rows_in=len(images) + len(rejects),
         tables={"data": pa.Table.from_pylist(images, IMAGES), "rejects": rejects_table(rejects)},
     )
+
+
+Found = Iterator[tuple[str, Callable[[], bytes], list[str]]]
+"Name, a way to the picture's bytes, captions."
+
+
+def _annotated(params: CocoParams | VisualGenomeParams, start: int, stop: int) -> Found:
+    archives = archives_of(params.archives())
+    for picture in pictures_of(params)[start:stop]:
+        if picture.excluded:
+            read = partial(_fail, EVALUATION_PICTURE, picture.excluded)
+        elif not picture.captions:
+            read = partial(_fail, EMPTY_CAPTION, picture.member)
+        else:
+            read = partial(archives.read, picture.member)
+        yield picture.name, read, picture.captions
+
+
+def _of_tar(folder: Path, tar: str) -> Found:
+    for sample in webdataset.read_tar(folder / tar):
+        name = f"{Path(tar).with_suffix('')}/{sample.name}"
+        if sample.problem:
+            read = partial(_fail, DAMAGED_TAR, f"{tar}: {sample.problem}")
+        elif sample.picture is None:
+            read = partial(_fail, MISSING_FILE, f"{tar}: {sample.name} has no picture")
+        elif not sample.caption:
+            read = partial(_fail, EMPTY_CAPTION, f"{tar}: {sample.name}")
+        else:
+            read = partial(bytes, sample.picture)
+        yield name, read, [sample.caption]
+
+
+def _fail(reason: str, detail: str) -> bytes:
+    raise MemberError(reason, detail)

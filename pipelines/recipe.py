@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from dataprep.miniweb.corpora import WebSize
 from orchestration import Recipe
 from orchestration.params import StageParams
+from pipelines import import_pairs
 from pipelines.curate import Params as CurateParams
 from pipelines.documents import CorpusParams
 from pipelines.documents import Params as DocumentsParams
@@ -16,8 +17,6 @@ from pipelines.export import Params as ExportParams
 from pipelines.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.image_tokens import Params as ImageTokensParams
 from pipelines.import_images import Params as ImportImagesParams
-from pipelines.import_pairs import AnnotatedParams
-from pipelines.import_pairs import Params as ImportPairsParams
 from pipelines.index import ListParams
 from pipelines.index import Params as IndexParams
 from pipelines.pair_tokens import Params as PairTokensParams
@@ -26,7 +25,7 @@ from pipelines.text_tokenizer import Params as TextTokenizerParams
 from pipelines.text_tokens import Params as TextTokensParams
 
 Source = Annotated[
-    IndexParams | ImportPairsParams | ImportImagesParams | DocumentsParams,
+    IndexParams | import_pairs.Params | ImportImagesParams | DocumentsParams,
     Field(discriminator="format"),
 ]
 SHORT_NAME: Final = r"^[a-z][a-z0-9_]*$"
@@ -67,7 +66,7 @@ class PretrainRecipe(Recipe):
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":
         for kind, word in (
-            (ListParams | AnnotatedParams, "list of pairs"),
+            (ListParams | import_pairs.ImportPairsParams, "list of pairs"),
             (ImportImagesParams, "archive of pictures"),
             (CorpusParams, "corpus of documents"),
         ):

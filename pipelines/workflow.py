@@ -45,7 +45,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
                 )
             )
             pairs.append(f"download/{name}")
-        elif isinstance(source, import_pairs.AnnotatedParams):
+        elif isinstance(source, import_pairs.ImportPairsParams):
             stages.append(_source_stage("import", import_pairs, source, name))
             pairs.append(f"import/{name}")
         elif isinstance(source, import_images.Params):

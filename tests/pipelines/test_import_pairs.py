@@ -1,6 +1,8 @@
 """Annotated archives: each picture ends as a stored pair or as a reject with a reason."""
 
+import io
 import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -9,7 +11,14 @@ import pytest
 from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
 from orchestration.stage import Slice
-from pipelines.import_pairs import CocoParams, VisualGenomeParams, import_slice, run
+from pipelines.import_pairs import (
+    CocoParams,
+    VisualGenomeParams,
+    WebDatasetParams,
+    import_slice,
+    make_slices,
+    run,
+)
 from tests.dataprep.test_annotated import coco_image, region
 
 
@@ -87,3 +96,42 @@ def test_files_of_another_form_stop_before_any_work(tmp_path, archives):
     assert outcome(params, 0) == {}
     with pytest.raises(BaseException, match=r"coco\.json"):
         import_slice(broken, "s", Slice("0", {"start": 0, "stop": 0}))
+
+
+def test_tars_of_img2dataset(tmp_path):
+    def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    with tarfile.open(folder / "00000.tar", "w") as archive:
+        add(archive, "000000000.jpg", jpeg())
+        add(archive, "000000000.json", json.dumps({"caption": "A  dog", "url": "x"}).encode())
+        add(archive, "000000001.json", json.dumps({"caption": "unseen"}).encode())
+        add(archive, "000000002.jpg", jpeg())
+        add(archive, "000000002.txt", b"a \xff cat")
+        add(archive, "000000002.json", json.dumps({"caption": "not this"}).encode())
+        add(archive, "000000003.jpg", jpeg())
+        add(archive, "000000004.jpg", b"nothing")
+        add(archive, "000000004.txt", b"a caption")
+    whole = (folder / "00000.tar").read_bytes()
+    (folder / "00001.tar").write_bytes(whole[:700])
+    params = WebDatasetParams(format="webdataset", folder=str(folder))
+    slices = list(make_slices(params))
+    assert [piece.payload["tar"] for piece in slices] == ["00000.tar", "00001.tar"]
+    output = import_slice(params, "own", slices[0])
+    stored = {r["sample_id"]: r["captions"] for r in output.tables["data"].to_pylist()}
+    assert stored == {
+        "own/00000/000000000": ["A dog"], "own/00000/000000002": ["a \ufffd cat"],
+    }  # fmt: skip
+    rejects = {r["sample_id"]: r["reason"] for r in output.tables["rejects"].to_pylist()}
+    assert rejects == {
+        "own/00000/000000001": "missing_file",
+        "own/00000/000000003": "empty_caption",
+        "own/00000/000000004": "not_an_image",
+    }
+    assert output.num_rows_in == 5
+    (reject,) = import_slice(params, "own", slices[1]).tables["rejects"].to_pylist()
+    assert reject["reason"] == "damaged_tar" and "00001.tar" in reject["detail"]

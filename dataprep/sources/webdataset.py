@@ -1,0 +1,71 @@
+"""WebDataset tars, also those that img2dataset writes: a sample is the files with one stem.
+
+``000012.jpg`` beside ``000012.txt`` (the caption) or ``000012.json`` (the caption under
+``caption``); the text file comes first where both are there. Files of a sample follow each other.
+"""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dataprep.text import clean_caption
+
+PICTURES: Final = ("jpg", "jpeg", "png", "webp")
+DAMAGED_TAR: Final = "damaged_tar"
+
+
+@dataclass
+class Sample:
+    """One sample as it was read."""
+
+    name: str
+    "Stem of its files, within the tar."
+    picture: bytes | None = None
+    caption: str = ""
+    problem: str | None = None
+    "What ended the tar here."
+
+
+def tars(folder: Path) -> list[str]:
+    """Return the names of the tars in a folder, sorted."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.tar") if p.is_file())
+
+
+def read_tar(path: Path) -> Iterator[Sample]:
+    """Yield the samples of a tar, streamed; damage ends it with a sample that says so."""
+    sample: Sample | None = None
+    try:
+        with tarfile.open(path, "r|") as archive:
+            for member in archive:
+                opened = archive.extractfile(member)
+                if opened is None:
+                    continue
+                stem, _, extension = member.name.partition(".")
+                if sample is None or sample.name != stem:
+                    if sample is not None:
+                        yield sample
+                    sample = Sample(stem)
+                _add(sample, extension.lower(), opened.read())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        yield Sample(
+            f"{sample.name if sample else ''}+", problem=f"{type(error).__name__}: {error}"
+        )
+        return
+    if sample is not None:
+        yield sample
+
+
+def _add(sample: Sample, extension: str, data: bytes) -> None:
+    if extension in PICTURES:
+        sample.picture = data
+    elif extension == "txt":
+        sample.caption = clean_caption(data.decode("utf-8", errors="replace"))
+    elif extension == "json" and not sample.caption:
+        try:
+            caption = json.loads(data)["caption"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+        sample.caption = clean_caption(caption) if isinstance(caption, str) else ""
