@@ -142,6 +142,7 @@ class Runner:
             before_commit=lock.check,
             stopping=self.stopping,
         )
+        work = stage.expects().rows
         started = time.monotonic()
         self.open_logs.append(log)
         with _terminal_state(log.finish, self.stopping):
@@ -149,7 +150,7 @@ class Runner:
                 with progress.showing():
                     stage.run(context)
             finally:
-                attempt = Usage(time.monotonic() - started, context.memory, stage.expects().rows)
+                attempt = Usage(time.monotonic() - started, context.memory, work)
                 usage = add_usage(folder, attempt)
             manifest = read_manifest(folder)
             log.metrics({**stage_metrics(manifest), "seconds": usage.seconds}, step=0)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from dataprep.sources import documents, openwebtext, own_lists, wikipedia
@@ -17,7 +16,7 @@ from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.usage import Expected
-from pipelines.index import line_slices, row_group_slices
+from pipelines.index import line_slices, parquet_rows, row_group_slices
 
 
 class CorpusParams(StageParams):
@@ -92,7 +91,7 @@ def expects(params: Params) -> Expected:
     if isinstance(params, TextParams | JsonLinesParams) and path.is_file():
         return Expected(rows=about_lines(path))
     if isinstance(params, ParquetParams):
-        return Expected(rows=pq.ParquetFile(path).metadata.num_rows)
+        return Expected(rows=parquet_rows(path))
     return Expected()
 
 

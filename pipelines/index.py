@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from dataprep.sources import own_lists, sbu
@@ -79,8 +78,20 @@ def expects(params: Params) -> Expected:
     if isinstance(params, SbuJsonParams):
         return Expected()
     if params.format == "parquet_pairs":
-        return Expected(rows=pq.ParquetFile(path).metadata.num_rows)
+        return Expected(rows=parquet_rows(path))
     return Expected(rows=about_lines(path))
+
+
+def parquet_rows(path: Path) -> int:
+    """Return the rows of a Parquet file.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    try:
+        return int(own_lists.open_parquet(path).metadata.num_rows)
+    except own_lists.ColumnError as error:
+        raise RecipeError(str(error)) from None
 
 
 def make_slices(params: Params) -> Iterator[Slice]:
@@ -125,7 +136,7 @@ def row_group_slices(path: Path, columns: Sequence[str]) -> Iterator[Slice]:
     Raises:
         dataprep.sources.own_lists.ColumnError: a column is not there.
     """
-    file = pq.ParquetFile(path)
+    file = own_lists.open_parquet(path)
     own_lists.check_columns(path, file.schema_arrow.names, columns)
     first = 1
     for group in range(file.num_row_groups):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataprep.sources.entries import BadEntry, Entry
@@ -19,7 +20,7 @@ TextForm = Literal["csv", "tsv", "jsonl"]
 
 
 class ColumnError(ValueError):
-    """A file has no header, or not a column that the recipe names."""
+    """A file is not of its form, has no header, or not a column that the recipe names."""
 
 
 def header(path: Path, form: TextForm) -> list[str]:
@@ -48,6 +49,18 @@ def check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> N
     missing = [column for column in columns if column not in names]
     if missing:
         raise ColumnError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}")
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file.
+
+    Raises:
+        ColumnError: it is none.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ColumnError(f"{path}: not a Parquet file ({error})") from None
 
 
 def read_text(

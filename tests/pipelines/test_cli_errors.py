@@ -85,6 +85,14 @@ def test_a_missing_file_beside_a_miniature_web_is_said_before_the_web_is_drawn(r
     assert "nowhere.tsv" in refused(recipe, web, "sources.pairs.list=nowhere.tsv")
 
 
+def test_a_list_of_another_form_stops_the_plan(recipe):
+    for source, words in (
+        ("sources.pairs={format: parquet_pairs, list: %s/pairs.tsv}", "pairs.tsv: not a Parquet"),
+        ("sources.texts={format: parquet, file: %s/texts.jsonl}", "texts.jsonl: not a Parquet"),
+    ):
+        assert words in refused(recipe, source % recipe.parent)
+
+
 def test_a_recipe_needs_all_three_kinds_of_source(recipe):
     text = recipe.read_text().replace("  texts: ", "  # ")
     recipe.write_text(text)
