@@ -20,14 +20,16 @@ REJECTS: Final = pa.schema(
         ("source", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("url", pa.string()),
     ]
 )
-"One row for each row that went no further, with the reason from a fixed list."
+"One row for each row that went no further, with the reason from a fixed list; null: no URL."
 
 IMAGES: Final = pa.schema(
     [
         ("sample_id", pa.string()),
         ("source", pa.string()),
+        ("url", pa.string()),
         ("jpeg", pa.binary()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -40,7 +42,9 @@ IMAGES: Final = pa.schema(
         ("label", pa.string()),
     ]
 )
-"A stored picture: JPEG bytes and their size in pixels; digests of the original and of its look."
+"""A stored picture: JPEG bytes and their size in pixels; digests of the original and of its look.
+
+The URL is null where the picture came out of an archive."""
 
 DOCUMENTS: Final = pa.schema(
     [
@@ -61,11 +65,19 @@ KEPT: Final = pa.schema(
 "A picture that curation kept: its row in one of curation's inputs."
 
 
-def rejects_table(rows: list[dict[str, str]]) -> pa.Table:
+def rejects_table(rows: list[dict[str, str | None]]) -> pa.Table:
     """Return rejects as a table; ``rows`` may be empty."""
     return pa.Table.from_pylist(rows, REJECTS)
 
 
-def reject(sample_id: str, source: str, reason: str, detail: str) -> dict[str, str]:
+def reject(
+    sample_id: str, source: str, reason: str, detail: str, url: str | None = None
+) -> dict[str, str | None]:
     """Return one row of the rejects table."""
-    return {"sample_id": sample_id, "source": source, "reason": reason, "detail": detail[:500]}
+    return {
+        "sample_id": sample_id,
+        "source": source,
+        "reason": reason,
+        "detail": detail[:500],
+        "url": url,
+    }

@@ -5,7 +5,6 @@ Both cut with :func:`cut`, so that the codes belong to exactly the pixels that t
 per view so that codes can be stored).
 """
 
-import hashlib
 import math
 from typing import Final, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataprep.images import Pixels
+from dataprep.randomness import rng_of
 
 _LOG_ASPECT: Final = math.log(4 / 3)
 "Boxes are up to 4 : 3 and 3 : 4."
@@ -43,8 +43,7 @@ def random_view(
         sample_id: names the picture.
         index: number of the view.
     """
-    key = hashlib.sha256(f"{seed}/{sample_id}/{index}".encode()).digest()
-    rng = np.random.default_rng(np.frombuffer(key, np.uint32))
+    rng = rng_of(seed, sample_id, index)
     flip = bool(rng.random() < 0.5)
     for _ in range(_ATTEMPTS):
         area = width * height * rng.uniform(min_scale, 1.0)
@@ -58,6 +57,15 @@ def random_view(
     box_height = min(height, round(width * math.exp(_LOG_ASPECT)))
     box_width = min(width, round(height * math.exp(_LOG_ASPECT)))
     return View((width - box_width) // 2, (height - box_height) // 2, box_width, box_height, flip)
+
+
+def random_cut(
+    pixels: Pixels, min_scale: float, seed: int, sample_id: str, index: int, size: int
+) -> tuple[View, Pixels]:
+    """Return a view of a picture (see :func:`random_view`) and its cut."""
+    height, width = pixels.shape[:2]
+    view = random_view(width, height, min_scale, seed, sample_id, index)
+    return view, cut(pixels, view, size)
 
 
 def cut(pixels: Pixels, view: View, size: int) -> Pixels:

@@ -28,12 +28,6 @@ class Estimate:
     "The stage is there: these are its own numbers."
 
 
-@dataclass(frozen=True)
-class _Earlier:
-    manifest: Manifest
-    usage: Usage
-
-
 def estimate(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Estimate]:
     """Return an estimate for each stage of a plan, by name."""
     estimates: dict[str, Estimate] = {}
@@ -55,10 +49,12 @@ def _measured(folder: Store) -> Estimate:
     return Estimate(rows, manifest.num_bytes, usage.seconds, usage.memory or None, measured=True)
 
 
-def _estimate(expected: Expected, rows_in: int | None, earlier: _Earlier | None) -> Estimate:
+def _estimate(
+    expected: Expected, rows_in: int | None, earlier: tuple[Manifest, Usage] | None
+) -> Estimate:
     rows, size, seconds, memory = expected.rows, expected.bytes, None, expected.memory
     if earlier is not None:
-        manifest, usage = earlier.manifest, earlier.usage
+        manifest, usage = earlier
         now, then = expected.rows or rows_in, usage.work or manifest.num_rows_in
         scale = now / then if now and then else 1.0
         seconds = usage.seconds * scale
@@ -68,7 +64,7 @@ def _estimate(expected: Expected, rows_in: int | None, earlier: _Earlier | None)
     return Estimate(rows, size, seconds, memory)
 
 
-def _earlier(workdir: Store, name: str) -> _Earlier | None:
+def _earlier(workdir: Store, name: str) -> tuple[Manifest, Usage] | None:
     """The whole output of a stage that was made last, under any fingerprint."""
     whole = [
         folder
@@ -78,4 +74,4 @@ def _earlier(workdir: Store, name: str) -> _Earlier | None:
     if not whole:
         return None
     usage, folder = max(((read_usage(f), f) for f in whole), key=lambda pair: pair[0].ended_at)
-    return _Earlier(read_manifest(folder), usage)
+    return read_manifest(folder), usage

@@ -106,9 +106,14 @@ def fingerprint_of(identity: Mapping[str, Any]) -> str:
 
 def row_slices(dataset: Dataset, num_rows: int) -> list[Slice]:
     """Cut a dataset into slices of ``num_rows`` rows; read them with :func:`read_slice`."""
+    return range_slices(dataset.num_rows, num_rows)
+
+
+def range_slices(total: int, size: int) -> list[Slice]:
+    """Cut ``total`` things into slices of ``size``: their payload holds ``start`` and ``stop``."""
     slices = []
-    for i, start in enumerate(range(0, dataset.num_rows, num_rows)):
-        stop = min(start + num_rows, dataset.num_rows)
+    for i, start in enumerate(range(0, total, size)):
+        stop = min(start + size, total)
         slices.append(Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start))
     return slices
 

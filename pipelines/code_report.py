@@ -12,12 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dataprep.images import decode_stored
-from dataprep.views import cut, random_view
 from orchestration import Dataset
 from orchestration.store import Store
 from pipelines.code_pictures import draw_code_maps, draw_code_sheet
-from pipelines.pictures import KeptPictures
+from pipelines.pictures import KeptPictures, cut_views
 from tokenizer.health import CodeUse
 from tokenizer.vqkd import VQKD, to_input
 
@@ -92,24 +90,6 @@ def _crops(what: Examination, size: int) -> Iterator[tuple[NDArray[np.uint8], ND
             cut_views(pictures, chunk, what.min_scale, what.seed, _VIEW, size),
             pictures.dataset[chunk],
         )
-
-
-def cut_views(
-    pictures: KeptPictures,
-    places: NDArray[np.int64],
-    min_scale: float,
-    seed: int,
-    number: int,
-    size: int,
-) -> NDArray[np.uint8]:
-    """Return view ``number`` of each picture: (B, size, size, 3) RGB."""
-    table = pictures.take(places)
-    crops = []
-    for name, jpeg in zip(table["sample_id"].to_pylist(), table["jpeg"], strict=True):
-        pixels = decode_stored(jpeg.as_py())
-        height, width = pixels.shape[:2]
-        crops.append(cut(pixels, random_view(width, height, min_scale, seed, name, number), size))
-    return np.stack(crops)
 
 
 def _draw(folder: Store, crops: NDArray[np.uint8], codes: NDArray[np.int64]) -> None:

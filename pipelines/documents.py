@@ -11,10 +11,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from dataprep.sources import documents, openwebtext, own_lists, wikipedia
+from dataprep.sources.folders import files_in
 from dataprep.sources.lines import LineRange, about_lines
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.stage import range_slices
 from orchestration.usage import Expected
 from pipelines.index import line_slices, parquet_rows, row_group_slices
 
@@ -101,17 +103,17 @@ def make_slices(params: Params) -> Iterator[Slice]:
     if isinstance(params, ParquetParams):
         yield from row_group_slices(path, [params.column])
     elif isinstance(params, OpenWebTextParams):
-        for i, name in enumerate(openwebtext.archives(path)):
+        for i, name in enumerate(files_in(path, "*.xz")):
             yield Slice(f"{i:06d}", {"name": name})
     elif isinstance(params, WikipediaParams):
         index = Path(params.index)
         for i, piece in enumerate(wikipedia.stream_ranges(path, index, params.slice_streams)):
             yield Slice(f"{i:06d}", vars(piece))
     elif isinstance(params, TextParams) and path.is_dir():
-        names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*.txt") if p.is_file())
-        for i, start in enumerate(range(0, len(names), params.slice_files)):
-            mine = names[start : start + params.slice_files]
-            yield Slice(f"{i:06d}", {"names": mine}, len(mine))
+        names = files_in(path, "*.txt")
+        for files in range_slices(len(names), params.slice_files):
+            mine = names[files.payload["start"] : files.payload["stop"]]
+            yield Slice(files.id, {"names": mine}, len(mine))
     else:
         yield from line_slices(path, params.slice_lines)
 

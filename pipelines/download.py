@@ -8,7 +8,7 @@ exactly one of the two. Drops: what the server did (``http_404``, ``timeout``, `
 
 import asyncio
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
 from pydantic import Field
@@ -19,21 +19,7 @@ from dataprep.schemas import IMAGES, reject, rejects_table
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.stage import read_slice, row_slices
-
-
-class StoreParams(StageParams):
-    """What is kept of a picture."""
-
-    short_side: int = Field(default=256, ge=16)
-    "Pixels; pictures are brought down to it, never up."
-    jpeg_quality: int = Field(default=95, ge=1, le=100)
-    min_side: int = Field(default=32, ge=1)
-    "Smaller pictures are rejects."
-    max_pixels: int = Field(default=200_000_000, ge=1)
-
-    def rules(self) -> ImageRules:
-        """Return the same for ``dataprep``."""
-        return ImageRules(**self.model_dump())
+from pipelines.storing import StoreParams, image_row
 
 
 class Params(StageParams):
@@ -79,10 +65,13 @@ def fetch_slice(params: Params, index: Dataset, piece: Slice) -> Output:
     images, rejects = [], []
     for row, outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, StoredImage):
-            images.append(image_row(row["sample_id"], row["source"], outcome, row["captions"], ""))
+            images.append(
+                image_row(row["sample_id"], row["source"], outcome, row["captions"], url=row["url"])
+            )
         else:
-            detail = f"{row['url']}: {outcome.detail}"
-            rejects.append(reject(row["sample_id"], row["source"], outcome.reason, detail))
+            rejects.append(
+                reject(row["sample_id"], row["source"], outcome.reason, outcome.detail, row["url"])
+            )
     return Output(
         num_rows_in=len(rows),
         tables={
@@ -91,19 +80,6 @@ def fetch_slice(params: Params, index: Dataset, piece: Slice) -> Output:
         },
         counters={"original_bytes": sum(image["original_bytes"] for image in images)},
     )
-
-
-def image_row(
-    sample_id: str, source: str, image: StoredImage, captions: list[str], label: str
-) -> dict[str, Any]:
-    """Return one row of the images table."""
-    return {
-        "sample_id": sample_id,
-        "source": source,
-        **vars(image),
-        "captions": captions,
-        "label": label,
-    }
 
 
 def _store_or_fail(rules: ImageRules, _: int, body: bytes) -> StoredImage | FetchError:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dataprep.images import decode_stored
-from dataprep.views import View, cut, random_view
+from dataprep.views import View, random_cut
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.stage import row_slices
@@ -145,13 +145,15 @@ class ViewTokeniser:
 
     def _cut(self, name: str, jpeg: bytes) -> tuple[list[View], NDArray[np.uint8]]:
         pixels = decode_stored(jpeg)
-        height, width = pixels.shape[:2]
-        views = [
-            random_view(width, height, self.params.min_scale, self.seed, name, index)
-            for index in range(self.params.views)
-        ]
         size = self.tokenizer.config.image_size
-        return views, np.stack([cut(pixels, view, size) for view in views])
+        views, crops = zip(
+            *(
+                random_cut(pixels, self.params.min_scale, self.seed, name, index, size)
+                for index in range(self.params.views)
+            ),
+            strict=True,
+        )
+        return list(views), np.stack(crops)
 
     def _codes(self, crops: NDArray[np.uint8]) -> NDArray[np.uint16]:
         codes = self.tokenizer.encode(to_input(crops).to(self.device))

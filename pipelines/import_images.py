@@ -4,18 +4,15 @@ Out: ``data`` (see ``dataprep.schemas.IMAGES``; the wnid is the label) and ``rej
 Drops: what ``dataprep.images`` says of a picture. A slice is one synset.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import pyarrow as pa
-
-from dataprep.images import ImageError, store_image
-from dataprep.schemas import IMAGES, reject, rejects_table
 from dataprep.sources.imagenet21k import Synset, read_synset, synsets
 from orchestration import Context, Output, Slice
 from orchestration.params import EXTERNAL_FILE, StageParams
-from pipelines.download import StoreParams, image_row
+from pipelines.storing import Found, StoreParams, store_found
 
 
 class Params(StageParams):
@@ -37,20 +34,11 @@ def run(context: Context, params: Params, source: str) -> None:
 
 def import_slice(params: Params, source: str, piece: Slice) -> Output:
     """Store the pictures of one synset."""
-    images, rejects = [], []
-    synset, rules = Synset(**piece.payload), params.store.rules()
-    for name, data in read_synset(Path(params.archive), synset):
-        sample_id = f"{source}/{name}"
-        try:
-            stored = store_image(data, rules)
-            images.append(image_row(sample_id, source, stored, [], synset.wnid))
-        except ImageError as error:
-            detail = f"{synset.wnid}.tar/{name}: {error.detail}"
-            rejects.append(reject(sample_id, source, error.reason, detail))
-    return Output(
-        num_rows_in=len(images) + len(rejects),
-        tables={
-            "data": pa.Table.from_pylist(images, IMAGES),
-            "rejects": rejects_table(rejects),
-        },
-    )
+    found = _of_synset(Path(params.archive), Synset(**piece.payload))
+    return store_found(found, source, params.store.rules())
+
+
+def _of_synset(archive: Path, synset: Synset) -> Iterator[Found]:
+    for name, data in read_synset(archive, synset):
+        where = f"{synset.wnid}.tar/{name}"
+        yield Found(name, where, partial(bytes, data), label=synset.wnid)

@@ -5,30 +5,29 @@ Drops: ``missing_file``, ``damaged_file``, ``damaged_tar``, ``empty_caption``,
 ``evaluation_picture``, and what ``dataprep.images`` says of a picture.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Literal
 from zipfile import BadZipFile
 
-import pyarrow as pa
 from pydantic import Field
 
-from dataprep.images import ImageError, store_image
-from dataprep.schemas import IMAGES, reject, rejects_table
 from dataprep.sources import webdataset
 from dataprep.sources.annotations import Annotated as Picture
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.coco import evaluation_ids, read_coco
 from dataprep.sources.entries import EMPTY_CAPTION
+from dataprep.sources.folders import files_in
 from dataprep.sources.visual_genome import EVALUATION_PICTURE, coco_ids, read_visual_genome
 from dataprep.sources.webdataset import DAMAGED_TAR
 from dataprep.sources.zips import MISSING_FILE, MemberError, ZipSet
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
-from pipelines.download import StoreParams, image_row
+from orchestration.stage import range_slices
+from pipelines.storing import Found, StoreParams, store_found
 
 
 class ImportPairsParams(StageParams):
@@ -109,13 +108,10 @@ def run(context: Context, params: Params, source: str) -> None:
 def make_slices(params: Params) -> Iterator[Slice]:
     """Cut the pictures into slices."""
     if isinstance(params, WebDatasetParams):
-        for i, name in enumerate(webdataset.tars(Path(params.folder))):
+        for i, name in enumerate(files_in(Path(params.folder), "*.tar")):
             yield Slice(f"{i:06d}", {"tar": name})
         return
-    total = len(pictures_of(params))
-    for i, start in enumerate(range(0, total, params.slice_rows)):
-        stop = min(start + params.slice_rows, total)
-        yield Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start)
+    yield from range_slices(len(pictures_of(params)), params.slice_rows)
 
 
 @lru_cache(maxsize=2)
@@ -150,48 +146,33 @@ def import_slice(params: Params, source: str, piece: Slice) -> Output:
         if isinstance(params, WebDatasetParams)
         else _annotated(params, piece.payload["start"], piece.payload["stop"])
     )
-    images, rejects, rules = [], [], params.store.rules()
-    for name, read, captions in found:
-        sample_id = f"{source}/{name}"
-        try:
-            stored = store_image(read(), rules)
-            images.append(image_row(sample_id, source, stored, captions, ""))
-        except (ImageError, MemberError) as error:
-            rejects.append(reject(sample_id, source, error.reason, error.detail))
-    return Output(
-        num_rows_in=len(images) + len(rejects),
-        tables={"data": pa.Table.from_pylist(images, IMAGES), "rejects": rejects_table(rejects)},
-    )
+    return store_found(found, source, params.store.rules())
 
 
-Found = Iterator[tuple[str, Callable[[], bytes], list[str]]]
-"Name, a way to the picture's bytes, captions."
-
-
-def _annotated(params: CocoParams | VisualGenomeParams, start: int, stop: int) -> Found:
+def _annotated(params: CocoParams | VisualGenomeParams, start: int, stop: int) -> Iterator[Found]:
     archives = archives_of(params.archives())
     for picture in pictures_of(params)[start:stop]:
         if picture.excluded:
             read = partial(_fail, EVALUATION_PICTURE, picture.excluded)
         elif not picture.captions:
-            read = partial(_fail, EMPTY_CAPTION, picture.member)
+            read = partial(_fail, EMPTY_CAPTION, "no caption")
         else:
             read = partial(archives.read, picture.member)
-        yield picture.name, read, picture.captions
+        yield Found(picture.name, picture.member, read, picture.captions)
 
 
-def _of_tar(folder: Path, tar: str) -> Found:
+def _of_tar(folder: Path, tar: str) -> Iterator[Found]:
     for sample in webdataset.read_tar(folder / tar):
         name = f"{Path(tar).with_suffix('')}/{sample.name}"
         if sample.problem:
-            read = partial(_fail, DAMAGED_TAR, f"{tar}: {sample.problem}")
+            read = partial(_fail, DAMAGED_TAR, sample.problem)
         elif sample.picture is None:
-            read = partial(_fail, MISSING_FILE, f"{tar}: {sample.name} has no picture")
+            read = partial(_fail, MISSING_FILE, "no picture")
         elif not sample.caption:
-            read = partial(_fail, EMPTY_CAPTION, f"{tar}: {sample.name}")
+            read = partial(_fail, EMPTY_CAPTION, "no caption")
         else:
             read = partial(bytes, sample.picture)
-        yield name, read, [sample.caption]
+        yield Found(name, f"{tar}: {sample.name}", read, [sample.caption])
 
 
 def _fail(reason: str, detail: str) -> bytes:

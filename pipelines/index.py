@@ -19,6 +19,7 @@ from dataprep.sources.lines import LineRange, about_lines, line_ranges
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.stage import range_slices
 from orchestration.usage import Expected
 
 Entries = Iterator[Entry | BadEntry]
@@ -109,9 +110,7 @@ def make_slices(params: Params) -> Iterator[Slice]:
                 yield Slice(f"{i:06d}", payload, urls.num_lines)
         elif isinstance(params, SbuJsonParams):
             total = len(sbu.json_lists(path)[0])
-            for i, start in enumerate(range(0, total, params.slice_lines)):
-                stop = min(start + params.slice_lines, total)
-                yield Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start)
+            yield from range_slices(total, params.slice_lines)
         elif isinstance(params, OwnListParams):
             yield from _own_slices(params, path)
         else:

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dataprep.images import decode_stored
+from dataprep.views import random_cut
 from orchestration import Dataset
 
 _GROUPS_KEPT = 64
@@ -84,3 +86,20 @@ class KeptPictures:
             order.append(chosen)
         back = pc.sort_indices(pa.array(np.concatenate(order)))
         return pa.concat_tables(tables).take(back)
+
+
+def cut_views(
+    pictures: KeptPictures,
+    places: NDArray[np.int64],
+    min_scale: float,
+    seed: int,
+    number: int,
+    size: int,
+) -> NDArray[np.uint8]:
+    """Return view ``number`` of each picture: (B, size, size, 3) RGB."""
+    table = pictures.take(places)
+    crops = []
+    for name, jpeg in zip(table["sample_id"].to_pylist(), table["jpeg"], strict=True):
+        pixels = decode_stored(jpeg.as_py())
+        crops.append(random_cut(pixels, min_scale, seed, name, number, size)[1])
+    return np.stack(crops)

@@ -8,6 +8,7 @@ seeded sample of lines, so memory does not grow with the corpus. A model that is
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -97,7 +98,8 @@ def make_model(
     }
     for sample, sources in zip(samples, names, strict=True):
         for number, source in enumerate(sources):
-            lines = [line for owner, line in sample if owner == number][:_REPORT_LINES]
+            mine = (line for owner, line in sample if owner == number)
+            lines = list(islice(mine, _REPORT_LINES))
             numbers |= {f"{key}/{source}": v for key, v in measures(tokenizer, lines).items()}
     report: dict[str, Any] = {**numbers, "longest_pieces": tokenizer.longest_pieces(_LONGEST)}
     folder.write_bytes(REPORT_FILE, json.dumps(report, indent=1, ensure_ascii=False).encode())

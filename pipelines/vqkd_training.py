@@ -20,8 +20,7 @@ from model.training.optimiser import adamw, learning_rate
 from model.training.order import Order
 from orchestration import Dataset
 from orchestration.training import Session
-from pipelines.code_report import cut_views
-from pipelines.pictures import KeptPictures
+from pipelines.pictures import KeptPictures, cut_views
 from pipelines.prefetch import prefetch
 from tokenizer.health import CodeUse
 from tokenizer.vqkd import VQKD, to_input

@@ -47,10 +47,11 @@ class CodeUse:
 
     def numbers(self, sources: list[str]) -> dict[str, float]:
         """Return usage (share of codes) and perplexity over all, and by source."""
+        total = self.counts.sum(0)
         numbers = {
-            "code_usage": usage(self.counts.sum(0)),
-            "code_perplexity": perplexity(self.counts.sum(0)),
-            "dead_codes": float((self.counts.sum(0) == 0).sum()),
+            "code_usage": usage(total),
+            "code_perplexity": perplexity(total),
+            "dead_codes": float((total == 0).sum()),
         }
         for source, counts in zip(sources, self.counts, strict=True):
             numbers[f"code_usage/{source}"] = usage(counts)

@@ -96,7 +96,7 @@ class TextTokenizer:
         known = total = 0
         for text in texts:
             pieces = self._processor.encode(text, out_type=str, num_threads=1)
-            ids = self._processor.encode(text, num_threads=1)
+            ids = self._processor.piece_to_id(pieces)
             total += sum(map(len, pieces))
             known += sum(len(p) for p, i in zip(pieces, ids, strict=True) if i != 0)
         return known / max(total, 1)

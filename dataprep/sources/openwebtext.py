@@ -11,11 +11,6 @@ from pathlib import Path
 from dataprep.sources.documents import BadDocument, Document, Documents
 
 
-def archives(folder: Path) -> list[str]:
-    """Return the names of the inner archives, sorted."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.xz") if p.is_file())
-
-
 def read_archive(folder: Path, name: str) -> Documents:
     """Yield the documents of one inner archive, streamed; damage ends it with a bad document."""
     stem = Path(name).stem

@@ -5,13 +5,11 @@ box. Phrases are short and about fifty a picture, so a caption is made of a few 
 the seed. Half of the pictures are COCO's; ``image_data.json`` says which (``coco_id``).
 """
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
+from dataprep.randomness import rng_of
 from dataprep.sources.annotations import Annotated, AnnotationError, read_json
 from dataprep.text import clean_caption
 
@@ -57,7 +55,7 @@ def coco_ids(path: Path) -> dict[str, int]:
     content = read_json(path)
     try:
         return {
-            str(image["image_id"] if "image_id" in image else image["id"]): int(image["coco_id"])
+            str(_number(image)): int(image["coco_id"])
             for image in content
             if image["coco_id"] is not None
         }
@@ -67,15 +65,18 @@ def coco_ids(path: Path) -> dict[str, int]:
 
 def _phrases(image: Any, where: str) -> tuple[int, list[str]]:
     try:
-        number = int(image["image_id"] if "image_id" in image else image["id"])
+        number = _number(image)
         phrases = [clean_caption(region["phrase"]) for region in image["regions"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AnnotationError(f"{where}: not a picture with regions ({error!r})") from None
     return number, list(dict.fromkeys(phrase for phrase in phrases if phrase))
 
 
+def _number(image: Any) -> int:
+    return int(image["image_id"] if "image_id" in image else image["id"])
+
+
 def _draw(phrases: list[str], number: int, seed: int, image: int) -> list[str]:
     """Draw without repetition: a pure function of the seed and the picture."""
-    key = hashlib.sha256(f"{seed}/regions/{image}".encode()).digest()
-    rng = np.random.default_rng(np.frombuffer(key, np.uint32))
-    return [phrases[i] for i in rng.permutation(len(phrases))[:number]]
+    order = rng_of(seed, "regions", image).permutation(len(phrases))
+    return [phrases[i] for i in order[:number]]

@@ -29,11 +29,6 @@ class Sample:
     "What ended the tar here."
 
 
-def tars(folder: Path) -> list[str]:
-    """Return the names of the tars in a folder, sorted."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.tar") if p.is_file())
-
-
 def read_tar(path: Path) -> Iterator[Sample]:
     """Yield the samples of a tar, streamed; damage ends it with a sample that says so."""
     sample: Sample | None = None

@@ -11,6 +11,7 @@ import pytest
 
 from dataprep.sources import documents, openwebtext, wikipedia
 from dataprep.sources.documents import BadDocument, Document
+from dataprep.sources.folders import files_in
 
 ARTICLE = """{{Infobox|name=Red}}
 '''Red''' is a [[colour]] of the [[visible spectrum|spectrum]].<ref>{{cite|x}}</ref>
@@ -109,7 +110,7 @@ def test_openwebtext_is_read_archive_by_archive(tmp_path):
     (tmp_path / "urlsf_subset00-1_data.xz.lock").write_bytes(b"")
     whole = inner_archive({"a.txt": b"whole " * 900, "b.txt": bytes(range(256)) * 900})
     (tmp_path / "urlsf_subset01-1_data.xz").write_bytes(whole[: len(whole) // 2])
-    names = openwebtext.archives(tmp_path)
+    names = files_in(tmp_path, "*.xz")
     assert names == ["urlsf_subset00-1_data.xz", "urlsf_subset01-1_data.xz"]
     found = list(openwebtext.read_archive(tmp_path, names[0]))
     assert [d.text.split("\n")[0] for d in found] == ["Text 0", "Text 1", "Text 2"]

@@ -1,0 +1,85 @@
+"""Storing pictures that lie in archives: what the import stages share.
+
+Each picture ends as a row of the images table or as a reject.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from dataprep.images import ImageError, ImageRules, StoredImage, store_image
+from dataprep.schemas import IMAGES, reject, rejects_table
+from dataprep.sources.zips import MemberError
+from orchestration import Output
+from orchestration.params import StageParams
+
+
+class StoreParams(StageParams):
+    """What is kept of a picture."""
+
+    short_side: int = Field(default=256, ge=16)
+    "Pixels; pictures are brought down to it, never up."
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+    min_side: int = Field(default=32, ge=1)
+    "Smaller pictures are rejects."
+    max_pixels: int = Field(default=200_000_000, ge=1)
+
+    def rules(self) -> ImageRules:
+        """Return the same for ``dataprep``."""
+        return ImageRules(**self.model_dump())
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture in an archive."""
+
+    name: str
+    "Within the source: becomes part of the sample id."
+    where: str
+    "In the archive, for messages."
+    read: Callable[[], bytes]
+    "Gives its bytes, or raises MemberError."
+    captions: list[str] = field(default_factory=list)
+    label: str = ""
+
+
+def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Output:
+    """Store pictures, one after the other."""
+    images, rejects = [], []
+    for picture in found:
+        sample_id = f"{source}/{picture.name}"
+        try:
+            stored = store_image(picture.read(), rules)
+            images.append(
+                image_row(sample_id, source, stored, picture.captions, label=picture.label)
+            )
+        except (ImageError, MemberError) as error:
+            detail = f"{picture.where}: {error.detail}"
+            rejects.append(reject(sample_id, source, error.reason, detail))
+    return Output(
+        num_rows_in=len(images) + len(rejects),
+        tables={"data": pa.Table.from_pylist(images, IMAGES), "rejects": rejects_table(rejects)},
+    )
+
+
+def image_row(
+    sample_id: str,
+    source: str,
+    image: StoredImage,
+    captions: list[str],
+    *,
+    label: str = "",
+    url: str | None = None,
+) -> dict[str, Any]:
+    """Return one row of the images table."""
+    return {
+        "sample_id": sample_id,
+        "source": source,
+        "url": url,
+        **vars(image),
+        "captions": captions,
+        "label": label,
+    }
