@@ -1,30 +1,44 @@
 """Fetching pictures over HTTP: many at once, politely, with a reason for each that fails.
 
-Timeouts, resets, 429 and 5xx are tried again after a jittered wait (or what ``Retry-After``
-says); 403, 404, 410 and everything about the picture itself are final. Each host gets a bounded
-number of connections. Private addresses are refused unless the rules allow them, so that a list
-file cannot make a cluster probe its own network; redirects are checked hop by hop.
+Timeouts, resets, 408, 429 and 5xx are tried again after a jittered wait, or what ``Retry-After``
+says; 403, 404, 410 and everything about the picture itself are final. Each host is asked through a
+gate (``dataprep.hosts``), which may stand for a whole cluster. Redirects are followed hop by hop,
+so that each is checked and each host is asked.
+
+Reasons: ``http_<status>``, ``timeout``, ``connection``, ``truncated``, ``dns``, ``tls``,
+``redirects``, ``bad_url``, ``too_large``, ``opt_out``, ``robots_txt``, ``private_address``,
+``host_unavailable`` (left alone: it did not answer, or asked for it).
 """
 
 import asyncio
-import fnmatch
-import ipaddress
 import random
-import socket
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from time import time
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-OPT_OUT_TOKENS: Final = frozenset({"noai", "noimageai", "noindex", "noimageindex"})
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_RETRIED_STATUS: Final = frozenset({429, 500, 502, 503, 504})
+from dataprep.addresses import AddressRules, PrivateAddress, Resolver, is_literal
+from dataprep.hosts import Answer, Gate, HostUnavailable
+from dataprep.robots import AGENT, opted_out, parse_robots
+
+UNREACHED: Final = frozenset({"timeout", "connection", "dns", "host_unavailable"})
+"Reasons that may be the network's fault rather than the list's."
 _RETRIED_REASONS: Final = frozenset({"timeout", "connection", "truncated"})
+_RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ACCEPT: Final = "image/jpeg, image/png, image/gif, image/webp, */*;q=0.5"
+"A site that serves what the client asks for must not send a format that OpenCV lacks."
+_DNS_THREADS: Final = 32
+_DNS_TTL_S: Final = 600
+_MOST_ROBOTS: Final = 10_000
 _LONGEST_WAIT_S: Final = 30.0
 
 
@@ -37,22 +51,22 @@ class FetchRules:
     read_timeout_s: float = 10.0
     "Longest silence while a body arrives."
     total_timeout_s: float = 30.0
+    "Of one attempt, redirects included."
     max_bytes: int = 50 << 20
     max_redirects: int = 5
     attempts: int = 3
     first_wait_s: float = 0.5
     "Before the second attempt; doubles with each, half of it random."
     connections: int = 64
-    connections_per_host: int = 8
-    allow_private_addresses: bool = False
-    connect_to: Mapping[str, str] = field(default_factory=dict)
-    "``ADDRESS:PORT`` by host pattern, in place of what DNS says (as curl's --connect-to)."
+    "Open at once, which also bounds the bodies in memory."
+    obey_robots_txt: bool = False
+    addresses: AddressRules = field(default_factory=AddressRules)
 
 
 class FetchError(Exception):
     """A fetch that failed; ``reason`` is a class, ``detail`` is for people."""
 
-    def __init__(self, reason: str, detail: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(self, reason: str, detail: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -67,98 +81,194 @@ class FetchError(Exception):
         )
 
 
-async def fetch_all(
-    urls: Sequence[str], rules: FetchRules, finish: Callable[[int, bytes], Any]
-) -> list[Any]:
-    """Fetch every URL; return what ``finish(index, body)`` gives or the :class:`FetchError`.
+class Fetcher:
+    """A client in one event loop: its connections and DNS answers serve every slice."""
 
-    ``finish`` runs in a thread, beside the fetching of the others.
-    """
-    timeout = aiohttp.ClientTimeout(
-        total=rules.total_timeout_s,
-        sock_connect=rules.connect_timeout_s,
-        sock_read=rules.read_timeout_s,
-    )
-    connector = aiohttp.TCPConnector(
-        limit=rules.connections,
-        limit_per_host=rules.connections_per_host,
-        resolver=_Resolver(rules),
-    )
-    hosts: dict[str, asyncio.Semaphore] = defaultdict(
-        lambda: asyncio.Semaphore(rules.connections_per_host)
-    )
-    everything = asyncio.Semaphore(rules.connections)
-    async with aiohttp.ClientSession(
-        connector=connector,
-        timeout=timeout,
-        headers={"User-Agent": rules.user_agent},
-        auto_decompress=True,
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
+    def __init__(self, rules: FetchRules, gate: Gate) -> None:
+        """Open the client; call it within its event loop."""
+        self.rules = rules
+        self.gate = gate
+        self._slots = asyncio.Semaphore(rules.connections)
+        self._robots: dict[str, asyncio.Task[RobotFileParser]] = {}
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_DNS_THREADS, "dns"))
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, resolver=Resolver(rules.addresses), ttl_dns_cache=_DNS_TTL_S
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=rules.connect_timeout_s, sock_read=rules.read_timeout_s
+            ),
+            headers={"User-Agent": rules.user_agent, "Accept": _ACCEPT},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
 
-        async def one(index: int, url: str) -> Any:
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def fetch_all(
+        self, urls: Sequence[str], finish: Callable[[bytes], Any], threads: ThreadPoolExecutor
+    ) -> list[Any]:
+        """Fetch every URL; return what ``finish(body)`` gives, or the :class:`FetchError`.
+
+        ``finish`` runs in ``threads``, beside the fetching of the others. Nothing else is
+        raised for a single URL.
+        """
+        loop = asyncio.get_running_loop()
+
+        async def one(url: str) -> Any:
             try:
-                async with everything, hosts[_host(url)]:
-                    body = await _fetch_with_retries(session, url, rules)
-                return await asyncio.to_thread(finish, index, body)
+                body, release = await self._with_retries(url)
             except FetchError as error:
                 return error
+            try:
+                return await loop.run_in_executor(threads, finish, body)
+            finally:
+                release()
 
-        return await asyncio.gather(*(one(i, url) for i, url in enumerate(urls)))
+        return await asyncio.gather(*map(one, urls))
 
+    async def fetch(self, url: str) -> bytes:
+        """Return the body at a URL.
 
-async def _fetch_with_retries(session: aiohttp.ClientSession, url: str, rules: FetchRules) -> bytes:
-    def wait(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, FetchError) and error.retry_after_s is not None:
-            return min(error.retry_after_s, _LONGEST_WAIT_S)
-        longest = rules.first_wait_s * 2 ** (state.attempt_number - 1)
+        Raises:
+            FetchError: there is none.
+        """
+        body, release = await self._with_retries(url)
+        release()
+        return body
+
+    async def _with_retries(self, url: str) -> tuple[bytes, Callable[[], None]]:
+        """Return a body and what frees the slot that it holds in memory."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda e: isinstance(e, FetchError) and e.retried),
+            stop=stop_after_attempt(self.rules.attempts),
+            wait=self._wait,
+            reraise=True,
+        )
+        result: tuple[bytes, Callable[[], None]] = await retrying(self._attempt, url)
+        return result
+
+    def _wait(self, state: RetryCallState) -> float:
+        """The gate keeps a Retry-After; this is what spreads attempts out."""
+        longest = self.rules.first_wait_s * 2 ** (state.attempt_number - 1)
         return min(longest * random.uniform(0.5, 1.0), _LONGEST_WAIT_S)
 
-    retrying = AsyncRetrying(
-        retry=retry_if_exception(lambda e: isinstance(e, FetchError) and e.retried),
-        stop=stop_after_attempt(rules.attempts),
-        wait=wait,
-        reraise=True,
-    )
-    body: bytes = await retrying(_fetch, session, url, rules)
-    return body
-
-
-async def _fetch(session: aiohttp.ClientSession, url: str, rules: FetchRules) -> bytes:
-    for _ in range(rules.max_redirects + 1):
-        _refuse_private(url, rules)
+    async def _attempt(self, url: str) -> tuple[bytes, Callable[[], None]]:
+        seconds = self.rules.total_timeout_s
         try:
-            async with session.get(url, allow_redirects=False) as response:
+            async with asyncio.timeout(seconds) as deadline:
+                for _ in range(self.rules.max_redirects + 1):
+                    if self.rules.obey_robots_txt:
+                        await self._check_robots(url)
+                    answer = await self._ask(url, deadline)
+                    if isinstance(answer, bytes):
+                        return answer, self._slots.release
+                    url = answer
+        except TimeoutError:
+            raise FetchError("timeout", f"{url}: not done in {seconds:g} s") from None
+        raise FetchError("redirects", f"more than {self.rules.max_redirects}, the last to {url}")
+
+    async def _ask(self, url: str, deadline: asyncio.Timeout) -> bytes | str:
+        """Send one request; return a body, whose slot is still held, or where to go instead."""
+        host = _host(url)
+        if is_literal(host) and not self.rules.addresses.allows(host):
+            raise FetchError("private_address", url)
+        with _stopped(deadline):
+            try:
+                await self.gate.enter(host)
+            except HostUnavailable:
+                raise FetchError("host_unavailable", f"{host} is left alone for a while") from None
+            await self._slots.acquire()
+        kept, answer = False, Answer(reached=True)
+        try:
+            body = await self._get(url)
+            kept = isinstance(body, bytes)
+            return body
+        except FetchError as error:
+            answer = Answer(error.reason not in UNREACHED, error.retry_after_s)
+            raise
+        except asyncio.CancelledError:  # the attempt's deadline
+            answer = Answer(reached=False)
+            raise
+        finally:
+            self.gate.leave(host, answer)
+            if not kept:
+                self._slots.release()
+
+    async def _get(self, url: str) -> bytes | str:
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
                 if response.status in _REDIRECTS and "Location" in response.headers:
-                    url = urljoin(url, response.headers["Location"])
-                    continue
-                return await _body(response, rules)
+                    return urljoin(url, response.headers["Location"])
+                return await _body(response, self.rules)
+        except PrivateAddress as error:
+            raise FetchError("private_address", str(error)) from None
         except aiohttp.ClientConnectorDNSError as error:
             raise FetchError("dns", str(error)) from None
-        except TimeoutError:
-            raise FetchError("timeout", f"{url}: no answer in time") from None
+        except TimeoutError as error:
+            raise FetchError("timeout", f"{url}: {error}") from None
+        except aiohttp.ClientSSLError as error:
+            raise FetchError("tls", str(error)) from None
         except aiohttp.ClientPayloadError as error:
             raise FetchError("truncated", str(error)) from None
-        except aiohttp.InvalidURL as error:
+        except (aiohttp.InvalidURL, ValueError) as error:
             raise FetchError("bad_url", str(error)) from None
         except (aiohttp.ClientError, OSError) as error:
             raise FetchError("connection", f"{type(error).__name__}: {error}") from None
-    raise FetchError("redirects", f"more than {rules.max_redirects}, the last to {url}")
+
+    async def _check_robots(self, url: str) -> None:
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self._robots:
+            if len(self._robots) > _MOST_ROBOTS:
+                self._robots.clear()
+            self._robots[origin] = asyncio.create_task(self._read_robots(origin))
+        rules = await asyncio.shield(self._robots[origin])
+        if not rules.can_fetch(AGENT, url):
+            raise FetchError("robots_txt", f"{origin}/robots.txt disallows {parts.path}")
+
+    async def _read_robots(self, origin: str) -> RobotFileParser:
+        host = _host(origin)
+        try:
+            await self.gate.enter(host)
+        except HostUnavailable:
+            return parse_robots(503, "")
+        reached = False
+        try:
+            async with (
+                asyncio.timeout(self.rules.total_timeout_s),
+                self._session.get(f"{origin}/robots.txt") as response,
+            ):
+                reached = True
+                text = (await response.content.read(500 << 10)).decode("utf-8", "replace")
+                return parse_robots(response.status, text)
+        except (aiohttp.ClientError, OSError, PrivateAddress, ValueError):
+            return parse_robots(503, "")
+        finally:
+            self.gate.leave(host, Answer(reached))
+
+
+@contextmanager
+def _stopped(deadline: asyncio.Timeout) -> Iterator[None]:
+    """Stop a clock: waiting for one's turn is not the server's time."""
+    now = asyncio.get_running_loop().time
+    left = (deadline.when() or now()) - now()
+    deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        deadline.reschedule(now() + left)
 
 
 async def _body(response: aiohttp.ClientResponse, rules: FetchRules) -> bytes:
     if response.status != 200:
-        raise FetchError(
-            f"http_{response.status}", str(response.url), _retry_after(response.headers)
-        )
-    tokens = {
-        token.strip().lower().split(":")[-1].strip()
-        for value in response.headers.getall("X-Robots-Tag", [])
-        for token in value.split(",")
-    }
-    if found := tokens & OPT_OUT_TOKENS:
-        raise FetchError("opt_out", f"X-Robots-Tag: {', '.join(sorted(found))}")
+        wait = response.headers.get("Retry-After", "") if response.status in (429, 503) else ""
+        raise FetchError(f"http_{response.status}", str(response.url), _seconds(wait))
+    if directives := opted_out(response.headers.getall("X-Robots-Tag", [])):
+        raise FetchError("opt_out", f"X-Robots-Tag: {', '.join(directives)}")
+    if (response.content_length or 0) > rules.max_bytes:
+        raise FetchError("too_large", f"{response.content_length} bytes, over {rules.max_bytes}")
     chunks, size = [], 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
@@ -168,58 +278,18 @@ async def _body(response: aiohttp.ClientResponse, rules: FetchRules) -> bytes:
     return b"".join(chunks)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+def _seconds(retry_after: str) -> float:
+    """Return what a ``Retry-After`` header says: seconds, or a date."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time(), 0.0)
+    except ValueError:
+        return 0.0
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
-
-
-def _refuse_private(url: str, rules: FetchRules) -> None:
-    """Names are checked when they are resolved; this is for literal addresses."""
     try:
-        address = ipaddress.ip_address(_host(url))
+        return urlsplit(url).hostname or ""
     except ValueError:
-        return
-    if not address.is_global and not rules.allow_private_addresses:
-        raise FetchError("private_address", url)
-
-
-class _Resolver(AbstractResolver):
-    """DNS, less private addresses, with the replacements of ``connect_to``."""
-
-    def __init__(self, rules: FetchRules) -> None:
-        self.rules = rules
-        self.dns = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        for pattern, target in self.rules.connect_to.items():
-            if fnmatch.fnmatch(host, pattern):
-                address, _, target_port = target.rpartition(":")
-                return [
-                    ResolveResult(
-                        hostname=host,
-                        host=address,
-                        port=int(target_port),
-                        family=socket.AF_INET,
-                        proto=0,
-                        flags=socket.AI_NUMERICHOST,
-                    )
-                ]
-        # RFC 6761: names under .invalid never exist; some networks are slow to say so.
-        if host.endswith(".invalid"):
-            raise OSError(f"{host} does not exist")
-        found = await self.dns.resolve(host, port, family)
-        if self.rules.allow_private_addresses:
-            return found
-        public = [r for r in found if ipaddress.ip_address(r["host"]).is_global]
-        if found and not public:
-            raise FetchError("private_address", f"{host} is {found[0]['host']}")
-        return public
-
-    async def close(self) -> None:
-        await self.dns.close()
+        raise FetchError("bad_url", url) from None

@@ -1,17 +1,35 @@
 """Pictures: from whatever bytes a server or an archive gave to the JPEG that is stored.
 
-The short side is brought down to ``short_side`` (never up) and the aspect ratio kept.
+The short side is brought down to ``short_side``, never up, and the aspect ratio kept.
+
+| what came | what is done |
+|---|---|
+| a JPEG that is small enough, upright, grey or RGB | its bytes are kept as they are |
+| a larger JPEG | decoded at 1/2, 1/4 or 1/8 where that still gives the short side |
+| CMYK, 16 bits, palette, grey | RGB of 8 bits |
+| transparency | laid on white |
+| an animation | its first frame |
+| an EXIF orientation | turned upright |
+| more pixels than ``max_pixels``, as the header says | ``too_many_pixels``, not decoded |
+| a side under ``min_side`` | ``too_small`` |
+| cut short or damaged | ``undecodable`` |
+| HTML, SVG, nothing, … | ``not_an_image`` |
 """
 
 import hashlib
+import io
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags
 from PIL import Image as PillowImage
+
+# The header's size is compared with the rules at once; Pillow's own warning knows neither.
+PillowImage.MAX_IMAGE_PIXELS = None
 
 Pixels = NDArray[np.uint8]
 "RGB, (height, width, 3)."
@@ -20,6 +38,8 @@ NOT_AN_IMAGE: Final = "not_an_image"
 UNDECODABLE: Final = "undecodable"
 TOO_SMALL: Final = "too_small"
 TOO_LARGE: Final = "too_many_pixels"
+COLOUR_GRID: Final = 4
+"``StoredImage.colours`` are the means of so many fields by so many."
 
 _SIGNATURES: Final = (
     b"\xff\xd8\xff",
@@ -30,8 +50,18 @@ _SIGNATURES: Final = (
     b"II*\x00",
     b"MM\x00*",
 )
+_FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _JPEG: Final = _SIGNATURES[0]
 _END_OF_JPEG: Final = b"\xff\xd9"
+_REDUCED: Final = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
+"libjpeg leaves out the frequencies that a smaller picture cannot show: faster, and no aliasing."
+_MOST_BYTES_PER_PIXEL: Final = 3
+"An original above it carries something else than the picture, and is encoded anew."
+_GRID_SIDE: Final = 32
 
 
 class ImageError(ValueError):
@@ -62,11 +92,26 @@ class StoredImage:
     height: int
     original_width: int
     original_height: int
-    original_bytes: int
+    original_bytes: int | None
+    "None where the engine that fetched it does not say."
     sha256: str
     "Of the original bytes."
     phash: str
-    "Perceptual hash of the original's look, as imagehash writes it."
+    "Perceptual hash of the look, as imagehash writes it."
+    colours: bytes
+    "Mean RGB of a grid of fields, row by row, a byte each."
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file says of itself."""
+
+    kind: str
+    width: int
+    height: int
+    mode: str
+    has_alpha: bool
+    is_upright: bool
 
 
 def store_image(data: bytes, rules: ImageRules) -> StoredImage:
@@ -75,45 +120,37 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
     Raises:
         ImageError: it is no picture, is damaged, or breaks a rule.
     """
-    pixels = decode(data, rules)
-    height, width = pixels.shape[:2]
+    header = _read_header(data)
+    _check_size(header.width, header.height, rules)
+    if header.kind == "JPEG":
+        pixels, width, height = _decode_jpeg(data, header, rules.short_side)
+    else:
+        pixels = _decode_whole(data, header)
+        height, width = pixels.shape[:2]
+        _check_size(width, height, rules)
     resized = shrink(pixels, rules.short_side)
+    phash, colours = look_of(resized)
+    kept = resized is pixels and _is_kept(data, header)
     return StoredImage(
-        jpeg=encode_jpeg(resized, rules.jpeg_quality),
+        jpeg=data if kept else encode_jpeg(resized, rules.jpeg_quality),
         width=resized.shape[1],
         height=resized.shape[0],
         original_width=width,
         original_height=height,
         original_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        phash=str(imagehash.phash(PillowImage.fromarray(resized))),
+        phash=phash,
+        colours=colours,
     )
 
 
-def decode(data: bytes, rules: ImageRules) -> Pixels:
-    """Return a picture's pixels, turned as its EXIF orientation says.
-
-    Raises:
-        ImageError: see :func:`store_image`.
-    """
-    if not data.startswith(_SIGNATURES):
-        raise ImageError(NOT_AN_IMAGE, f"begins with {data[:16]!r}")
-    # The decoder fills the missing part of a cut JPEG with grey and says nothing. An end marker in
-    # the first half may belong to a thumbnail; bytes may follow the true one.
-    if data.startswith(_JPEG) and data.find(_END_OF_JPEG, len(data) // 2) < 0:
-        raise ImageError(UNDECODABLE, "the JPEG has no end marker")
-    try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageError(UNDECODABLE, str(error.err)) from None
-    if bgr is None:
-        raise ImageError(UNDECODABLE, f"{len(data)} bytes")
-    height, width = bgr.shape[:2]
-    if min(height, width) < rules.min_side:
-        raise ImageError(TOO_SMALL, f"{width}x{height}, the shorter side is under {rules.min_side}")
-    if height * width > rules.max_pixels:
-        raise ImageError(TOO_LARGE, f"{width}x{height}, over {rules.max_pixels} pixels")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+def look_of(pixels: Pixels) -> tuple[str, bytes]:
+    """Return a perceptual hash and the colours of a grid, by which copies are found."""
+    small = cv2.resize(pixels, (_GRID_SIDE, _GRID_SIDE), interpolation=cv2.INTER_AREA)
+    field = _GRID_SIDE // COLOUR_GRID
+    means = small.reshape(COLOUR_GRID, field, COLOUR_GRID, field, 3).mean((1, 3))
+    phash = str(imagehash.phash(PillowImage.fromarray(pixels)))
+    return phash, np.round(means).astype(np.uint8).tobytes()
 
 
 def shrink(pixels: Pixels, short_side: int) -> Pixels:
@@ -135,5 +172,80 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
 
 def decode_stored(jpeg: bytes) -> Pixels:
     """Return the pixels of a JPEG that this pipeline stored."""
-    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    return _rgb(_imdecode(jpeg, cv2.IMREAD_COLOR))
+
+
+def _read_header(data: bytes) -> _Header:
+    if not data.startswith(_SIGNATURES):
+        raise ImageError(NOT_AN_IMAGE, f"begins with {data[:16]!r}")
+    # The decoder fills the missing part of a cut JPEG with grey and says nothing. An end marker in
+    # the first half may belong to a thumbnail; bytes may follow the true one.
+    if data.startswith(_JPEG) and data.find(_END_OF_JPEG, len(data) // 2) < 0:
+        raise ImageError(UNDECODABLE, "the JPEG has no end marker")
+    try:
+        with PillowImage.open(io.BytesIO(data), formats=_FORMATS) as image:
+            exif = image.info.get("exif") and image.getexif()
+            return _Header(
+                kind="JPEG" if image.format == "MPO" else str(image.format),
+                width=image.width,
+                height=image.height,
+                mode=image.mode,
+                has_alpha=image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
+                is_upright=not exif or exif.get(ExifTags.Base.Orientation, 1) == 1,
+            )
+    except Exception as error:  # whatever a damaged header makes a plugin raise
+        raise ImageError(UNDECODABLE, f"{type(error).__name__}: {error}") from None
+
+
+def _check_size(width: int, height: int, rules: ImageRules) -> None:
+    if min(height, width) < rules.min_side:
+        raise ImageError(TOO_SMALL, f"{width}x{height}, the shorter side is under {rules.min_side}")
+    if height * width > rules.max_pixels:
+        raise ImageError(TOO_LARGE, f"{width}x{height}, over {rules.max_pixels} pixels")
+
+
+def _decode_jpeg(data: bytes, header: _Header, short_side: int) -> tuple[Pixels, int, int]:
+    """Return pixels, at a fraction where that is enough, and the upright width and height."""
+    shorter = min(header.width, header.height)
+    scale = next((s for s in _REDUCED if shorter // s >= short_side), 1)
+    pixels = _rgb(_imdecode(data, _REDUCED.get(scale, cv2.IMREAD_COLOR)))
+    as_stored = -(-header.height // scale), -(-header.width // scale)
+    turned = not header.is_upright and pixels.shape[:2] == as_stored[::-1] != as_stored
+    width, height = header.width, header.height
+    return (pixels, height, width) if turned else (pixels, width, height)
+
+
+def _decode_whole(data: bytes, header: _Header) -> Pixels:
+    if not header.has_alpha:
+        return _rgb(_imdecode(data, cv2.IMREAD_COLOR))
+    found = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    if found.dtype == np.uint16:
+        found = (found >> 8).astype(np.uint8)
+    if found.ndim == 2 or found.shape[2] != 4:
+        return _rgb(_imdecode(data, cv2.IMREAD_COLOR))
+    alpha = found[..., 3:].astype(np.float32) / 255
+    on_white = found[..., :3] * alpha + 255 * (1 - alpha)
+    return _rgb(np.round(on_white).astype(np.uint8))
+
+
+def _is_kept(data: bytes, header: _Header) -> bool:
+    return (
+        header.kind == "JPEG"
+        and header.mode in ("RGB", "L")
+        and header.is_upright
+        and len(data) <= _MOST_BYTES_PER_PIXEL * header.width * header.height
+    )
+
+
+def _imdecode(data: bytes, flags: int) -> NDArray[Any]:
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(UNDECODABLE, str(error.err)) from None
+    if found is None:
+        raise ImageError(UNDECODABLE, f"{len(data)} bytes")
+    return np.asarray(found)
+
+
+def _rgb(bgr: NDArray[Any]) -> Pixels:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

@@ -10,9 +10,10 @@ INDEX: Final = pa.schema(
         ("source", pa.string()),
         ("url", pa.string()),
         ("captions", pa.list_(pa.string())),
+        ("sha256", pa.string()),
     ]
 )
-"One row a line of a list file that could be read."
+"One row a line of a list file that could be read; null: the list gives no digest."
 
 REJECTS: Final = pa.schema(
     [
@@ -38,13 +39,16 @@ IMAGES: Final = pa.schema(
         ("original_bytes", pa.int64()),
         ("sha256", pa.string()),
         ("phash", pa.string()),
+        ("colours", pa.binary()),
+        ("hash_matches", pa.bool_()),
         ("captions", pa.list_(pa.string())),
         ("label", pa.string()),
     ]
 )
 """A stored picture: JPEG bytes and their size in pixels; digests of the original and of its look.
 
-The URL is null where the picture came out of an archive."""
+The URL is null where the picture came out of an archive; ``hash_matches`` is null where the list
+gives no digest: a picture that was re-encoded since is a label, not a reason to drop it."""
 
 DOCUMENTS: Final = pa.schema(
     [

@@ -4,22 +4,51 @@ Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``; every row of th
 exactly one of the two. Drops: what the server did (``http_404``, ``timeout``, ``dns``, …, see
 ``dataprep.fetch``) or what the picture is (``undecodable``, ``too_small``, …, see
 ``dataprep.images``). Duplicates and captions are judged in ``curate``.
+A slice of which almost nothing could be reached fails, to be tried again: that is an outage here,
+not thousands of dead links.
 """
 
-import asyncio
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
-from dataprep.fetch import FetchError, FetchRules, fetch_all
-from dataprep.images import ImageError, ImageRules, StoredImage, store_image
+from dataprep.addresses import AddressRules
+from dataprep.fetch import UNREACHED, FetchRules
+from dataprep.hosts import HostRules
+from dataprep.images import StoredImage
+from dataprep.robots import AGENT
 from dataprep.schemas import IMAGES, reject, rejects_table
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.stage import read_slice, row_slices
+from pipelines.fetching import Engine, Img2datasetEngine, NativeEngine, desk_gate
+from pipelines.host_desk import open_desk
 from pipelines.storing import StoreParams, image_row
+
+_MIN_ROWS_OF_AN_OUTAGE = 32
+
+
+class OutageError(RuntimeError):
+    """Almost no row of a slice could be reached."""
+
+
+class HostParams(StageParams):
+    """How a host is treated, over the whole cluster."""
+
+    at_once: int = Field(default=8, ge=1)
+    "Requests to one host that are open together."
+    per_second: float = Field(default=50, gt=0)
+    "Requests to one host."
+    failures: int = Field(default=20, ge=1)
+    "In a row, without an answer, after which a host is left alone."
+    pause_s: float = Field(default=60, gt=0)
+    "Before a host that was left alone is probed; the longest Retry-After that is waited for."
+
+    def rules(self) -> HostRules:
+        """Return the same for ``dataprep``."""
+        return HostRules(**self.model_dump())
 
 
 class Params(StageParams):
@@ -27,63 +56,115 @@ class Params(StageParams):
 
     contact: str
     "An address in the User-Agent, so that a site can reach whoever runs this."
+    engine: Literal["native", "img2dataset"] = "native"
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 10.0
     total_timeout_s: float = 30.0
     attempts: int = Field(default=3, ge=1)
     max_bytes: int = 50 << 20
     max_redirects: int = 5
+    obey_robots_txt: bool = False
+    max_unreached: float = Field(default=0.95, gt=0, le=1)
+    "Share of a slice's rows without an answer above which the slice fails; 1 never does."
     slice_rows: int = Field(default=2048, ge=1)
     "Index rows of a slice."
     store: StoreParams = StoreParams()
+    hosts: Annotated[HostParams, OPERATIONAL] = HostParams()
     connections: Annotated[int, OPERATIONAL] = 64
-    "Open at once in a worker."
-    connections_per_host: Annotated[int, OPERATIONAL] = 8
+    "Open at once in an actor."
+    num_actors: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
+    "Two for each core let one fetch while the other waits for its last pictures."
+    cpus_per_actor: Annotated[float, OPERATIONAL] = Field(default=0.5, gt=0)
+    threads_per_actor: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
+    "That decode and encode."
     allow_private_addresses: Annotated[bool, OPERATIONAL] = False
     connect_to: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
     "ADDRESS:PORT by host pattern, in place of DNS."
 
     def rules(self) -> FetchRules:
         """Return the same for ``dataprep``."""
-        fields = self.model_dump(exclude={"contact", "slice_rows", "store"})
-        return FetchRules(user_agent=f"beit3-pipeline/0.1 (+{self.contact})", **fields)
+        return FetchRules(
+            user_agent=f"{AGENT}/0.1 (+{self.contact})",
+            connect_timeout_s=self.connect_timeout_s,
+            read_timeout_s=self.read_timeout_s,
+            total_timeout_s=self.total_timeout_s,
+            max_bytes=self.max_bytes,
+            max_redirects=self.max_redirects,
+            attempts=self.attempts,
+            connections=self.connections,
+            obey_robots_txt=self.obey_robots_txt,
+            addresses=AddressRules(self.allow_private_addresses, self.connect_to),
+        )
 
 
 def run(context: Context, params: Params) -> None:
-    """Fetch each slice of the index in one worker."""
+    """Fetch each slice of the index in an actor that keeps its connections."""
     index = context.input("index")
     slices = row_slices(index, params.slice_rows)
-    context.map_slices(slices, partial(fetch_slice, params, index), row_group_rows=256)
+    desk = open_desk(params.hosts.rules())
+    context.map_slices_with_actors(
+        slices,
+        partial(SliceFetcher.open, params, index, desk),
+        num_actors=params.num_actors,
+        num_cpus=params.cpus_per_actor,
+        row_group_rows=256,
+    )
     context.commit(slices)
 
 
-def fetch_slice(params: Params, index: Dataset, piece: Slice) -> Output:
-    """Fetch the pictures of one slice."""
-    rows = read_slice(index, piece).to_pylist()
-    store = partial(_store_or_fail, params.store.rules())
-    outcomes = asyncio.run(fetch_all([row["url"] for row in rows], params.rules(), store))
-    images, rejects = [], []
-    for row, outcome in zip(rows, outcomes, strict=True):
-        if isinstance(outcome, StoredImage):
-            images.append(
-                image_row(row["sample_id"], row["source"], outcome, row["captions"], url=row["url"])
-            )
-        else:
-            rejects.append(
-                reject(row["sample_id"], row["source"], outcome.reason, outcome.detail, row["url"])
-            )
-    return Output(
-        num_rows_in=len(rows),
-        tables={
-            "data": pa.Table.from_pylist(images, IMAGES),
-            "rejects": rejects_table(rejects),
-        },
-        counters={"original_bytes": sum(image["original_bytes"] for image in images)},
-    )
+class SliceFetcher:
+    """Fetches the pictures of slices."""
 
+    def __init__(self, params: Params, index: Dataset, engine: Engine) -> None:
+        self.params, self.index, self.engine = params, index, engine
 
-def _store_or_fail(rules: ImageRules, _: int, body: bytes) -> StoredImage | FetchError:
-    try:
-        return store_image(body, rules)
-    except ImageError as error:
-        return FetchError(error.reason, error.detail)
+    @classmethod
+    def open(cls, params: Params, index: Dataset, desk: Any) -> "SliceFetcher":
+        """Return one for an actor, whose requests go through the desk."""
+        rules, images = params.rules(), params.store.rules()
+        if params.engine == "img2dataset":
+            return cls(params, index, Img2datasetEngine(rules, images))
+        gate = partial(desk_gate, desk)
+        return cls(params, index, NativeEngine(rules, images, gate, params.threads_per_actor))
+
+    def __call__(self, piece: Slice) -> Output:
+        """Fetch the pictures of one slice."""
+        return self.fetch(read_slice(self.index, piece))
+
+    def fetch(self, rows: pa.Table) -> Output:
+        """Fetch the pictures of some rows of the index.
+
+        Raises:
+            OutageError: almost nothing could be reached.
+        """
+        images, rejects = [], []
+        outcomes = self.engine(rows["url"].to_pylist())
+        for row, outcome in zip(rows.to_pylist(), outcomes, strict=True):
+            name, source, url = row["sample_id"], row["source"], row["url"]
+            if isinstance(outcome, StoredImage):
+                digest = row["sha256"]
+                images.append(
+                    image_row(
+                        name, source, outcome, row["captions"], url=url, expected_sha256=digest
+                    )
+                )
+            else:
+                rejects.append(reject(name, source, outcome.reason, outcome.detail, url))
+        self._check_outage([row["reason"] for row in rejects], rows.num_rows)
+        return Output(
+            num_rows_in=rows.num_rows,
+            tables={
+                "data": pa.Table.from_pylist(images, IMAGES),
+                "rejects": rejects_table(rejects),
+            },
+            counters={"original_bytes": sum(image["original_bytes"] or 0 for image in images)},
+        )
+
+    def _check_outage(self, reasons: list[str | None], num_rows: int) -> None:
+        unreached = sum(reason in UNREACHED for reason in reasons)
+        limit = self.params.max_unreached * num_rows
+        if num_rows >= _MIN_ROWS_OF_AN_OUTAGE and unreached > limit:
+            raise OutageError(
+                f"{unreached} of {num_rows} pictures got no answer: is the network down? Where the "
+                "list itself is dead, raise download.max_unreached"
+            )

@@ -73,6 +73,7 @@ def image_row(
     *,
     label: str = "",
     url: str | None = None,
+    expected_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Return one row of the images table."""
     return {
@@ -80,6 +81,7 @@ def image_row(
         "source": source,
         "url": url,
         **vars(image),
+        "hash_matches": image.sha256 == expected_sha256 if expected_sha256 else None,
         "captions": captions,
         "label": label,
     }

@@ -23,6 +23,8 @@ class Entry:
     "Of the line or row, from 1."
     url: str
     caption: str
+    sha256: str | None = None
+    "Of the picture, where the list gives one."
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,15 @@ def index_tables(
         if problem:
             rejects.append(reject(sample_id, source, problem, f"{file}:{entry.number}: {url}"))
             continue
-        rows.append({"sample_id": sample_id, "source": source, "url": url, "captions": [caption]})
+        rows.append(
+            {
+                "sample_id": sample_id,
+                "source": source,
+                "url": url,
+                "captions": [caption],
+                "sha256": entry.sha256,
+            }
+        )
     return pa.Table.from_pylist(rows, INDEX), rejects_table(rejects)
 
 

@@ -1,11 +1,14 @@
 """The fetcher against the miniature web's server: each misbehaviour gets its true reason."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from dataprep.fetch import FetchError, FetchRules, fetch_all
+from dataprep.addresses import AddressRules
+from dataprep.fetch import Fetcher, FetchError, FetchRules
+from dataprep.hosts import HostRules, LocalGate
 from dataprep.miniweb.corpora import MISBEHAVIOURS
 from dataprep.miniweb.server import serving
 
@@ -19,11 +22,20 @@ def port(web: Path):
         yield port
 
 
-def fetch(urls: list[str], port: int, **rules) -> list:
+def fetch(urls: list[str], port: int, hosts: HostRules | None = None, **rules) -> list:
     settings = {"attempts": 2, "read_timeout_s": 0.5, "total_timeout_s": 2, "first_wait_s": 0.01}
-    settings |= {"connect_to": {"*.test": f"127.0.0.1:{port}"}, **rules}
-    fetch_rules = FetchRules(user_agent="tests", **settings)
-    return asyncio.run(fetch_all(urls, fetch_rules, lambda index, body: body))
+    addresses = AddressRules(rules.pop("private", False), {"*.test": f"127.0.0.1:{port}"})
+    settings |= {"addresses": addresses, **rules}
+
+    async def run() -> list:
+        gate = LocalGate(hosts or HostRules(per_second=1e6))
+        fetcher = Fetcher(FetchRules(user_agent="tests", **settings), gate)
+        with ThreadPoolExecutor(1) as threads:
+            outcomes = await fetcher.fetch_all(urls, bytes, threads)
+        await fetcher.close()
+        return outcomes
+
+    return asyncio.run(run())
 
 
 def reason(outcome) -> str:
@@ -67,7 +79,7 @@ def test_private_addresses_are_refused_unless_allowed(web, port):
     url = f"http://127.0.0.1:{port}/ok/x.jpg"
     assert reason(fetch([url, "http://localhost/x.jpg"], port)[0]) == "private_address"
     assert reason(fetch(["http://localhost/x.jpg"], port)[0]) == "private_address"
-    assert reason(fetch([url], port, allow_private_addresses=True)[0]) == "http_404"
+    assert reason(fetch([url], port, private=True)[0]) == "http_404"
 
 
 def test_results_keep_the_order_of_the_urls(web, port):

@@ -57,6 +57,7 @@ def test_the_two_conceptual_lists_have_their_columns_the_other_way_round(tmp_pat
         "source": "cc3m",
         "url": "http://x.org/1.jpg",
         "captions": ["a red circle, left."],
+        "sha256": None,
     }
     path.write_text("http://x.org/1.jpg\tA red &amp; blue circle\n")
     (row,) = tables(read_cc12m, path, "cc12m")[0].to_pylist()

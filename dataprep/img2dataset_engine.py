@@ -1,0 +1,163 @@
+"""img2dataset as an engine: its downloader and resizer run a slice, its statuses become reasons.
+
+It has no limits per host, no breaker and no Retry-After, follows redirects without asking, turns
+nothing by EXIF, and cannot tell HTML from a damaged picture (both are ``undecodable``). Where
+requests may go is kept by the connections that it is given.
+"""
+
+import http.client
+import re
+import socket
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataprep.addresses import AddressRules, PrivateAddress
+from dataprep.fetch import FetchError, FetchRules
+from dataprep.images import (
+    TOO_LARGE,
+    TOO_SMALL,
+    UNDECODABLE,
+    ImageRules,
+    StoredImage,
+    decode_stored,
+    look_of,
+)
+from dataprep.robots import AGENT, OPT_OUT
+
+OTHER: Final = "img2dataset"
+"Reason where its message says nothing that we know; the message is the detail."
+_REASONS: Final = (
+    (r"infinite loop", "redirects"),
+    (r"HTTP Error (\d+)", r"http_\1"),
+    (r"PrivateAddress", "private_address"),
+    (r"X-Robots-Tag", "opt_out"),
+    (r"timed out", "timeout"),
+    (r"Name or service not known|No address associated|name resolution|does not exist", "dns"),
+    (r"CERTIFICATE|SSL", "tls"),
+    (r"IncompleteRead", "truncated"),
+    (r"reset by peer|closed connection|refused|unreachable|RemoteDisconnected", "connection"),
+    (r"image too small", TOO_SMALL),
+    (r"image area too large", TOO_LARGE),
+    (r"unknown url type|no host given", "bad_url"),
+    (r"decod|imdecode|cannot identify", UNDECODABLE),
+)
+"What its messages contain, in the order in which they are looked for."
+
+
+def fetch_with_img2dataset(
+    urls: Sequence[str], rules: FetchRules, images: ImageRules
+) -> Iterator[StoredImage | FetchError]:
+    """Yield what became of each URL, in their order."""
+    from img2dataset.downloader import Downloader  # loads slowly, and only where it is chosen
+    from img2dataset.resizer import Resizer
+    from img2dataset.writer import ParquetSampleWriter
+
+    urllib.request.install_opener(_opener(rules.addresses))
+    resizer = Resizer(
+        image_size=images.short_side,
+        resize_mode="keep_ratio",
+        resize_only_if_bigger=True,
+        encode_quality=images.jpeg_quality,
+        min_image_size=images.min_side,
+        max_image_area=images.max_pixels,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        shard = Path(folder) / "urls.arrow"
+        table = pa.table({"url": list(urls), "number": np.arange(len(urls))})
+        with pa.OSFile(str(shard), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        download = Downloader(
+            sample_writer_class=ParquetSampleWriter,
+            resizer=resizer,
+            thread_count=rules.connections,
+            save_caption=False,
+            extract_exif=False,
+            output_folder=folder,
+            column_list=["url", "number"],
+            timeout=rules.read_timeout_s,
+            number_sample_per_shard=max(len(urls), 2),
+            oom_shard_count=1,
+            compute_hash="sha256",
+            verify_hash_type=None,
+            encode_format="jpg",
+            retries=rules.attempts - 1,
+            user_agent_token=AGENT,
+            disallowed_header_directives=sorted(OPT_OUT),
+        )
+        download.download_shard((0, str(shard)))
+        rows = {row["number"]: row for row in pq.read_table(f"{folder}/0.parquet").to_pylist()}
+    for number in range(len(urls)):
+        yield _outcome(rows.get(number))
+
+
+def reason_of(message: str) -> str:
+    """Return the reason that one of its messages stands for."""
+    for pattern, reason in _REASONS:
+        if found := re.search(pattern, message):
+            return found.expand(reason)
+    return OTHER
+
+
+def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
+    if row is None:
+        return FetchError(OTHER, "the library gave no row")
+    if row["status"] != "success":
+        return FetchError(reason_of(row["error_message"]), row["error_message"])
+    phash, colours = look_of(decode_stored(row["jpg"]))
+    return StoredImage(
+        jpeg=row["jpg"],
+        width=row["width"],
+        height=row["height"],
+        original_width=row["original_width"],
+        original_height=row["original_height"],
+        original_bytes=None,
+        sha256=row["sha256"],
+        phash=phash,
+        colours=colours,
+    )
+
+
+def _opener(rules: AddressRules) -> urllib.request.OpenerDirector:
+    """Return an opener whose connections go only where the rules allow."""
+
+    def connect(address: tuple[str, int], timeout: Any = None, *_: Any) -> socket.socket:
+        target = rules.target(address[0])
+        if target is not None:
+            return socket.create_connection(target, timeout)
+        if address[0].endswith(".invalid"):
+            raise OSError(f"{address[0]} does not exist")
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        addresses = [str(entry[4][0]) for entry in found]
+        allowed = [each for each in addresses if rules.allows(each)]
+        if not allowed:
+            raise OSError(f"{PrivateAddress.__name__}: {address[0]} is {addresses[0]}")
+        return socket.create_connection((allowed[0], address[1]), timeout)
+
+    class Plain(http.client.HTTPConnection):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            self._create_connection = connect
+
+    class Tls(http.client.HTTPSConnection):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            self._create_connection = connect
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(Plain, req)
+
+    class TlsHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(Tls, req)
+
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), PlainHandler(), TlsHandler()
+    )
