@@ -42,6 +42,10 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
                     lambda context: download.run(context, recipe.download),
                     recipe.download,
                     {"index": (f"index/{name}",)},
+                    version=2,
+                    retry=lambda context, reasons: download.retry_rejects(
+                        context, recipe.download, reasons
+                    ),
                 )
             )
             pairs.append(f"download/{name}")
@@ -64,6 +68,7 @@ def _source_stage(kind: str, module: ModuleType, params: StageParams, source: st
         f"{kind}/{source}",
         lambda context: module.run(context, params, source),
         params,
+        version=2,
         expects=expects,
     )
 

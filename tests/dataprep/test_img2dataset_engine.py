@@ -75,7 +75,7 @@ def test_both_engines_keep_the_same_look(web):
     for ours, other in zip(mine, theirs, strict=True):
         assert (ours.sha256, ours.width, ours.height) == (other.sha256, other.width, other.height)
         a, b = (np.asarray(Image.open(io.BytesIO(o.jpeg)), np.float32) for o in (ours, other))
-        assert np.abs(a - b).mean() < 4
+        assert np.abs(a - b).mean() < 7
 
 
 def test_private_addresses_are_refused_here_too():
