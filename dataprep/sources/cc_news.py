@@ -156,7 +156,8 @@ def _language(record: ArcWarcRecord) -> str | None:
 
 def _primary(tag: str | None) -> str | None:
     """Return the language of a tag such as ``en-GB``, or of a list whose languages are one."""
-    languages = {part.strip()[:2].lower() for part in re.split(r"[,;]", tag or "") if part.strip()}
+    parts = re.split(r"[,;]", (tag or "").lower())
+    languages = {re.split("[-_]", part.strip())[0] for part in parts if part.strip()}
     return languages.pop() if len(languages) == 1 else None
 
 
