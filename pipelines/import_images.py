@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from dataprep.sources.imagenet21k import Synset, read_synset, synsets
 from orchestration import Context, Output, Slice
 from orchestration.params import EXTERNAL_FILE, StageParams
+from pipelines.comparing import published_numbers
 from pipelines.storing import Found, StoreParams, store_found
 
 
@@ -29,7 +30,7 @@ def run(context: Context, params: Params, source: str) -> None:
     """Read the archive's headers, then each synset in some worker."""
     slices = [Slice(synset.wnid, vars(synset)) for synset in synsets(Path(params.archive))]
     context.map_slices(slices, partial(import_slice, params, source), row_group_rows=256)
-    context.commit(slices)
+    context.commit(slices, numbers=published_numbers(context, params.format, synsets=len(slices)))
 
 
 def import_slice(params: Params, source: str, piece: Slice) -> Output:

@@ -2,7 +2,8 @@
 
 Out: ``data`` (sample_id, source, url, captions) and ``rejects``.
 Drops: ``malformed_line``, ``empty_caption``, ``bad_url``.
-Nothing is fetched here, and nothing is looked up.
+Nothing is fetched here, and nothing is looked up. A list whose rows are not as many as published
+is told in the log and in the acquisition report.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.stage import range_slices
 from orchestration.usage import Expected
+from pipelines.comparing import published_numbers
 
 Entries = Iterator[Entry | BadEntry]
 
@@ -70,7 +72,9 @@ def run(context: Context, params: Params, source: str) -> None:
     """Read the list, a slice of entries at a time."""
     slices = list(make_slices(params))
     context.map_slices(slices, partial(read_slice, params, source))
-    context.commit(slices)
+    rows = sum(piece.num_rows or 0 for piece in slices)
+    numbers = published_numbers(context, params.format, rows=rows, file=params.list)
+    context.commit(slices, numbers=numbers)
 
 
 def expects(params: Params) -> Expected:
