@@ -8,6 +8,7 @@ from dataprep.miniweb.corpora import WebSize
 from orchestration import Recipe
 from orchestration.params import StageParams
 from pipelines import import_pairs
+from pipelines.acquisition import Params as AcquisitionParams
 from pipelines.curate import Params as CurateParams
 from pipelines.documents import CorpusParams
 from pipelines.documents import Params as DocumentsParams
@@ -54,6 +55,7 @@ class PretrainRecipe(Recipe):
     "By name: lists of pairs, archives of pictures, corpora of documents."
     download: DownloadParams
     curate: CurateParams = CurateParams()
+    acquisition: AcquisitionParams = AcquisitionParams()
     text_tokenizer: TextTokenizerParams = TextTokenizerParams()
     text_tokens: TextTokensParams = TextTokensParams()
     image_tokenizer: ImageTokenizerParams = ImageTokenizerParams()

@@ -155,9 +155,7 @@ def nearest_release(form: str, *, rows: int = 0, synsets: int = 0) -> Release | 
     return min(published(form).releases, key=lambda r: _distance(r.rows, rows), default=None)
 
 
-def compare(
-    form: str, *, rows: int = 0, synsets: int = 0, md5: str | None = None
-) -> list[Finding]:
+def compare(form: str, *, rows: int = 0, synsets: int = 0, md5: str | None = None) -> list[Finding]:
     """Compare what was found with what is published; what is 0 or None was not looked at."""
     findings = []
     release = nearest_release(form, rows=rows, synsets=synsets)
