@@ -1,4 +1,4 @@
-"""What a source's stage says of the published counts: numbers for its manifest, lines in the log."""
+"""A source beside the published counts: numbers for its manifest, lines in the log."""
 
 import logging
 from pathlib import Path

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -94,13 +94,13 @@ def thumbnails(images: Dataset, rows: Sequence[int], side: int) -> list[Thumbnai
         return []
     # One row group at a time: the pictures lie far apart, and none is read twice.
     reader = RowReader(images, ["sample_id", "jpeg", "captions", "label"], keep=1)
-    return [
-        Thumbnail(
-            _data_uri(row["jpeg"], side),
-            " · ".join([row["sample_id"], *row["captions"], row["label"]])[:_LONGEST_TITLE],
-        )
-        for row in reader.take(np.array(rows, np.int64)).to_pylist()
-    ]
+    table = reader.take(np.array(rows, np.int64))
+    return [Thumbnail(_data_uri(row["jpeg"], side), _title(row)) for row in table.to_pylist()]
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    words = filter(None, [row["sample_id"], *row["captions"], row["label"]])
+    return " · ".join(words)[:_LONGEST_TITLE]
 
 
 def _data_uri(jpeg: bytes, side: int) -> str:

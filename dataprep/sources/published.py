@@ -8,9 +8,8 @@ years, so each carries its date and the place where it was reported.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 
@@ -43,7 +42,7 @@ class Published:
 
     releases: tuple[Release, ...] = ()
     rates: tuple[Rate, ...] = ()
-    md5: Mapping[str, str] = MappingProxyType({})
+    md5: Mapping[str, str] = field(default_factory=dict)
     "File name by MD5."
 
 
