@@ -4,18 +4,17 @@ import logging
 from pathlib import Path
 
 from dataprep.sources.published import compare, file_md5, nearest_release, published
-from orchestration import Context
 
 logger = logging.getLogger(__name__)
 
 
 def published_numbers(
-    context: Context, form: str, *, rows: int = 0, synsets: int = 0, file: str | None = None
+    stage: str, form: str, *, rows: int = 0, synsets: int = 0, file: str | None = None
 ) -> dict[str, float]:
     """Return ``published_rows``, and whether the list is a published file; log what differs.
 
     Args:
-        context: of the stage.
+        stage: its name, for the log.
         form: of the source.
         rows: of the list, where they are known.
         synsets: of an archive.
@@ -29,10 +28,6 @@ def published_numbers(
     if md5 is not None:
         numbers["published_checksum"] = float(md5 in published(form).md5)
     for finding in compare(form, rows=rows, synsets=synsets, md5=md5):
-        logger.log(
-            logging.INFO if finding.agrees else logging.WARNING,
-            "%s: %s",
-            context.stage.name,
-            finding.text,
-        )
+        level = logging.INFO if finding.agrees else logging.WARNING
+        logger.log(level, "%s: %s", stage, finding.text)
     return numbers

@@ -30,7 +30,9 @@ def run(context: Context, params: Params, source: str) -> None:
     """Read the archive's headers, then each synset in some worker."""
     slices = [Slice(synset.wnid, vars(synset)) for synset in synsets(Path(params.archive))]
     context.map_slices(slices, partial(import_slice, params, source), row_group_rows=256)
-    context.commit(slices, numbers=published_numbers(context, params.format, synsets=len(slices)))
+    context.commit(
+        slices, numbers=published_numbers(context.stage.name, params.format, synsets=len(slices))
+    )
 
 
 def import_slice(params: Params, source: str, piece: Slice) -> Output:

@@ -73,7 +73,7 @@ def run(context: Context, params: Params, source: str) -> None:
     slices = list(make_slices(params))
     context.map_slices(slices, partial(read_slice, params, source))
     rows = sum(piece.num_rows or 0 for piece in slices)
-    numbers = published_numbers(context, params.format, rows=rows, file=params.list)
+    numbers = published_numbers(context.stage.name, params.format, rows=rows, file=params.list)
     context.commit(slices, numbers=numbers)
 
 

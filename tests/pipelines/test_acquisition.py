@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,9 +19,10 @@ from orchestration import Dataset, Output
 from orchestration.store import Store
 from orchestration.usage import Usage, add_usage
 from pipelines import acquisition_counts
-from pipelines.acquisition import HTML_FILE, JSON_FILE, Params, make_report
+from pipelines.acquisition import HTML_FILE, JSON_FILE, Params, make_report, sources_of
 from pipelines.acquisition_counts import bars, count_hosts, find_rows, hosts_of, spread
 from pipelines.acquisition_report import Source, count
+from pipelines.comparing import published_numbers
 from tests.committing import commit_outputs
 
 HOSTILE = "<script>alert('x')</script>"
@@ -323,6 +325,39 @@ def test_a_recipe_may_lack_a_kind_of_source(web, kept):
     names = [source["name"] for source in json.loads(folder.read(JSON_FILE))["sources"]]
     assert names == [source.name for source in web.sources[kept]]
     Page(folder.read(HTML_FILE).decode())
+
+
+def test_the_stages_of_a_source_are_put_together_by_its_name(web):
+    inputs = {
+        "lists": {"index/pairs": web.index},
+        "pictures": {"download/pairs": web.download, "import/labelled": web.archive},
+        "documents": {"documents/texts": web.documents},
+    }
+    context = SimpleNamespace(
+        stage=SimpleNamespace(inputs={role: tuple(stages) for role, stages in inputs.items()}),
+        inputs=lambda role: list(inputs[role].values()),
+    )
+    assert sources_of(context) == web.sources
+
+
+def test_a_list_that_differs_is_told_in_the_log_and_is_no_error(caplog, tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_text("{}")
+    with caplog.at_level("INFO"):
+        assert published_numbers("index/a", "cc3m", rows=15_840) == {"published_rows": 15_840}
+        assert published_numbers("import/b", "imagenet21k", synsets=21_800) == {
+            "published_rows": 14_197_122
+        }
+        assert published_numbers("import/c", "coco", rows=9, file=str(path)) == {
+            "published_rows": 5_000, "published_checksum": 0,
+        }  # fmt: skip
+        assert published_numbers("index/d", "csv", rows=9, file="not read") == {}
+    lines = [(record.levelname, record.message) for record in caplog.records]
+    assert lines[:2] == [
+        ("INFO", "index/a: 15,840 rows, as published (validation)"),
+        ("WARNING", "import/b: 21,800 synsets, published: 21,841 (fall11)"),
+    ]
+    assert len(lines) == 4 and "coco_karpathy_train.json" in lines[3][1]
 
 
 def test_rows_are_found_by_their_ids_wherever_they_lie(web):
