@@ -95,7 +95,8 @@ def undisturbed(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("undisturbed") / "work"
     output = run(workdir)
     for word in (
-        "stages", "learned", "MLM", "MIM", "MVLM", "acquisition", "checkpoint", "export", "beit3 ui",
+        "stages", "learned", "MLM", "MIM", "MVLM",
+        "acquisition", "checkpoint", "export", "beit3 ui",
     ):  # fmt: skip
         assert word in output
     return workdir
