@@ -27,6 +27,7 @@ from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.store import Store
+from pipelines.comparing import published_numbers
 from pipelines.storing import Found, StoreParams, refuse, store_found
 
 _LISTING: Final = "listing"
@@ -61,7 +62,8 @@ def run(context: Context, params: Params, source: str) -> None:
     slices = [Slice(synset.wnid, vars(synset)) for synset in found]
     process = partial(import_slice, params, source, index)
     context.map_slices(slices, process, row_group_rows=256)
-    context.commit(slices)
+    numbers = published_numbers(context.stage.name, params.format, synsets=len(slices))
+    context.commit(slices, numbers=numbers)
     if index is not None:
         index.remove(_LISTING)
 

@@ -27,6 +27,7 @@ from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.stage import range_slices
+from pipelines.comparing import published_numbers
 from pipelines.storing import Found, StoreParams, refuse, store_found
 
 
@@ -102,7 +103,14 @@ def run(context: Context, params: Params, source: str) -> None:
     except (AnnotationError, BadZipFile) as error:
         raise RecipeError(str(error)) from None
     context.map_slices(slices, partial(import_slice, params, source), row_group_rows=256)
-    context.commit(slices)
+    context.commit(slices, numbers=_published_numbers(context.stage.name, params, slices))
+
+
+def _published_numbers(stage: str, params: Params, slices: Sequence[Slice]) -> dict[str, float]:
+    if isinstance(params, WebDatasetParams):
+        return {}
+    rows = sum(piece.num_rows or 0 for piece in slices)
+    return published_numbers(stage, params.format, rows=rows, file=params.annotations)
 
 
 def make_slices(params: Params) -> Iterator[Slice]:

@@ -2,7 +2,8 @@
 
 Out: ``data`` (sample_id, source, url, captions) and ``rejects``.
 Drops: ``malformed_line``, ``empty_caption``, ``bad_url``.
-Nothing is fetched here, and nothing is looked up.
+Nothing is fetched here, and nothing is looked up. A list whose rows are not as many as published
+is told in the log and in the acquisition report.
 """
 
 import json
@@ -26,6 +27,7 @@ from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.stage import range_slices
 from orchestration.store import Store
 from orchestration.usage import Expected
+from pipelines.comparing import published_numbers
 
 _HASHES: Final = "hashes"
 _HASH_COUNTS: Final = f"{_HASHES}/counts.json"
@@ -87,6 +89,8 @@ def run(context: Context, params: Params, source: str) -> None:
     slices = list(make_slices(params))
     numbers = hash_table(context, params)
     context.map_slices(slices, partial(read_slice, params, source, context.folder))
+    rows = sum(piece.num_rows or 0 for piece in slices)
+    numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=params.list)
     context.commit(slices, numbers=numbers)
 
 

@@ -8,6 +8,7 @@ from dataprep.miniweb.corpora import WebSize
 from orchestration import Recipe
 from orchestration.params import StageParams
 from pipelines import import_pairs
+from pipelines.acquisition import Params as AcquisitionParams
 from pipelines.curate import Params as CurateParams
 from pipelines.documents import CorpusParams
 from pipelines.documents import Params as DocumentsParams
@@ -61,6 +62,7 @@ class PretrainRecipe(Recipe):
     "By name: pictures that models are evaluated on; what looks like them is not trained on."
     download: DownloadParams
     curate: CurateParams = CurateParams()
+    acquisition: AcquisitionParams = AcquisitionParams()
     text_tokenizer: TextTokenizerParams = TextTokenizerParams()
     text_tokens: TextTokensParams = TextTokensParams()
     image_tokenizer: ImageTokenizerParams = ImageTokenizerParams()

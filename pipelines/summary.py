@@ -9,6 +9,7 @@ from rich.table import Table
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.store import Store
 from orchestration.summary import stages_table
+from pipelines.acquisition import HTML_FILE
 from pipelines.checkpoints import NETWORK_FILE
 from pipelines.pretrain import FIGURE_FILE
 
@@ -27,6 +28,10 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     evaluation = workdir.sub(f"evaluate/{fingerprints['evaluate']}")
     if evaluation.exists(MANIFEST):
         console.print(learned_table(read_manifest(evaluation).numbers))
+    if acquisition := fingerprints.get("acquisition"):
+        folder = workdir.sub(f"acquisition/{acquisition}")
+        if folder.exists(MANIFEST):
+            _print_place(console, "acquisition", folder.uri_of(HTML_FILE))
     for name, what in (("pretrain", "checkpoint"), ("export", "export")):
         folder = workdir.sub(f"{name}/{fingerprints[name]}")
         if folder.exists(MANIFEST):
@@ -43,7 +48,7 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
 
 
 def _print_place(console: Console, what: str, place: str) -> None:
-    console.print(f"{what:<10} {place}", highlight=False, soft_wrap=True)
+    console.print(f"{what:<11} {place}", highlight=False, soft_wrap=True)
 
 
 def learned_table(numbers: Mapping[str, float]) -> Table:

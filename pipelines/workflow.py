@@ -9,6 +9,7 @@ from orchestration import Stage, Workflow
 from orchestration.params import StageParams
 from orchestration.usage import Expected
 from pipelines import (
+    acquisition,
     curate,
     documents,
     download,
@@ -87,6 +88,8 @@ def _later(
 ) -> list[Stage]:
     """The stages behind the sources."""
     pictures = {"curated": ("curate",), "pictures": (*pairs, *images)}
+    downloads = (name.partition("/") for name in pairs)
+    lists = tuple(f"index/{source}" for kind, _, source in downloads if kind == "download")
     words, codes = ("text_tokenizer",), ("image_tokenizer",)
     tokens = {"images": ("image_tokens",), "texts": ("text_tokens",), "pairs": ("pair_tokens",)}
     tokenizers = {"text_tokenizer": words, "image_tokenizer": codes}
@@ -97,6 +100,7 @@ def _later(
             {"evaluation": evaluation, "pairs": pairs, "images": images},
             version=2,
         ),
+        _stage(acquisition, recipe.acquisition, {"lists": lists, **pictures, "documents": texts}),
         _stage(
             text_tokenizer,
             recipe.text_tokenizer,

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestration.dataset import Dataset
-from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, columns_of
+from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, Part, columns_of
 from orchestration.slices import commit_slice
 from orchestration.stage import Output, Slice
 from orchestration.store import Store
@@ -30,19 +31,45 @@ def commit_tables(
         )
         for i, table in enumerate(tables)
     ]
-    if tables:
-        schema = pq.read_schema(folder.open(parts[0].tables[name].path))
+    return _committed(folder, parts, files, {}, {}, name)
+
+
+def commit_outputs(
+    folder: Store,
+    outputs: Sequence[Output],
+    *,
+    row_group_rows: int = 16,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    numbers: Mapping[str, float] = MappingProxyType({}),
+) -> Dataset:
+    """Commit one part for each output of a slice; return the dataset named ``data``."""
+    parts = [
+        commit_slice(folder, Slice(f"{i:06d}", {}), output, row_group_rows)
+        for i, output in enumerate(outputs)
+    ]
+    return _committed(folder, parts, {}, params, numbers, "data")
+
+
+def _committed(
+    folder: Store,
+    parts: Sequence[Part],
+    files: Mapping[str, bytes],
+    params: Mapping[str, Any],
+    numbers: Mapping[str, float],
+    name: str,
+) -> Dataset:
+    paths = {key: table.path for part in reversed(parts) for key, table in part.tables.items()}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         stage="s",
         fingerprint="f",
-        params={},
+        params=dict(params),
         parents={},
-        parts=parts,
-        columns={name: columns_of(schema)} if tables else {},
+        parts=list(parts),
+        columns={key: columns_of(pq.read_schema(folder.open(path))) for key, path in paths.items()},
         files=[File(path=path, bytes=len(c), sha256="") for path, c in files.items()],
         rounds=[],
-        numbers={},
+        numbers=dict(numbers),
     )
     folder.write_bytes(MANIFEST, manifest.to_bytes())
     return Dataset.open(folder, name)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -93,7 +94,10 @@ def rows(workdir: Path, stage: str, table: str = "data") -> pa.Table:
 def undisturbed(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("undisturbed") / "work"
     output = run(workdir)
-    for word in ("stages", "learned", "MLM", "MIM", "MVLM", "checkpoint", "export", "beit3 ui"):
+    for word in (
+        "stages", "learned", "MLM", "MIM", "MVLM",
+        "acquisition", "checkpoint", "export", "beit3 ui",
+    ):  # fmt: skip
         assert word in output
     return workdir
 
@@ -127,6 +131,18 @@ def test_every_row_ends_as_the_miniature_web_s_truth_says(undisturbed, source):
                 row["height"],
             )
             assert min(image["width"], image["height"]) == 96
+
+
+def test_the_acquisition_report_counts_what_the_truth_says(undisturbed):
+    truth = pq.read_table(undisturbed / "miniweb" / "truth.parquet").to_pylist()
+    report = json.loads(folder(undisturbed, "acquisition").read("acquisition.json"))
+    for source in report["sources"][:3]:
+        mine = [row for row in truth if row["source"] == source["name"]]
+        expected = Counter("stored" if r["outcome"] == "ok" else r["outcome"] for r in mine)
+        assert {o["reason"]: o["rows"] for o in source["outcomes"]} == expected
+        assert source["rows"] == len(mine)
+    drops = sum(row["drops"]["placeholder"] for row in report["curation"] if row["drops"])
+    assert drops == sum(row["placeholder"] for row in truth)
 
 
 def test_curation_drops_the_placeholders_and_nothing_else(undisturbed):
