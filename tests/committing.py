@@ -41,6 +41,7 @@ def commit_tables(
         parts=parts,
         columns={name: columns_of(schema)} if tables else {},
         files=[File(path=path, bytes=len(c), sha256="") for path, c in files.items()],
+        rounds=[],
         numbers={},
     )
     folder.write_bytes(MANIFEST, manifest.to_bytes())
