@@ -27,6 +27,7 @@ from dataprep.sources import (
     coco,
     conceptual,
     documents,
+    hash_list,
     imagenet21k,
     openwebtext,
     own_lists,
@@ -276,6 +277,14 @@ def test_lists_and_documents_of_lines(file, data):
                 found = entries_of(own_lists.read_text(file, form, piece, "url", "caption"))
                 assert len(found) == piece.num_lines - (piece.first_line == 1)
     documents_of(documents.read_text_files(file.parent, [file.name]))
+
+
+@fuzzed
+@given(data=anything(b"http://a.org/%d\t" % 1 + b"ab" * 32 + b"\tmd5\nhttp://b.org\t\t\n"))
+def test_the_hash_list(file, data):
+    file.write_bytes(data)
+    num_lines = sum(piece.num_lines for piece in line_ranges(file, 9))
+    assert sum(hash_list.make_table(file, file.parent)) == num_lines
 
 
 @fuzzed
