@@ -7,8 +7,9 @@ built again keeps its fingerprints.
 """
 
 import json
+import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -61,7 +62,7 @@ def build(folder: Path, size: WebSize) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "pictures").mkdir(parents=True)
-    with ProcessPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = _write_pictures(folder, size, Studio(pool))
     write_truth(folder, rows, _write_texts(folder, size))
     done.write_text(record)

@@ -1,4 +1,8 @@
-"""Pictures of scenes as files: what is drawn, how large, and by how many processes."""
+"""Pictures of scenes as files: what is drawn, how large, and by whom.
+
+Threads draw: numpy, OpenCV and Pillow let each other run, and a process forked from one that has
+used OpenCV hangs at its first call.
+"""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
@@ -6,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 
 from dataprep.miniweb.drawing import draw
@@ -14,7 +17,6 @@ from dataprep.miniweb.grammar import Scene
 from dataprep.miniweb.kinds import KINDS
 
 SHORTEST_SIDE: Final = 200
-_CHUNK: Final = 16
 _DRAWING: Final = 77
 
 
@@ -36,24 +38,23 @@ class Picture:
 
 
 class Studio:
-    """Draws pictures in the processes of a pool, in their order."""
+    """Draws pictures in the threads of a pool, in their order."""
 
     def __init__(self, pool: Executor) -> None:
         self.pool = pool
 
     def draw(self, pictures: Iterable[Picture]) -> Iterator[bytes]:
         """Yield the bytes of each picture."""
-        return self.pool.map(encoded, pictures, chunksize=_CHUNK)
+        return self.pool.map(encoded, pictures)
 
     def draw_files(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
         """Write each picture to its path."""
-        for _ in self.pool.map(_write, pictures, chunksize=_CHUNK):
+        for _ in self.pool.map(_write, pictures):
             pass
 
 
 def encoded(picture: Picture) -> bytes:
     """Return the bytes of a picture."""
-    cv2.setNumThreads(1)
     pixels = draw(picture.scene, picture.width, picture.height, picture.rng)
     return KINDS[picture.kind](pixels)
 
