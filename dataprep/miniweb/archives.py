@@ -94,13 +94,11 @@ def _sample_tar(samples: list[tuple[Row, bytes]]) -> bytes:
 
 
 def _cut_short(data: bytes, last: Row) -> tuple[bytes, Row]:
-    """Cut a tar behind the header of its last sample's first file."""
-    stem = last.sample_id.rsplit("/", 1)[1]
+    """Cut a tar behind the header of its last sample's last file."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        first = next(member for member in archive if member.name.startswith(stem))
+        end = archive.getmembers()[-1].offset_data
     # A reader marks the sample in which a tar breaks off with a "+".
-    row = replace(last, sample_id=f"{last.sample_id}+", outcome="damaged_tar")
-    return data[: first.offset_data], row
+    return data[:end], replace(last, sample_id=f"{last.sample_id}+", outcome="damaged_tar")
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -78,8 +78,8 @@ def _web_texts(stem: str, numbers: range, seed: int, cut: bool) -> tuple[bytes, 
             rows.append(_row("openwebtext", f"{stem}/{name}", outcome, paragraphs))
     if not cut:
         return buffer.getvalue(), rows
-    # What cannot be read has no name: a reader numbers the damage, behind the file it is in.
-    rows[-1] = _row("openwebtext", f"{stem}/{len(numbers) + 1}", "malformed_line", [])
+    # What cannot be read has no name: a reader gives its number in the archive.
+    rows[-1] = _row("openwebtext", f"{stem}/{len(numbers)}", "malformed_line", [])
     return buffer.getvalue()[:end], rows
 
 

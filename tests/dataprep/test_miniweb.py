@@ -35,8 +35,8 @@ AS_EVER = {
 
 LIST_FAULTS = {"malformed_line", "empty_caption", "bad_url"}
 LISTS = {
-    "cc3m": index.ConceptualParams(format="cc3m", list="cc3m.tsv"),
-    "cc12m": index.ConceptualParams(format="cc12m", list="cc12m.tsv"),
+    "cc3m": index.Cc3mParams(format="cc3m", list="cc3m.tsv"),
+    "cc12m": index.Cc12mParams(format="cc12m", list="cc12m.tsv"),
     "sbu": index.SbuLinesParams(
         format="sbu",
         list="SBU_captioned_photo_dataset_urls.txt",
@@ -93,7 +93,7 @@ def failures(rows: list[dict], name: str = "sample_id") -> dict[str, str]:
 def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
     slices = list(index.make_slices(LISTS[source]))
-    rows, rejects = read(index.read_slice(LISTS[source], source, piece) for piece in slices)
+    rows, rejects = read(index.read_slice(LISTS[source], source, None, piece) for piece in slices)
     expected = truth(whole_web, source)
     faults = {n: why for n, why in failures(expected).items() if why in LIST_FAULTS}
     assert rejects == faults and faults
@@ -134,7 +134,7 @@ def test_the_tar_of_tars_is_read_as_truth_says(whole_web):
         for synset in import_images.synsets(Path(params.archive))
     ]
     rows, rejects = read(
-        import_images.import_slice(params, "imagenet21k", piece) for piece in pieces
+        import_images.import_slice(params, "imagenet21k", None, piece) for piece in pieces
     )
     check_pictures(rows, rejects, truth(whole_web, "imagenet21k"))
 
