@@ -20,14 +20,13 @@ from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
-from urllib.robotparser import RobotFileParser
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from dataprep.addresses import AddressRules, PrivateAddress, Resolver, is_literal
 from dataprep.hosts import Answer, Gate, HostUnavailable
-from dataprep.robots import AGENT, opted_out, parse_robots
+from dataprep.robots import RobotsTxt, opted_out
 
 UNREACHED: Final = frozenset({"timeout", "connection", "dns", "host_unavailable"})
 "Reasons that may be the network's fault rather than the list's."
@@ -38,7 +37,6 @@ _ACCEPT: Final = "image/jpeg, image/png, image/gif, image/webp, */*;q=0.5"
 "A site that serves what the client asks for must not send a format that OpenCV lacks."
 _DNS_THREADS: Final = 32
 _DNS_TTL_S: Final = 600
-_MOST_ROBOTS: Final = 10_000
 _LONGEST_WAIT_S: Final = 30.0
 
 
@@ -89,7 +87,6 @@ class Fetcher:
         self.rules = rules
         self.gate = gate
         self._slots = asyncio.Semaphore(rules.connections)
-        self._robots: dict[str, asyncio.Task[RobotFileParser]] = {}
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_DNS_THREADS, "dns"))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -101,6 +98,7 @@ class Fetcher:
             headers={"User-Agent": rules.user_agent, "Accept": _ACCEPT},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        self._robots = RobotsTxt(self._session, gate, rules.total_timeout_s)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -146,7 +144,18 @@ class Fetcher:
             wait=self._wait,
             reraise=True,
         )
-        result: tuple[bytes, Callable[[], None]] = await retrying(self._attempt, url)
+        before: list[FetchError] = []
+
+        async def attempt() -> tuple[bytes, Callable[[], None]]:
+            try:
+                return await self._attempt(url)
+            except FetchError as error:
+                # A host that is left alone since tells less than what it had answered before.
+                told = before[-1] if before and error.reason == "host_unavailable" else error
+                before.append(told)
+                raise told from None
+
+        result: tuple[bytes, Callable[[], None]] = await retrying(attempt)
         return result
 
     def _wait(self, state: RetryCallState) -> float:
@@ -159,8 +168,8 @@ class Fetcher:
         try:
             async with asyncio.timeout(seconds) as deadline:
                 for _ in range(self.rules.max_redirects + 1):
-                    if self.rules.obey_robots_txt:
-                        await self._check_robots(url)
+                    if self.rules.obey_robots_txt and not await self._robots.allows(url):
+                        raise FetchError("robots_txt", f"the site's robots.txt disallows {url}")
                     answer = await self._ask(url, deadline)
                     if isinstance(answer, bytes):
                         return answer, self._slots.release
@@ -216,37 +225,6 @@ class Fetcher:
             raise FetchError("bad_url", str(error)) from None
         except (aiohttp.ClientError, OSError) as error:
             raise FetchError("connection", f"{type(error).__name__}: {error}") from None
-
-    async def _check_robots(self, url: str) -> None:
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
-        if origin not in self._robots:
-            if len(self._robots) > _MOST_ROBOTS:
-                self._robots.clear()
-            self._robots[origin] = asyncio.create_task(self._read_robots(origin))
-        rules = await asyncio.shield(self._robots[origin])
-        if not rules.can_fetch(AGENT, url):
-            raise FetchError("robots_txt", f"{origin}/robots.txt disallows {parts.path}")
-
-    async def _read_robots(self, origin: str) -> RobotFileParser:
-        host = _host(origin)
-        try:
-            await self.gate.enter(host)
-        except HostUnavailable:
-            return parse_robots(503, "")
-        reached = False
-        try:
-            async with (
-                asyncio.timeout(self.rules.total_timeout_s),
-                self._session.get(f"{origin}/robots.txt") as response,
-            ):
-                reached = True
-                text = (await response.content.read(500 << 10)).decode("utf-8", "replace")
-                return parse_robots(response.status, text)
-        except (aiohttp.ClientError, OSError, PrivateAddress, ValueError):
-            return parse_robots(503, "")
-        finally:
-            self.gate.leave(host, Answer(reached))
 
 
 @contextmanager

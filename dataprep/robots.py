@@ -1,12 +1,25 @@
 """What a site says to robots: the X-Robots-Tag header and robots.txt (RFC 9309)."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
+
+import aiohttp
+
+from dataprep.addresses import PrivateAddress
+from dataprep.hosts import Answer, Gate, HostUnavailable
 
 AGENT: Final = "beit3-pipeline"
 "Product token by which a site can address this fetcher."
 OPT_OUT: Final = frozenset({"noai", "noimageai", "noindex", "noimageindex"})
+
+
+_MOST_SITES: Final = 10_000
+"Beyond it all are forgotten."
+_MOST_BYTES: Final = 500 << 10
+"Of a robots.txt, as RFC 9309 asks at least."
 
 
 def opted_out(headers: Iterable[str]) -> list[str]:
@@ -31,3 +44,41 @@ def parse_robots(status: int, text: str) -> RobotFileParser:
     nothing = ["User-agent: *", "Disallow: /"]
     rules.parse(text.splitlines() if status == 200 else nothing if status >= 500 else [])
     return rules
+
+
+class RobotsTxt:
+    """The robots.txt of sites, each asked for once."""
+
+    def __init__(self, session: aiohttp.ClientSession, gate: Gate, timeout_s: float) -> None:
+        self._session, self._gate, self._timeout_s = session, gate, timeout_s
+        self._rules: dict[str, asyncio.Task[RobotFileParser]] = {}
+
+    async def allows(self, url: str) -> bool:
+        """Say whether a URL's site lets this fetcher have it."""
+        parts = urlsplit(url)
+        site = f"{parts.scheme}://{parts.netloc}"
+        if site not in self._rules:
+            if len(self._rules) > _MOST_SITES:
+                self._rules.clear()
+            self._rules[site] = asyncio.create_task(self._read(site, parts.hostname or ""))
+        rules = await asyncio.shield(self._rules[site])
+        return rules.can_fetch(AGENT, url)
+
+    async def _read(self, site: str, host: str) -> RobotFileParser:
+        try:
+            await self._gate.enter(host)
+        except HostUnavailable:
+            return parse_robots(503, "")
+        reached = False
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._session.get(f"{site}/robots.txt") as response,
+            ):
+                reached = True
+                text = (await response.content.read(_MOST_BYTES)).decode("utf-8", "replace")
+                return parse_robots(response.status, text)
+        except (aiohttp.ClientError, OSError, PrivateAddress, ValueError):
+            return parse_robots(503, "")
+        finally:
+            self._gate.leave(host, Answer(reached))

@@ -8,7 +8,8 @@ See ``docs/engine.md``.
 
 from orchestration.dataset import Dataset
 from orchestration.recipe import Recipe
-from orchestration.stage import Context, Output, Slice, Stage
+from orchestration.slicing import Output, Slice
+from orchestration.stage import Context, Stage
 from orchestration.workflow import Workflow
 
 __all__ = ["Context", "Dataset", "Output", "Recipe", "Slice", "Stage", "Workflow"]

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from orchestration.errors import RecipeError
 from orchestration.manifest import MANIFEST, REJECTS, Manifest, Part, read_manifest
-from orchestration.stage import Context, Process, Slice
+from orchestration.slicing import Process, Slice
+from orchestration.stage import Context
 from orchestration.store import Store
 
 INTENT: Final = "retry.json"

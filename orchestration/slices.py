@@ -23,7 +23,7 @@ from orchestration.errors import PipelineError, StageError, StoreError
 from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_part, read_parts
 from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
-from orchestration.stage import Output, Process, Slice
+from orchestration.slicing import Output, Process, Slice
 from orchestration.store import Store
 from orchestration.usage import peak_memory
 

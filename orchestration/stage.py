@@ -1,4 +1,4 @@
-"""Stages and slices: what a stage is, and what its ``run`` is given.
+"""Stages: what a stage is, and what its ``run`` is given.
 
 A stage's *fingerprint* is a hash of its name, its code version, its semantic parameters and the
 fingerprints of its inputs. Its output lies at ``<workdir>/<stage>/<fingerprint>/``.
@@ -30,35 +30,10 @@ from orchestration.manifest import (
 from orchestration.params import StageParams, semantic
 from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
+from orchestration.slicing import Process, Slice
 from orchestration.store import Store
 from orchestration.tracking import RunLog
 from orchestration.usage import Expected, peak_memory
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The unit of work, of retry and of resume: a fixed range of an input."""
-
-    id: str
-    "Sortable name; names the part that it commits."
-    payload: Mapping[str, Any]
-    "What the process needs to find its input; JSON-able."
-    num_rows: int | None = None
-    "Rows of its input, where that is known beforehand; for progress only."
-
-
-@dataclass(frozen=True)
-class Output:
-    """What processing one slice gives."""
-
-    num_rows_in: int
-    tables: Mapping[str, pa.Table]
-    "By name; a table named ``rejects`` has a column ``reason``."
-    counters: Mapping[str, int] = field(default_factory=dict)
-
-
-Process = Callable[[Slice], Output]
-"Processes one slice. Deterministic: the same slice gives the same output."
 
 R = TypeVar("R")
 
@@ -104,25 +79,6 @@ class Stage:
 def fingerprint_of(identity: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits for a stage's identity."""
     return hashlib.sha256(canonical_json(identity)).hexdigest()[:16]
-
-
-def row_slices(dataset: Dataset, num_rows: int) -> list[Slice]:
-    """Cut a dataset into slices of ``num_rows`` rows; read them with :func:`read_slice`."""
-    return range_slices(dataset.num_rows, num_rows)
-
-
-def range_slices(total: int, size: int) -> list[Slice]:
-    """Cut ``total`` things into slices of ``size``: their payload holds ``start`` and ``stop``."""
-    slices = []
-    for i, start in enumerate(range(0, total, size)):
-        stop = min(start + size, total)
-        slices.append(Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start))
-    return slices
-
-
-def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the rows of one of :func:`row_slices`."""
-    return dataset.read(piece.payload["start"], piece.payload["stop"], columns)
 
 
 @dataclass

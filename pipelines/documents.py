@@ -17,7 +17,7 @@ from dataprep.sources.lines import LineRange, about_lines
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
-from orchestration.stage import range_slices
+from orchestration.slicing import range_slices
 from orchestration.usage import Expected
 from pipelines.index import line_slices, parquet_rows, row_group_slices
 

@@ -26,7 +26,7 @@ from dataprep.schemas import IMAGES, reject, rejects_table
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
-from orchestration.stage import read_slice, row_slices
+from orchestration.slicing import read_slice, row_slices
 from orchestration.store import Store
 from pipelines.fetching import Engine, Img2datasetEngine, NativeEngine, desk_gate
 from pipelines.host_desk import open_desk

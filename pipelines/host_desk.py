@@ -20,6 +20,7 @@ _NAME: Final = "host_desk"
 _BUNCH_S: Final = 0.005
 _LONGEST_WAIT_S: Final = 5.0
 _SILENCE_S: Final = 60.0
+_kept: Final[list[Any]] = []
 
 
 @dataclass
@@ -91,11 +92,16 @@ class HostDesk:
 
 
 def open_desk(rules: HostRules) -> Any:
-    """Return the desk of this driver's workflow, as a handle that workers can be given."""
+    """Return the desk of this driver's workflow, as a handle that workers can be given.
+
+    The handle is kept: an actor that nobody holds ends, and a name would lead to it all the same.
+    """
     actor = ray.remote(HostDesk).options(
         name=_NAME, get_if_exists=True, num_cpus=0, max_concurrency=10_000
     )
-    return actor.remote(rules)
+    desk = actor.remote(rules)
+    _kept.append(desk)
+    return desk
 
 
 class DeskGate:
@@ -108,11 +114,18 @@ class DeskGate:
         self._asks: list[tuple[int, str]] = []
         self._leaves: list[tuple[str, Answer]] = []
         self._next = 0
+        self._lost: Exception | None = None
         self._bunch: asyncio.TimerHandle | None = None
         self._listening = asyncio.create_task(self._listen())
 
     async def enter(self, host: str) -> None:
-        """See :class:`dataprep.hosts.Gate`."""
+        """See :class:`dataprep.hosts.Gate`.
+
+        Raises:
+            ray.exceptions.RayError: the desk is gone.
+        """
+        if self._lost is not None:
+            raise self._lost
         self._next += 1
         future = self._futures[self._next] = asyncio.get_running_loop().create_future()
         self._asks.append((self._next, host))
@@ -147,6 +160,6 @@ class DeskGate:
                 for ticket in refused:
                     self._futures.pop(ticket).set_exception(HostUnavailable())
         except ray.exceptions.RayError as error:
+            self._lost = error
             for future in self._futures.values():
                 future.set_exception(error)
-            raise

@@ -21,7 +21,7 @@ from dataprep.images import decode_stored
 from dataprep.views import View, random_cut
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
-from orchestration.stage import row_slices
+from orchestration.slicing import row_slices
 from pipelines.heldout import is_heldout
 from pipelines.pictures import KeptPictures
 from pipelines.prefetch import prefetch

@@ -26,7 +26,7 @@ from dataprep.sources.zips import MISSING_FILE, ZipSet
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
-from orchestration.stage import range_slices
+from orchestration.slicing import range_slices
 from pipelines.comparing import published_numbers
 from pipelines.storing import Found, StoreParams, refuse, store_found
 

@@ -24,7 +24,7 @@ from dataprep.sources.lines import LineRange, about_lines, line_ranges
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
-from orchestration.stage import range_slices
+from orchestration.slicing import range_slices
 from orchestration.store import Store
 from orchestration.usage import Expected
 from pipelines.comparing import published_numbers

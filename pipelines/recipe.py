@@ -44,6 +44,19 @@ class MiniwebParams(StageParams):
     num_classes: int = Field(ge=1, le=64)
     num_images_per_class: int = Field(ge=1)
     num_documents: int = Field(ge=1)
+    num_sbu: int = Field(default=0, ge=0)
+    "Rows of SBU's two files of lines."
+    num_sbu_json: int = Field(default=0, ge=0)
+    "Rows of SBU's JSON file: other pictures."
+    num_own: int = Field(default=0, ge=0)
+    "Rows of an own list: kinds of files, behaviours of servers, copies of other pictures."
+    num_coco: int = Field(default=0, ge=0)
+    num_visual_genome: int = Field(default=0, ge=0)
+    num_webdataset: int = Field(default=0, ge=0)
+    num_wikipedia: int = Field(default=0, ge=0)
+    "Pages, of which some are no articles."
+    num_openwebtext: int = Field(default=0, ge=0)
+    num_books: int = Field(default=0, ge=0)
 
     def size(self) -> WebSize:
         """Return the same for ``dataprep``."""

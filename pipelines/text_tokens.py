@@ -13,7 +13,7 @@ from pydantic import Field
 
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import StageParams
-from orchestration.stage import read_slice, row_slices
+from orchestration.slicing import read_slice, row_slices
 from pipelines.heldout import is_heldout
 from pipelines.text_tokenizer import MODEL_FILE
 from tokenizer.packing import pack

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from orchestration.dataset import Dataset
 from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, Part, columns_of
 from orchestration.slices import commit_slice
-from orchestration.stage import Output, Slice
+from orchestration.slicing import Output, Slice
 from orchestration.store import Store
 
 

@@ -1,5 +1,6 @@
 """Drawing scenes: deterministic pixels for a scene, a size and a random generator."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -20,44 +21,72 @@ _AREAS: Final = {
 "By relation: x, y, width, height of both groups as shares of the picture."
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What chance decides of a picture."""
+
+    light: tuple[float, float]
+    "At the top and at the bottom, as a share."
+    groups: list[list[tuple[float, float, float]]]
+    "By group, of each shape: x and y of its centre, radius; in pixels."
+
+
+def lay_out(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Layout:
+    """Draw the light and the places of a scene's shapes."""
+    above, below = rng.uniform(0.88, 1.0, 2)
+    areas = _AREAS[scene.relation] if len(scene.groups) == 2 else ((0.0, 0.0, 1.0, 1.0),)
+    groups = [
+        _places(group, (x * width, y * height, w * width, h * height), rng)
+        for group, (x, y, w, h) in zip(scene.groups, areas, strict=True)
+    ]
+    return Layout((above, below), groups)
+
+
 def draw(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Image:
     """Return the scene as RGB ``(height, width, 3)`` uint8, lit from above or below."""
-    above, below = rng.uniform(0.88, 1.0, 2)
-    light = np.linspace(above, below, height)[:, None, None]
+    layout = lay_out(scene, width, height, rng)
+    light = np.linspace(*layout.light, height)[:, None, None]
     image: Image = np.empty((height, width, 3), np.uint8)
     image[:] = (np.array(BACKGROUNDS[scene.background]) * light).astype(np.uint8)
-    areas = _AREAS[scene.relation] if len(scene.groups) == 2 else ((0.0, 0.0, 1.0, 1.0),)
-    for group, (x, y, w, h) in zip(scene.groups, areas, strict=True):
-        _draw_group(image, group, (x * width, y * height, w * width, h * height), rng)
+    for group, places in zip(scene.groups, layout.groups, strict=True):
+        for place in places:
+            _draw_shape(image, group, place)
     return image
 
 
-def _draw_group(
-    image: Image, group: Group, area: tuple[float, float, float, float], rng: np.random.Generator
-) -> None:
+def _places(
+    group: Group, area: tuple[float, float, float, float], rng: np.random.Generator
+) -> list[tuple[float, float, float]]:
     x, y, width, height = area
     columns = min(group.count, 2) if width <= 1.5 * height else group.count
     rows = -(-group.count // columns)
     cell_width, cell_height = width / columns, height / rows
     cell = min(cell_width, cell_height)
     radius = cell * (0.42 if group.size == "large" else 0.24)
+    places = []
     for i in range(group.count):
         jitter = rng.uniform(-1, 1, 2) * (cell * 0.46 - radius)
         centre_x = x + (i % columns + 0.5) * cell_width + jitter[0]
         centre_y = y + (i // columns + 0.5) * cell_height + jitter[1]
-        left, top = max(int(centre_x - radius), 0), max(int(centre_y - radius), 0)
-        right, bottom = int(centre_x + radius) + 1, int(centre_y + radius) + 1
-        window = image[top:bottom, left:right]
-        mask = np.zeros(window.shape[:2], np.uint8)
-        _fill_shape(mask, group.shape, (centre_x - left, centre_y - top), radius)
-        colour = COLOURS[group.colour]
-        if group.texture == "plain":
-            window[mask > 127] = colour
-        else:
-            pattern = _pattern(group.texture, (top, left), mask.shape, max(radius / 2.2, 4.0))
-            window[(mask > 127) & pattern] = colour
-            light = tuple(round(c * 0.35 + 255 * 0.65) for c in colour)
-            window[(mask > 127) & ~pattern] = light
+        places.append((centre_x, centre_y, radius))
+    return places
+
+
+def _draw_shape(image: Image, group: Group, place: tuple[float, float, float]) -> None:
+    centre_x, centre_y, radius = place
+    left, top = max(int(centre_x - radius), 0), max(int(centre_y - radius), 0)
+    right, bottom = int(centre_x + radius) + 1, int(centre_y + radius) + 1
+    window = image[top:bottom, left:right]
+    mask = np.zeros(window.shape[:2], np.uint8)
+    _fill_shape(mask, group.shape, (centre_x - left, centre_y - top), radius)
+    colour = COLOURS[group.colour]
+    if group.texture == "plain":
+        window[mask > 127] = colour
+        return
+    pattern = _pattern(group.texture, (top, left), mask.shape, max(radius / 2.2, 4.0))
+    window[(mask > 127) & pattern] = colour
+    light = tuple(round(c * 0.35 + 255 * 0.65) for c in colour)
+    window[(mask > 127) & ~pattern] = light
 
 
 def _pattern(

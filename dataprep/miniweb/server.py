@@ -7,6 +7,7 @@ it may have been killed, and workers that it left behind must not find the web g
 
 import argparse
 import asyncio
+import gzip
 import subprocess
 import sys
 import threading
@@ -17,13 +18,28 @@ from pathlib import Path
 
 from aiohttp import web
 
-from dataprep.miniweb.corpora import PLACEHOLDER
+from dataprep.miniweb.behaviours import PLACEHOLDER
 
 _LINGER_S = 30.0
+_DRIP_S = 0.05
+_CHUNK_BYTES = 4096
 _STATUS = {"missing": 404, "gone": 410, "forbidden": 403, "broken": 500, "always-busy": 429}
 _SPECK_GIF = bytes.fromhex(
     "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
 )
+_ROBOTS_TAGS = {
+    "noindex": "noindex",
+    "noimageindex": "noarchive, noimageindex",
+    "other-robot": "otherbot: noai",
+}
+_TYPES = {
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+    ".svg": "image/svg+xml",
+}
+"By the ending of a name; all others are JPEG."
 
 
 class MiniWeb:
@@ -47,8 +63,11 @@ class MiniWeb:
             return web.Response(status=429, headers={"Retry-After": "1"})
         if behaviour == "flaky" and first:
             return web.Response(status=503)
-        if behaviour == "redirect":
-            raise web.HTTPFound(f"/ok/{name}")
+        if behaviour == "busy-for-hours":
+            return web.Response(status=429, headers={"Retry-After": "3600"})
+        if behaviour.startswith("redirect"):
+            left = int(behaviour.partition("-")[2] or 1) - 1
+            raise web.HTTPFound(f"/redirect-{left}/{name}" if left else f"/ok/{name}")
         if behaviour == "loop":
             raise web.HTTPFound(request.path)
         if behaviour == "slow":
@@ -74,16 +93,53 @@ class MiniWeb:
         if not path.is_file():
             return web.Response(status=404)
         data = path.read_bytes()
+        kind = _TYPES.get(path.suffix, "image/jpeg")
         if behaviour == "half-picture":
             data = data[: len(data) // 2]
         if behaviour == "truncated":
-            response = web.StreamResponse(headers={"Content-Length": str(len(data))})
-            await response.prepare(request)
-            await response.write(data[: len(data) // 2])
-            if request.transport is not None:
-                request.transport.close()
-            return response
-        return web.Response(body=data, content_type="image/jpeg")
+            return await _cut_short(request, data)
+        if behaviour == "drip":
+            return await _drip(request, data)
+        if behaviour == "chunked":
+            return await _in_chunks(request, data, kind)
+        headers = {}
+        if behaviour in _ROBOTS_TAGS:
+            headers["X-Robots-Tag"] = _ROBOTS_TAGS[behaviour]
+        if behaviour == "gzip":
+            data, headers["Content-Encoding"] = gzip.compress(data), "gzip"
+        return web.Response(body=data, content_type=kind, headers=headers)
+
+
+async def _cut_short(request: web.Request, data: bytes) -> web.StreamResponse:
+    """Announce a whole body, send half of it, hang up."""
+    response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+    await response.prepare(request)
+    await response.write(data[: len(data) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def _drip(request: web.Request, data: bytes) -> web.StreamResponse:
+    """Send a byte at a time and never the last: no silence is long, no picture whole."""
+    response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
+    await response.prepare(request)
+    for i in range(len(data) - 1):
+        await response.write(data[i : i + 1])
+        await asyncio.sleep(_DRIP_S)
+    await asyncio.sleep(3600)
+    return response
+
+
+async def _in_chunks(request: web.Request, data: bytes, kind: str) -> web.StreamResponse:
+    """Send a body whose length nobody is told."""
+    response = web.StreamResponse(headers={"Content-Type": kind})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    for start in range(0, len(data), _CHUNK_BYTES):
+        await response.write(data[start : start + _CHUNK_BYTES])
+    await response.write_eof()
+    return response
 
 
 @contextmanager

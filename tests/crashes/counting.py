@@ -28,7 +28,7 @@ from orchestration.local_files import LocalFiles
 from orchestration.object_files import ObjectFiles
 from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
-from orchestration.stage import read_slice, row_slices
+from orchestration.slicing import read_slice, row_slices
 from orchestration.store import Store
 
 NUM_SLICES = 10

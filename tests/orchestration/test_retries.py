@@ -16,7 +16,7 @@ from orchestration.params import StageParams
 from orchestration.plan import State
 from orchestration.recipe import ClusterParams, SliceParams
 from orchestration.retries import INTENT, matches, rejected_rows, retry
-from orchestration.stage import range_slices
+from orchestration.slicing import range_slices
 from orchestration.store import Store
 
 NUM_ROWS = 12

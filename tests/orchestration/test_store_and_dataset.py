@@ -16,7 +16,7 @@ from orchestration.dataset import Dataset
 from orchestration.errors import ManifestError, StoreError
 from orchestration.integrity import damages, repair, verify_inputs
 from orchestration.manifest import read_manifest
-from orchestration.stage import row_slices
+from orchestration.slicing import row_slices
 from orchestration.store import Store
 from tests.committing import commit_tables
 

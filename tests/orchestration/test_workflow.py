@@ -18,7 +18,7 @@ from orchestration.errors import RecipeError, StageError
 from orchestration.params import StageParams
 from orchestration.plan import State, latest_record
 from orchestration.recipe import ClusterParams, SliceParams
-from orchestration.stage import read_slice, row_slices
+from orchestration.slicing import read_slice, row_slices
 from orchestration.store import Store
 from tests.crashes.test_crashes import NOT_OUTPUT
 

@@ -9,7 +9,7 @@ import pytest
 
 from dataprep.images import ImageRules, encode_jpeg, store_image
 from dataprep.schemas import IMAGES
-from orchestration.stage import Slice
+from orchestration.slicing import Slice
 from orchestration.store import Store
 from pipelines.curate import Params, curate
 from pipelines.storing import image_row

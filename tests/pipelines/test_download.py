@@ -10,7 +10,7 @@ from dataprep.fetch import FetchError
 from dataprep.images import ImageRules, encode_jpeg, store_image
 from dataprep.schemas import INDEX
 from orchestration.slices import commit_slice
-from orchestration.stage import Slice, range_slices
+from orchestration.slicing import Slice, range_slices
 from orchestration.store import Store
 from pipelines.download import OutageError, Params, SliceFetcher
 from pipelines.index import Cc12mParams, _make_hash_table, read_slice

@@ -6,7 +6,7 @@ import torch
 
 from dataprep.images import encode_jpeg
 from model import BEiT3Config
-from orchestration.stage import Slice
+from orchestration.slicing import Slice
 from orchestration.store import Store
 from pipelines.feed import FeedParams, SampleBuilder
 from pipelines.image_tokens import Params, ViewTokeniser

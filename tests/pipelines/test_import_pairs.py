@@ -10,7 +10,7 @@ import pytest
 
 from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
-from orchestration.stage import Slice
+from orchestration.slicing import Slice
 from pipelines.import_pairs import (
     CocoParams,
     VisualGenomeParams,

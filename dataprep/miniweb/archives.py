@@ -1,0 +1,108 @@
+"""Archives of pictures: ImageNet-21K and WebDataset.
+
+imagenet21k.tar     a tar of one tar per synset, pictures named <wnid>_<n>.JPEG
+words.txt           wnid TAB names (WordNet's list of ImageNet synsets)
+webdataset/         00000.tar, …: 000000012.jpg, .json and .txt of each sample, as img2dataset
+                    writes them; the last of several tars is cut short
+"""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from dataprep.miniweb.grammar import COLOURS, SHAPES, caption, class_scene, random_scene
+from dataprep.miniweb.pictures import Picture, Studio, picture_size, rng_of
+from dataprep.miniweb.truth import Row
+
+IMAGENET: Final = "imagenet21k.tar"
+WEBDATASET: Final = "webdataset"
+_LONGEST_SIDE: Final = 600
+_LONGEST_SAMPLE_SIDE: Final = 400
+_SAMPLES_OF_A_TAR: Final = 50
+_FAULTS: Final = ("undecodable", "missing_file", "empty_caption")
+
+
+def write_imagenet(
+    folder: Path, num_classes: int, num_images: int, seed: int, studio: Studio
+) -> list[Row]:
+    """Write ``imagenet21k.tar`` with ``num_images`` of each class, and ``words.txt``."""
+    classes = [(colour, shape) for shape in SHAPES for colour in COLOURS][:num_classes]
+    rows, words, pictures = list[Row](), [], []
+    for c, (colour, shape) in enumerate(classes):
+        wnid = f"n{c + 1:08d}"
+        words.append(f"{wnid}\t{colour} {shape}\n")
+        for i in range(num_images):
+            rng = rng_of(seed, 3, c, i)
+            scene = class_scene(rng, colour, shape)
+            width, height = picture_size(rng, _LONGEST_SIDE)
+            pictures.append(Picture(scene, width, height, (seed, 3, c, i)))
+            outcome = "undecodable" if i % 29 == 17 else "ok"
+            name = f"imagenet21k/{wnid}_{i}"
+            rows.append(Row("imagenet21k", name, outcome, f"{colour} {shape}", width, height))
+    drawn = zip(rows, studio.draw(pictures), strict=True)
+    with tarfile.open(folder / IMAGENET, "w") as outer:
+        for c in range(len(classes)):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w") as inner:
+                for _ in range(num_images):
+                    row, data = next(drawn)
+                    member = f"{row.sample_id.removeprefix('imagenet21k/')}.JPEG"
+                    add(inner, member, data if row.outcome == "ok" else data[: len(data) // 3])
+            add(outer, f"n{c + 1:08d}.tar", buffer.getvalue())
+    (folder / "words.txt").write_text("".join(words))
+    return rows
+
+
+def write_webdataset(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]:
+    """Write ``number`` samples."""
+    (folder / WEBDATASET).mkdir()
+    rows, pictures = list[Row](), []
+    for i in range(number):
+        rng = rng_of(seed, 11, i)
+        scene = random_scene(rng)
+        width, height = picture_size(rng, _LONGEST_SAMPLE_SIDE)
+        pictures.append(Picture(scene, width, height, (seed, 11, i)))
+        outcome = _FAULTS[(i // 11) % len(_FAULTS)] if i % 11 == 6 else "ok"
+        name = f"webdataset/{i // _SAMPLES_OF_A_TAR:05d}/{i:09d}"
+        rows.append(Row("webdataset", name, outcome, caption(scene, rng), width, height))
+    drawn = list(zip(rows, studio.draw(pictures), strict=True))
+    for first in range(0, number, _SAMPLES_OF_A_TAR):
+        data = _sample_tar(drawn[first : first + _SAMPLES_OF_A_TAR])
+        if first > 0 and first + _SAMPLES_OF_A_TAR >= number:
+            data, rows[-1] = _cut_short(data, rows[-1])
+        path = folder / WEBDATASET / f"{first // _SAMPLES_OF_A_TAR:05d}.tar"
+        path.write_bytes(data)
+    return rows
+
+
+def _sample_tar(samples: list[tuple[Row, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for row, picture in samples:
+            stem = row.sample_id.rsplit("/", 1)[1]
+            text = None if row.outcome == "empty_caption" else row.caption
+            if row.outcome != "missing_file":
+                is_whole = row.outcome != "undecodable"
+                add(archive, f"{stem}.jpg", picture if is_whole else picture[: len(picture) // 3])
+            content = {"caption": text, "key": stem, "status": "success"}
+            add(archive, f"{stem}.json", json.dumps(content).encode())
+            add(archive, f"{stem}.txt", (text or "").encode())
+    return buffer.getvalue()
+
+
+def _cut_short(data: bytes, last: Row) -> tuple[bytes, Row]:
+    """Cut a tar behind the header of its last sample's last file."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        end = archive.getmembers()[-1].offset_data
+    # A reader marks the sample in which a tar breaks off with a "+".
+    return data[:end], replace(last, sample_id=f"{last.sample_id}+", outcome="damaged_tar")
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Append a file without a date or an owner."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))

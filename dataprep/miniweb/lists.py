@@ -1,0 +1,126 @@
+"""Lists of captions and URLs as the real sources give them out.
+
+    cc3m.tsv    caption TAB url, no header (Conceptual Captions 3M)
+    cc12m.tsv   url TAB caption, no header (Conceptual 12M)
+    SBU_captioned_photo_dataset_urls.txt, SBU_captioned_photo_dataset_captions.txt
+                two files whose lines belong together
+    sbu-captions-all.json
+                an object of parallel lists: image_urls, user_ids, captions
+
+SBU's two forms list different pictures here, so that a recipe can read both.
+"""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from dataprep.miniweb.behaviours import DELAYS, MISBEHAVIOURS, PLACEHOLDER, url_of
+from dataprep.miniweb.grammar import caption, random_scene, tokenised
+from dataprep.miniweb.pictures import Picture, Studio, picture_size, rng_of
+from dataprep.miniweb.truth import Row, Written
+
+SBU_URLS: Final = "SBU_captioned_photo_dataset_urls.txt"
+SBU_CAPTIONS: Final = "SBU_captioned_photo_dataset_captions.txt"
+SBU_JSON: Final = "sbu-captions-all.json"
+_LONGEST_SIDE: Final = 1200
+_LONGEST_SBU_SIDE: Final = 500
+"Flickr's medium size."
+_SBU_ANSWERS: Final = ("forbidden", "missing", "forbidden", "gone")
+_SBU_FAULTS: Final = ("malformed_line", "empty_caption", "bad_url")
+
+
+def write_placeholder(folder: Path, seed: int, studio: Studio) -> None:
+    """Write what sites show in place of a picture that is gone."""
+    picture = Picture(random_scene(rng_of(seed, 9)), 300, 300, (0,))
+    studio.draw_files([(folder / f"pictures/{PLACEHOLDER}.jpg", picture)])
+
+
+def write_conceptual(folder: Path, source: str, number: int, seed: int, studio: Studio) -> Written:
+    """Write ``cc3m.tsv`` or ``cc12m.tsv``, by ``source``, and its pictures."""
+    is_first = source == "cc3m"
+    written, lines, files = Written(), [], []
+    for i in range(number):
+        rng = rng_of(seed, 1 if is_first else 2, i)
+        scene = random_scene(rng)
+        width, height = picture_size(rng, _LONGEST_SIDE)
+        text = caption(scene, rng)
+        behaviour, outcome = _conceptual_answer(i)
+        url = url_of(behaviour, f"{source}_{i:06d}.jpg", i)
+        picture = Picture(scene, width, height, (seed, int(is_first), i))
+        if behaviour in ("ok", "half-picture", "truncated", *DELAYS):
+            files.append((folder / f"pictures/{source}_{i:06d}.jpg", picture))
+        text = tokenised(text) if is_first else f"{text[0].upper()}{text[1:]}"
+        line = f"{text}\t{url}" if is_first else f"{url}\t{text}"
+        if i % 97 == 60:
+            line, outcome = line.replace("\t", " "), "malformed_line"
+        lines.append(line)
+        name = f"{source}/{i + 1:09d}"
+        placeholder = behaviour == PLACEHOLDER and outcome == "ok"
+        written.rows.append(Row(source, name, outcome, text, width, height, placeholder))
+        if behaviour == outcome == "ok":
+            written.originals[name] = picture
+    studio.draw_files(files)
+    (folder / f"{source}.tsv").write_text("\n".join(lines) + "\n")
+    return written
+
+
+def _conceptual_answer(number: int) -> tuple[str, str]:
+    """Return what the server does at a row, and what becomes of it."""
+    if number % 9 == 4:  # every misbehaviour comes, evenly spread
+        return list(MISBEHAVIOURS.items())[(number // 9) % len(MISBEHAVIOURS)]
+    if number % 31 == 7:
+        return DELAYS[(number // 31) % len(DELAYS)], "ok"
+    return (PLACEHOLDER if number % 53 == 11 else "ok"), "ok"
+
+
+def write_sbu(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]:
+    """Write SBU as two files of lines; a malformed line is not UTF-8."""
+    rows, urls, captions = _sbu(folder, "sbu", number, (seed, 5), studio)
+    (folder / SBU_URLS).write_text("".join(f"{url}\n" for url in urls))
+    lines = [
+        text.encode() + (b" \xff" if row.outcome == "malformed_line" else b"") + b"\n"
+        for row, text in zip(rows, captions, strict=True)
+    ]
+    (folder / SBU_CAPTIONS).write_bytes(b"".join(lines))
+    return rows
+
+
+def write_sbu_json(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]:
+    """Write SBU as one JSON object; a malformed entry has null for a caption."""
+    rows, urls, captions = _sbu(folder, "sbu_json", number, (seed, 6), studio)
+    lists = {
+        "image_urls": urls,
+        "user_ids": [f"{10_000_000 + i}@N00" for i in range(number)],
+        "captions": [
+            None if row.outcome == "malformed_line" else text
+            for row, text in zip(rows, captions, strict=True)
+        ],
+    }
+    (folder / SBU_JSON).write_text(json.dumps(lists))
+    return rows
+
+
+def _sbu(
+    folder: Path, source: str, number: int, key: tuple[int, ...], studio: Studio
+) -> tuple[list[Row], list[str], list[str]]:
+    """Return the rows of a form, its URLs and its captions; draw its pictures."""
+    rows, urls, captions, files = list[Row](), [], [], []
+    for i in range(number):
+        rng = rng_of(*key, i)
+        scene = random_scene(rng)
+        width, height = picture_size(rng, _LONGEST_SBU_SIDE)
+        text = f"{caption(scene, rng).capitalize()}."
+        behaviour, outcome = "ok", "ok"
+        if i % 10 == 3:
+            behaviour = _SBU_ANSWERS[(i // 10) % len(_SBU_ANSWERS)]
+            outcome = MISBEHAVIOURS[behaviour]
+        elif i % 10 == 6:
+            outcome = _SBU_FAULTS[(i // 10) % len(_SBU_FAULTS)]
+        name = f"{source}_{i:06d}.jpg"
+        urls.append(url_of(behaviour, name, i) if outcome != "bad_url" else f"www.test/{name}")
+        captions.append(" " if outcome == "empty_caption" else text)
+        rows.append(Row(source, f"{source}/{i + 1:09d}", outcome, text, width, height))
+        if outcome == "ok":
+            files.append((folder / "pictures" / name, Picture(scene, width, height, (*key, i))))
+    studio.draw_files(files)
+    return rows, urls, captions
