@@ -6,6 +6,7 @@ requests may go is kept by the connections that it is given.
 """
 
 import http.client
+import os
 import re
 import socket
 import tempfile
@@ -55,6 +56,16 @@ def fetch_with_img2dataset(
     urls: Sequence[str], rules: FetchRules, images: ImageRules
 ) -> Iterator[StoredImage | FetchError]:
     """Yield what became of each URL, in their order."""
+    rows = {row["number"]: row for row in run_downloader(urls, rules, images)}
+    for number in range(len(urls)):
+        yield _outcome(rows.get(number))
+
+
+def run_downloader(
+    urls: Sequence[str], rules: FetchRules, images: ImageRules
+) -> list[dict[str, Any]]:
+    """Return the rows that the library writes, in the order in which they were done."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network when it loads
     from img2dataset.downloader import Downloader  # loads slowly, and only where it is chosen
     from img2dataset.resizer import Resizer
     from img2dataset.writer import ParquetSampleWriter
@@ -92,9 +103,7 @@ def fetch_with_img2dataset(
             disallowed_header_directives=sorted(OPT_OUT),
         )
         download.download_shard((0, str(shard)))
-        rows = {row["number"]: row for row in pq.read_table(f"{folder}/0.parquet").to_pylist()}
-    for number in range(len(urls)):
-        yield _outcome(rows.get(number))
+        return list(pq.read_table(f"{folder}/0.parquet").to_pylist())
 
 
 def reason_of(message: str) -> str:

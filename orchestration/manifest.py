@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from orchestration.errors import ManifestError
 from orchestration.store import Store
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
 PARTS: Final = "parts"
 REJECTS: Final = "rejects"
@@ -80,6 +80,8 @@ class Manifest(_Record):
     columns: dict[str, list[str]]
     "Of each table, with their types, as every part of it has them."
     files: list[File]
+    rounds: list[list[str]]
+    "Of retries: the reasons that each was for."
     numbers: dict[str, float]
     "Results of a stage that has no rows (a loss, a vocabulary size)."
 

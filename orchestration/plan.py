@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestration.manifest import MANIFEST, PARTS
+from orchestration.retries import num_rounds
 from orchestration.stage import Stage, fingerprint_of
 from orchestration.store import Store
 
@@ -52,12 +53,16 @@ def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
     """
     previous = latest_record(workdir)
     old = previous["stages"] if previous else {}
-    fingerprints: dict[str, str] = {}
+    inputs: dict[str, str] = {}
     plan: list[PlannedStage] = []
     for stage in stages:
-        identity = stage.identity(fingerprints)
-        fingerprint = fingerprints[stage.name] = fingerprint_of(identity)
+        identity = stage.identity(inputs)
+        fingerprint = fingerprint_of(identity)
         state, reason = _judge(workdir, stage.name, fingerprint, identity, old.get(stage.name))
+        inputs[stage.name] = fingerprint
+        if state is State.FRESH and stage.retry is not None:
+            rounds = num_rounds(workdir.sub(f"{stage.name}/{fingerprint}"))
+            inputs[stage.name] += f"+{rounds}" if rounds else ""
         plan.append(PlannedStage(stage, fingerprint, identity, state, reason))
     return plan
 

@@ -78,6 +78,8 @@ class Stage:
     "Raise it when a change of the code changes the output."
     requires: Callable[[], str | None] = lambda: None
     "Says what is lacking to run the stage, or None; asked before anything runs."
+    retry: "Callable[[Context, Sequence[str]], None] | None" = None
+    "Processes rejected rows of the committed output again; see ``orchestration.retries``."
     expects: Callable[[], Expected] = Expected
     "Says what the stage will give, for plans; asked when it is not there yet."
 
@@ -237,6 +239,10 @@ class Context:
         self.memory = max(self.memory, memory)
         return cast(R, result)
 
+    def parts_of(self, slices: Sequence[Slice]) -> list[Part]:
+        """Return the parts of slices that this run went through."""
+        return [self._parts[piece.id] for piece in slices]
+
     def read_parts(self, slices: Sequence[Slice], table: str = "data") -> pa.Table:
         """Return the rows that these slices of this stage have written, before the commit."""
         paths = [self._parts[piece.id].tables[table].path for piece in slices]
@@ -260,7 +266,7 @@ class Context:
             files: paths within the stage's folder.
             numbers: results by name.
         """
-        parts = [self._parts[piece.id] for piece in slices]
+        parts = self.parts_of(slices)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage.name,
@@ -270,6 +276,7 @@ class Context:
             parts=parts,
             columns=self._columns(parts),
             files=[self._file(path) for path in sorted(files)],
+            rounds=[],
             numbers=dict(numbers or {}),
         )
         self.before_commit()

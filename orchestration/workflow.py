@@ -1,7 +1,7 @@
 """Workflows: a graph of stages over one workdir, planned and run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
@@ -42,6 +42,7 @@ class Workflow:
         until: str | None = None,
         jobs: int = 1,
         verify: bool = False,
+        retry: Sequence[str] = (),
     ) -> list[PlannedStage]:
         """Do what is not fresh; return the plan that was carried out.
 
@@ -52,6 +53,7 @@ class Workflow:
             until: run this stage and what it needs.
             jobs: stages that may run side by side.
             verify: compare the digest of every input part before a stage reads it.
+            retry: process rows of ``only`` again that were rejected for these reasons.
 
         Raises:
             RecipeError: something is lacking; nothing was written.
@@ -60,12 +62,31 @@ class Workflow:
         """
         plan = self.plan(workdir)
         todo = [p for p in self.select(plan, only, until) if p.state is not State.FRESH]
+        if retry:
+            todo = [self._retried(plan, only, retry)]
         self.check(todo)
         if todo:
             from orchestration.runner import Runner  # Ray and MLflow load only when stages run
 
             Runner(self.recipe, workdir, console, plan, jobs=jobs, verify=verify).run(todo)
         return plan
+
+    def _retried(
+        self, plan: Sequence[PlannedStage], name: str | None, reasons: Sequence[str]
+    ) -> PlannedStage:
+        """Return a planned stage that does a round of retries."""
+        able = [p.stage.name for p in plan if p.stage.retry is not None]
+        planned = next((p for p in plan if p.stage.name == name), None)
+        if planned is None or planned.stage.retry is None:
+            raise RecipeError(f"--retry needs --only with one of: {', '.join(able)}")
+        if planned.state is not State.FRESH:
+            raise RecipeError(
+                f"{name} is {planned.state}: run it first, then retry what it rejected"
+            )
+        again = planned.stage.retry
+        return replace(
+            planned, stage=replace(planned.stage, run=lambda context: again(context, reasons))
+        )
 
     def check(self, planned: Sequence[PlannedStage]) -> None:
         """Ask the stages that are not fresh whether they could run.

@@ -95,12 +95,19 @@ def run(
     repair: Annotated[
         bool, typer.Option("--repair", help="Compute again what is damaged on the store.")
     ] = False,
+    retry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASONS", help="With --only: do its rejects again, as in timeout,http_5xx."
+        ),
+    ] = None,
 ) -> None:
     """Run what is not fresh; a killed run continues.
 
     Example: beit3 run pipelines/recipes/tiny.yaml --workdir runs/tiny --until curate
     """
-    _run(recipe, workdir, set_, only, until, jobs=jobs, verify=verify, repair=repair)
+    reasons = retry.split(",") if retry else ()
+    _run(recipe, workdir, set_, only, until, jobs=jobs, verify=verify, repair=repair, retry=reasons)
 
 
 @app.command()
@@ -214,6 +221,7 @@ def _run(
     jobs: int = 1,
     verify: bool = False,
     repair: bool = False,
+    retry: Sequence[str] = (),
 ) -> None:
     opened = open_recipe(path, workdir, overrides, console)
     workflow, store = opened.workflow, opened.store
@@ -223,8 +231,10 @@ def _run(
         planned = workflow.plan(store)
     console.print(plan_table(planned, estimate(planned, store)))
     todo = [p for p in workflow.select(planned, only, until) if p.state is not State.FRESH]
+    if retry:
+        todo = [p for p in planned if p.stage.name == only]
     with miniweb_served(opened, todo) as served:
-        served.run(store, console, only=only, until=until, jobs=jobs, verify=verify)
+        served.run(store, console, only=only, until=until, jobs=jobs, verify=verify, retry=retry)
     print_summary(console, store, {p.stage.name: p.fingerprint for p in planned})
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dataprep.images import decode_stored, encode_jpeg, shrink
+from dataprep.images import decode_stored, encode_jpeg, fitted, resize
 from orchestration import Dataset
 from pipelines.acquisition_counts import find_rows, rows_by_reason, spread
 from pipelines.pictures import RowReader
@@ -104,5 +104,7 @@ def _title(row: Mapping[str, Any]) -> str:
 
 
 def _data_uri(jpeg: bytes, side: int) -> str:
-    small = encode_jpeg(shrink(decode_stored(jpeg), side), _QUALITY)
+    pixels = decode_stored(jpeg)
+    height, width = pixels.shape[:2]
+    small = encode_jpeg(resize(pixels, fitted(width, height, side)), _QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"

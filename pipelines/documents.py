@@ -1,6 +1,7 @@
 """Documents: text corpora → one cleaned document per row.
 
-Out: ``data`` (doc_id, source, text) and ``rejects``. Drops: ``malformed_line``, ``too_short``.
+Out: ``data`` (doc_id, source, text) and ``rejects``. Drops: ``malformed_line``, ``too_short``,
+``other_language``.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from dataprep.sources import documents, openwebtext, own_lists, wikipedia
+from dataprep.sources import cc_news, documents, openwebtext, own_lists, wikipedia
 from dataprep.sources.folders import files_in
 from dataprep.sources.lines import LineRange, about_lines
 from orchestration import Context, Output, Slice
@@ -25,7 +26,7 @@ class CorpusParams(StageParams):
     """A corpus of documents."""
 
     file: Annotated[str, EXTERNAL_FILE]
-    "Path of the file, or of the folder of an OpenWebText or of text files."
+    "Path of the file, or of the folder of an OpenWebText, of CC-News or of text files."
     min_chars: int = Field(default=20, ge=1)
     "Shorter documents are rejects."
 
@@ -64,6 +65,14 @@ class OpenWebTextParams(CorpusParams):
     format: Literal["openwebtext"]
 
 
+class CcNewsParams(CorpusParams):
+    """CC-News: the folder of its WARC files, each a slice."""
+
+    format: Literal["cc_news"]
+    language: str = Field(default="en", pattern=r"^[a-z]{2}$")
+    "Of the pages to keep, as ISO 639-1; the others are rejects."
+
+
 class WikipediaParams(CorpusParams):
     """A Wikipedia dump, multistream."""
 
@@ -74,7 +83,14 @@ class WikipediaParams(CorpusParams):
     "Streams of a slice, a hundred pages each."
 
 
-Params = TextParams | JsonLinesParams | ParquetParams | OpenWebTextParams | WikipediaParams
+Params = (
+    TextParams
+    | JsonLinesParams
+    | ParquetParams
+    | OpenWebTextParams
+    | CcNewsParams
+    | WikipediaParams
+)
 
 
 def run(context: Context, params: Params, source: str) -> None:
@@ -102,8 +118,9 @@ def make_slices(params: Params) -> Iterator[Slice]:
     path = Path(params.file)
     if isinstance(params, ParquetParams):
         yield from row_group_slices(path, [params.column])
-    elif isinstance(params, OpenWebTextParams):
-        for i, name in enumerate(files_in(path, "*.xz")):
+    elif isinstance(params, OpenWebTextParams | CcNewsParams):
+        pattern = cc_news.PATTERN if isinstance(params, CcNewsParams) else "*.xz"
+        for i, name in enumerate(files_in(path, pattern)):
             yield Slice(f"{i:06d}", {"name": name})
     elif isinstance(params, WikipediaParams):
         index = Path(params.index)
@@ -139,6 +156,7 @@ _READERS: Final[Mapping[str, Callable[[Any, Path, Mapping[str, Any]], documents.
     "jsonl": lambda p, path, payload: documents.read_jsonl(path, LineRange(**payload), p.field),
     "parquet": lambda p, path, payload: documents.read_parquet(path, **payload, column=p.column),
     "openwebtext": lambda _, path, payload: openwebtext.read_archive(path, **payload),
+    "cc_news": lambda p, path, payload: cc_news.read_warc(path, **payload, language=p.language),
     "wikipedia": lambda _, path, payload: wikipedia.read_streams(
         path, wikipedia.StreamRange(**payload)
     ),

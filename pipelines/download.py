@@ -8,10 +8,13 @@ A slice of which almost nothing could be reached fails, to be tried again: that 
 not thousands of dead links.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from dataprep.addresses import AddressRules
@@ -22,12 +25,15 @@ from dataprep.robots import AGENT
 from dataprep.schemas import IMAGES, reject, rejects_table
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
+from orchestration.retries import rejected_rows, retry
 from orchestration.stage import read_slice, row_slices
+from orchestration.store import Store
 from pipelines.fetching import Engine, Img2datasetEngine, NativeEngine, desk_gate
 from pipelines.host_desk import open_desk
 from pipelines.storing import StoreParams, image_row
 
-_MIN_ROWS_OF_AN_OUTAGE = 32
+_MIN_ROWS_OF_AN_OUTAGE: Final = 32
+_ROW_GROUP_ROWS: Final = 256
 
 
 class OutageError(RuntimeError):
@@ -101,42 +107,73 @@ def run(context: Context, params: Params) -> None:
     """Fetch each slice of the index in an actor that keeps its connections."""
     index = context.input("index")
     slices = row_slices(index, params.slice_rows)
-    desk = open_desk(params.hosts.rules())
     context.map_slices_with_actors(
         slices,
-        partial(SliceFetcher.open, params, index, desk),
+        partial(SliceFetcher.open, params, index, context.folder, _desk(params)),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
-        row_group_rows=256,
+        row_group_rows=_ROW_GROUP_ROWS,
     )
     context.commit(slices)
+
+
+def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> None:
+    """Fetch rows again that were rejected for some reasons."""
+    index = context.input("index")
+    retry(
+        context,
+        row_slices(index, params.slice_rows),
+        partial(SliceFetcher.open, params, index, context.folder, _desk(params)),
+        reasons,
+        num_actors=params.num_actors,
+        num_cpus=params.cpus_per_actor,
+        row_group_rows=_ROW_GROUP_ROWS,
+    )
+
+
+def _desk(params: Params) -> Any:
+    return open_desk(params.hosts.rules())
 
 
 class SliceFetcher:
     """Fetches the pictures of slices."""
 
-    def __init__(self, params: Params, index: Dataset, engine: Engine) -> None:
-        self.params, self.index, self.engine = params, index, engine
+    def __init__(self, params: Params, index: Dataset, folder: Store, engine: Engine) -> None:
+        self.params, self.index, self.folder, self.engine = params, index, folder, engine
 
     @classmethod
-    def open(cls, params: Params, index: Dataset, desk: Any) -> "SliceFetcher":
+    def open(cls, params: Params, index: Dataset, folder: Store, desk: Any) -> "SliceFetcher":
         """Return one for an actor, whose requests go through the desk."""
         rules, images = params.rules(), params.store.rules()
         if params.engine == "img2dataset":
-            return cls(params, index, Img2datasetEngine(rules, images))
+            return cls(params, index, folder, Img2datasetEngine(rules, images))
         gate = partial(desk_gate, desk)
-        return cls(params, index, NativeEngine(rules, images, gate, params.threads_per_actor))
+        engine = NativeEngine(rules, images, gate, params.threads_per_actor)
+        return cls(params, index, folder, engine)
 
     def __call__(self, piece: Slice) -> Output:
-        """Fetch the pictures of one slice."""
-        return self.fetch(read_slice(self.index, piece))
-
-    def fetch(self, rows: pa.Table) -> Output:
-        """Fetch the pictures of some rows of the index.
+        """Fetch the pictures of one slice.
 
         Raises:
             OutageError: almost nothing could be reached.
         """
+        rows = read_slice(self.index, piece)
+        rejected = rejected_rows(self.folder, piece)
+        if rejected is None:
+            output = self.fetch(rows)
+            self._check_outage(output)
+            return output
+        again, others = rejected
+        output = self.fetch(rows.filter(pc.is_in(rows["sample_id"], again["sample_id"])))
+        rejects = pa.concat_tables([output.tables["rejects"], others])
+        return replace(
+            output,
+            num_rows_in=output.num_rows_in + others.num_rows,
+            tables={**output.tables, "rejects": rejects},
+        )
+
+    def fetch(self, rows: pa.Table) -> Output:
+        """Fetch the pictures of some rows of the index."""
         images, rejects = [], []
         outcomes = self.engine(rows["url"].to_pylist())
         for row, outcome in zip(rows.to_pylist(), outcomes, strict=True):
@@ -150,7 +187,6 @@ class SliceFetcher:
                 )
             else:
                 rejects.append(reject(name, source, outcome.reason, outcome.detail, url))
-        self._check_outage([row["reason"] for row in rejects], rows.num_rows)
         return Output(
             num_rows_in=rows.num_rows,
             tables={
@@ -160,7 +196,8 @@ class SliceFetcher:
             counters={"original_bytes": sum(image["original_bytes"] or 0 for image in images)},
         )
 
-    def _check_outage(self, reasons: list[str | None], num_rows: int) -> None:
+    def _check_outage(self, output: Output) -> None:
+        reasons, num_rows = output.tables["rejects"]["reason"].to_pylist(), output.num_rows_in
         unreached = sum(reason in UNREACHED for reason in reasons)
         limit = self.params.max_unreached * num_rows
         if num_rows >= _MIN_ROWS_OF_AN_OUTAGE and unreached > limit:

@@ -22,13 +22,13 @@ from dataprep.sources.entries import EMPTY_CAPTION
 from dataprep.sources.folders import files_in
 from dataprep.sources.visual_genome import EVALUATION_PICTURE, coco_ids, read_visual_genome
 from dataprep.sources.webdataset import DAMAGED_TAR
-from dataprep.sources.zips import MISSING_FILE, MemberError, ZipSet
+from dataprep.sources.zips import MISSING_FILE, ZipSet
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.stage import range_slices
 from pipelines.comparing import published_numbers
-from pipelines.storing import Found, StoreParams, store_found
+from pipelines.storing import Found, StoreParams, refuse, store_found
 
 
 class ImportPairsParams(StageParams):
@@ -161,9 +161,9 @@ def _annotated(params: CocoParams | VisualGenomeParams, start: int, stop: int) -
     archives = archives_of(params.archives())
     for picture in pictures_of(params)[start:stop]:
         if picture.excluded:
-            read = partial(_fail, EVALUATION_PICTURE, picture.excluded)
+            read = partial(refuse, EVALUATION_PICTURE, picture.excluded)
         elif not picture.captions:
-            read = partial(_fail, EMPTY_CAPTION, "no caption")
+            read = partial(refuse, EMPTY_CAPTION, "no caption")
         else:
             read = partial(archives.read, picture.member)
         yield Found(picture.name, picture.member, read, picture.captions)
@@ -173,15 +173,11 @@ def _of_tar(folder: Path, tar: str) -> Iterator[Found]:
     for sample in webdataset.read_tar(folder / tar):
         name = f"{Path(tar).with_suffix('')}/{sample.name}"
         if sample.problem:
-            read = partial(_fail, DAMAGED_TAR, sample.problem)
+            read = partial(refuse, DAMAGED_TAR, sample.problem)
         elif sample.picture is None:
-            read = partial(_fail, MISSING_FILE, "no picture")
+            read = partial(refuse, MISSING_FILE, "no picture")
         elif not sample.caption:
-            read = partial(_fail, EMPTY_CAPTION, "no caption")
+            read = partial(refuse, EMPTY_CAPTION, "no caption")
         else:
             read = partial(bytes, sample.picture)
         yield Found(name, f"{tar}: {sample.name}", read, [sample.caption])
-
-
-def _fail(reason: str, detail: str) -> bytes:
-    raise MemberError(reason, detail)

@@ -6,23 +6,32 @@ Nothing is fetched here, and nothing is looked up. A list whose rows are not as 
 is told in the log and in the acquisition report.
 """
 
+import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import pyarrow as pa
 from pydantic import Field
 
 from dataprep.sources import own_lists, sbu
 from dataprep.sources.conceptual import read_cc3m, read_cc12m
 from dataprep.sources.entries import BadEntry, Entry, index_tables
+from dataprep.sources.hash_list import DIGESTS_FILE, KEYS_FILE, HashTable, make_table
 from dataprep.sources.lines import LineRange, about_lines, line_ranges
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.stage import range_slices
+from orchestration.store import Store
 from orchestration.usage import Expected
 from pipelines.comparing import published_numbers
+
+_HASHES: Final = "hashes"
+_HASH_COUNTS: Final = f"{_HASHES}/counts.json"
+"Written last."
 
 Entries = Iterator[Entry | BadEntry]
 
@@ -36,11 +45,18 @@ class ListParams(StageParams):
     "Lines or rows of a slice."
 
 
-class ConceptualParams(ListParams):
-    """A list of Conceptual Captions."""
+class Cc3mParams(ListParams):
+    """Conceptual Captions 3M."""
 
-    format: Literal["cc3m", "cc12m"]
-    "Which columns a line has."
+    format: Literal["cc3m"]
+
+
+class Cc12mParams(ListParams):
+    """Conceptual 12M."""
+
+    format: Literal["cc12m"]
+    hashes: Annotated[str | None, EXTERNAL_FILE] = None
+    "Path of its hash list; pictures are then marked as what they were when it was made, or not."
 
 
 class SbuLinesParams(ListParams):
@@ -65,16 +81,36 @@ class OwnListParams(ListParams):
     caption_column: str = "caption"
 
 
-Params = ConceptualParams | SbuLinesParams | SbuJsonParams | OwnListParams
+Params = Cc3mParams | Cc12mParams | SbuLinesParams | SbuJsonParams | OwnListParams
 
 
 def run(context: Context, params: Params, source: str) -> None:
     """Read the list, a slice of entries at a time."""
     slices = list(make_slices(params))
-    context.map_slices(slices, partial(read_slice, params, source))
+    hashes = hash_table(context, params)
+    context.map_slices(slices, partial(read_slice, params, source, context.folder))
     rows = sum(piece.num_rows or 0 for piece in slices)
     numbers = published_numbers(context.stage.name, params.format, rows=rows, file=params.list)
-    context.commit(slices, numbers=numbers)
+    context.commit(slices, numbers={**hashes, **numbers})
+
+
+def hash_table(context: Context, params: Params) -> dict[str, float]:
+    """Make the table of expected digests, if the list has one; return what it holds."""
+    if not isinstance(params, Cc12mParams) or params.hashes is None:
+        return {}
+    if not context.folder.exists(_HASH_COUNTS):
+        context.run_task(_make_hash_table, Path(params.hashes), context.folder)
+    counts: dict[str, float] = json.loads(context.folder.read(_HASH_COUNTS))
+    return counts
+
+
+def _make_hash_table(path: Path, folder: Store) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        good, bad = make_table(path, Path(temporary))
+        for name in (KEYS_FILE, DIGESTS_FILE):
+            folder.write_file(f"{_HASHES}/{name}", Path(temporary) / name)
+    counts = {"hash_lines": good, "bad_hash_lines": bad}
+    folder.write_bytes(_HASH_COUNTS, json.dumps(counts).encode())
 
 
 def expects(params: Params) -> Expected:
@@ -156,11 +192,15 @@ def line_slices(path: Path, num_lines: int) -> list[Slice]:
     ]
 
 
-def read_slice(params: Params, source: str, piece: Slice) -> Output:
-    """Read the entries of one slice."""
+def read_slice(params: Params, source: str, folder: Store, piece: Slice) -> Output:
+    """Read the entries of one slice; ``folder`` is the stage's."""
     path = Path(params.list)
     entries = _READERS[params.format](params, path, piece.payload)
     rows, rejects = index_tables(entries, source, path.name)
+    if isinstance(params, Cc12mParams) and params.hashes is not None:
+        files = [folder.fetch(f"{_HASHES}/{name}") for name in (KEYS_FILE, DIGESTS_FILE)]
+        digests = pa.array(HashTable(*files).lookup(rows["url"].to_pylist()), pa.string())
+        rows = rows.set_column(rows.column_names.index("sha256"), "sha256", digests)
     return Output(
         num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
     )

@@ -29,6 +29,9 @@ Source = Annotated[
     IndexParams | import_pairs.Params | ImportImagesParams | DocumentsParams,
     Field(discriminator="format"),
 ]
+PictureSource = Annotated[
+    IndexParams | import_pairs.Params | ImportImagesParams, Field(discriminator="format")
+]
 SHORT_NAME: Final = r"^[a-z][a-z0-9_]*$"
 
 
@@ -53,6 +56,10 @@ class PretrainRecipe(Recipe):
     miniweb: MiniwebParams | None = None
     sources: dict[Annotated[str, Field(pattern=SHORT_NAME)], Source]
     "By name: lists of pairs, archives of pictures, corpora of documents."
+    held_apart: dict[Annotated[str, Field(pattern=SHORT_NAME)], PictureSource] = Field(
+        default_factory=dict
+    )
+    "By name: pictures that models are evaluated on; what looks like them is not trained on."
     download: DownloadParams
     curate: CurateParams = CurateParams()
     acquisition: AcquisitionParams = AcquisitionParams()
@@ -74,6 +81,8 @@ class PretrainRecipe(Recipe):
         ):
             if not any(isinstance(source, kind) for source in self.sources.values()):
                 raise ValueError(f"sources: at least one {word} is needed")
+        if twice := self.sources.keys() & self.held_apart.keys():
+            raise ValueError(f"held_apart: {sorted(twice)[0]} is the name of a source as well")
         tokenizer = self.image_tokenizer
         grid = self.train.network.config(vocabulary=1, codes=1).grid
         if grid * tokenizer.patch_size != tokenizer.image_size:

@@ -65,6 +65,15 @@ def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Outpu
     )
 
 
+def refuse(reason: str, detail: str) -> bytes:
+    """Stand for the bytes of a picture that is not read.
+
+    Raises:
+        MemberError: always.
+    """
+    raise MemberError(reason, detail)
+
+
 def image_row(
     sample_id: str,
     source: str,

@@ -31,31 +31,39 @@ from pipelines.recipe import PretrainRecipe
 def build_workflow(recipe: PretrainRecipe) -> Workflow:
     """Return the dataset-to-checkpoint workflow of a recipe."""
     stages: list[Stage] = []
-    pairs: list[str] = []
-    images: list[str] = []
-    texts: list[str] = []
-    for name, source in recipe.sources.items():
-        if isinstance(source, index.ListParams):
-            stages.append(_source_stage("index", index, source, name))
-            stages.append(
-                Stage(
-                    f"download/{name}",
-                    lambda context: download.run(context, recipe.download),
-                    recipe.download,
-                    {"index": (f"index/{name}",)},
-                )
-            )
-            pairs.append(f"download/{name}")
-        elif isinstance(source, import_pairs.ImportPairsParams):
-            stages.append(_source_stage("import", import_pairs, source, name))
-            pairs.append(f"import/{name}")
-        elif isinstance(source, import_images.Params):
-            stages.append(_source_stage("import", import_images, source, name))
-            images.append(f"import/{name}")
-        else:
-            stages.append(_source_stage("documents", documents, source, name))
-            texts.append(f"documents/{name}")
-    return Workflow(recipe, (*stages, *_later(recipe, tuple(pairs), tuple(images), tuple(texts))))
+    fed: dict[str, list[str]] = {"evaluation": [], "pairs": [], "images": [], "texts": []}
+    for name, source in recipe.held_apart.items():
+        mine, _ = _source_stages(recipe, name, source)
+        stages += mine
+        fed["evaluation"].append(mine[-1].name)
+    for name, corpus in recipe.sources.items():
+        mine, kind = _source_stages(recipe, name, corpus)
+        stages += mine
+        fed[kind].append(mine[-1].name)
+    return Workflow(recipe, (*stages, *_later(recipe, **{k: tuple(v) for k, v in fed.items()})))
+
+
+def _source_stages(
+    recipe: PretrainRecipe, name: str, source: StageParams
+) -> tuple[list[Stage], str]:
+    """Return the stages of a source, the last of which gives its rows, and what these are."""
+    if isinstance(source, index.ListParams):
+        download_stage = Stage(
+            f"download/{name}",
+            lambda context: download.run(context, recipe.download),
+            recipe.download,
+            {"index": (f"index/{name}",)},
+            version=2,
+            retry=lambda context, reasons: download.retry_rejects(
+                context, recipe.download, reasons
+            ),
+        )
+        return [_source_stage("index", index, source, name), download_stage], "pairs"
+    if isinstance(source, import_pairs.ImportPairsParams):
+        return [_source_stage("import", import_pairs, source, name)], "pairs"
+    if isinstance(source, import_images.Params):
+        return [_source_stage("import", import_images, source, name)], "images"
+    return [_source_stage("documents", documents, source, name)], "texts"
 
 
 def _source_stage(kind: str, module: ModuleType, params: StageParams, source: str) -> Stage:
@@ -65,12 +73,18 @@ def _source_stage(kind: str, module: ModuleType, params: StageParams, source: st
         f"{kind}/{source}",
         lambda context: module.run(context, params, source),
         params,
+        version=2,
         expects=expects,
     )
 
 
 def _later(
-    recipe: PretrainRecipe, pairs: tuple[str, ...], images: tuple[str, ...], texts: tuple[str, ...]
+    recipe: PretrainRecipe,
+    *,
+    evaluation: tuple[str, ...],
+    pairs: tuple[str, ...],
+    images: tuple[str, ...],
+    texts: tuple[str, ...],
 ) -> list[Stage]:
     """The stages behind the sources."""
     pictures = {"curated": ("curate",), "pictures": (*pairs, *images)}
@@ -80,7 +94,12 @@ def _later(
     tokens = {"images": ("image_tokens",), "texts": ("text_tokens",), "pairs": ("pair_tokens",)}
     tokenizers = {"text_tokenizer": words, "image_tokenizer": codes}
     return [
-        _stage(curate, recipe.curate, {"pairs": pairs, "images": images}),
+        _stage(
+            curate,
+            recipe.curate,
+            {"evaluation": evaluation, "pairs": pairs, "images": images},
+            version=2,
+        ),
         _stage(acquisition, recipe.acquisition, {"lists": lists, **pictures, "documents": texts}),
         _stage(
             text_tokenizer,

@@ -68,6 +68,7 @@ def _committed(
         parts=list(parts),
         columns={key: columns_of(pq.read_schema(folder.open(path))) for key, path in paths.items()},
         files=[File(path=path, bytes=len(c), sha256="") for path, c in files.items()],
+        rounds=[],
         numbers=dict(numbers),
     )
     folder.write_bytes(MANIFEST, manifest.to_bytes())

@@ -31,10 +31,12 @@ class Document:
 
 @dataclass(frozen=True)
 class BadDocument:
-    """A document that is not of its file's form."""
+    """A document that cannot be read, or is not wanted."""
 
     name: str
     detail: str
+    reason: str = MALFORMED_LINE
+    "One of the source's, as the rejects table names it."
 
 
 Documents = Iterator[Document | BadDocument]
@@ -55,7 +57,7 @@ def document_tables(
     for document in documents:
         doc_id, where = f"{source}/{document.name}", f"{file}:{document.name}"
         if isinstance(document, BadDocument):
-            rejects.append(reject(doc_id, source, MALFORMED_LINE, f"{where}: {document.detail}"))
+            rejects.append(reject(doc_id, source, document.reason, f"{where}: {document.detail}"))
             continue
         text = clean_document(document.text)
         if len(text) < min_chars:

@@ -5,10 +5,10 @@ are. Lock files among them are skipped.
 """
 
 import lzma
-import tarfile
 from pathlib import Path
 
 from dataprep.sources.documents import BadDocument, Document, Documents
+from dataprep.sources.tars import TarDamage, tar_files
 
 
 def read_archive(folder: Path, name: str) -> Documents:
@@ -16,13 +16,9 @@ def read_archive(folder: Path, name: str) -> Documents:
     stem = Path(name).stem
     number = 0
     try:
-        with lzma.open(folder / name) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            for member in archive:
-                opened = archive.extractfile(member)
-                if opened is None:
-                    continue
+        with lzma.open(folder / name) as file:
+            for member, data in tar_files(file):
                 number += 1
-                text = opened.read().decode("utf-8", errors="replace")
-                yield Document(f"{stem}/{member.name}", text)
-    except (lzma.LZMAError, tarfile.TarError, EOFError, OSError) as error:
+                yield Document(f"{stem}/{member}", data.decode("utf-8", errors="replace"))
+    except (lzma.LZMAError, TarDamage, EOFError, OSError) as error:
         yield BadDocument(f"{stem}/{number + 1}", f"{type(error).__name__}: {error}")

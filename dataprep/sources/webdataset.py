@@ -5,12 +5,12 @@
 """
 
 import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dataprep.sources.tars import TarDamage, tar_files
 from dataprep.text import clean_caption
 
 PICTURES: Final = ("jpg", "jpeg", "png", "webp")
@@ -33,18 +33,15 @@ def read_tar(path: Path) -> Iterator[Sample]:
     """Yield the samples of a tar, streamed; damage ends it with a sample that says so."""
     sample: Sample | None = None
     try:
-        with tarfile.open(path, "r|") as archive:
-            for member in archive:
-                opened = archive.extractfile(member)
-                if opened is None:
-                    continue
-                stem, _, extension = member.name.partition(".")
+        with path.open("rb") as file:
+            for name, data in tar_files(file):
+                stem, _, extension = name.partition(".")
                 if sample is None or sample.name != stem:
                     if sample is not None:
                         yield sample
                     sample = Sample(stem)
-                _add(sample, extension.lower(), opened.read())
-    except (tarfile.TarError, EOFError, OSError) as error:
+                _add(sample, extension.lower(), data)
+    except (TarDamage, OSError) as error:
         yield Sample(
             f"{sample.name if sample else ''}+", problem=f"{type(error).__name__}: {error}"
         )

@@ -1,6 +1,8 @@
 """Pictures are stored by rule, and views cut the same pixels for tokenizer and training."""
 
 import io
+import struct
+import zlib
 
 import cv2
 import imagehash
@@ -12,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataprep.images import ImageError, ImageRules, decode_stored, shrink, store_image
+from dataprep.images import ImageError, ImageRules, decode_stored, look_of, store_image
 from dataprep.text import clean_caption, detokenise
 from dataprep.views import View, cut, jitter_colour, random_view
 
+JPEG = b"\xff\xd8\xff"
 RULES = ImageRules(short_side=64, jpeg_quality=95, min_side=16, max_pixels=1_000_000)
 
 
@@ -121,9 +124,88 @@ def test_jitter_of_nothing_changes_nothing_and_keeps_order():
     assert np.abs(np.diff(grey.astype(int), axis=-1)).max() <= 1
 
 
-def test_shrink_leaves_small_pictures_alone():
-    pixels = picture(30, 30)
-    assert shrink(pixels, 64) is pixels
+def test_a_small_upright_jpeg_is_kept_as_it_is():
+    data = encoded(picture(60, 50))
+    assert store_image(data, RULES).jpeg == data
+    assert store_image(encoded(picture(60, 50), "PNG"), RULES).jpeg.startswith(JPEG)
+    assert store_image(encoded(picture(300, 50)), RULES).width == 300
+    stuffed = encoded(picture(60, 50), comment=b"x" * 20_000)
+    assert len(store_image(stuffed, RULES).jpeg) < 10_000
+
+
+@pytest.mark.parametrize("longest", [300, 700, 1500])
+def test_a_picture_decoded_at_a_fraction_looks_as_one_decoded_whole(longest):
+    rules = ImageRules(short_side=64, jpeg_quality=95, min_side=16, max_pixels=10_000_000)
+    width, height = longest, longest * 5 // 7
+    pixels = picture(width, height)
+    stored = store_image(encoded(pixels), rules)
+    assert (stored.original_width, stored.original_height) == (width, height)
+    whole = Image.fromarray(pixels).resize((stored.width, stored.height), Image.Resampling.BOX)
+    difference = np.abs(decode_stored(stored.jpeg).astype(int) - np.asarray(whole))
+    assert difference[..., :2].mean() < 4  # the third channel is a sawtooth
+
+
+def with_alpha(pixels: np.ndarray, alpha: int) -> Image.Image:
+    return Image.fromarray(np.dstack([pixels, np.full(pixels.shape[:2], alpha, np.uint8)]))
+
+
+ORIENTED = Image.Exif()
+ORIENTED[0x0112] = 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "more", "like"),
+    [
+        ("JPEG", Image.fromarray(picture(90, 70)).convert("CMYK"), {}, "rgb"),
+        ("JPEG", Image.fromarray(picture(90, 70)), {"progressive": True}, "rgb"),
+        ("JPEG", Image.fromarray(picture(90, 70)).convert("L"), {}, "grey"),
+        ("JPEG", Image.fromarray(picture(90, 70)), {"exif": ORIENTED}, "turned"),
+        ("PNG", Image.fromarray(picture(90, 70)), {"exif": ORIENTED}, "turned"),
+        ("PNG", Image.fromarray(picture(90, 70)).convert("P"), {}, "rgb"),
+        ("PNG", Image.fromarray(picture(90, 70)[..., 0].astype(np.uint16) * 257), {}, "red"),
+        ("PNG", with_alpha(picture(90, 70), 0), {}, "white"),
+        ("PNG", with_alpha(picture(90, 70), 255), {}, "rgb"),
+        ("WEBP", with_alpha(picture(90, 70), 0), {}, "white"),
+        ("PNG", with_alpha(picture(90, 70), 0).convert("LA"), {}, "white"),
+        ("GIF", Image.fromarray(picture(90, 70)), {"save_all": True, "append_images": [
+            Image.fromarray(255 - picture(90, 70))]}, "rgb"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_picture_becomes_upright_rgb(kind, image, more, like):
+    file = io.BytesIO()
+    image.save(file, kind, **more)
+    stored = store_image(file.getvalue(), RULES)
+    pixels = picture(90, 70)
+    expected = {
+        "rgb": pixels,
+        "grey": np.asarray(Image.fromarray(pixels).convert("L").convert("RGB")),
+        "red": np.repeat(pixels[..., :1], 3, -1),
+        "turned": np.ascontiguousarray(np.rot90(pixels, -1)),
+        "white": np.full_like(pixels, 255),
+    }[like]
+    size = expected.shape[1::-1]
+    assert (stored.original_width, stored.original_height) == size
+    whole = cv2.resize(expected, (stored.width, stored.height), interpolation=cv2.INTER_AREA)
+    assert np.abs(decode_stored(stored.jpeg).astype(int) - whole).mean() < 8
+
+
+def test_a_bomb_is_told_from_its_header():
+    width, height = 60_000, 60_000
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    bomb += struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\0IDAT"
+    with pytest.raises(ImageError) as error:
+        store_image(bomb, RULES)
+    assert error.value.reason == "too_many_pixels"
+
+
+def test_the_colours_are_means_of_fields():
+    pixels = np.zeros((80, 80, 3), np.uint8)
+    pixels[:20, :20] = (200, 100, 50)
+    _, colours = look_of(pixels)
+    grid = np.frombuffer(colours, np.uint8).reshape(4, 4, 3)
+    assert grid[0, 0].tolist() == [200, 100, 50] and not grid.reshape(16, 3)[1:].any()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,6 @@ from dataprep.sources import own_lists, sbu
 from dataprep.sources.conceptual import read_cc3m, read_cc12m
 from dataprep.sources.documents import document_tables, read_jsonl
 from dataprep.sources.entries import BadEntry, Entry, index_tables
-from dataprep.sources.imagenet21k import read_synset, synsets
 from dataprep.sources.lines import LineRange, line_ranges, read_lines
 
 
@@ -189,20 +187,6 @@ def test_documents_are_cleaned_and_bad_ones_rejected(tmp_path):
     rows, rejects = document_tables(documents, "own", path.name, 5)
     assert rows["text"].to_pylist() == ["A long\nstory"]
     assert rejects["reason"].to_pylist() == ["too_short"] + ["malformed_line"] * 3
-
-
-def test_the_archive_is_read_as_tar_reads_it(web):
-    expected = {}
-    with tarfile.open(web / "imagenet21k.tar") as outer:
-        for member in outer:
-            with tarfile.open(fileobj=outer.extractfile(member)) as inner:
-                expected |= {Path(p.name).stem: inner.extractfile(p).read() for p in inner}
-    found = {
-        name: data
-        for synset in synsets(web / "imagenet21k.tar")
-        for name, data in read_synset(web / "imagenet21k.tar", synset)
-    }
-    assert found == expected
 
 
 def test_the_lists_of_the_miniature_web_read_as_its_truth_says(web):

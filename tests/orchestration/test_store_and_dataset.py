@@ -163,7 +163,7 @@ def test_a_damaged_or_foreign_manifest_is_refused(tmp_path):
     commit(Store(tmp_path), [1])
     path = tmp_path / "manifest.json"
     good = path.read_text()
-    path.write_text(good.replace('"schema_version":2', '"schema_version":99'))
+    path.write_text(good.replace('"schema_version":3', '"schema_version":99'))
     with pytest.raises(ManifestError, match="99"):
         read_manifest(Store(tmp_path))
     path.write_text(good[: len(good) // 2])

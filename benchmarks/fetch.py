@@ -1,0 +1,168 @@
+"""Fetching: this pipeline's engine against img2dataset: same server, pictures, one process each.
+
+    python benchmarks/fetch.py [--pictures 600] [--rounds 3] [--longest 1600]
+
+A server of its own on this machine sends JPEGs of web-like sizes. Both store them with a short side
+of 256 at quality 95, with 64 connections; ours also makes the perceptual hash. They alternate, each
+in a process of its own. Printed: pictures a second, CPU seconds a picture, their ratios, and ours
+against the floor: scaled decode, resize and encode of the same bytes with nothing around.
+"""
+
+import argparse
+import io
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from dataprep.addresses import AddressRules
+from dataprep.fetch import FetchRules
+from dataprep.hosts import HostRules, LocalGate
+from dataprep.images import ImageRules, encode_jpeg, fitted, resize
+from dataprep.img2dataset_engine import run_downloader
+from dataprep.miniweb.server import serving
+from pipelines.fetching import NativeEngine
+
+CONNECTIONS = 64
+IMAGES = ImageRules(short_side=256, jpeg_quality=95, min_side=1, max_pixels=200_000_000)
+NO_LIMITS = HostRules(at_once=10_000, per_second=1e9)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--longest", type=int, default=1600, help="pixels of the longest side")
+    parser.add_argument("--who", choices=("native", "img2dataset", "floor"), help="used by itself")
+    parser.add_argument("--folder", type=Path, help="used by itself")
+    parser.add_argument("--port", type=int, help="used by itself")
+    options = parser.parse_args()
+    if options.who:
+        sys.stdout.write(json.dumps(measure(options.who, options.folder, options.port)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        size = draw(folder / "pictures", options.pictures, options.longest)
+        sys.stdout.write(
+            f"{options.pictures} pictures, {size / options.pictures / 1e3:.0f} kB each\n"
+        )
+        with serving(folder) as port:
+            report(options.rounds, folder, port, options.pictures)
+
+
+def draw(folder: Path, num_pictures: int, longest: int) -> int:
+    """Write pictures with detail at every scale, as photographs have; return their bytes."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    total = 0
+    for i in range(num_pictures):
+        width = int(rng.integers(longest // 3, longest))
+        height = int(width * rng.uniform(0.6, 1.2))
+        pixels = np.zeros((height, width, 3), np.float32)
+        for cells in (4, 16, 64, 200):
+            coarse = rng.normal(0, 120 / cells**0.5, (cells, cells, 3)).astype(np.float32)
+            pixels += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        data = encode_jpeg(np.clip(pixels + 128, 0, 255).astype(np.uint8), 85)
+        (folder / f"{i:06d}.jpg").write_bytes(data)
+        total += len(data)
+    return total
+
+
+def report(rounds: int, folder: Path, port: int, num_pictures: int) -> None:
+    """Let the contestants alternate, and print medians."""
+    times: dict[str, list[tuple[float, float]]] = {"native": [], "img2dataset": [], "floor": []}
+    for _ in range(rounds):
+        for who, mine in times.items():
+            mine.append(in_a_process(who, folder, port))
+    medians = {}
+    for who, mine in times.items():
+        wall, cpu = (statistics.median(each) / num_pictures for each in zip(*mine, strict=True))
+        medians[who] = wall, cpu
+        sys.stdout.write(
+            f"{who:<12} {1 / wall:7.1f} pictures/s {cpu * 1e3:7.2f} CPU ms a picture\n"
+        )
+    native, other, floor = (medians[who] for who in times)
+    sys.stdout.write(
+        f"native against img2dataset: {other[0] / native[0]:.2f}x pictures a second, "
+        f"{native[1] / other[1]:.2f}x CPU; against the floor: {native[1] / floor[1]:.2f}x CPU\n"
+    )
+
+
+def in_a_process(who: str, folder: Path, port: int) -> tuple[float, float]:
+    """Run one contestant by itself; return seconds of wall and of CPU."""
+    command = [sys.executable, __file__, "--who", who, "--folder", str(folder), "--port", str(port)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wall, cpu = json.loads(done.stdout.splitlines()[-1])
+    return wall, cpu
+
+
+def measure(who: str, folder: Path, port: int) -> tuple[float, float]:
+    """Fetch every picture once; return seconds of wall and of CPU, start-up left out."""
+    cv2.setNumThreads(1)
+    names = sorted(path.name for path in (folder / "pictures").iterdir())
+    urls = [f"http://pictures.test/ok/{name}" for name in names]
+    work = contestant(who, folder, names, port)
+    work(urls[:8])
+    before, started = cpu_seconds(), time.perf_counter()
+    work(urls)
+    return time.perf_counter() - started, cpu_seconds() - before
+
+
+def contestant(
+    who: str, folder: Path, names: list[str], port: int
+) -> Callable[[list[str]], object]:
+    """Return what stores the pictures at some URLs."""
+    rules = FetchRules(
+        user_agent="benchmark",
+        attempts=1,
+        connections=CONNECTIONS,
+        addresses=AddressRules(allow_private=True, connect_to={"*.test": f"127.0.0.1:{port}"}),
+    )
+    if who == "native":
+        return NativeEngine(rules, IMAGES, partial(LocalGate, NO_LIMITS), num_threads=2)
+    if who == "img2dataset":
+        return lambda urls: run_downloader(urls, rules, IMAGES)
+    bodies = [(folder / "pictures" / name).read_bytes() for name in names]
+    return lambda urls: [floor(body) for body in bodies[: len(urls)]]
+
+
+def floor(body: bytes) -> bytes:
+    """Decode at the best scale, resize and encode."""
+    data = np.frombuffer(body, np.uint8)
+    width, height = Image.open(io.BytesIO(body)).size
+    shorter = min(width, height)
+    flags = next(
+        (flag for scale, flag in SCALES.items() if shorter // scale >= IMAGES.short_side),
+        cv2.IMREAD_COLOR,
+    )
+    bgr = cv2.imdecode(data, flags)
+    resized = resize(bgr, fitted(width, height, IMAGES.short_side))
+    return bytes(cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+
+
+SCALES = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()

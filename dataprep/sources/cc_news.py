@@ -1,0 +1,185 @@
+"""CC-News: a folder of ``CC-NEWS-*.warc.gz``, news pages as Common Crawl's crawler got them.
+
+Articles are responses with status 200 that hold HTML; their prose is extracted by trafilatura,
+without comments and tables. A page's language is what it says of itself (``lang`` of ``<html>``,
+else the ``Content-Language`` header), else the one whose stop words, as justext lists them, make up
+most of the prose; Chinese and Japanese have no list and must say it themselves.
+"""
+
+import gzip
+import logging
+import re
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from warcio.exceptions import ArchiveLoadFailed
+from warcio.limitreader import LimitReader
+from warcio.recordloader import ArcWarcRecord, ArcWarcRecordLoader
+from warcio.statusandheaders import StatusAndHeadersParser, StatusAndHeadersParserException
+
+from dataprep.sources.documents import BadDocument, Document, Documents
+
+OTHER_LANGUAGE: Final = "other_language"
+PATTERN: Final = "CC-NEWS-*.warc.gz"
+_MAX_PAGE_BYTES: Final = 1 << 22
+"Of a page unzipped; the rest is not looked at. The crawler itself cuts at a quarter of it."
+_BLOCK_BYTES: Final = 1 << 20
+_RECORD_ID: Final = re.compile(r"<urn:uuid:([0-9a-fA-F-]{36})>")
+_CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_MIN_STOP_WORDS: Final = 0.1
+"Of the prose's letters, for a language to be recognised."
+_HTTP: Final = StatusAndHeadersParser(["HTTP/1.0", "HTTP/1.1"], verify=False)
+_MAX_WORDS: Final = 1000
+_DAMAGE: Final = (
+    *(OSError, EOFError, zlib.error, ArchiveLoadFailed, StatusAndHeadersParserException),
+    *(ValueError, AttributeError, AssertionError),
+)
+"What gzip and warcio raise on bytes that are no records; warcio names the middle two alone."
+
+
+def read_warc(folder: Path, name: str, language: str) -> Documents:
+    """Yield the articles of one file, streamed; damage ends it with a bad document.
+
+    A document is named by its record's id, or by the file and the record's number. A page of
+    another language is a bad document with reason ``other_language``.
+    """
+    stem = name.removesuffix(".warc.gz")
+    number = 0
+    try:
+        with gzip.open(folder / name) as file:
+            for record, page in _records(file):
+                number += 1
+                if page is None:
+                    continue
+                found = _RECORD_ID.fullmatch(record.rec_headers.get_header("WARC-Record-ID", ""))
+                document = found[1] if found else f"{stem}/{number:06d}"
+                yield read_page(document, page, _charset(record), _language(record), language)
+    except _DAMAGE as error:
+        yield BadDocument(f"{stem}/{number + 1:06d}", f"{type(error).__name__}: {error}")
+
+
+def read_page(
+    name: str, page: bytes, charset: str | None, said: str | None, language: str
+) -> Document | BadDocument:
+    """Return the article of an HTML page, or why there is none.
+
+    Args:
+        name: of the document.
+        page: its HTML.
+        charset: that its headers give.
+        said: the language that its headers give.
+        language: to keep, as ISO 639-1.
+    """
+    trafilatura = _trafilatura()
+    try:
+        tree = trafilatura.load_html(_decoded(page, charset))
+        if tree is None:
+            return Document(name, "")
+        said = _primary(tree.get("lang") or tree.get("xml:lang")) or said
+        if said not in (None, language):
+            return BadDocument(name, f"the page is {said}", OTHER_LANGUAGE)
+        text = trafilatura.extract(tree, include_comments=False, include_tables=False) or ""
+    except Exception as error:  # trafilatura names none, and a page must not end its file
+        return BadDocument(name, f"{type(error).__name__}: {error}")
+    if said is None and text and (read := language_of(text)) != language:
+        return BadDocument(name, f"its words are {read or 'of no known language'}", OTHER_LANGUAGE)
+    return Document(name, text)
+
+
+def language_of(text: str) -> str | None:
+    """Return the language whose stop words make up most of a text, as ISO 639-1."""
+    words = re.findall(r"\w+", text.lower())[:_MAX_WORDS]
+    num_letters = max(sum(map(len, words)), 1)
+    shares = {
+        code: sum(len(word) for word in words if word in stop_words) / num_letters
+        for code, stop_words in _stop_words().items()
+    }
+    # Of two lists that cover the same, the shorter says more.
+    best = max(shares, key=lambda code: (shares[code], -len(_stop_words()[code])))
+    return best if shares[best] >= _MIN_STOP_WORDS else None
+
+
+def _records(file: Any) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
+    """Yield the records of an unzipped WARC, with the page if it is one that was got.
+
+    warcio's own iterator takes a damaged file for one that ends, hence the loop. A record is given
+    when the next one has begun: by then gzip has compared its checksum.
+    """
+    loader = ArcWarcRecordLoader()
+    line = _next_line(file)
+    if not line:
+        raise EOFError("no records")
+    while line:
+        record = loader.parse_record_stream(file, line, "warc", no_record_parse=True)
+        body = record.raw_stream
+        if not isinstance(body, LimitReader):
+            raise ValueError("a record without Content-Length")
+        page = _page(record)
+        while body.limit > 0:
+            if not body.read(_BLOCK_BYTES):
+                raise EOFError(f"a record lacks its last {body.limit} bytes")
+        line = _next_line(file)
+        yield record, page
+
+
+def _next_line(file: Any) -> bytes:
+    while line := file.readline(_BLOCK_BYTES):
+        if line.strip():
+            return bytes(line)
+    return b""
+
+
+def _page(record: ArcWarcRecord) -> bytes | None:
+    """Return the HTML that a record holds, if it is a page that was got."""
+    if record.rec_type != "response" or record.length == 0:
+        return None
+    headers = record.http_headers = _HTTP.parse(record.raw_stream)
+    if headers.get_statuscode() != "200":
+        return None
+    kind = (headers.get_header("Content-Type") or "").partition(";")[0].strip().lower()
+    if kind not in ("text/html", "application/xhtml+xml"):
+        return None
+    return bytes(record.content_stream().read(_MAX_PAGE_BYTES))
+
+
+def _charset(record: ArcWarcRecord) -> str | None:
+    found = _CHARSET.search(record.http_headers.get_header("Content-Type") or "")
+    return found[1] if found else None
+
+
+def _language(record: ArcWarcRecord) -> str | None:
+    return _primary(record.http_headers.get_header("Content-Language"))
+
+
+def _primary(tag: str | None) -> str | None:
+    """Return the language of a tag such as ``en-GB``, or of a list whose languages are one."""
+    parts = re.split(r"[,;]", (tag or "").lower())
+    languages = {re.split("[-_]", part.strip())[0] for part in parts if part.strip()}
+    return languages.pop() if len(languages) == 1 else None
+
+
+def _decoded(page: bytes, charset: str | None) -> str | bytes:
+    """Decode as the headers say; bytes are left to trafilatura, which looks for a charset."""
+    try:
+        return page.decode(charset) if charset else page
+    except (LookupError, ValueError):
+        return page
+
+
+@lru_cache
+def _trafilatura() -> Any:
+    import trafilatura  # takes a fifth of a second, and no other source needs it
+
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it tells of each odd page
+    return trafilatura
+
+
+@lru_cache
+def _stop_words() -> dict[str, frozenset[str]]:
+    import justext
+    from trafilatura.settings import JUSTEXT_LANGUAGES
+
+    return {code: justext.get_stoplist(name) for code, name in JUSTEXT_LANGUAGES.items()}

@@ -1,0 +1,95 @@
+"""Gzip files that are read from the middle, by an index of restart points made in one pass.
+
+The index is the file that indexed_gzip writes (``GZIDX``, described in its ``zran.h``): a head, a
+table of points, and the window of output that precedes each. A reader needs the few points around
+its range; :func:`excerpt` takes these out, so that no worker holds the index of a terabyte.
+"""
+
+import io
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from indexed_gzip.indexed_gzip import CrcError, IndexedGzipFile, NotCoveredError, ZranError
+
+GZIP_DAMAGE: Final = (CrcError, NotCoveredError, ZranError)
+"What is raised where compressed bytes are damaged."
+_MAGIC: Final = b"\x1f\x8b"
+_SPACING_BYTES: Final = 1 << 24
+"Between points. A window each makes the index 1/512 of the content."
+_BUFFER_BYTES: Final = 1 << 25
+"Each refill inflates from the point before it, so it must be longer than their distance."
+_MIN_BUFFER_BYTES: Final = 1 << 16
+_HEAD: Final = struct.Struct("<5sBBQQIII")
+_POINT: Final = struct.Struct("<QQBB")
+_FORM: Final = (b"GZIDX", 1)
+
+
+class IndexFileError(ValueError):
+    """A file that is no index, or not all of one."""
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file begins as gzip does."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def build_index(path: Path, index: Path) -> Any:
+    """Read a gzip file once and write its index; return it, opened for reads at any place.
+
+    Raises:
+        one of GZIP_DAMAGE: the file is damaged. One that is cut off only looks shorter.
+    """
+    file = IndexedGzipFile(path, spacing=_SPACING_BYTES, buffer_size=_MIN_BUFFER_BYTES)
+    file.build_full_index()
+    file.export_index(index)
+    return file
+
+
+def open_range(path: Path, index: BinaryIO, offset: int, num_bytes: int) -> Any:
+    """Return a gzip file, opened at ``offset`` of its content to read ``num_bytes`` in order.
+
+    Raises:
+        IndexFileError: ``index`` is not this file's.
+    """
+    buffer_bytes = min(max(num_bytes, _MIN_BUFFER_BYTES), _BUFFER_BYTES)
+    file = IndexedGzipFile(path, spacing=_SPACING_BYTES, buffer_size=buffer_bytes)
+    try:
+        file.import_index(fileobj=io.BytesIO(excerpt(index, offset, num_bytes)))
+    except ZranError as error:
+        raise IndexFileError(f"not the index of {path} ({error})") from None
+    file.seek(offset)
+    return file
+
+
+def excerpt(index: BinaryIO, offset: int, num_bytes: int) -> bytes:
+    """Return an index of the points that a range of the content needs.
+
+    Raises:
+        IndexFileError: it is no index, or cut off.
+    """
+    index.seek(0)
+    magic, version, *head, window_bytes, num_points = _HEAD.unpack(_exactly(index, _HEAD.size))
+    if (magic, version) != _FORM:
+        raise IndexFileError(f"no index of version {_FORM[1]}: {magic!r}, version {version}")
+    points = list(_POINT.iter_unpack(_exactly(index, _POINT.size * num_points)))
+    starts = [point[1] for point in points]
+    first = max((i for i, start in enumerate(starts) if start <= offset), default=0)
+    last = next((i for i, start in enumerate(starts) if start >= offset + num_bytes), len(starts))
+    kept = points[first : last + 1]
+    windows_before = sum(point[3] for point in points[:first])
+    index.seek(_HEAD.size + _POINT.size * num_points + window_bytes * windows_before)
+    windows = _exactly(index, window_bytes * sum(point[3] for point in kept))
+    return b"".join([
+        _HEAD.pack(magic, version, *head, window_bytes, len(kept)),
+        *(_POINT.pack(*point) for point in kept),
+        windows,
+    ])  # fmt: skip
+
+
+def _exactly(file: BinaryIO, num_bytes: int) -> bytes:
+    data = file.read(num_bytes)
+    if len(data) != num_bytes:
+        raise IndexFileError("the index is cut off")
+    return data

@@ -1,0 +1,137 @@
+"""Rounds of retries: rows that a committed stage had rejected are processed again.
+
+A round goes over the parts that hold rejects of the wanted reasons. For each, a new part
+``<slice>-r<round>`` takes over all of its rejected rows: those that succeed now become data, the
+others are rejects again. The old part keeps its data and loses its rejects, so every row still lies
+in exactly one place. The manifest is replaced last, whole; until then the old one holds. It counts
+its rounds, and stages that read the output take that into their fingerprints.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from orchestration.errors import RecipeError
+from orchestration.manifest import MANIFEST, REJECTS, Manifest, Part, read_manifest
+from orchestration.stage import Context, Process, Slice
+from orchestration.store import Store
+
+INTENT: Final = "retry.json"
+_ROUND: Final = "-r"
+
+
+def num_rounds(folder: Store) -> int:
+    """Return how many rounds a committed output has seen."""
+    return len(read_manifest(folder).rounds) if folder.exists(INTENT) else 0
+
+
+def retry(
+    context: Context,
+    slices: Sequence[Slice],
+    factory: Callable[[], Process],
+    patterns: Sequence[str],
+    *,
+    num_actors: int,
+    num_cpus: float,
+    row_group_rows: int,
+) -> None:
+    """Run a round over a committed output and commit it.
+
+    Args:
+        context: of the stage.
+        slices: as the stage made them in its first run.
+        factory: makes a process that understands the slices of :func:`rejected_rows`.
+        patterns: of reasons; ``x`` stands for a digit, as in ``http_5xx``.
+        num_actors: as in :meth:`Context.map_slices_with_actors`.
+        num_cpus: as there.
+        row_group_rows: as there.
+
+    Raises:
+        RecipeError: there is nothing to retry, or a round for other reasons is unfinished.
+    """
+    before = read_manifest(context.folder)
+    reasons = [reason for reason in before.rejects if matches(reason, patterns)]
+    if not reasons:
+        found = ", ".join(f"{reason} {n}" for reason, n in sorted(before.rejects.items()))
+        raise RecipeError(
+            f"{before.stage} has no rejects for {', '.join(patterns)}; it has {found}"
+        )
+    number = len(before.rounds) + 1
+    _declare(context.folder, number, patterns)
+    payloads = {piece.id: piece.payload for piece in slices}
+    again = {
+        part.slice: Slice(
+            f"{_first(part.slice)}{_ROUND}{number}",
+            {
+                **payloads[_first(part.slice)],
+                "rejects": part.tables[REJECTS].path,
+                "reasons": sorted(reasons),
+            },
+            sum(part.rejects.values()),
+        )
+        for part in before.parts
+        if any(reason in part.rejects for reason in reasons)
+    }
+    pieces = list(again.values())
+    context.map_slices_with_actors(
+        pieces, factory, num_actors=num_actors, num_cpus=num_cpus, row_group_rows=row_group_rows
+    )
+    new = dict(zip(again, context.parts_of(pieces), strict=True))
+    context.before_commit()
+    context.folder.write_bytes(MANIFEST, merged(before, new, patterns).to_bytes())
+
+
+def rejected_rows(folder: Store, piece: Slice) -> tuple[pa.Table, pa.Table] | None:
+    """Return the rejects of a slice of a round, to be done again and to be kept; else None."""
+    if "rejects" not in piece.payload:
+        return None
+    rejects = pq.read_table(folder.open(piece.payload["rejects"]))
+    wanted = pc.is_in(rejects["reason"], pa.array(piece.payload["reasons"], pa.string()))
+    return rejects.filter(wanted), rejects.filter(pc.invert(wanted))
+
+
+def matches(reason: str, patterns: Sequence[str]) -> bool:
+    """Say whether a reason is meant by some pattern."""
+    return any(re.fullmatch(_regex(pattern), reason) for pattern in patterns)
+
+
+def _regex(pattern: str) -> str:
+    status = pattern.removeprefix("http_")
+    return re.escape(pattern) if status == pattern else "http_" + status.replace("x", r"\d")
+
+
+def merged(before: Manifest, new: dict[str, Part], patterns: Sequence[str]) -> Manifest:
+    """Return the manifest after a round; ``new`` holds parts by the slice that they follow."""
+    parts: list[Part] = []
+    for part in before.parts:
+        if part.slice not in new:
+            parts.append(part)
+            continue
+        tables = {name: table for name, table in part.tables.items() if name != REJECTS}
+        kept = part.num_rows_in - sum(part.rejects.values())
+        parts.append(part.model_copy(update={"tables": tables, "rejects": {}, "num_rows_in": kept}))
+        parts.append(new[part.slice])
+    rounds = [*before.rounds, sorted(patterns)]
+    return before.model_copy(update={"parts": parts, "rounds": rounds})
+
+
+def _declare(folder: Store, number: int, patterns: Sequence[str]) -> None:
+    """Write down what is about to be done; a killed round can only be finished as it began."""
+    intent = {"round": number, "reasons": sorted(patterns)}
+    if folder.exists(INTENT):
+        begun = json.loads(folder.read(INTENT))
+        if begun["round"] == number and begun != intent:
+            raise RecipeError(
+                f"{folder.uri}: a retry of {','.join(begun['reasons'])} was begun and not "
+                f"finished; finish it first, with --retry {','.join(begun['reasons'])}"
+            )
+    folder.write_bytes(INTENT, json.dumps(intent).encode())
+
+
+def _first(slice_id: str) -> str:
+    return slice_id.partition(_ROUND)[0]

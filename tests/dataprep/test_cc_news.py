@@ -1,0 +1,192 @@
+"""CC-News: WARC files as a crawler writes them, and what becomes of each record."""
+
+import gzip
+import io
+from pathlib import Path
+
+import pytest
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from dataprep.sources.cc_news import language_of, read_warc
+from dataprep.sources.documents import BadDocument, Document, document_tables
+from orchestration import Slice
+from pipelines.documents import CcNewsParams, document_slice, make_slices
+
+ENGLISH = (
+    "The minister said on Tuesday that the new law would be passed before the end of the year.",
+    "It was not clear whether the other parties would vote for it, and many of them have doubts.",
+    "“We will see what they do when the time comes,” she told reporters outside the building.",
+)
+GERMAN = (
+    "Der Minister sagte am Dienstag, dass das neue Gesetz noch vor dem Ende des Jahres kommen soll.",
+    "Es war nicht klar, ob die anderen Parteien dafür stimmen werden, und viele haben noch Zweifel.",
+    "„Wir werden sehen, was sie tun, wenn es so weit ist“, sagte sie vor dem Gebäude zu Reportern.",
+)
+JAPANESE = ("大臣は火曜日に、新しい法律が年末までに可決されると述べた。" * 3,) * 3
+HTML = "text/html; charset=utf-8"
+
+
+def page(paragraphs: tuple[str, ...], lang: str | None = None) -> str:
+    attribute = f' lang="{lang}"' if lang else ""
+    article = "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+    return (
+        f"<!DOCTYPE html><html{attribute}><head><title>News</title></head><body>"
+        "<nav><a href='/'>Home</a> <a href='/sport'>Sport</a></nav>"
+        f"<article><h1>A new law</h1>{article}"
+        "<table><tr><td>Seats in parliament</td><td>310</td></tr></table></article>"
+        "<div class='comments'><p>First comment, says a reader who is angry.</p></div>"
+        "<footer>All rights reserved</footer></body></html>"
+    )
+
+
+class Crawl:
+    """Writes one WARC file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.out = io.BytesIO()
+        self.writer = WARCWriter(self.out, gzip=True)
+        self.writer.write_record(self.writer.create_warcinfo_record(path.name, {"robots": "yes"}))
+
+    def add(self, body: str | bytes, status: str = "200 OK", kind: str = "response", **headers):
+        """Add a record; return its id."""
+        named = {"Content-Type": HTML} | {k.replace("_", "-"): v for k, v in headers.items()}
+        record = self.writer.create_warc_record(
+            "http://news.example/1",
+            kind,
+            payload=io.BytesIO(body.encode() if isinstance(body, str) else body),
+            http_headers=StatusAndHeaders(status, list(named.items()), protocol="HTTP/1.1"),
+        )
+        self.writer.write_record(record)
+        return record.rec_headers.get_header("WARC-Record-ID")[len("<urn:uuid:") : -1]
+
+    def read(self, language: str = "en") -> list[Document | BadDocument]:
+        """Write the file and read it."""
+        self.path.write_bytes(self.out.getvalue())
+        return list(read_warc(self.path.parent, self.path.name, language))
+
+
+@pytest.fixture
+def crawl(tmp_path):
+    return Crawl(tmp_path / "CC-NEWS-20260101000000-00001.warc.gz")
+
+
+def test_an_article_is_its_prose_under_its_records_id(crawl):
+    record_id = crawl.add(page(ENGLISH, "en-GB"))
+    (document,) = crawl.read()
+    assert document.name == record_id
+    for paragraph in ENGLISH:
+        assert paragraph in document.text
+    for other in ("Sport", "parliament", "comment", "rights"):
+        assert other not in document.text
+    assert crawl.read() == [document]
+
+
+def test_only_html_that_was_got_is_read(crawl):
+    crawl.add(page(ENGLISH, "en"), status="404 Not Found")
+    crawl.add(page(ENGLISH, "en"), status="301 Moved Permanently")
+    crawl.add(b"%PDF", Content_Type="application/pdf")
+    crawl.add('{"a": 1}', Content_Type="application/json")
+    crawl.add("", status="GET / HTTP/1.1", kind="request")
+    assert crawl.read() == []
+
+
+@pytest.mark.parametrize(
+    ("paragraphs", "lang", "header", "kept"),
+    [
+        (ENGLISH, "en", None, True),
+        (ENGLISH, "EN_us", "de", True),
+        (ENGLISH, "de", "en", False),
+        (ENGLISH, None, "en-US", True),
+        (ENGLISH, None, "de", False),
+        (ENGLISH, None, "de, en", True),
+        (ENGLISH, None, None, True),
+        (GERMAN, None, None, False),
+        (JAPANESE, None, None, False),
+    ],
+)
+def test_the_language_is_what_the_page_says_or_else_its_words(
+    crawl, paragraphs, lang, header, kept
+):
+    crawl.add(page(paragraphs, lang), **({"Content_Language": header} if header else {}))
+    (found,) = crawl.read()
+    assert isinstance(found, Document if kept else BadDocument)
+    if not kept:
+        assert found.reason == "other_language"
+
+
+def test_another_language_can_be_kept(crawl):
+    crawl.add(page(ENGLISH))
+    crawl.add(page(GERMAN))
+    crawl.add(page(JAPANESE, "ja"))
+    assert [type(d) for d in crawl.read("de")] == [BadDocument, Document, BadDocument]
+    assert [type(d) for d in crawl.read("ja")] == [BadDocument, BadDocument, Document]
+
+
+def test_stop_words_tell_languages_apart():
+    assert language_of(" ".join(ENGLISH)) == "en"
+    assert language_of(" ".join(GERMAN)) == "de"
+    assert language_of("Le ministre a dit que la loi serait votée avant la fin de l'année") == "fr"
+    assert language_of("El ministro dijo que la nueva ley será aprobada pero no está claro") == "es"
+    assert language_of(JAPANESE[0]) is None
+    assert language_of("") is None
+
+
+def test_pages_are_unzipped_and_decoded_as_their_headers_say(crawl):
+    umlauts = page(("Zoë and Jürgen said that it is the end of the year for all of them.",) * 4)
+    crawl.add(gzip.compress(umlauts.encode()), Content_Encoding="gzip")
+    crawl.add(umlauts.encode("latin-1"), Content_Type="text/html; charset=ISO-8859-1")
+    crawl.add(umlauts.encode("latin-1"), Content_Type="text/html; charset=no-such-charset")
+    crawl.add(b"%x\r\n%s\r\n0\r\n\r\n" % (len(umlauts.encode()), umlauts.encode()),
+              Transfer_Encoding="chunked")  # fmt: skip
+    for document in crawl.read():
+        assert "Zoë and Jürgen said" in document.text
+
+
+def test_a_page_without_prose_is_too_short(crawl):
+    crawl.add("<html lang='en'><body><nav>Home</nav></body></html>")
+    crawl.add("")
+    _, rejects = document_tables(crawl.read(), "news", "x", 20)
+    assert rejects["reason"].to_pylist() == ["too_short"] * 2
+
+
+def test_damage_ends_a_file_with_a_bad_document(crawl):
+    for _ in range(3):
+        crawl.add(page(ENGLISH, "en"))
+    whole = crawl.out.getvalue()
+    assert len(crawl.read()) == 3
+    ends = [i for i in range(1, len(whole)) if whole[i : i + 3] == b"\x1f\x8b\x08"]
+    flipped = bytearray(whole)
+    flipped[(ends[1] + ends[2]) // 2] ^= 255
+    unzipped = gzip.decompress(whole)
+    longer = gzip.compress(unzipped.replace(b"Content-Length: ", b"Content-Length: 1", 3))
+    for data, num_whole in (
+        (whole[:-30], 2),
+        (whole[: ends[2]] + b"garbage", 1),
+        (whole[: ends[2]] + gzip.compress(b"garbage\r\n\r\n"), 2),
+        (bytes(flipped), 1),
+        (longer, 0),
+        (b"", 0),
+        (unzipped, 0),
+    ):
+        crawl.out = io.BytesIO(data)
+        *documents, bad = crawl.read()
+        assert len(documents) == num_whole or data == b""
+        assert isinstance(bad, BadDocument) and bad.reason == "malformed_line", data[:20]
+
+
+def test_a_file_is_a_slice_and_every_page_is_counted(crawl, tmp_path):
+    crawl.add(page(ENGLISH))
+    crawl.add(page(GERMAN, "de"))
+    crawl.add("<html lang='en'></html>")
+    crawl.read()
+    (tmp_path / "CC-NEWS-list.txt").write_text("")
+    params = CcNewsParams(format="cc_news", file=str(tmp_path))
+    pieces = list(make_slices(params))
+    assert pieces == [Slice("000000", {"name": crawl.path.name})]
+    output = document_slice(params, "news", pieces[0])
+    assert output.num_rows_in == 3
+    assert output.tables["data"].num_rows == 1
+    reasons = output.tables["rejects"]["reason"].to_pylist()
+    assert reasons == ["other_language", "too_short"]

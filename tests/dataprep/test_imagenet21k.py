@@ -1,0 +1,179 @@
+"""ImageNet-21K's archive, plain and gzipped, against tarfile's reading of the same bytes."""
+
+import gzip
+import io
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataprep.sources import imagenet21k, seekable_gzip
+from dataprep.sources.imagenet21k import ArchiveError, index_gzipped, read_synset, synsets
+from dataprep.sources.seekable_gzip import IndexFileError, excerpt
+
+RNG = np.random.default_rng(0)
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    """Nine synsets of pictures that gzip makes smaller, but not much; beside it the same gzipped."""
+    path = tmp_path_factory.mktemp("archive") / "whole.tar"
+    inner = {
+        f"n{i:08d}.tar": tar_of({
+            f"n{i:08d}_{k}.JPEG": RNG.integers(0, 99, RNG.integers(1, 60_000), np.uint8).tobytes()
+            for k in range(12)
+        })
+        for i in range(9)
+    }  # fmt: skip
+    path.write_bytes(tar_of(inner | {"README": b"not a synset"}))
+    path.with_suffix(".tar.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def near_points(monkeypatch):
+    """Many points in a small file, several between refills."""
+    monkeypatch.setattr(seekable_gzip, "_SPACING_BYTES", 1 << 16)
+    monkeypatch.setattr(seekable_gzip, "_BUFFER_BYTES", 1 << 18)
+
+
+def as_tarfile_reads(path: Path) -> dict[str, bytes]:
+    found = {}
+    with tarfile.open(path, "r:*") as outer:
+        for member in outer:
+            if member.name.endswith(".tar"):
+                with tarfile.open(fileobj=outer.extractfile(member)) as inner:
+                    found |= {Path(p.name).stem: inner.extractfile(p).read() for p in inner}
+    return found
+
+
+def read_gzipped(path: Path, index: Path, found: list[imagenet21k.Synset]) -> dict[str, bytes]:
+    with index.open("rb") as file:
+        pictures = [p for synset in found for p in read_synset(path, synset, file)]
+    assert not any(picture.problem for picture in pictures)
+    return {picture.name: picture.data for picture in pictures}
+
+
+def test_the_plain_archive_is_read_as_tar_reads_it(archive):
+    pictures = [p for synset in synsets(archive) for p in read_synset(archive, synset)]
+    assert {p.name: p.data for p in pictures} == as_tarfile_reads(archive)
+    assert len(pictures) == 9 * 12
+
+
+def test_the_gzipped_archive_is_read_as_tar_reads_it(archive, tmp_path):
+    gzipped, index = archive.with_suffix(".tar.gz"), tmp_path / "index"
+    found = index_gzipped(gzipped, index)
+    assert found == list(synsets(archive))
+    backwards = read_gzipped(gzipped, index, found[::-1])
+    assert backwards == as_tarfile_reads(gzipped)
+
+
+def test_an_archive_of_several_gzip_members_is_read_as_one(archive, tmp_path):
+    data = archive.read_bytes()
+    gzipped = tmp_path / "members.tar.gz"
+    cuts = [0, 700, 900_000, 900_001, len(data)]
+    pieces = [data[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    gzipped.write_bytes(b"".join(map(gzip.compress, pieces)))
+    found = index_gzipped(gzipped, tmp_path / "index")
+    assert read_gzipped(gzipped, tmp_path / "index", found) == as_tarfile_reads(archive)
+
+
+def test_a_range_needs_a_few_points_of_the_index(archive, tmp_path):
+    gzipped, index = archive.with_suffix(".tar.gz"), tmp_path / "index"
+    first, *_, last = index_gzipped(gzipped, index)
+    with index.open("rb") as file:
+        sizes = [len(excerpt(file, s.offset, s.num_bytes)) for s in (first, last)]
+    assert max(sizes) < index.stat().st_size / 3
+
+
+def test_memory_does_not_grow_with_a_synset(tmp_path, monkeypatch):
+    monkeypatch.setattr(seekable_gzip, "_SPACING_BYTES", 1 << 20)
+    monkeypatch.setattr(seekable_gzip, "_BUFFER_BYTES", 1 << 21)
+    picture = RNG.bytes(1 << 20)
+    path = tmp_path / "large.tar"
+    path.write_bytes(tar_of({"n1.tar": tar_of({f"{i}.JPEG": picture for i in range(48)})}))
+    gzipped = tmp_path / "large.tar.gz"
+    gzipped.write_bytes(gzip.compress(path.read_bytes(), 1))
+    (synset,) = index_gzipped(gzipped, tmp_path / "index")
+    with (tmp_path / "index").open("rb") as index:
+        for read in (read_synset(path, synset), read_synset(gzipped, synset, index)):
+            tracemalloc.start()
+            assert sum(len(p.data) for p in read) == 48 << 20
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 10 << 20
+
+
+def test_a_damaged_synset_ends_with_a_picture_that_says_so(archive, tmp_path):
+    second = list(synsets(archive))[1]
+    with tarfile.open(archive) as outer:
+        inner = tarfile.open(fileobj=outer.extractfile(outer.getmembers()[1]))
+        fifth = inner.getmembers()[4]
+    header = second.offset + fifth.offset
+    data = bytearray(archive.read_bytes())
+    data[header + 148] ^= 1  # of the header's checksum
+    path = tmp_path / "damaged.tar"
+    path.write_bytes(bytes(data))
+    *good, bad = read_synset(path, second)
+    assert len(good) == 4 and not any(p.problem for p in good)
+    assert bad.name == f"{good[-1].name}+" and f"no header at byte {fifth.offset}" in bad.problem
+    assert len(list(read_synset(path, list(synsets(path))[2]))) == 12
+    data[header : header + 512] = fifth_that_is_too_long(fifth)
+    path.write_bytes(bytes(data))
+    *good, bad = read_synset(path, second)
+    assert len(good) == 4 and "behind the end" in bad.problem
+
+
+def fifth_that_is_too_long(member: tarfile.TarInfo) -> bytes:
+    longer = tarfile.TarInfo(member.name)
+    longer.size = 1 << 40
+    return longer.tobuf()
+
+
+def test_an_archive_that_is_damaged_outside_its_synsets_is_refused(archive, tmp_path):
+    path, index = tmp_path / "bad", tmp_path / "index"
+    whole = archive.read_bytes()
+    third = list(synsets(archive))[2]
+    broken = bytearray(whole)
+    broken[third.offset - 512 + 148] ^= 1
+    cut = whole[: third.offset + 5000]
+    for data, words in ((bytes(broken), "no header at byte"), (cut, "bad"), (b"", "empty"),
+                        (b"no tar" * 200, "not a whole tar")):  # fmt: skip
+        path.write_bytes(data)
+        with pytest.raises(ArchiveError, match=words):
+            list(synsets(path))
+        path.write_bytes(gzip.compress(data))
+        with pytest.raises(ArchiveError, match=words):
+            index_gzipped(path, index)
+    gzipped = gzip.compress(whole, 1)
+    flipped = bytearray(gzipped)
+    flipped[len(gzipped) // 2] ^= 255
+    for data in (gzipped[: len(gzipped) // 2], bytes(flipped), b"\x1f\x8b" + bytes(99)):
+        path.write_bytes(data)
+        with pytest.raises(ArchiveError, match="bad"):
+            index_gzipped(path, index)
+
+
+def test_an_index_of_another_archive_is_refused(archive, tmp_path):
+    gzipped, index = archive.with_suffix(".tar.gz"), tmp_path / "index"
+    synset = index_gzipped(gzipped, index)[3]
+    other = tmp_path / "other.tar.gz"
+    other.write_bytes(gzip.compress(archive.read_bytes()[:9_000]))
+    whole = index.read_bytes()
+    with index.open("rb") as file, pytest.raises(IndexFileError, match=r"not the index of"):
+        list(read_synset(other, synset, file))
+    for data in (b"", whole[:20], whole[:200], b"GZIDX\x07" + whole[6:], b"x" * 999):
+        with pytest.raises(IndexFileError):
+            list(read_synset(gzipped, synset, io.BytesIO(data)))

@@ -1,0 +1,94 @@
+"""img2dataset's downloader gives the same classes as ours, where it can tell them apart."""
+
+import io
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dataprep.addresses import AddressRules
+from dataprep.fetch import FetchError, FetchRules
+from dataprep.hosts import HostRules, LocalGate
+from dataprep.images import ImageRules
+from dataprep.img2dataset_engine import OTHER, fetch_with_img2dataset, reason_of
+from dataprep.miniweb.corpora import TRUTH
+from dataprep.miniweb.server import serving
+from pipelines.fetching import NativeEngine
+
+IMAGES = ImageRules(short_side=64, jpeg_quality=90, min_side=32, max_pixels=10_000_000)
+CANNOT_TELL = {"not_an_image": "undecodable"}
+
+
+def urls_and_truth(web: Path) -> list[tuple[str, dict]]:
+    truth = {row["sample_id"]: row for row in pq.read_table(web / TRUTH).to_pylist()}
+    lines = (web / "cc3m.tsv").read_text().splitlines()
+    rows = [
+        (line.split("\t")[1], truth[f"cc3m/{i:09d}"])
+        for i, line in enumerate(lines, 1)
+        if "\t" in line
+    ]
+    return [row for row in rows if "/placeholder/" not in row[0]]
+
+
+def rules(port: int, attempts: int = 2) -> FetchRules:
+    addresses = AddressRules(True, {"*.test": f"127.0.0.1:{port}"})
+    return FetchRules(
+        "tests", attempts=attempts, read_timeout_s=1, total_timeout_s=3, addresses=addresses
+    )
+
+
+@pytest.mark.parametrize("engine", ["native", "img2dataset"])
+def test_every_row_ends_in_its_true_class_with_either_engine(web, engine):
+    rows = urls_and_truth(web)
+    urls = [url for url, _ in rows]
+    with serving(web) as port:
+        if engine == "native":
+            gate = partial(LocalGate, HostRules(at_once=50, per_second=1e6))
+            native = NativeEngine(rules(port), IMAGES, gate, num_threads=2)
+            outcomes = native(urls)
+            native.close()
+        else:
+            outcomes = list(fetch_with_img2dataset(urls, rules(port), IMAGES))
+    for (_, truth), outcome in zip(rows, outcomes, strict=True):
+        expected = truth["outcome"]
+        if isinstance(outcome, FetchError):
+            wanted = CANNOT_TELL.get(expected, expected) if engine == "img2dataset" else expected
+            assert outcome.reason == wanted, outcome.detail
+        else:
+            assert expected == "ok"
+            size = outcome.original_width, outcome.original_height
+            assert size == (truth["width"], truth["height"])
+            stored = Image.open(io.BytesIO(outcome.jpeg))
+            assert min(stored.size) == 64 and stored.size == (outcome.width, outcome.height)
+
+
+def test_both_engines_keep_the_same_look(web):
+    urls = [url for url, truth in urls_and_truth(web) if "/ok/" in url][:20]
+    with serving(web) as port:
+        native = NativeEngine(rules(port), IMAGES, partial(LocalGate, HostRules()), 1)
+        mine = native(urls)
+        native.close()
+        theirs = list(fetch_with_img2dataset(urls, rules(port), IMAGES))
+    for ours, other in zip(mine, theirs, strict=True):
+        assert (ours.sha256, ours.width, ours.height) == (other.sha256, other.width, other.height)
+        a, b = (np.asarray(Image.open(io.BytesIO(o.jpeg)), np.float32) for o in (ours, other))
+        assert np.abs(a - b).mean() < 7
+
+
+def test_private_addresses_are_refused_here_too():
+    urls = ["http://127.0.0.1:1/x.jpg", "http://localhost:1/x.jpg"]
+    outcomes = list(fetch_with_img2dataset(urls, FetchRules("tests", attempts=1), IMAGES))
+    assert [outcome.reason for outcome in outcomes] == ["private_address"] * 2
+
+
+def test_a_message_that_nobody_knows_is_kept():
+    assert reason_of("the moon is full") == OTHER
+
+
+def test_an_engine_survives_slices_of_nothing():
+    native = NativeEngine(FetchRules("tests"), IMAGES, partial(LocalGate, HostRules()), 1)
+    assert native([]) == []
+    native.close()

@@ -1,0 +1,71 @@
+"""A download that is killed at random moments, again and again, loses no row and doubles none."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from orchestration import Dataset
+from orchestration.plan import latest_record
+from orchestration.store import Store
+
+pytestmark = pytest.mark.exhaustive
+
+RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "tiny.yaml"
+SETTINGS = [
+    "miniweb={num_cc3m: 900, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
+    "num_documents: 10}",
+    "download.slice_rows=12",
+    "download.connections=4",
+]
+NUM_KILLS = 20
+
+
+def command(workdir: Path) -> list[str]:
+    words = [word for setting in SETTINGS for word in ("--set", setting)]
+    return [
+        sys.executable, "-m", "pipelines.cli", "run", str(RECIPE), "--workdir", str(workdir),
+        "--until", "download/cc3m", *words,
+    ]  # fmt: skip
+
+
+def kill_after(workdir: Path, seconds: float) -> bool:
+    """Run for a while and kill the driver; say whether it was still alive."""
+    log = (workdir.parent / "log").open("a")
+    with log, subprocess.Popen(command(workdir), stdout=log, stderr=log) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            return True
+    assert process.returncode == 0
+    return False
+
+
+def test_twenty_kills_at_random_moments_cost_no_row(tmp_path):
+    workdir, rng = tmp_path / "work", random.Random(1)
+    kills = sum(kill_after(workdir, rng.uniform(3, 12)) for _ in range(NUM_KILLS))
+    parts = list(workdir.glob("download/cc3m/*/parts/*.json"))
+    assert kills and parts
+    subprocess.run(command(workdir), check=True, capture_output=True, timeout=600)
+
+    stages = latest_record(Store(workdir))["stages"]
+    index, images = (
+        Dataset.open(Store(workdir / name / stages[name]))
+        for name in ("index/cc3m", "download/cc3m")
+    )
+    rows = images.read(columns=["sample_id"])["sample_id"].to_pylist()
+    rejects = images.of("rejects").read().to_pylist()
+    places = Counter(rows + [row["sample_id"] for row in rejects])
+    assert set(places) == set(index.read(columns=["sample_id"])["sample_id"].to_pylist())
+    assert set(places.values()) == {1}
+    truth = pq.read_table(workdir / "miniweb" / "truth.parquet").to_pylist()
+    outcomes = {row["sample_id"]: row["outcome"] for row in truth}
+    assert {outcomes[name] for name in rows} == {"ok"}
+    assert [row["reason"] for row in rejects] == [outcomes[row["sample_id"]] for row in rejects]
