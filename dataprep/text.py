@@ -14,7 +14,10 @@ _SPACE_AFTER: Final = re.compile(r"([(\[{$#])\s+")
 
 def clean_caption(text: str) -> str:
     """Return a caption on one line: entities resolved, NFC, single spaces."""
-    text = unicodedata.normalize("NFC", html.unescape(text))
+    text = html.unescape(text)
+    if text.isascii() and text.isprintable():  # most captions: nothing else can be in them
+        return " ".join(text.split())
+    text = unicodedata.normalize("NFC", text)
     return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
 
 

@@ -105,6 +105,5 @@ def _title(row: Mapping[str, Any]) -> str:
 
 def _data_uri(jpeg: bytes, side: int) -> str:
     pixels = decode_stored(jpeg)
-    height, width = pixels.shape[:2]
-    small = encode_jpeg(resize(pixels, fitted(width, height, side)), _QUALITY)
+    small = encode_jpeg(resize(pixels, fitted(pixels.shape[1], pixels.shape[0], side)), _QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"

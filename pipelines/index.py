@@ -87,11 +87,11 @@ Params = Cc3mParams | Cc12mParams | SbuLinesParams | SbuJsonParams | OwnListPara
 def run(context: Context, params: Params, source: str) -> None:
     """Read the list, a slice of entries at a time."""
     slices = list(make_slices(params))
-    hashes = hash_table(context, params)
+    numbers = hash_table(context, params)
     context.map_slices(slices, partial(read_slice, params, source, context.folder))
     rows = sum(piece.num_rows or 0 for piece in slices)
-    numbers = published_numbers(context.stage.name, params.format, rows=rows, file=params.list)
-    context.commit(slices, numbers={**hashes, **numbers})
+    numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=params.list)
+    context.commit(slices, numbers=numbers)
 
 
 def hash_table(context: Context, params: Params) -> dict[str, float]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataprep.sources.zips import ZIP_DAMAGE
+
 
 class AnnotationError(ValueError):
     """A file of annotations that does not have its form."""
@@ -36,5 +38,5 @@ def read_json(path: Path) -> Any:
                 (name,) = [n for n in archive.namelist() if n.endswith(".json")]
                 return json.loads(archive.read(name))
         return json.loads(path.read_bytes())
-    except (ValueError, RecursionError, zipfile.BadZipFile) as error:
+    except (*ZIP_DAMAGE, RecursionError) as error:
         raise AnnotationError(f"{path}: not JSON ({error})") from None

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from dataprep.schemas import DOCUMENTS, reject, rejects_table
 from dataprep.sources.lines import MALFORMED_LINE, LineRange, read_lines
+from dataprep.sources.own_lists import PARQUET_DAMAGE
 from dataprep.text import clean_document
 
 TOO_SHORT: Final = "too_short"
@@ -93,8 +94,16 @@ def read_text_files(folder: Path, names: Iterable[str]) -> Documents:
 
 
 def read_parquet(path: Path, group: int, first_row: int, column: str) -> Documents:
-    """Yield the documents of a row group whose first row has number ``first_row``."""
-    texts = pq.ParquetFile(path).read_row_group(group, [column])[column].to_pylist()
+    """Yield the documents of a row group whose first row has number ``first_row``.
+
+    A group that is damaged is one bad document.
+    """
+    try:
+        texts = pq.ParquetFile(path).read_row_group(group, [column])[column].to_pylist()
+    except (*PARQUET_DAMAGE, KeyError) as error:
+        detail = f"row group {group}: {type(error).__name__}: {error}"
+        yield BadDocument(f"{first_row:09d}", detail)
+        return
     for number, text in enumerate(texts, start=first_row):
         name = f"{number:09d}"
         if isinstance(text, str):

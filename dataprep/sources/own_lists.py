@@ -8,7 +8,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from dataprep.sources.entries import BadEntry, Entry
 from dataprep.sources.lines import LineRange, read_lines
 
+PARQUET_DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
+"What pyarrow raises on bytes that are no Parquet, or no text."
 TextForm = Literal["csv", "tsv", "jsonl"]
 
 
@@ -59,7 +61,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except PARQUET_DAMAGE as error:
         raise ColumnError(f"{path}: not a Parquet file ({error})") from None
 
 
@@ -88,9 +90,16 @@ def read_text(
 def read_parquet(
     path: Path, group: int, first_row: int, url: str, caption: str
 ) -> Iterator[Entry | BadEntry]:
-    """Yield the entries of a row group whose first row has number ``first_row``."""
-    table = pq.ParquetFile(path).read_row_group(group, [url, caption])
-    for i, row in enumerate(table.to_pylist()):
+    """Yield the entries of a row group whose first row has number ``first_row``.
+
+    A group that is damaged is one bad entry.
+    """
+    try:
+        rows = pq.ParquetFile(path).read_row_group(group, [url, caption]).to_pylist()
+    except PARQUET_DAMAGE as error:
+        yield BadEntry(first_row, f"row group {group}: {type(error).__name__}: {error}")
+        return
+    for i, row in enumerate(rows):
         yield _entry(first_row + i, row, url, caption)
 
 

@@ -49,7 +49,7 @@ def headers(file: Any, num_bytes: int | None = None) -> Iterator[tarfile.TarInfo
     Raises:
         TarDamage: what follows cannot be read.
     """
-    watched = file if isinstance(file, Forward) else _Watched(file)
+    watched: Any = file if isinstance(file, Forward) else _Watched(file)
     try:
         with tarfile.open(fileobj=watched, mode="r:") as archive:
             while (member := archive.next()) is not None:

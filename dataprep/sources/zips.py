@@ -1,5 +1,6 @@
 """Pictures out of zip archives, by the names that annotations give them."""
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
@@ -8,6 +9,13 @@ from typing import Final
 
 MISSING_FILE: Final = "missing_file"
 DAMAGED_FILE: Final = "damaged_file"
+
+
+ZIP_DAMAGE: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(NotImplementedError, RuntimeError, ValueError),
+)
+"What zipfile raises on bytes that are no archive: the last three for forms that it does not read."
 
 
 class MemberError(ValueError):
@@ -32,7 +40,7 @@ class ZipSet:
         for path in paths:
             try:
                 self._archives.append(zipfile.ZipFile(path))
-            except zipfile.BadZipFile as error:
+            except ZIP_DAMAGE as error:
                 raise zipfile.BadZipFile(f"{path}: {error}") from None
         self._owner = {name: zip_ for zip_ in self._archives for name in zip_.namelist()}
 
@@ -52,5 +60,5 @@ class ZipSet:
         archive = self._owner[name]
         try:
             return archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        except ZIP_DAMAGE as error:
             raise MemberError(DAMAGED_FILE, f"{archive.filename}: {name}: {error}") from None

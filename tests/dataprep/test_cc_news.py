@@ -19,9 +19,9 @@ ENGLISH = (
     "“We will see what they do when the time comes,” she told reporters outside the building.",
 )
 GERMAN = (
-    "Der Minister sagte am Dienstag, dass das neue Gesetz noch vor dem Ende des Jahres kommen soll.",
-    "Es war nicht klar, ob die anderen Parteien dafür stimmen werden, und viele haben noch Zweifel.",
-    "„Wir werden sehen, was sie tun, wenn es so weit ist“, sagte sie vor dem Gebäude zu Reportern.",
+    "Der Minister sagte am Dienstag, dass das neue Gesetz vor dem Ende des Jahres kommen soll.",
+    "Es war nicht klar, ob die anderen Parteien dafür stimmen werden, und viele haben Zweifel.",
+    "„Wir werden sehen, was sie tun, wenn es so weit ist“, sagte sie vor dem Gebäude.",
 )
 JAPANESE = ("大臣は火曜日に、新しい法律が年末までに可決されると述べた。" * 3,) * 3
 HTML = "text/html; charset=utf-8"

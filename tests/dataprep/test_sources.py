@@ -2,8 +2,12 @@
 
 import contextlib
 import csv
+import html
 import json
+import re
+import unicodedata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -107,6 +111,27 @@ def test_no_list_file_crashes_a_reader(data, tmp_path_factory):
                 assert len(list(entries)) == piece.num_lines - header_here
     with contextlib.suppress(sbu.SbuError):
         list(sbu.read_json_form(path, 0, 9))
+
+
+@given(
+    scheme=st.sampled_from(["http://", "https://", "HTTP://", "ftp://", "http:/", ""]),
+    rest=st.text(st.sampled_from("aZ0.-:/?#[]@%\\ é\t\u2100"), max_size=8) | st.text(max_size=8),
+    caption=st.text(st.sampled_from("aB&amp; \t\n\x1f\u200b\u0301e"), min_size=1, max_size=9),
+)
+def test_the_quick_ways_with_plain_entries_change_nothing(scheme, rest, caption):
+    url = (scheme + rest).strip()
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    text = unicodedata.normalize("NFC", html.unescape(caption))
+    cleaned = " ".join(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff]", " ", text).split())
+    rows, rejects = index_tables([Entry(1, url, caption)], "s", "list")
+    if cleaned and usable:
+        assert rows["captions"].to_pylist() == [[cleaned]]
+    else:
+        assert rejects["reason"].to_pylist() == ["bad_url" if cleaned else "empty_caption"]
 
 
 def test_both_forms_of_sbu_give_the_same_entries(tmp_path):

@@ -1,0 +1,198 @@
+"""What the readers of sources cost, beside programs that stream the same bytes.
+
+    python benchmarks/readers.py [--lines 1000000] [--archive-mb 1000]
+
+Lists: a generated CC12M and CC3M, each cut into slices and read to index tables as the stage
+``index`` does, on one core; lines a minute. Archives: a generated tar of one tar per synset,
+pictures of 20 to 200 kB. Its list of synsets against ``tar -tf``; every picture of every synset
+against ``tar -xOf FILE | wc -c`` and against ``cat FILE | wc -c``, all with the file in the page
+cache, alternating; ratios of medians. A quarter of it gzipped: the pass that indexes it and every
+picture after it, against ``gzip -dc FILE | wc -c``. Each reading of ours is also done in a process
+of its own, whose peak memory is told beside that of one that only imports.
+"""
+
+import argparse
+import io
+import multiprocessing
+import multiprocessing.connection
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dataprep.sources.imagenet21k import Synset, index_gzipped, read_synset, synsets
+from pipelines.index import ConceptualParams, make_slices, read_slice
+
+ROUNDS = 5
+PICTURE_BYTES = (20_000, 200_000)
+PICTURES = 500
+"Of a synset: about as long as ImageNet's."
+CAPTION = (
+    "a red circle left of two blue squares , on the old wooden table in front of the house "
+    "near Paris &amp; Rome with <PERSON> 's dog"
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--archive-mb", type=int, default=1000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        lists(Path(folder), options.lines)
+        archives(Path(folder), options.archive_mb * 1_000_000)
+        gzipped_archive(Path(folder), options.archive_mb * 250_000)
+
+
+def lists(folder: Path, number: int) -> None:
+    """Read a list of each kind through the index path."""
+    rng = np.random.default_rng(0)
+    words = CAPTION.split()
+    captions = [" ".join(rng.choice(words, rng.integers(5, 25))) for _ in range(997)]
+    for form in ("cc12m", "cc3m"):
+        path = folder / f"{form}.tsv"
+        with path.open("w") as file:
+            for i in range(number):
+                caption = captions[i % len(captions)]
+                url = f"https://img{i % 977}.example.org/photos/{i:09d}/picture_{i % 13}.jpg"
+                file.write(f"{url}\t{caption}\n" if form == "cc12m" else f"{caption}\t{url}\n")
+        seconds = timed(partial(index, form, path))
+        sys.stdout.write(
+            f"{form}: {number / seconds * 60 / 1e6:.2f} M lines a minute on one core, "
+            f"{path.stat().st_size / seconds / 1e6:.0f} MB/s; "
+            f"{memory_of(index, form, path)}\n"
+        )
+
+
+def index(form: str, path: Path) -> int:
+    """Cut a list into slices and read each; return its rows."""
+    params = ConceptualParams.model_validate({"format": form, "list": str(path)})
+    return sum(
+        read_slice(params, form, piece).tables["data"].num_rows for piece in make_slices(params)
+    )
+
+
+def archives(folder: Path, num_bytes: int) -> None:
+    """List and read a tar of tars."""
+    path = folder / "whole.tar"
+    number = make_archive(path, num_bytes)
+    size = path.stat().st_size
+    list_tar, list_ours = alternating(
+        partial(shell, f"tar -tf {path}"), lambda: list(synsets(path))
+    )
+    sys.stdout.write(
+        f"archive of {size / 1e9:.2f} GB, {number} pictures: tar -tf {1000 * list_tar:.1f} ms, "
+        f"our list of synsets {1000 * list_ours:.1f} ms: {list_tar / list_ours:.2f}x of its speed\n"
+    )
+    out, cat, ours = alternating(
+        partial(shell, f"tar -xOf {path} | wc -c"),
+        partial(shell, f"cat {path} | wc -c"),
+        partial(read_all, path, None),
+    )
+    sys.stdout.write(
+        f"every picture: {size / ours / 1e9:.2f} GB/s, {number / ours:.0f} pictures/s; "
+        f"{out / ours:.2f}x of the speed of tar -xOf | wc -c, {cat / ours:.2f}x of cat | wc -c; "
+        f"{memory_of(read_all, path, None)}\n"
+    )
+
+
+def gzipped_archive(folder: Path, num_bytes: int) -> None:
+    """Index and read a gzipped tar of tars."""
+    path, index = folder / "small.tar", folder / "index"
+    make_archive(path, num_bytes)
+    size, gzipped = path.stat().st_size, folder / "small.tar.gz"
+    shell(f"gzip -1 -k {path}")
+    gzip, listing = alternating(
+        partial(shell, f"gzip -dc {gzipped} | wc -c"), lambda: index_gzipped(gzipped, index)
+    )
+    (reading,) = alternating(partial(read_all, gzipped, index))
+    sys.stdout.write(
+        f"gzipped, {size / 1e9:.2f} GB: index and list {size / listing / 1e6:.0f} MB/s, "
+        f"{gzip / listing:.2f}x of the speed of gzip -dc | wc -c; every picture "
+        f"{size / reading / 1e6:.0f} MB/s, {gzip / reading:.2f}x; "
+        f"index {index.stat().st_size / 1e6:.1f} MB; {memory_of(read_all, gzipped, index)}\n"
+    )
+
+
+def read_all(path: Path, index: Path | None) -> int:
+    """Read every picture of every synset; return their bytes."""
+    if index is None:
+        return sum(len(p.data) for synset in synsets(path) for p in read_synset(path, synset))
+    found: Sequence[Synset] = list(synsets(path.with_suffix("")))
+    with index.open("rb") as opened:
+        return sum(len(p.data) for synset in found for p in read_synset(path, synset, opened))
+
+
+def make_archive(path: Path, num_bytes: int) -> int:
+    """Write a tar of tars of about that size; return the number of its pictures."""
+    rng = np.random.default_rng(0)
+    noise = rng.bytes(1 << 24)
+    number = 0
+    with tarfile.open(path, "w") as outer:
+        while outer.offset < num_bytes:
+            inner = io.BytesIO()
+            wnid = f"n{number:08d}"
+            with tarfile.open(fileobj=inner, mode="w") as synset:
+                for size in rng.integers(*PICTURE_BYTES, PICTURES):
+                    start = int(rng.integers(len(noise) - size))
+                    add(synset, f"{wnid}_{number}.JPEG", noise[start : start + size])
+                    number += 1
+            add(outer, f"{wnid}.tar", inner.getvalue())
+    return number
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file to a tar."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def shell(command: str) -> None:
+    """Run a command of the shell, its output dropped."""
+    subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
+
+
+def memory_of(work: Callable[..., object], *args: object) -> str:
+    """Say the peak memory of a process that does some work, and of one that does none."""
+    context = multiprocessing.get_context("spawn")
+    peaks = []
+    for task in (partial(work, *args), int):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_peak, args=(sender, task))
+        process.start()
+        peaks.append(receiver.recv())
+        process.join()
+    return f"peak memory {peaks[0]:.0f} MB, {peaks[1]:.0f} MB of them imports"
+
+
+def _peak(sender: "multiprocessing.connection.Connection", work: Callable[[], object]) -> None:
+    work()
+    # Not getrusage: the peak that it tells is the parent's where that was larger.
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+    sender.send(int(line.split()[1]) / 1024)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that some work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def alternating(*works: Callable[[], object]) -> list[float]:
+    """Return the median seconds of each, measured in turn; a first round warms the cache."""
+    rounds = [[timed(work) for work in works] for _ in range(ROUNDS + 1)][1:]
+    return [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
+
+
+if __name__ == "__main__":
+    main()
