@@ -20,7 +20,7 @@ from orchestration import Context, Dataset
 from orchestration.params import StageParams
 from orchestration.store import Store
 from pipelines.acquisition_page import page
-from pipelines.acquisition_report import Source, count, numbers_of
+from pipelines.acquisition_report import ROLES, Source, count, numbers_of
 from pipelines.contact_sheets import Sheets, dropped_sheets, sheet
 
 HTML_FILE: Final = "acquisition.html"
@@ -51,14 +51,14 @@ def run(context: Context, params: Params) -> None:
 
 
 def sources_of(context: Context) -> list[Source]:
-    """Return the sources of a workflow: those with pictures first."""
+    """Return the sources of a workflow, those of a role together."""
     lists = dict(zip(context.stage.inputs["lists"], context.inputs("lists"), strict=True))
     sources = []
-    for role in ("pictures", "documents"):
+    for role in ROLES:
         for stage, dataset in zip(context.stage.inputs[role], context.inputs(role), strict=True):
             name = stage.rpartition("/")[2]
             before = {key: value for key, value in lists.items() if key == f"index/{name}"}
-            sources.append(Source(name, {**before, stage: dataset}, role == "pictures"))
+            sources.append(Source(name, {**before, stage: dataset}, role))
     return sources
 
 

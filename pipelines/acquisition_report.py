@@ -6,6 +6,7 @@ Counts of rows and reasons come from manifests; the rest from columns (``acquisi
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 from dataprep.sources.published import HASH_DRIFT, Finding, Rate, compare, published
 from orchestration import Dataset
@@ -19,6 +20,9 @@ from pipelines.acquisition_counts import (
     count_pictures,
 )
 
+Role = Literal["pictures", "held_apart", "documents"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -27,7 +31,12 @@ class Source:
     name: str
     stages: Mapping[str, Dataset]
     "By name, in the order of the data."
-    has_pictures: bool
+    role: Role
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether its rows are pictures."""
+        return self.role != "documents"
 
     @property
     def last(self) -> Dataset:
@@ -105,7 +114,7 @@ def count(sources: Sequence[Source], curated: Dataset, num_hosts: int) -> Report
     reasons: Counter[str] = sum(drops.values(), Counter())
     curation = []
     for source in sources:
-        if source.has_pictures:
+        if source.role == "pictures":
             mine, rows = drops.get(source.name, Counter()), source.last.num_rows
             curation.append(CuratedSource(source.name, rows, rows - mine.total(), dict(mine)))
     return Report(

@@ -88,7 +88,7 @@ def _later(
 ) -> list[Stage]:
     """The stages behind the sources."""
     pictures = {"curated": ("curate",), "pictures": (*pairs, *images)}
-    downloads = (name.partition("/") for name in pairs)
+    downloads = (name.partition("/") for name in (*pairs, *evaluation))
     lists = tuple(f"index/{source}" for kind, _, source in downloads if kind == "download")
     words, codes = ("text_tokenizer",), ("image_tokenizer",)
     tokens = {"images": ("image_tokens",), "texts": ("text_tokens",), "pairs": ("pair_tokens",)}
@@ -100,7 +100,11 @@ def _later(
             {"evaluation": evaluation, "pairs": pairs, "images": images},
             version=2,
         ),
-        _stage(acquisition, recipe.acquisition, {"lists": lists, **pictures, "documents": texts}),
+        _stage(
+            acquisition,
+            recipe.acquisition,
+            {"lists": lists, **pictures, "held_apart": evaluation, "documents": texts},
+        ),
         _stage(
             text_tokenizer,
             recipe.text_tokenizer,

@@ -126,9 +126,11 @@ class Web:
     @property
     def sources(self) -> list[Source]:
         return [
-            Source("pairs", {"index/pairs": self.index, "download/pairs": self.download}, True),
-            Source("labelled", {"import/labelled": self.archive}, True),
-            Source("texts", {"documents/texts": self.documents}, False),
+            Source(
+                "pairs", {"index/pairs": self.index, "download/pairs": self.download}, "pictures"
+            ),
+            Source("labelled", {"import/labelled": self.archive}, "pictures"),
+            Source("texts", {"documents/texts": self.documents}, "documents"),
         ]
 
 
@@ -331,13 +333,19 @@ def test_the_stages_of_a_source_are_put_together_by_its_name(web):
     inputs = {
         "lists": {"index/pairs": web.index},
         "pictures": {"download/pairs": web.download, "import/labelled": web.archive},
+        "held_apart": {"import/apart": web.archive},
         "documents": {"documents/texts": web.documents},
     }
     context = SimpleNamespace(
         stage=SimpleNamespace(inputs={role: tuple(stages) for role, stages in inputs.items()}),
         inputs=lambda role: list(inputs[role].values()),
     )
-    assert sources_of(context) == web.sources
+    apart = Source("apart", {"import/apart": web.archive}, "held_apart")
+    sources = sources_of(context)
+    assert sources == [*web.sources[:2], apart, web.sources[2]]
+    report = count(sources, web.curated, 5)
+    assert [source.name for source in report.sources] == ["pairs", "labelled", "apart", "texts"]
+    assert [curated.name for curated in report.curation] == ["pairs", "labelled"]
 
 
 def test_a_list_that_differs_is_told_in_the_log_and_is_no_error(caplog, tmp_path):
