@@ -42,6 +42,8 @@ def read_tar(path: Path) -> Iterator[Sample]:
                     sample = Sample(stem)
                 _add(sample, extension.lower(), data)
     except (TarDamage, OSError) as error:
+        if sample is not None and sample.picture is not None and sample.caption:
+            yield sample  # whole: the damage lies behind it
         yield Sample(
             f"{sample.name if sample else ''}+", problem=f"{type(error).__name__}: {error}"
         )

@@ -327,3 +327,20 @@ def test_a_header_with_an_absurd_size_is_damage(file, kind, size):
     data = file.read_bytes()
     *_, last = imagenet21k.read_synset(file, Synset("n1", 0, len(data)))
     assert last.problem or kind == tarfile.DIRTYPE
+
+
+def test_damage_behind_a_whole_sample_does_not_take_it_along(tmp_path):
+    members = {"1.jpg": b"one", "1.txt": b"a caption", "2.jpg": b"two", "2.txt": b"another"}
+    data = bytearray(tar_of(members))
+    third = 2 * 1024  # after two members of a header and a block each
+    data[third + 148] ^= 1  # of the third header's checksum
+    path = tmp_path / "a.tar"
+    path.write_bytes(bytes(data))
+    first, end = webdataset.read_tar(path)
+    assert (first.name, first.picture, first.caption, first.problem) == (
+        "1",
+        b"one",
+        "a caption",
+        None,
+    )
+    assert end.problem

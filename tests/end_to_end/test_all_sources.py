@@ -1,0 +1,128 @@
+"""Every source at once on the miniature web: each row and document ends as the truth says.
+
+With img2dataset as the engine too, where that can tell classes apart.
+"""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from orchestration import Dataset
+from orchestration.plan import latest_record
+from orchestration.store import Store
+
+RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "all_sources.yaml"
+PICTURES = ("cc3m", "cc12m", "sbu", "sbu_json", "own", "coco", "visual_genome", "webdataset")
+TEXTS = ("stories", "wikipedia", "openwebtext", "books")
+LARGE = 13
+"Times the recipe's web: over 10,000 pictures."
+
+
+def run(workdir: Path, scale: int, *settings: str) -> None:
+    web = yaml.safe_load(RECIPE.read_text())["miniweb"]
+    sizes = {key: n if key == "num_classes" else n * scale for key, n in web.items()}
+    words = [f"miniweb={sizes}", *settings]
+    command = [
+        sys.executable, "-m", "pipelines.cli", "run", str(RECIPE), "--workdir", str(workdir),
+        "--until", "acquisition", *(word for each in words for word in ("--set", each)),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rows(workdir: Path, stage: str, table: str) -> list[dict]:
+    folder = workdir / stage / latest_record(Store(workdir))["stages"][stage]
+    columns = {"data": ["sample_id"], "rejects": None}
+    return Dataset.open(Store(folder)).of(table).read(columns=columns.get(table)).to_pylist()
+
+
+def outcomes(workdir: Path, source: str) -> dict[str, str]:
+    """What became of each row of a source."""
+    found: dict[str, str] = {}
+    stages = [s for s in ("index", "download", "import") if (workdir / s / source).exists()]
+    for stage in stages:
+        rejects = rows(workdir, f"{stage}/{source}", "rejects")
+        assert not found.keys() & {row["sample_id"] for row in rejects}
+        found |= {row["sample_id"]: row["reason"] for row in rejects}
+    images = rows(workdir, f"{stages[-1]}/{source}", "data")
+    assert not found.keys() & {row["sample_id"] for row in images}
+    return found | {row["sample_id"]: "ok" for row in images}
+
+
+def truth(workdir: Path, name: str = "truth.parquet") -> list[dict]:
+    return pq.read_table(workdir / "miniweb" / name).to_pylist()
+
+
+def check_pictures(workdir: Path, told_as: dict[str, str]) -> None:
+    for source in (*PICTURES, "imagenet21k"):
+        expected = {
+            row["sample_id"]: told_as.get(row["outcome"], row["outcome"])
+            for row in truth(workdir)
+            if row["source"] == source
+        }
+        assert expected, source
+        found = outcomes(workdir, source)
+        wrong = Counter(
+            (expected.get(name), found.get(name))
+            for name in expected.keys() | found.keys()
+            if expected.get(name) != found.get(name)
+        )
+        assert not wrong, (source, wrong)
+
+
+def check_texts(workdir: Path) -> None:
+    for source in TEXTS:
+        found: dict[str, str] = {}
+        stage = f"documents/{source}"
+        folder = workdir / stage / latest_record(Store(workdir))["stages"][stage]
+        dataset = Dataset.open(Store(folder))
+        found = {row["doc_id"]: "ok" for row in dataset.read(columns=["doc_id"]).to_pylist()}
+        found |= {row["sample_id"]: row["reason"] for row in rows(workdir, stage, "rejects")}
+        expected = {
+            row["doc_id"]: row["outcome"]
+            for row in truth(workdir, "text_truth.parquet")
+            if row["source"] == source
+        }
+        assert not expected or found == expected, source
+
+
+def check_copies(workdir: Path) -> None:
+    """Of planted copies whose original is there, how many curation found; and nothing else."""
+    dropped = {row["sample_id"]: row["reason"] for row in rows(workdir, "curate", "rejects")}
+    planted: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    copies = {row["sample_id"]: row for row in truth(workdir) if row["copy_of"]}
+    for name, row in copies.items():
+        if row["outcome"] == "ok" and row["source"] == "own":
+            kind = "leaked" if row["copy_of"].startswith("coco_eval/") else row["copy_kind"]
+            planted[kind] += 1
+            found[kind] += name in dropped or row["copy_of"] in dropped
+    sys.stdout.write(f"copies planted {dict(planted)}, found {dict(found)}\n")
+    assert planted and found["exact"] == planted["exact"]
+    total = planted.total() - planted["exact"]
+    assert found.total() - found["exact"] >= 0.7 * total
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("scale", [1, LARGE])
+def test_everything_ends_as_the_truth_says(tmp_path, scale):
+    workdir = tmp_path / "work"
+    run(workdir, scale)
+    check_pictures(workdir, {})
+    check_texts(workdir)
+    check_copies(workdir)
+    report = next(workdir.glob("acquisition/*/acquisition.html")).read_text()
+    assert all(re.search(rf"\b{source}\b", report) for source in (*PICTURES, "imagenet21k"))
+
+
+@pytest.mark.exhaustive
+def test_img2dataset_tells_the_same_where_it_can(tmp_path):
+    workdir = tmp_path / "work"
+    run(workdir, 1, "download.engine=img2dataset")
+    check_pictures(workdir, {"not_an_image": "undecodable"})
