@@ -94,9 +94,9 @@ def _sample_tar(samples: list[tuple[Row, bytes]]) -> bytes:
 
 
 def _cut_short(data: bytes, last: Row) -> tuple[bytes, Row]:
-    """Cut a tar behind the header of its last sample's last file."""
+    """Cut a tar behind the header of the file with its last sample's caption."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        end = archive.getmembers()[-1].offset_data
+        end = archive.getmembers()[-2].offset_data  # the JSON; a text follows it
     # A reader marks the sample in which a tar breaks off with a "+".
     return data[:end], replace(last, sample_id=f"{last.sample_id}+", outcome="damaged_tar")
 
