@@ -36,7 +36,7 @@ class Features:
     width: NDArray[np.int32]
     height: NDArray[np.int32]
     num_captions: NDArray[np.int64]
-    "Different ones under the same original."
+    "Different ones that rows with the same original begin with; a row's own captions belong together."
     has_fitting_caption: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -55,6 +55,8 @@ def read_features(datasets: Sequence[Dataset], min_words: int, max_words: int) -
     texts = pc.utf8_trim_whitespace(pc.list_flatten(captions))
     words = pc.list_value_length(pc.utf8_split_whitespace(texts)).to_numpy()
     fits = (words >= min_words) & (words <= max_words) & (pc.utf8_length(texts).to_numpy() > 0)
+    begins = np.flatnonzero(np.diff(owners, prepend=-1))
+    firsts = texts.take(pa.array(begins))
     return Features(
         dataset=np.repeat(np.arange(len(tables), dtype=np.int32), [t.num_rows for t in tables]),
         row=np.concatenate([np.arange(t.num_rows) for t in tables]),
@@ -63,7 +65,7 @@ def read_features(datasets: Sequence[Dataset], min_words: int, max_words: int) -
         colours=_bytes(table["colours"]),
         width=table["original_width"].to_numpy(),
         height=table["original_height"].to_numpy(),
-        num_captions=_distinct(digest, digest[owners], texts),
+        num_captions=_distinct(digest, digest[owners[begins]], firsts),
         has_fitting_caption=np.bincount(owners, fits, table.num_rows).astype(bool),
     )
 

@@ -76,9 +76,10 @@ def test_the_first_of_equal_originals_that_is_any_good_is_kept(tmp_path):
 
 def test_one_picture_under_many_captions_is_a_placeholder(tmp_path):
     pairs = [(jpeg(1), [f"caption {i}"]) for i in range(3)] + [(jpeg(2), ["same text"])] * 3
+    pairs.append((jpeg(4), [f"one of five {i}" for i in range(5)]))  # as in COCO
     kept, rejects = run(tmp_path, pairs, [(jpeg(3), ())])
     assert {rejects[f"p/{i}"] for i in range(3)} == {"placeholder"}
-    assert kept["pairs"] == ["p/3"]
+    assert kept["pairs"] == ["p/3", "p/6"]
 
 
 @pytest.mark.parametrize(
