@@ -4,8 +4,8 @@ In: the images of every source, and pictures that models are evaluated on. Out: 
 ``images`` (sample_id, input dataset, row in it) and ``rejects``; nothing is copied and nothing is
 deleted. Of several reasons the first below counts.
 Drops: ``evaluation_picture`` (the same as one that is held apart, or looks like it),
-``placeholder`` (one picture in several rows with different captions: what a site shows instead of
-what was there), ``caption_length``, ``small_original``, ``aspect``, ``duplicate`` (the first of equal
+``placeholder`` (one picture in several rows with different captions: what a site shows when a
+picture is gone), ``caption_length``, ``small_original``, ``aspect``, ``duplicate`` (the first of equal
 originals that are left is kept), ``near_duplicate`` (the same for those that look alike).
 """
 

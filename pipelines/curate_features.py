@@ -36,7 +36,7 @@ class Features:
     width: NDArray[np.int32]
     height: NDArray[np.int32]
     num_captions: NDArray[np.int64]
-    "Different ones that rows with the same original begin with; a row's own captions belong together."
+    "Of different rows with the same original; a row's own captions count once."
     has_fitting_caption: NDArray[np.bool_]
 
     def __len__(self) -> int:
