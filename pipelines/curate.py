@@ -5,8 +5,8 @@ In: the images of every source, and pictures that models are evaluated on. Out: 
 deleted. Of several reasons the first below counts.
 Drops: ``evaluation_picture`` (the same as one that is held apart, or looks like it),
 ``placeholder`` (one picture in several rows with different captions: what a site shows when a
-picture is gone), ``caption_length``, ``small_original``, ``aspect``, ``duplicate`` (the first of equal
-originals that are left is kept), ``near_duplicate`` (the same for those that look alike).
+picture is gone), ``caption_length``, ``small_original``, ``aspect``, ``duplicate`` (the first of
+equal originals that are left is kept), ``near_duplicate`` (the same for those that look alike).
 """
 
 from collections.abc import Iterator, Sequence
