@@ -2,7 +2,8 @@
 
 It has no limits per host, no breaker and no Retry-After, follows redirects without asking, turns
 nothing by EXIF, and cannot tell HTML from a damaged picture (both are ``undecodable``). Where
-requests may go is kept by the connections that it is given.
+requests may go, how long a body may take and how large it may be is kept by what it is given to
+read from.
 """
 
 import http.client
@@ -10,6 +11,7 @@ import os
 import re
 import socket
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataprep.addresses import AddressRules, PrivateAddress
+from dataprep.addresses import PrivateAddress
 from dataprep.fetch import FetchError, FetchRules
 from dataprep.images import (
     TOO_LARGE,
@@ -32,6 +34,7 @@ from dataprep.images import (
 )
 from dataprep.robots import AGENT, OPT_OUT
 
+_CHUNK_BYTES: Final = 1 << 16
 OTHER: Final = "img2dataset"
 "Reason where its message says nothing that we know; the message is the detail."
 _REASONS: Final = (
@@ -39,6 +42,7 @@ _REASONS: Final = (
     (r"HTTP Error (\d+)", r"http_\1"),
     (r"PrivateAddress", "private_address"),
     (r"X-Robots-Tag", "opt_out"),
+    (r"body over", "too_large"),
     (r"timed out", "timeout"),
     (r"Name or service not known|No address associated|name resolution|does not exist", "dns"),
     (r"CERTIFICATE|SSL", "tls"),
@@ -70,7 +74,7 @@ def run_downloader(
     from img2dataset.resizer import Resizer
     from img2dataset.writer import ParquetSampleWriter
 
-    urllib.request.install_opener(_opener(rules.addresses))
+    urllib.request.install_opener(_opener(rules))
     resizer = Resizer(
         image_size=images.short_side,
         resize_mode="keep_ratio",
@@ -133,8 +137,9 @@ def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
     )
 
 
-def _opener(rules: AddressRules) -> urllib.request.OpenerDirector:
-    """Return an opener whose connections go only where the rules allow."""
+def _opener(fetch_rules: FetchRules) -> urllib.request.OpenerDirector:
+    """Return an opener whose connections go only where the rules allow, and whose bodies end."""
+    rules = fetch_rules.addresses
 
     def connect(address: tuple[str, int], timeout: Any = None, *_: Any) -> socket.socket:
         target = rules.target(address[0])
@@ -161,12 +166,33 @@ def _opener(rules: AddressRules) -> urllib.request.OpenerDirector:
 
     class PlainHandler(urllib.request.HTTPHandler):
         def http_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(Plain, req)
+            return _bounded(self.do_open(Plain, req), fetch_rules)
 
     class TlsHandler(urllib.request.HTTPSHandler):
         def https_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(Tls, req)
+            return _bounded(self.do_open(Tls, req), fetch_rules)
 
     return urllib.request.build_opener(
         urllib.request.ProxyHandler({}), PlainHandler(), TlsHandler()
     )
+
+
+def _bounded(response: Any, rules: FetchRules) -> Any:
+    """Give a response a ``read`` with a total timeout and a largest size; the library has none."""
+    deadline = time.monotonic() + rules.total_timeout_s
+
+    def read(_: int | None = None) -> bytes:
+        chunks, size = [], 0
+        while chunk := response.read1(_CHUNK_BYTES):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > rules.max_bytes:
+                raise ValueError(f"body over {rules.max_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise TimeoutError("timed out as a whole")
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(chunks)
+
+    response.read = read
+    return response

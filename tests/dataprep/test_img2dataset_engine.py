@@ -1,6 +1,7 @@
 """img2dataset's downloader gives the same classes as ours, where it can tell them apart."""
 
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -92,3 +93,14 @@ def test_an_engine_survives_slices_of_nothing():
     native = NativeEngine(FetchRules("tests"), IMAGES, partial(LocalGate, HostRules()), 1)
     assert native([]) == []
     native.close()
+
+
+def test_a_body_that_drips_or_is_too_large_ends_here_too(web):
+    (url, _) = next(row for row in urls_and_truth(web) if "/ok/" in row[0])
+    with serving(web) as port:
+        small = replace(rules(port, attempts=1), max_bytes=100)
+        (outcome,) = fetch_with_img2dataset([url], small, IMAGES)
+        assert outcome.reason == "too_large"
+        drip = url.replace("/ok/", "/drip/")
+        (outcome,) = fetch_with_img2dataset([drip], rules(port, attempts=1), IMAGES)
+        assert outcome.reason == "timeout"
