@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.exhaustive
 
 RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "tiny.yaml"
 SETTINGS = [
-    "miniweb={num_cc3m: 900, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
+    "miniweb={num_cc3m: 1800, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
     "num_documents: 10}",
     "download.slice_rows=12",
     "download.connections=4",
@@ -35,24 +36,27 @@ def command(workdir: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def kill_after(workdir: Path, seconds: float) -> bool:
-    """Run for a while and kill the driver; say whether it was still alive."""
+def parts(workdir: Path) -> int:
+    return len(list(workdir.glob("download/cc3m/*/parts/*.json")))
+
+
+def kill_amid(workdir: Path, new_parts: int, seconds: float) -> None:
+    """Run until some more slices are committed and a moment on, then kill the driver."""
+    wanted = parts(workdir) + new_parts
     log = (workdir.parent / "log").open("a")
     with log, subprocess.Popen(command(workdir), stdout=log, stderr=log) as process:
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            return True
-    assert process.returncode == 0
-    return False
+        while parts(workdir) < wanted:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
 
 
 def test_twenty_kills_at_random_moments_cost_no_row(tmp_path):
     workdir, rng = tmp_path / "work", random.Random(1)
-    kills = sum(kill_after(workdir, rng.uniform(3, 12)) for _ in range(NUM_KILLS))
-    parts = list(workdir.glob("download/cc3m/*/parts/*.json"))
-    assert kills and parts
+    for _ in range(NUM_KILLS):
+        kill_amid(workdir, rng.randint(1, 2), rng.uniform(0, 0.5))
+    assert not list(workdir.glob("download/cc3m/*/manifest.json"))
     subprocess.run(command(workdir), check=True, capture_output=True, timeout=600)
 
     stages = latest_record(Store(workdir))["stages"]
