@@ -59,10 +59,15 @@ def truth(workdir: Path, name: str = "truth.parquet") -> list[dict]:
     return pq.read_table(workdir / "miniweb" / name).to_pylist()
 
 
-def check_pictures(workdir: Path, told_as: dict[str, str]) -> None:
+def check_pictures(workdir: Path, told_as: dict[str, str], packed_as: str = "ok") -> None:
+    """Compare with the truth, where an engine may tell a class, or a packed body, as another."""
+    lines = (workdir / "miniweb" / "own.csv").read_text().splitlines()
+    packed = {f"own/{i:09d}" for i, line in enumerate(lines, 1) if "/gzip/" in line}
     for source in (*PICTURES, "imagenet21k"):
         expected = {
-            row["sample_id"]: told_as.get(row["outcome"], row["outcome"])
+            row["sample_id"]: packed_as
+            if row["sample_id"] in packed
+            else told_as.get(row["outcome"], row["outcome"])
             for row in truth(workdir)
             if row["source"] == source
         }
@@ -125,4 +130,4 @@ def test_everything_ends_as_the_truth_says(tmp_path, scale):
 def test_img2dataset_tells_the_same_where_it_can(tmp_path):
     workdir = tmp_path / "work"
     run(workdir, 1, "download.engine=img2dataset")
-    check_pictures(workdir, {"not_an_image": "undecodable"})
+    check_pictures(workdir, {"not_an_image": "undecodable"}, packed_as="undecodable")
