@@ -1,9 +1,9 @@
 """img2dataset as an engine: its downloader and resizer run a slice, its statuses become reasons.
 
 It has no limits per host, no breaker and no Retry-After, follows redirects without asking, turns
-nothing by EXIF, unpacks no Content-Encoding, and cannot tell HTML from a damaged picture (both are ``undecodable``). Where
-requests may go, how long a body may take and how large it may be is kept by what it is given to
-read from.
+nothing by EXIF, unpacks no Content-Encoding, and cannot tell HTML from a damaged picture (both are
+``undecodable``). Where requests may go, how long a body may take and how large it may be is kept by
+what it is given to read from.
 """
 
 import http.client
