@@ -126,16 +126,6 @@ class Fetcher:
 
         return await asyncio.gather(*map(one, urls))
 
-    async def fetch(self, url: str) -> bytes:
-        """Return the body at a URL.
-
-        Raises:
-            FetchError: there is none.
-        """
-        body, release = await self._with_retries(url)
-        release()
-        return body
-
     async def _with_retries(self, url: str) -> tuple[bytes, Callable[[], None]]:
         """Return a body and what frees the slot that it holds in memory."""
         retrying = AsyncRetrying(

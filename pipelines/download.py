@@ -8,7 +8,7 @@ A slice of which almost nothing could be reached fails, to be tried again: that 
 not thousands of dead links.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -22,7 +22,7 @@ from dataprep.fetch import UNREACHED, FetchRules
 from dataprep.hosts import HostRules
 from dataprep.images import StoredImage
 from dataprep.robots import AGENT
-from dataprep.schemas import IMAGES, reject, rejects_table
+from dataprep.schemas import reject
 from orchestration import Context, Dataset, Output, Slice
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
@@ -30,7 +30,7 @@ from orchestration.slicing import read_slice, row_slices
 from orchestration.store import Store
 from pipelines.fetching import Engine, Img2datasetEngine, NativeEngine, desk_gate
 from pipelines.host_desk import open_desk
-from pipelines.storing import StoreParams, image_row
+from pipelines.storing import StoreParams, image_row, stored_output
 
 _MIN_ROWS_OF_AN_OUTAGE: Final = 32
 _ROW_GROUP_ROWS: Final = 256
@@ -107,32 +107,29 @@ def run(context: Context, params: Params) -> None:
     """Fetch each slice of the index in an actor that keeps its connections."""
     index = context.input("index")
     slices = row_slices(index, params.slice_rows)
-    context.map_slices_with_actors(
-        slices,
-        partial(SliceFetcher.open, params, index, context.folder, _desk(params)),
-        num_actors=params.num_actors,
-        num_cpus=params.cpus_per_actor,
-        row_group_rows=_ROW_GROUP_ROWS,
-    )
+    factory = _factory(context, params, index)
+    context.map_slices_with_actors(slices, factory, **_resources(params))
     context.commit(slices)
 
 
 def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> None:
     """Fetch rows again that were rejected for some reasons."""
     index = context.input("index")
-    retry(
-        context,
-        row_slices(index, params.slice_rows),
-        partial(SliceFetcher.open, params, index, context.folder, _desk(params)),
-        reasons,
-        num_actors=params.num_actors,
-        num_cpus=params.cpus_per_actor,
-        row_group_rows=_ROW_GROUP_ROWS,
-    )
+    slices = row_slices(index, params.slice_rows)
+    retry(context, slices, _factory(context, params, index), reasons, **_resources(params))
 
 
-def _desk(params: Params) -> Any:
-    return open_desk(params.hosts.rules())
+def _factory(context: Context, params: Params, index: Dataset) -> "Callable[[], SliceFetcher]":
+    desk = open_desk(params.hosts.rules())
+    return partial(SliceFetcher.open, params, index, context.folder, desk)
+
+
+def _resources(params: Params) -> dict[str, Any]:
+    return {
+        "num_actors": params.num_actors,
+        "num_cpus": params.cpus_per_actor,
+        "row_group_rows": _ROW_GROUP_ROWS,
+    }
 
 
 class SliceFetcher:
@@ -187,14 +184,8 @@ class SliceFetcher:
                 )
             else:
                 rejects.append(reject(name, source, outcome.reason, outcome.detail, url))
-        return Output(
-            num_rows_in=rows.num_rows,
-            tables={
-                "data": pa.Table.from_pylist(images, IMAGES),
-                "rejects": rejects_table(rejects),
-            },
-            counters={"original_bytes": sum(image["original_bytes"] or 0 for image in images)},
-        )
+        counters = {"original_bytes": sum(image["original_bytes"] or 0 for image in images)}
+        return replace(stored_output(images, rejects), counters=counters)
 
     def _check_outage(self, output: Output) -> None:
         reasons, num_rows = output.tables["rejects"]["reason"].to_pylist(), output.num_rows_in

@@ -3,7 +3,7 @@
 Each picture ends as a row of the images table or as a reject.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,9 +59,19 @@ def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Outpu
         except (ImageError, MemberError) as error:
             detail = f"{picture.where}: {error.detail}"
             rejects.append(reject(sample_id, source, error.reason, detail))
+    return stored_output(images, rejects)
+
+
+def stored_output(
+    images: Sequence[dict[str, Any]], rejects: Sequence[dict[str, str | None]]
+) -> Output:
+    """Return rows of both tables as the output of a slice."""
     return Output(
         num_rows_in=len(images) + len(rejects),
-        tables={"data": pa.Table.from_pylist(images, IMAGES), "rejects": rejects_table(rejects)},
+        tables={
+            "data": pa.Table.from_pylist(list(images), IMAGES),
+            "rejects": rejects_table(list(rejects)),
+        },
     )
 
 
