@@ -56,7 +56,7 @@ def main() -> None:
     )
     runners = contestants(config, {"ours", "torchscale", "compiled"})
     for stream in options.streams:
-        batch = micro_batch(stream, config, options.batch)
+        batch = micro_batch(stream, config, options.batch).to(DEVICE)
         flops = counted_flops(runners["ours"], batch)
         seconds: dict[str, list[float]] = {who: [] for who in runners}
         shares: dict[str, list[float]] = {who: [] for who in runners}
@@ -120,13 +120,14 @@ class Torchscale(nn.Module):
         )
         hidden, split = out["encoder_out"], max(out["multiway_split_position"], 0)
         total = hidden.new_zeros(())
-        if batch.text_mask is not None and batch.text_targets is not None:
-            logits = self.mlm_head(hidden[:, split:][batch.text_mask])
-            total = total + _loss(logits, batch.text_targets[batch.text_mask])
-        if batch.image_mask is not None and batch.codes is not None:
-            patches = hidden[:, 1 : split or None]
-            logits = self.mim_head(patches[batch.image_mask])
-            total = total + _loss(logits, batch.codes[batch.image_mask])
+        if batch.text_places is not None and batch.text_targets is not None:
+            words = hidden[:, split:].flatten(0, 1)
+            logits = self.mlm_head(words[batch.text_places])
+            total = total + _loss(logits, batch.text_targets.flatten()[batch.text_places])
+        if batch.image_places is not None and batch.codes is not None:
+            patches = hidden[:, 1 : split or None].flatten(0, 1)
+            logits = self.mim_head(patches[batch.image_places])
+            total = total + _loss(logits, batch.codes.flatten()[batch.image_places])
         return total
 
 
@@ -186,7 +187,7 @@ def micro_batch(stream: Stream, config: BEiT3Config, size: int) -> MicroBatch:
         batch.text_targets = ids
         if stream == "pair":
             batch.text_padding = torch.arange(length) >= torch.randint(16, 65, (size, 1))
-    return batch.to(DEVICE)
+    return batch
 
 
 def timed(step: Callable[[MicroBatch], None], batch: MicroBatch) -> float:
@@ -230,7 +231,7 @@ def peak_bytes(
     step: Callable[[MicroBatch], None], stream: Stream, config: BEiT3Config, size: int
 ) -> int:
     """Return how much memory a step takes above what was held before it."""
-    batch = micro_batch(stream, config, size)
+    batch = micro_batch(stream, config, size).to(DEVICE)
     if GPU:
         before = torch.cuda.memory_allocated()
         step(batch)

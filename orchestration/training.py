@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -26,6 +26,9 @@ from orchestration.store import Store
 from orchestration.tracking import RunLog
 from orchestration.usage import peak_memory
 
+if TYPE_CHECKING:
+    import torch
+
 _RAY_TRAIN_FOLDER = "ray_train"
 _UNSENT = "unsent_metrics.json"
 _HEARTBEAT_EVERY_S = 1.0
@@ -36,11 +39,17 @@ class Session:
     """What a training loop is given in its worker."""
 
     def __init__(
-        self, rank: int, num_workers: int, num_threads: int, reporter: "_Reporter | None"
+        self,
+        rank: int,
+        num_workers: int,
+        num_threads: int,
+        device: "torch.device",
+        reporter: "_Reporter | None",
     ) -> None:
         self.rank = rank
         self.num_workers = num_workers
         self.num_threads = num_threads
+        self.device = device
         self._reporter = reporter
 
     @contextmanager
@@ -146,7 +155,10 @@ def fit(
         rank = place.get_world_rank()
         reporter = _Reporter(folder, log) if rank == 0 else None
         try:
-            loop(Session(rank, place.get_world_size(), params.cpus_per_worker, reporter), job)
+            # By number: the workers of a node see all of its GPUs.
+            device = ray.train.torch.get_device()
+            size, threads = place.get_world_size(), params.cpus_per_worker
+            loop(Session(rank, size, threads, device, reporter), job)
         finally:
             if reporter is not None:
                 reporter.close()

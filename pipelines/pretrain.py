@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from model import BEiT3, BEiT3Config
 from model.network.config import SIZES
 from model.training import randomness
-from model.training.batch import OBJECTIVES, STREAMS, Objective, Stream
+from model.training.batch import OBJECTIVES, STREAMS, MicroBatch, Objective, Stream
 from model.training.cost import Plan, memory_bytes, samples
 from model.training.optimiser import adamw, learning_rate
 from model.training.step import StepResult, train_step
@@ -201,7 +201,7 @@ def train_loop(session: Session, job: _Job) -> None:
     params = job.params
     torch.set_num_threads(session.num_threads)
     torch.manual_seed(job.seed)
-    device = torch.device("cuda" if params.use_gpu else "cpu")
+    device = session.device
     network = BEiT3(job.config).to(device)
     optimiser = adamw(network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps)
     start, history = restore(session, network, optimiser)
@@ -211,9 +211,14 @@ def train_loop(session: Session, job: _Job) -> None:
             block.compile()
     feed = make_feed(job, session.rank, session.num_workers)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
+
+    def batches_of(step: int) -> list[MicroBatch]:
+        made = feed.step(step)
+        return [batch.pinned() for batch in made] if device.type == "cuda" else made
+
     num_skipped = 0
     for step, batches in zip(
-        range(start, params.steps), prefetch(feed.step, start, params.steps), strict=True
+        range(start, params.steps), prefetch(batches_of, start, params.steps), strict=True
     ):
         rate = learning_rate(
             step,

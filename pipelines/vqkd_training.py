@@ -51,7 +51,7 @@ def train_loop(session: Session, job: Job) -> None:
     params = job.params
     torch.set_num_threads(session.num_threads)
     torch.manual_seed(job.seed)
-    device = torch.device("cuda" if params.use_gpu else "cpu")
+    device = session.device
     teacher: Any = params.teacher_network().to(device)
     tokenizer = VQKD(params.config(teacher.dim)).to(device)
     optimiser = adamw(tokenizer, weight_decay=params.weight_decay, betas=(0.9, 0.99), eps=1e-8)

@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from model.network.cache import Cache
 from model.network.config import BEiT3Config
-from model.network.multiway import LAYER_NORM_EPS, Block, Multiway, Parts, Shared, joined
+from model.network.layer_norm import LAYER_NORM_EPS
+from model.network.multiway import Block, Multiway, Parts, Shared, joined
 
 INIT_STD = 0.02
 
@@ -57,9 +58,9 @@ class VisionEmbedding(nn.Module):
         """(B, 3, H, W), mask (B, N) with True = masked → (B, 1 + N, D)."""
         x = self.patch(images).flatten(2).transpose(1, 2)
         if mask is not None:
-            x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
-        x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
-        return x + self.positions.to(x.dtype)
+            x = torch.where(mask[..., None], self.mask_token, x)
+        x = torch.cat([self.class_token.expand(x.shape[0], 1, -1), x], dim=1)
+        return x + self.positions  # fp32 even under autocast: the residual stream begins here
 
 
 class LanguageEmbedding(nn.Module):

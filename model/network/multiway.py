@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from model.network.cache import LayerCache
 from model.network.config import BEiT3Config
-
-LAYER_NORM_EPS = 1e-5
+from model.network.layer_norm import LayerNorm
 
 Parts = tuple[Tensor | None, Tensor | None]
 "Vision (B, 1 + N, D) and language (B, T, D); None where a modality is absent."
@@ -97,9 +96,7 @@ class Attention(nn.Module):
         form = Shared if config.attention == "shared" else Multiway
         self.heads = config.heads
         self.qkv = form(lambda: nn.Linear(width, 3 * width))
-        self.inner_norm = (
-            form(lambda: nn.LayerNorm(width, LAYER_NORM_EPS)) if config.subln else None
-        )
+        self.inner_norm = form(lambda: LayerNorm(width)) if config.subln else None
         self.out = form(lambda: nn.Linear(width, width))
 
     def forward(self, parts: Parts, mask: Tensor | None, cache: LayerCache | None = None) -> Parts:
@@ -127,9 +124,9 @@ class Expert(nn.Module):
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.width, LAYER_NORM_EPS)
+        self.norm = LayerNorm(config.width)
         self.fc1 = nn.Linear(config.width, config.ffn_width)
-        self.inner_norm = nn.LayerNorm(config.ffn_width, LAYER_NORM_EPS) if config.subln else None
+        self.inner_norm = LayerNorm(config.ffn_width) if config.subln else None
         self.fc2 = nn.Linear(config.ffn_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +143,7 @@ class Block(nn.Module):
     def __init__(self, config: BEiT3Config, fusion: bool) -> None:
         super().__init__()
         form = Shared if config.attention == "shared" else Multiway
-        self.attention_norm = form(lambda: nn.LayerNorm(config.width, LAYER_NORM_EPS))
+        self.attention_norm = form(lambda: LayerNorm(config.width))
         self.attention = Attention(config)
         self.experts = Multiway(lambda: Expert(config))
         self.fusion = Expert(config) if fusion else None
@@ -178,7 +175,7 @@ class Block(nn.Module):
 
 
 def _added(parts: Parts, branch: Parts, scale: Tensor | None) -> Parts:
-    """Add a residual branch; ``scale`` is (B,)."""
+    """Add a residual branch; ``scale`` is (B,). The sum stays fp32 when the branch is bf16."""
     factor = None if scale is None else scale[:, None, None]
 
     def one(x: Tensor | None, y: Tensor | None) -> Tensor | None:

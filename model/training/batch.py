@@ -1,6 +1,8 @@
 """What one micro-batch of a stream holds, as tensors: the only thing that reaches the network."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Final, Literal
 
 import torch
@@ -38,14 +40,32 @@ class MicroBatch:
     residual_scale: Tensor | None = None
     "(depth, 2, B) float32."
 
+    @cached_property
+    def image_places(self) -> Tensor | None:
+        """(M,) long: where the flattened ``image_mask`` is True."""
+        return None if self.image_mask is None else self.image_mask.flatten().nonzero()[:, 0]
+
+    @cached_property
+    def text_places(self) -> Tensor | None:
+        """(M,) long: where the flattened ``text_mask`` is True."""
+        return None if self.text_mask is None else self.text_mask.flatten().nonzero()[:, 0]
+
+    def pinned(self) -> "MicroBatch":
+        """Return the same in page-locked memory, from where a GPU copies without being awaited."""
+        return self._each(Tensor.pin_memory)
+
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the same on another device."""
-        moved = MicroBatch(self.stream)
-        for field in fields(self):
-            value = getattr(self, field.name)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
+        changed = MicroBatch(self.stream)
+        # Places are worked out before a move: a GPU would have to be awaited for their number.
+        for name in (*(field.name for field in fields(self)), "image_places", "text_places"):
+            value = getattr(self, name)
             if isinstance(value, Tensor):
-                setattr(moved, field.name, value.to(device, non_blocking=True))
-        return moved
+                setattr(changed, name, change(value))
+        return changed
 
     def counts(self) -> dict[Objective, int]:
         """Return how many predictions each objective makes."""

@@ -121,16 +121,13 @@ def activation_bytes(config: BEiT3Config, sample: Samples, plan: Plan) -> int:
     """Return what one sample's forward through the blocks keeps for the backward.
 
     A block keeps the inputs of its products and LayerNorms, q, k and v, and the attention's output.
-    Under bf16 the residual stream and what enters a LayerNorm stay fp32.
+    Under bf16 all of these are bf16; the residual stream is fp32, but nothing keeps it.
     """
     half = _BF16 if plan.precision == "bf16" else _FP32
     width, ffn = config.width, config.ffn_width
-    residual = 2 * width * _FP32
-    block = residual + half * (2 * width + 4 * width + 2 * ffn)
-    if config.subln:
-        # One more LayerNorm input of each size; under bf16 it is an fp32 copy of what is there.
-        copies = width + ffn
-        block += half * copies if plan.precision == "fp32" else _FP32 * copies
+    block = half * (2 * width + 2 * width + 4 * width + 2 * ffn)
+    if config.subln:  # one more LayerNorm input of each size
+        block += half * (width + ffn)
     statistics = 2 * _FP32 * (4 if config.subln else 2) + _FP32 * config.heads
     block = (block + statistics) * sample.length
     kept = width * _FP32 * sample.length if plan.recompute else block

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.network.beit3 import BEiT3
 from model.training.batch import MicroBatch, Objective
@@ -37,20 +37,33 @@ def predict(network: BEiT3, batch: MicroBatch) -> dict[Objective, Prediction]:
         residual_scale=batch.residual_scale,
     )
     result: dict[Objective, Prediction] = {}
-    if batch.text_mask is not None and batch.text_targets is not None:
-        logits = network.mlm_head(encoded.text[batch.text_mask])
+    if batch.text_places is not None and batch.text_targets is not None:
+        masked = _at(encoded.hidden, encoded.image_length, batch.text_targets, batch.text_places)
         result["mlm" if batch.stream == "text" else "mvlm_text"] = _prediction(
-            logits, batch.text_targets[batch.text_mask]
+            network.mlm_head, *masked
         )
-    if batch.image_mask is not None and batch.codes is not None:
-        logits = network.mim_head(encoded.patches[batch.image_mask])
+    if batch.image_places is not None and batch.codes is not None:
+        masked = _at(encoded.hidden, 1, batch.codes, batch.image_places)
         result["mim" if batch.stream == "image" else "mvlm_image"] = _prediction(
-            logits, batch.codes[batch.image_mask]
+            network.mim_head, *masked
         )
     return result
 
 
-def _prediction(logits: Tensor, targets: Tensor) -> Prediction:
+def _at(hidden: Tensor, first: int, targets: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Return hidden states (M, D) and targets (M,) at places of the flattened (B, L) targets.
+
+    The part of L positions begins at ``first`` in each sequence.
+    """
+    length = targets.shape[1]
+    sample = places.div(length, rounding_mode="floor")
+    row = places + sample * (hidden.shape[1] - length) + first
+    # index_select and not hidden[row]: its backward adds rows and sorts nothing.
+    return hidden.flatten(0, 1).index_select(0, row), targets.flatten()[places]
+
+
+def _prediction(head: nn.Module, hidden: Tensor, targets: Tensor) -> Prediction:
+    logits = head(hidden)
     with torch.no_grad():
         num_correct = (logits.argmax(-1) == targets).sum()
     # Computed in fp32 whatever the network ran in: the sum runs over very many positions.

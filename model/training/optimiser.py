@@ -29,4 +29,5 @@ def adamw(
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps)
+    fused = all(parameter.is_cuda for parameter in network.parameters())
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=fused)

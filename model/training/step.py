@@ -57,19 +57,21 @@ def train_step(
         for objective, count in batch.counts().items():
             counts[OBJECTIVES.index(objective)] += count
     _sum_over_workers([counts])
+    num_targets = counts.tolist()  # of the whole batch, known before the first forward
 
     optimiser.zero_grad(set_to_none=True)
     sums = torch.zeros(2, len(OBJECTIVES), dtype=torch.float64, device=device)
-    for batch in batches:
-        with autocast:
+    with autocast:  # around all of them: weights are cast once for the step
+        for batch in batches:
             predictions = predict(network, batch.to(device))
-        total = torch.zeros((), device=device)
-        for objective, prediction in predictions.items():
-            i = OBJECTIVES.index(objective)
-            total = total + prediction.loss_sum * (weights[objective] / float(counts[i].clamp(1)))
-            sums[0, i] += prediction.loss_sum.detach().double()
-            sums[1, i] += prediction.num_correct
-        total.backward()
+            total = torch.zeros((), device=device)
+            for objective, prediction in predictions.items():
+                i = OBJECTIVES.index(objective)
+                total = total + prediction.loss_sum * (weights[objective] / max(num_targets[i], 1))
+                sums[0, i] += prediction.loss_sum.detach().double()
+                sums[1, i] += prediction.num_correct
+            with torch.autocast(device.type, enabled=False):
+                total.backward()
     for parameter in network.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -84,7 +86,7 @@ def train_step(
             group["lr"] = rate
         optimiser.step()
     means = (sums / counts.clamp(min=1)).tolist()
-    present = [i for i in range(len(OBJECTIVES)) if counts[i] > 0]
+    present = [i for i in range(len(OBJECTIVES)) if num_targets[i] > 0]
     return StepResult(
         loss={OBJECTIVES[i]: means[0][i] for i in present},
         accuracy={OBJECTIVES[i]: means[1][i] for i in present},

@@ -114,6 +114,26 @@ def test_bf16_stays_near_fp32(config):
             assert made(**samples(config)[2]).hidden.dtype == torch.float32
 
 
+@FORMS
+def test_the_residual_stream_is_fp32_and_what_branches_keep_is_bf16(config):
+    made = network(config)
+    streams: set[torch.dtype] = set()
+    normed: set[torch.dtype] = set()
+    for block in made.blocks:
+        block.register_forward_pre_hook(
+            lambda _, inputs: streams.update(p.dtype for p in inputs[0] if p is not None)
+        )
+        for module in block.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.register_forward_hook(lambda _, __, output: normed.add(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        for sample in samples(config):
+            made(**{**sample, "residual_scale": None})
+            made(**sample)
+    assert streams == {torch.float32}
+    assert normed == {torch.bfloat16}
+
+
 @pytest.mark.slow
 @FORMS
 def test_blocks_sharded_over_two_workers_change_no_gradient(config):

@@ -1,0 +1,85 @@
+"""Samples a second of a whole optimiser step on a GPU, and the share of its peak that this is.
+
+    python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--compile]
+
+As many pictures, texts (128 tokens) and pairs (64 tokens), from pinned memory, in bf16: forward,
+backward, clipping, AdamW. The share counts the operations of ``model.training.cost`` against the
+measured rate of a large bf16 product. The peak of memory stands beside what
+``beit3 inspect model`` says.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+
+import torch
+from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
+
+from model import BEiT3, BEiT3Config
+from model.training.batch import OBJECTIVES, STREAMS
+from model.training.cost import Plan, memory_bytes, samples, step_flops
+from model.training.optimiser import adamw
+from model.training.step import train_step
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="base")
+    parser.add_argument("--samples", type=int, default=512, help="of each stream in a step")
+    parser.add_argument("--micro-batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--recompute", action="store_true")
+    options = parser.parse_args()
+    config = BEiT3Config.named(options.size)
+    torch.manual_seed(0)
+    with DEVICE:
+        network = BEiT3(config)
+    network.recompute = options.recompute
+    if options.compile:
+        for block in network.blocks:
+            block.compile()
+    optimiser = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    batches = [
+        micro_batch(stream, config, options.micro_batch)
+        for stream in STREAMS
+        for _ in range(options.samples // options.micro_batch)
+    ]
+    if GPU:
+        batches = [batch.pinned() for batch in batches]
+    seconds, losses = [], []
+    for _ in range(options.steps):
+        start = time.perf_counter()
+        result = train_step(
+            network,
+            optimiser,
+            batches,
+            rate=1e-4,
+            weights=dict.fromkeys(OBJECTIVES, 1.0),
+            clip=3.0,
+            autocast=torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU),
+        )
+        seconds.append(time.perf_counter() - start)
+        losses.append(sum(result.loss.values()))
+    taken = statistics.median(seconds[2:])
+    per_sample = samples(
+        config, text_length=TEXT_LENGTH["text"], caption_length=TEXT_LENGTH["pair"]
+    )
+    counts = dict.fromkeys(STREAMS, options.samples)
+    share = step_flops(config, per_sample, counts, recompute=False) / taken / matmul_rate()
+    memory = torch.cuda.max_memory_allocated() / 1e9 if GPU else float("nan")
+    plan = Plan(micro_batch=options.micro_batch, recompute=options.recompute)
+    told = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
+    sys.stdout.write(
+        f"{options.size}, {options.samples} of each stream, micro-batch {options.micro_batch}, "
+        f"compile {options.compile}, recompute {options.recompute}: first step {seconds[0]:.1f} s, "
+        f"then {taken:.3f} s, {3 * options.samples / taken:.0f} samples/s, {share:.0%} of the "
+        f"product's rate, peak {memory:.1f} GB (the account says {told:.1f}), "
+        f"loss {losses[0]:.2f} -> {losses[-1]:.2f}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

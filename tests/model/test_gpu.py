@@ -1,0 +1,196 @@
+"""What must hold on a GPU; skipped where there is none."""
+
+import copy
+
+import pytest
+import torch
+
+from model import BEiT3, BEiT3Config
+from model.training.batch import OBJECTIVES, MicroBatch
+from model.training.objectives import predict
+from model.training.optimiser import adamw
+from model.training.step import train_step
+from tests.model.networks import RELEASED, SHARED, network
+from tokenizer.vqkd import VQKD, VQKDConfig
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+FORMS = pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+GPU, CPU = torch.device("cuda"), torch.device("cpu")
+FP32 = torch.autocast("cuda", torch.bfloat16, enabled=False)
+BF16 = torch.autocast("cuda", torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def _exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def batches(config: BEiT3Config, size: int = 4, length: int = 12) -> list[MicroBatch]:
+    """A micro-batch of each stream, pairs with padding, all with stochastic depth."""
+    generator = torch.Generator().manual_seed(0)
+
+    def scale() -> torch.Tensor:
+        return (torch.rand(config.depth, 2, size, generator=generator) < 0.8).float() / 0.8
+
+    def image(batch: MicroBatch) -> MicroBatch:
+        side, num = config.image_size, config.num_patches
+        batch.images = torch.randn(size, 3, side, side, generator=generator)
+        batch.image_mask = torch.rand(size, num, generator=generator) < 0.4
+        batch.codes = torch.randint(0, config.codes, (size, num), generator=generator)
+        return batch
+
+    def text(batch: MicroBatch) -> MicroBatch:
+        ids = torch.randint(4, config.vocabulary, (size, length), generator=generator)
+        batch.text_ids, batch.text_targets = ids, ids.flip(0)
+        batch.text_mask = torch.rand(size, length, generator=generator) < 0.5
+        return batch
+
+    made = [
+        image(MicroBatch("image", residual_scale=scale())),
+        text(MicroBatch("text", residual_scale=scale())),
+        image(text(MicroBatch("pair", residual_scale=scale()))),
+    ]
+    made[2].text_padding = torch.arange(length) >= torch.tensor([[12], [9], [5], [12]])
+    return made
+
+
+def gradients(
+    made: BEiT3, batch: MicroBatch, autocast: torch.autocast
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss and every parameter's gradient, in fp32 on the CPU."""
+    made.zero_grad(set_to_none=True)
+    device = next(made.parameters()).device
+    with autocast:
+        predictions = predict(made, batch.to(device))
+    total = torch.stack([p.loss_sum for p in predictions.values()]).sum()
+    total.backward()
+    return float(total.detach()), {
+        name: parameter.grad.float().cpu()
+        for name, parameter in made.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def angle(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """Cosine between two whole gradients."""
+    assert found.keys() == expected.keys()
+    one = torch.cat([found[name].flatten() for name in expected])
+    two = torch.cat([expected[name].flatten() for name in expected])
+    return float(torch.nn.functional.cosine_similarity(one, two, dim=0))
+
+
+@FORMS
+@pytest.mark.parametrize("stream", [0, 1, 2], ids=["image", "text", "pair"])
+def test_fp32_is_what_the_cpu_computes(config, stream):
+    made = network(config)
+    batch = batches(config)[stream]
+    loss, expected = gradients(made, batch, FP32)
+    found_loss, found = gradients(made.to(GPU), batch, FP32)
+    assert found_loss == pytest.approx(loss, rel=1e-5)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        off = (found[name] - gradient).norm() / gradient.norm().clamp(min=1e-3)
+        assert off < 1e-3, f"{name}: {off:.1e}"
+
+
+@FORMS
+@pytest.mark.parametrize("stream", [0, 1, 2], ids=["image", "text", "pair"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_bf16_stays_near_fp32(config, stream, compiled):
+    made = network(config).to(GPU)
+    batch = batches(config)[stream]
+    loss, expected = gradients(made, batch, FP32)
+    if compiled:
+        torch._dynamo.reset()
+        for block in made.blocks:
+            block.compile(fullgraph=True)
+    found_loss, found = gradients(made, batch, BF16)
+    assert found_loss == pytest.approx(loss, rel=0.02)
+    assert angle(found, expected) > 0.99
+
+
+@FORMS
+def test_recomputed_activations_change_no_gradient(config):
+    made = network(config).to(GPU)
+    batch = batches(config)[2]
+    _, expected = gradients(made, batch, BF16)
+    made.recompute = True
+    _, found = gradients(made, batch, BF16)
+    assert angle(found, expected) > 0.9999
+
+
+@FORMS
+def test_a_step_moves_the_weights_as_on_the_cpu(config):
+    results = []
+    for device in (CPU, GPU):
+        made = network(config).to(device)
+        optimiser = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-3)
+        off = torch.autocast(device.type, torch.bfloat16, enabled=False)
+        for _ in range(2):
+            result = train_step(
+                made,
+                optimiser,
+                batches(config),
+                rate=1e-2,
+                weights=dict.fromkeys(OBJECTIVES, 1.0),
+                clip=1.0,
+                autocast=off,
+            )
+        results.append((result, {n: p.detach().cpu() for n, p in made.named_parameters()}))
+    (cpu, expected), (gpu, found) = results
+    assert gpu.loss == pytest.approx(dict(cpu.loss), rel=1e-4)
+    assert gpu.accuracy == pytest.approx(dict(cpu.accuracy), abs=0.05)
+    assert gpu.gradient_norm == pytest.approx(cpu.gradient_norm, rel=1e-3)
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-2, atol=1e-3, msg=name)
+
+
+@FORMS
+def test_no_micro_batch_waits_for_the_gpu(config):
+    """From pinned memory to gradients nothing asks the GPU for a number."""
+    made = network(config).to(GPU)
+    pinned = [batch.pinned() for batch in batches(config)]
+    gradients(made, pinned[0], BF16)  # what the first call sets up may wait
+    made.zero_grad(set_to_none=True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in pinned:
+            with BF16:
+                predictions = predict(made, batch.to(GPU))
+            torch.stack([p.loss_sum for p in predictions.values()]).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_fused_optimiser_continues_from_its_state():
+    made = network(SHARED).to(GPU)
+    optimiser = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    step = {"rate": 1e-3, "weights": dict.fromkeys(OBJECTIVES, 1.0), "clip": 3.0, "autocast": BF16}
+    train_step(made, optimiser, batches(SHARED), **step)
+    other = copy.deepcopy(made)
+    restored = adamw(other, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    restored.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    train_step(made, optimiser, batches(SHARED), **step)
+    train_step(other, restored, batches(SHARED), **step)
+    for one, two in zip(made.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_codes_are_those_of_the_cpu():
+    """Where two codes are nearly as near, rounding may choose: a few in a thousand."""
+    torch.manual_seed(0)
+    config = VQKDConfig(32, 8, 64, 2, 2, 1, 64, 16, 24)
+    tokenizer = VQKD(config).to(GPU)
+    images = torch.rand(64, 3, 32, 32) * 2 - 1
+    target = torch.randn(64, 16, 24)
+    for step in range(3):
+        with BF16:
+            distilled = tokenizer(
+                images.to(GPU), target.to(GPU), torch.Generator().manual_seed(step)
+            )
+        distilled.loss.backward()
+        assert torch.isfinite(distilled.loss)
+    tokenizer.eval()
+    found = tokenizer.encode(images.to(GPU)).cpu()
+    expected = tokenizer.to(CPU).encode(images)
+    assert (found == expected).float().mean() > 0.99
