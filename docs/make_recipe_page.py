@@ -8,8 +8,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from orchestration.params import EXTERNAL_FILE, OPERATIONAL
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI
 from pipelines.documents import Params as DocumentsParams
+from pipelines.import_folder import Params as ImportFolderParams
 from pipelines.import_images import Params as ImportParams
 from pipelines.import_pairs import Params as ImportPairsParams
 from pipelines.index import Params as IndexParams
@@ -37,6 +38,7 @@ def page() -> str:
                 *get_args(IndexParams),
                 *get_args(ImportPairsParams),
                 ImportParams,
+                ImportFolderParams,
                 *get_args(DocumentsParams),
             )
         ),
@@ -71,7 +73,11 @@ def words(field: FieldInfo) -> str:
     """Return what a field says of itself."""
     marks = [
         word
-        for mark, word in ((OPERATIONAL, "*operational*"), (EXTERNAL_FILE, "*file*"))
+        for mark, word in (
+            (OPERATIONAL, "*operational*"),
+            (EXTERNAL_FILE, "*file*"),
+            (OR_URI, "*or URI*"),
+        )
         if mark in field.metadata
     ]
     return " ".join([*marks, (field.description or "").replace("\n", " ")]).strip()

@@ -64,14 +64,14 @@ class ObjectFiles:
             config = TransferConfig(
                 multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES
             )
-            with _as_os_error():
+            with as_os_error():
                 self.client.upload_fileobj(_Unclosable(file), bucket, key, Config=config)
 
     def read_version(self, path: str) -> tuple[bytes, str] | None:
         """Return a small object's bytes and ETag; None if there is none."""
         bucket, key = _parts(path)
         try:
-            with _as_os_error():
+            with as_os_error():
                 found = self.client.get_object(Bucket=bucket, Key=key)
                 return found["Body"].read(), found["ETag"]
         except FileNotFoundError:
@@ -97,14 +97,14 @@ class ObjectFiles:
         if info.type == fs.FileType.Directory:
             self.fs.delete_dir(path)
         bucket, key = _parts(path)
-        with _as_os_error():
+        with as_os_error():
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def stale_uploads(self, folder: str, older_than: timedelta) -> list[tuple[str, str]]:
         """Return (key, upload id) of the multipart uploads below a prefix that nobody ends."""
         bucket, prefix = _parts(folder)
         before = datetime.now(UTC) - older_than
-        with _as_os_error():
+        with as_os_error():
             pages = self.client.get_paginator("list_multipart_uploads")
             return [
                 (upload["Key"], upload["UploadId"])
@@ -115,7 +115,7 @@ class ObjectFiles:
 
     def abort_upload(self, folder: str, key: str, upload_id: str) -> None:
         """Abort one of :meth:`stale_uploads`: its parts cost money and nobody sees them."""
-        with _as_os_error():
+        with as_os_error():
             self.client.abort_multipart_upload(
                 Bucket=_parts(folder)[0], Key=key, UploadId=upload_id
             )
@@ -167,7 +167,8 @@ class _Unclosable:
 
 
 @contextmanager
-def _as_os_error() -> Iterator[None]:
+def as_os_error() -> Iterator[None]:
+    """Turn errors of boto3 into those of an operating system."""
     try:
         yield
     except ClientError as error:

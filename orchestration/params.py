@@ -8,10 +8,12 @@ holds, not by where it lies.
         quality: int = 90                             # semantic
         num_workers: Annotated[int, OPERATIONAL] = 2  # operational
         urls: Annotated[str, EXTERNAL_FILE]           # the file's content is semantic
+        list: Annotated[str, EXTERNAL_FILE, OR_URI]   # the same, and it may lie behind a URI
 """
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +33,9 @@ class _Marker:
 
 OPERATIONAL: Final = _Marker("OPERATIONAL")
 EXTERNAL_FILE: Final = _Marker("EXTERNAL_FILE")
+OR_URI: Final = _Marker("OR_URI")
 
+_SCHEME_END: Final = "://"
 _SAMPLED_ABOVE_BYTES: Final = 1 << 30
 _SAMPLE_BYTES: Final = 1 << 20
 _NUM_SAMPLES: Final = 64
@@ -44,12 +48,29 @@ class StageParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def external_files(params: BaseModel, key: str = "") -> Iterator[tuple[str, Path]]:
-    """Yield (recipe key, path) for each external file that ``params`` names."""
+@dataclass(frozen=True)
+class ExternalFile:
+    """A file or folder that a recipe names."""
+
+    key: str
+    "In the recipe."
+    place: str
+    "Path, or URI."
+    or_uri: bool
+    "Whether the key takes a URI."
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is given by URI."""
+        return _SCHEME_END in self.place
+
+
+def external_files(params: BaseModel, key: str = "") -> Iterator[ExternalFile]:
+    """Yield each external file that ``params`` names."""
     for name, field in type(params).model_fields.items():
         value, where = getattr(params, name), f"{key}{name}"
         if EXTERNAL_FILE in field.metadata and value is not None:
-            yield where, Path(value)
+            yield ExternalFile(where, value, OR_URI in field.metadata)
         else:
             for inner_key, inner in _models_in(value, where):
                 yield from external_files(inner, f"{inner_key}.")
@@ -67,10 +88,18 @@ def semantic(params: BaseModel) -> dict[str, Any]:
         if OPERATIONAL in field.metadata:
             continue
         if EXTERNAL_FILE in field.metadata and value is not None:
-            result[name] = file_digest(Path(value))
+            result[name] = _external_digest(value)
         else:
             result[name] = _plain(value)
     return result
+
+
+def _external_digest(place: str) -> str:
+    if _SCHEME_END not in place:
+        return file_digest(Path(place))
+    from orchestration.remote_files import version_of
+
+    return version_of(place).digest
 
 
 def file_digest(path: Path) -> str:

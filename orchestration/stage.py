@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestration import remote_files
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
 from orchestration.manifest import (
@@ -27,7 +28,7 @@ from orchestration.manifest import (
     columns_of,
     manifest_sha256,
 )
-from orchestration.params import StageParams, semantic
+from orchestration.params import StageParams, external_files, semantic
 from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
 from orchestration.slicing import Process, Slice
@@ -35,6 +36,7 @@ from orchestration.store import Store
 from orchestration.tracking import RunLog
 from orchestration.usage import Expected, peak_memory
 
+P = TypeVar("P", bound=StageParams)
 R = TypeVar("R")
 
 
@@ -194,6 +196,18 @@ class Context:
             raise StageError(f"{self.stage.name}: {error.cause}") from error
         self.memory = max(self.memory, memory)
         return cast(R, result)
+
+    def local_files(self, params: P) -> P:
+        """Return ``params`` with local copies of the files that they name by URI.
+
+        Workers find the same copies with :func:`orchestration.remote_files.with_local_files`.
+
+        Raises:
+            StageError: a file cannot be read, or has changed since the workflow was planned.
+        """
+        if any(file.is_remote for file in external_files(params)):
+            self.run_task(remote_files.copy_files, params, self.folder)
+        return remote_files.with_local_files(params, self.folder)
 
     def parts_of(self, slices: Sequence[Slice]) -> list[Part]:
         """Return the parts of slices that this run went through."""

@@ -16,7 +16,8 @@ from torch import nn
 
 from orchestration import Context
 from orchestration.errors import StageError
-from orchestration.params import EXTERNAL_FILE
+from orchestration.params import EXTERNAL_FILE, OR_URI
+from orchestration.remote_files import remove_copies, with_local_files
 from orchestration.store import Store
 from orchestration.training import TrainingParams, fit
 from orchestration.usage import Expected
@@ -29,11 +30,11 @@ from tokenizer.vqkd import VQKD, VQKDConfig
 class Params(TrainingParams):
     """The tokenizer and its training; defaults are BEiT v2's."""
 
-    weights: Annotated[str | None, EXTERNAL_FILE] = None
-    "A tokenizer to take instead of training one, such as those that BEiT v2 published."
+    weights: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of a tokenizer to take instead of training one, such as BEiT v2's."
     teacher: TeacherName = "clip"
-    teacher_weights: Annotated[str | None, EXTERNAL_FILE] = None
-    "Local file with the teacher's weights; null takes them from the Hugging Face hub."
+    teacher_weights: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of the teacher's weights; null takes them from the Hugging Face hub."
     image_size: int = 224
     "Pixels the tokenizer sees."
     patch_size: int = 16
@@ -103,7 +104,7 @@ def requires(params: Params) -> str | None:
         return None
     return (
         f"image_tokenizer.teacher {params.teacher}: its weights cannot be had ({reason}); set "
-        "image_tokenizer.teacher_weights to a local file, or image_tokenizer.teacher=hand_crafted"
+        "image_tokenizer.teacher_weights to a file, or image_tokenizer.teacher=hand_crafted"
     )
 
 
@@ -117,11 +118,12 @@ def run(context: Context, params: Params) -> None:
     curated, images = context.input("curated"), context.inputs("pictures")
     kept = [curated.of(name) for name in ("pairs", "images")]
     sources = [name.rpartition("/")[2] for name in context.stage.inputs["pictures"]]
-    if params.weights is None:
-        job = Job(params, context.seed, kept, images, sources)
+    local = context.local_files(params)
+    if local.weights is None:
+        job = Job(params, context.folder, context.seed, kept, images, sources)
         place, name = fit(context, params, train_loop, job), MODEL_FILE
     else:
-        path = Path(params.weights)
+        path = Path(local.weights)
         place, name = Store(path.parent), path.name
     what = Examination(
         kept, images, sources, params.report_pictures, params.min_scale, context.seed
@@ -134,6 +136,7 @@ def run(context: Context, params: Params) -> None:
         context.log.artifact(context.folder.fetch(name))
     check_floors(params, numbers)
     context.commit(files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, SHEET_FILE], numbers=numbers)
+    remove_copies(context.folder)
 
 
 def examine_model(
@@ -145,7 +148,8 @@ def examine_model(
         tokenizer.save(Path(temporary) / MODEL_FILE)
         folder.write_file(MODEL_FILE, Path(temporary) / MODEL_FILE)
     device = "cuda" if params.use_gpu else "cpu"
-    teacher = None if params.weights else params.teacher_network().to(device)
+    local = with_local_files(params, folder)
+    teacher = None if local.weights else local.teacher_network().to(device)
     return examine(folder, tokenizer.to(device), teacher, what)
 
 

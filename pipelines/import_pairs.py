@@ -19,14 +19,17 @@ from dataprep.sources.annotations import Annotated as Picture
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.coco import evaluation_ids, read_coco
 from dataprep.sources.entries import EMPTY_CAPTION
-from dataprep.sources.folders import files_in
+from dataprep.sources.flickr30k import read_flickr30k
+from dataprep.sources.folders import PictureFolder, files_in
 from dataprep.sources.visual_genome import EVALUATION_PICTURE, coco_ids, read_visual_genome
 from dataprep.sources.webdataset import DAMAGED_TAR
 from dataprep.sources.zips import MISSING_FILE, ZipSet
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
-from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
+from orchestration.remote_files import remove_copies, with_local_files
 from orchestration.slicing import range_slices
+from orchestration.store import Store
 from pipelines.comparing import published_numbers
 from pipelines.storing import Found, StoreParams, refuse, store_found
 
@@ -48,8 +51,8 @@ class WebDatasetParams(ImportPairsParams):
 class AnnotatedParams(ImportPairsParams):
     """Annotated pictures in archives."""
 
-    annotations: Annotated[str, EXTERNAL_FILE]
-    "Path of the annotation file."
+    annotations: Annotated[str, EXTERNAL_FILE, OR_URI]
+    "Path or URI of the annotation file."
     slice_rows: int = Field(default=2048, ge=1)
     "Pictures of a slice."
 
@@ -69,6 +72,15 @@ class CocoParams(AnnotatedParams):
         return self.train_images, self.val_images
 
 
+class Flickr30kParams(AnnotatedParams):
+    """Flickr30K in Karpathy's split: for ``held_apart``, or to fine-tune on."""
+
+    format: Literal["flickr30k"]
+    images: Annotated[str, EXTERNAL_FILE]
+    "Path of the folder ``flickr30k-images``."
+    splits: tuple[Literal["train", "val", "test"], ...] = ("val", "test")
+
+
 class VisualGenomeParams(AnnotatedParams):
     """Visual Genome's region descriptions."""
 
@@ -83,27 +95,31 @@ class VisualGenomeParams(AnnotatedParams):
     "Regions joined into one caption."
     seed: int = 0
     "Draws the regions."
-    image_data: Annotated[str | None, EXTERNAL_FILE] = None
-    "Path of ``image_data.json``; with ``coco``, pictures of COCO's val and test are left out."
-    coco: Annotated[str | None, EXTERNAL_FILE] = None
-    "Path of Karpathy's ``dataset_coco.json``."
+    image_data: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of ``image_data.json``; with ``coco``, COCO's val and test are left out."
+    coco: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of Karpathy's ``dataset_coco.json``."
 
     def archives(self) -> tuple[str, ...]:
         """The archives of pictures."""
         return self.images, self.images2
 
 
-Params = CocoParams | VisualGenomeParams | WebDatasetParams
+AnnotatedPictures = CocoParams | Flickr30kParams | VisualGenomeParams
+Params = AnnotatedPictures | WebDatasetParams
 
 
 def run(context: Context, params: Params, source: str) -> None:
     """Cut the list of pictures into slices and store each in some worker."""
+    local = context.local_files(params)
     try:
-        slices = list(make_slices(params))
+        slices = list(make_slices(local))
     except (AnnotationError, BadZipFile) as error:
         raise RecipeError(str(error)) from None
-    context.map_slices(slices, partial(import_slice, params, source), row_group_rows=256)
-    context.commit(slices, numbers=_published_numbers(context.stage.name, params, slices))
+    process = partial(import_slice, params, source, context.folder)
+    context.map_slices(slices, process, row_group_rows=256)
+    context.commit(slices, numbers=_published_numbers(context.stage.name, local, slices))
+    remove_copies(context.folder)
 
 
 def _published_numbers(stage: str, params: Params, slices: Sequence[Slice]) -> dict[str, float]:
@@ -129,11 +145,13 @@ def archives_of(paths: tuple[str, ...]) -> ZipSet:
 
 
 @lru_cache(maxsize=2)
-def pictures_of(params: CocoParams | VisualGenomeParams) -> Sequence[Picture]:
+def pictures_of(params: AnnotatedPictures) -> Sequence[Picture]:
     """Read annotations, once in a worker."""
     path = Path(params.annotations)
     if isinstance(params, CocoParams):
         return read_coco(path, params.splits)
+    if isinstance(params, Flickr30kParams):
+        return read_flickr30k(path, params.splits)
     members = archives_of(params.archives()).names
     pictures = read_visual_genome(
         path, members, captions=params.captions, phrases=params.phrases, seed=params.seed
@@ -147,8 +165,9 @@ def pictures_of(params: CocoParams | VisualGenomeParams) -> Sequence[Picture]:
     ]
 
 
-def import_slice(params: Params, source: str, piece: Slice) -> Output:
-    """Store the pictures of one slice."""
+def import_slice(params: Params, source: str, folder: Store, piece: Slice) -> Output:
+    """Store the pictures of one slice; ``folder`` is the stage's."""
+    params = with_local_files(params, folder)
     found = (
         _of_tar(Path(params.folder), piece.payload["tar"])
         if isinstance(params, WebDatasetParams)
@@ -157,8 +176,12 @@ def import_slice(params: Params, source: str, piece: Slice) -> Output:
     return store_found(found, source, params.store.rules())
 
 
-def _annotated(params: CocoParams | VisualGenomeParams, start: int, stop: int) -> Iterator[Found]:
-    archives = archives_of(params.archives())
+def _annotated(params: AnnotatedPictures, start: int, stop: int) -> Iterator[Found]:
+    archives: ZipSet | PictureFolder = (
+        PictureFolder(Path(params.images))
+        if isinstance(params, Flickr30kParams)
+        else archives_of(params.archives())
+    )
     for picture in pictures_of(params)[start:stop]:
         if picture.excluded:
             read = partial(refuse, EVALUATION_PICTURE, picture.excluded)

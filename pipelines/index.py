@@ -23,7 +23,8 @@ from dataprep.sources.hash_list import DIGESTS_FILE, KEYS_FILE, HashTable, make_
 from dataprep.sources.lines import LineRange, about_lines, line_ranges
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
-from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
+from orchestration.remote_files import remove_copies, with_local_files
 from orchestration.slicing import range_slices
 from orchestration.store import Store
 from orchestration.usage import Expected
@@ -39,8 +40,8 @@ Entries = Iterator[Entry | BadEntry]
 class ListParams(StageParams):
     """A list of pairs."""
 
-    list: Annotated[str, EXTERNAL_FILE]
-    "Path of the list file."
+    list: Annotated[str, EXTERNAL_FILE, OR_URI]
+    "Path of the list file, or its http(s):// or s3:// URI."
     slice_lines: int = Field(default=50_000, ge=1)
     "Lines or rows of a slice."
 
@@ -55,16 +56,16 @@ class Cc12mParams(ListParams):
     """Conceptual 12M."""
 
     format: Literal["cc12m"]
-    hashes: Annotated[str | None, EXTERNAL_FILE] = None
-    "Path of its hash list; pictures are then marked as what they were when it was made, or not."
+    hashes: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of its hash list; pictures are then marked as what they were, or not."
 
 
 class SbuLinesParams(ListParams):
     """SBU as two files of lines."""
 
     format: Literal["sbu"]
-    captions: Annotated[str, EXTERNAL_FILE]
-    "Path of the file of captions; ``list`` is the one of URLs."
+    captions: Annotated[str, EXTERNAL_FILE, OR_URI]
+    "Path or URI of the file of captions; ``list`` is the one of URLs."
 
 
 class SbuJsonParams(ListParams):
@@ -86,12 +87,14 @@ Params = Cc3mParams | Cc12mParams | SbuLinesParams | SbuJsonParams | OwnListPara
 
 def run(context: Context, params: Params, source: str) -> None:
     """Read the list, a slice of entries at a time."""
-    slices = list(make_slices(params))
-    numbers = hash_table(context, params)
+    local = context.local_files(params)
+    slices = list(make_slices(local))
+    numbers = hash_table(context, local)
     context.map_slices(slices, partial(read_slice, params, source, context.folder))
     rows = sum(piece.num_rows or 0 for piece in slices)
-    numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=params.list)
+    numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=local.list)
     context.commit(slices, numbers=numbers)
+    remove_copies(context.folder)
 
 
 def hash_table(context: Context, params: Params) -> dict[str, float]:
@@ -116,7 +119,7 @@ def _make_hash_table(path: Path, folder: Store) -> None:
 def expects(params: Params) -> Expected:
     """Say what is known beforehand: about one row a line."""
     path = Path(params.list)
-    if isinstance(params, SbuJsonParams):
+    if isinstance(params, SbuJsonParams) or not path.exists():  # behind a URI, nobody has counted
         return Expected()
     if params.format == "parquet_pairs":
         return Expected(rows=parquet_rows(path))
@@ -194,6 +197,7 @@ def line_slices(path: Path, num_lines: int) -> list[Slice]:
 
 def read_slice(params: Params, source: str, folder: Store, piece: Slice) -> Output:
     """Read the entries of one slice; ``folder`` is the stage's."""
+    params = with_local_files(params, folder)
     path = Path(params.list)
     entries = _READERS[params.format](params, path, piece.payload)
     rows, rejects = index_tables(entries, source, path.name)

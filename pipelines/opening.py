@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from dataprep.miniweb import corpora, server
+from orchestration import remote_files
 from orchestration.errors import RecipeError
-from orchestration.params import external_files
+from orchestration.params import ExternalFile, external_files
 from orchestration.plan import PlannedStage
 from orchestration.recipe import load_recipe
 from orchestration.store import Store
@@ -41,10 +42,11 @@ def open_recipe(path: Path, workdir: str, overrides: Sequence[str], console: Con
     web = _miniweb_folder(root)
     variables = {"workdir": root.uri, "miniweb": str(web)}
     recipe = load_recipe(PretrainRecipe, path, variables=variables, overrides=overrides)
+    to_draw = web if recipe.miniweb else None
     missing = [
-        f"  {key}: {file}"
-        for key, file in external_files(recipe)
-        if not file.exists() and not (recipe.miniweb and web in file.parents)
+        f"  {file.key}: {reason}"
+        for file in external_files(recipe)
+        if (reason := _lacking(file, to_draw))
     ]
     if missing:
         raise RecipeError("\n".join([f"{path}: files are missing, nothing was run", *missing]))
@@ -52,6 +54,20 @@ def open_recipe(path: Path, workdir: str, overrides: Sequence[str], console: Con
         with console.status("drawing the miniature web"):
             corpora.build(web, recipe.miniweb.size())
     return Opened(recipe, build_workflow(recipe), Store(root.uri, recipe.storage), web)
+
+
+def _lacking(file: ExternalFile, to_draw: Path | None) -> str | None:
+    """Say why a file cannot be read, or None; what lies in ``to_draw`` will be there."""
+    if not file.is_remote:
+        path = Path(file.place)
+        return None if path.exists() or to_draw in path.parents else file.place
+    if not file.or_uri:
+        return f"{file.place}: read in place, so it is given by path; download it"
+    try:
+        remote_files.check(file.place)
+    except RecipeError as error:
+        return str(error)
+    return None
 
 
 def _miniweb_folder(store: Store) -> Path:

@@ -17,6 +17,7 @@ from pipelines.evaluate import Params as EvaluateParams
 from pipelines.export import Params as ExportParams
 from pipelines.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.image_tokens import Params as ImageTokensParams
+from pipelines.import_folder import Params as ImportFolderParams
 from pipelines.import_images import Params as ImportImagesParams
 from pipelines.index import ListParams
 from pipelines.index import Params as IndexParams
@@ -26,11 +27,12 @@ from pipelines.text_tokenizer import Params as TextTokenizerParams
 from pipelines.text_tokens import Params as TextTokensParams
 
 Source = Annotated[
-    IndexParams | import_pairs.Params | ImportImagesParams | DocumentsParams,
+    IndexParams | import_pairs.Params | ImportImagesParams | ImportFolderParams | DocumentsParams,
     Field(discriminator="format"),
 ]
 PictureSource = Annotated[
-    IndexParams | import_pairs.Params | ImportImagesParams, Field(discriminator="format")
+    IndexParams | import_pairs.Params | ImportImagesParams | ImportFolderParams,
+    Field(discriminator="format"),
 ]
 SHORT_NAME: Final = r"^[a-z][a-z0-9_]*$"
 
@@ -89,7 +91,7 @@ class PretrainRecipe(Recipe):
     def _parts_agree(self) -> "PretrainRecipe":
         for kind, word in (
             (ListParams | import_pairs.ImportPairsParams, "list of pairs"),
-            (ImportImagesParams, "archive of pictures"),
+            (ImportImagesParams | ImportFolderParams, "archive or folder of pictures"),
             (CorpusParams, "corpus of documents"),
         ):
             if not any(isinstance(source, kind) for source in self.sources.values()):

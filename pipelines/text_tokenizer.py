@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from orchestration import Context, Dataset
-from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
+from orchestration.remote_files import remove_copies
 from orchestration.store import Store
 from pipelines.text_sample import sample_captions, sample_documents
 from tokenizer.text import UNK, TextTokenizer, train
@@ -30,8 +31,8 @@ _LONGEST: Final = 20
 class Params(StageParams):
     """How the vocabulary is learned; character coverage is XLM-R's."""
 
-    model: Annotated[str | None, EXTERNAL_FILE] = None
-    "A SentencePiece model to take instead of training one."
+    model: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of a SentencePiece model to take instead of training one."
     vocab_size: int = Field(default=64_000, ge=10, le=65_000)
     "Pieces, the three control pieces included; ids must fit 16 bits."
     character_coverage: float = Field(default=0.9995, gt=0, le=1)
@@ -52,7 +53,7 @@ def run(context: Context, params: Params) -> None:
     numbers = context.run_task(
         make_model,
         context.folder,
-        params,
+        context.local_files(params),
         context.seed,
         context.inputs("documents"),
         context.input("curated"),
@@ -60,6 +61,7 @@ def run(context: Context, params: Params) -> None:
         names,
     )
     context.commit(files=[MODEL_FILE, REPORT_FILE], numbers=numbers)
+    remove_copies(context.folder)
 
 
 def make_model(

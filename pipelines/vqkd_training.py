@@ -19,6 +19,8 @@ from model.training import randomness
 from model.training.optimiser import adamw, learning_rate
 from model.training.order import Order
 from orchestration import Dataset
+from orchestration.remote_files import with_local_files
+from orchestration.store import Store
 from orchestration.training import Session
 from pipelines.pictures import KeptPictures, cut_views
 from pipelines.prefetch import prefetch
@@ -39,6 +41,8 @@ class Job:
     """What every worker needs; sent to it."""
 
     params: "Params"
+    folder: Store
+    "The stage's."
     seed: int
     kept: Sequence[Dataset]
     images: Sequence[Dataset]
@@ -52,7 +56,7 @@ def train_loop(session: Session, job: Job) -> None:
     torch.set_num_threads(session.num_threads)
     torch.manual_seed(job.seed)
     device = session.device
-    teacher: Any = params.teacher_network().to(device)
+    teacher: Any = with_local_files(params, job.folder).teacher_network().to(device)
     tokenizer = VQKD(params.config(teacher.dim)).to(device)
     optimiser = adamw(tokenizer, weight_decay=params.weight_decay, betas=(0.9, 0.99), eps=1e-8)
     start = 0

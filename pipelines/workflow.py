@@ -17,6 +17,7 @@ from pipelines import (
     export,
     image_tokenizer,
     image_tokens,
+    import_folder,
     import_images,
     import_pairs,
     index,
@@ -61,6 +62,8 @@ def _source_stages(
         return [_source_stage("index", index, source, name), download_stage], "pairs"
     if isinstance(source, import_pairs.ImportPairsParams):
         return [_source_stage("import", import_pairs, source, name)], "pairs"
+    if isinstance(source, import_folder.Params):
+        return [_source_stage("import", import_folder, source, name)], "images"
     if isinstance(source, import_images.Params):
         return [_source_stage("import", import_images, source, name)], "images"
     return [_source_stage("documents", documents, source, name)], "texts"

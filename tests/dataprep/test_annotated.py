@@ -65,7 +65,7 @@ def test_coco_gives_the_pictures_of_its_training_splits(coco):
 def test_an_annotation_without_its_fields_names_itself(tmp_path):
     path = tmp_path / "dataset_coco.json"
     path.write_text(json.dumps({"images": [coco_image(1, "train", "x"), {"split": "train"}]}))
-    with pytest.raises(AnnotationError, match=r"images\[1\]: cocoid is None, expected int"):
+    with pytest.raises(AnnotationError, match=r"images\[1\]: filename is None, expected str"):
         read_coco(path, ("train",))
 
 

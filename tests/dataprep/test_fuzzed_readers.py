@@ -27,6 +27,7 @@ from dataprep.sources import (
     coco,
     conceptual,
     documents,
+    flickr30k,
     hash_list,
     imagenet21k,
     openwebtext,
@@ -306,6 +307,7 @@ def test_annotations(file, data):
     readers: list[Callable[[], object]] = [
         lambda: coco.read_coco(file, ["train"]),
         lambda: coco.evaluation_ids(file),
+        lambda: flickr30k.read_flickr30k(file, ["test"]),
         lambda: visual_genome.coco_ids(file),
         lambda: visual_genome.read_visual_genome(file, [], captions=2, phrases=2, seed=0),
     ]

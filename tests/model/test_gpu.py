@@ -65,7 +65,7 @@ def gradients(
     total = torch.stack([p.loss_sum for p in predictions.values()]).sum()
     total.backward()
     return float(total.detach()), {
-        name: parameter.grad.float().cpu()
+        name: parameter.grad.float().cpu().clone()
         for name, parameter in made.named_parameters()
         if parameter.grad is not None
     }

@@ -9,6 +9,7 @@ from orchestration.errors import RecipeError
 from orchestration.params import (
     EXTERNAL_FILE,
     OPERATIONAL,
+    ExternalFile,
     StageParams,
     external_files,
     file_digest,
@@ -90,7 +91,7 @@ def test_only_what_changes_the_result_is_semantic(tmp_path):
 
 def test_external_files_are_found_under_their_keys(tmp_path):
     recipe = load(tmp_path, "name: t\ntrain: {urls: x.tsv}")
-    assert list(external_files(recipe)) == [("train.urls", Path("x.tsv"))]
+    assert list(external_files(recipe)) == [ExternalFile("train.urls", "x.tsv", or_uri=False)]
 
 
 def test_a_missing_external_file_is_named():

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
 from orchestration.slicing import Slice
+from orchestration.store import Store
 from pipelines.import_pairs import (
     CocoParams,
+    Flickr30kParams,
     VisualGenomeParams,
     WebDatasetParams,
     import_slice,
@@ -20,6 +23,9 @@ from pipelines.import_pairs import (
     run,
 )
 from tests.dataprep.test_annotated import coco_image, region
+
+UNUSED = Store("unused")
+"The stage's folder, where only what was given by URI is looked for."
 
 
 def jpeg(side: int = 80) -> bytes:
@@ -41,7 +47,7 @@ def archives(tmp_path):
 
 
 def outcome(params, total: int) -> dict[str, str]:
-    output = import_slice(params, "s", Slice("0", {"start": 0, "stop": total}))
+    output = import_slice(params, "s", UNUSED, Slice("0", {"start": 0, "stop": total}))
     assert output.num_rows_in == total
     stored = {row["sample_id"]: "ok" for row in output.tables["data"].to_pylist()}
     rejects = output.tables["rejects"].to_pylist()
@@ -62,6 +68,38 @@ def test_coco(tmp_path, archives):
     }  # fmt: skip
 
 
+def test_flickr30k_out_of_a_folder(tmp_path):
+    folder = tmp_path / "flickr30k-images"
+    folder.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(jpeg())
+    (folder / "36979.jpg").write_bytes(jpeg())
+    (folder / "65567.jpg").write_bytes(b"nothing")
+
+    def image(name: str, split: str) -> dict:
+        sentences = [{"raw": f"A dog of {split} .", "tokens": [], "imgid": 0, "sentid": 0}]
+        return {
+            "sentids": [0],
+            "imgid": 0,
+            "sentences": sentences,
+            "split": split,
+            "filename": name,
+        }
+
+    images = [
+        image("1.jpg", "train"),
+        image("36979.jpg", "test"),
+        image("65567.jpg", "val"),
+        image("../secret.jpg", "test"),
+        image("7.jpg", "test"),
+    ]
+    path = tmp_path / "dataset_flickr30k.json"
+    path.write_text(json.dumps({"images": images, "dataset": "flickr30k"}))
+    params = Flickr30kParams(format="flickr30k", annotations=str(path), images=str(folder))
+    assert outcome(params, 4) == {
+        "36979": "ok", "65567": "not_an_image", "secret": "missing_file", "7": "missing_file",
+    }  # fmt: skip
+
+
 def test_visual_genome_leaves_out_what_coco_evaluates_on(tmp_path, archives):
     def written(name: str, content: object) -> str:
         (tmp_path / name).write_text(json.dumps(content))
@@ -79,7 +117,7 @@ def test_visual_genome_leaves_out_what_coco_evaluates_on(tmp_path, archives):
         coco=written("coco.json", coco),
     )
     assert outcome(params, 3) == {"1": "ok", "5": "evaluation_picture", "6": "ok"}
-    output = import_slice(params, "s", Slice("0", {"start": 0, "stop": 1}))
+    output = import_slice(params, "s", UNUSED, Slice("0", {"start": 0, "stop": 1}))
     assert sorted(output.tables["data"]["captions"][0].as_py()) == ["a cat", "a dog"]
 
 
@@ -89,13 +127,13 @@ def test_files_of_another_form_stop_before_any_work(tmp_path, archives):
     params = CocoParams(
         format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
     )
-    with pytest.raises(RecipeError, match=r"coco\.json: not Karpathy's"):
-        run(None, params, "s")
+    with pytest.raises(RecipeError, match=r"coco\.json: not one of Karpathy's"):
+        run(SimpleNamespace(local_files=lambda params: params), params, "s")
     broken = params.model_copy(update={"format": "coco", "train_images": str(path)})
     path.write_text(json.dumps({"images": []}))
     assert outcome(params, 0) == {}
     with pytest.raises(BaseException, match=r"coco\.json"):
-        import_slice(broken, "s", Slice("0", {"start": 0, "stop": 0}))
+        import_slice(broken, "s", UNUSED, Slice("0", {"start": 0, "stop": 0}))
 
 
 def test_tars_of_img2dataset(tmp_path):
@@ -121,7 +159,7 @@ def test_tars_of_img2dataset(tmp_path):
     params = WebDatasetParams(format="webdataset", folder=str(folder))
     slices = list(make_slices(params))
     assert [piece.payload["tar"] for piece in slices] == ["00000.tar", "00001.tar"]
-    output = import_slice(params, "own", slices[0])
+    output = import_slice(params, "own", UNUSED, slices[0])
     stored = {r["sample_id"]: r["captions"] for r in output.tables["data"].to_pylist()}
     assert stored == {
         "own/00000/000000000": ["A dog"], "own/00000/000000002": ["a \ufffd cat"],
@@ -133,5 +171,5 @@ def test_tars_of_img2dataset(tmp_path):
         "own/00000/000000004": "not_an_image",
     }
     assert output.num_rows_in == 5
-    (reject,) = import_slice(params, "own", slices[1]).tables["rejects"].to_pylist()
+    (reject,) = import_slice(params, "own", UNUSED, slices[1]).tables["rejects"].to_pylist()
     assert reject["reason"] == "damaged_tar" and "00001.tar" in reject["detail"]
