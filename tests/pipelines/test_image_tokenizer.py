@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 
 from dataprep.images import encode_jpeg
@@ -31,7 +32,7 @@ SOURCES = ["cc3m", "imagenet21k"]
 class OneWorker:
     """A session of one worker whose checkpoints lie in a folder."""
 
-    rank, num_workers, num_threads = 0, 1, 2
+    rank, num_workers, num_threads, device = 0, 1, 2, torch.device("cpu")
 
     def __init__(self, folder: Path, stop_after: int | None = None) -> None:
         self.folder, self.stop_after = folder, stop_after
@@ -76,7 +77,7 @@ def params(**changes: object) -> Params:
 
 def trained(corpus, folder: Path, chosen: Params, stop_after: int | None = None) -> OneWorker:
     session = OneWorker(folder, stop_after)
-    train_loop(session, Job(chosen, 0, *corpus, SOURCES))
+    train_loop(session, Job(chosen, Store(folder), 0, *corpus, SOURCES))
     return session
 
 
