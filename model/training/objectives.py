@@ -7,12 +7,11 @@ nor the number of workers.
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.beit3 import BEiT3
 from model.training.batch import MicroBatch, Objective
+from model.training.cross_entropy import cross_entropy_sum
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,5 @@ def _at(hidden: Tensor, first: int, targets: Tensor, places: Tensor) -> tuple[Te
 
 
 def _prediction(head: nn.Module, hidden: Tensor, targets: Tensor) -> Prediction:
-    logits = head(hidden)
-    with torch.no_grad():
-        num_correct = (logits.argmax(-1) == targets).sum()
-    # Computed in fp32 whatever the network ran in: the sum runs over very many positions.
-    loss_sum = F.cross_entropy(logits.float(), targets, reduction="sum")
+    loss_sum, num_correct = cross_entropy_sum(head(hidden), targets)
     return Prediction(loss_sum, num_correct, targets)

@@ -7,6 +7,7 @@ import torch
 
 from model import BEiT3, BEiT3Config
 from model.training.batch import OBJECTIVES, MicroBatch
+from model.training.cross_entropy import cross_entropy_sum
 from model.training.objectives import predict
 from model.training.optimiser import adamw
 from model.training.step import train_step
@@ -194,3 +195,19 @@ def test_codes_are_those_of_the_cpu():
     found = tokenizer.encode(images.to(GPU)).cpu()
     expected = tokenizer.to(CPU).encode(images)
     assert (found == expected).float().mean() > 0.99
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
+def test_the_summed_cross_entropy_is_pytorch_s(dtype, unit):
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(700, 9000, generator=generator) * 3).to(dtype)
+    targets = torch.randint(0, 9000, (700,), generator=generator)
+    ours = logits.to(GPU).requires_grad_()
+    loss, num_correct = cross_entropy_sum(ours * 1, targets.to(GPU))
+    loss.backward()
+    theirs = logits.double().requires_grad_()
+    expected = torch.nn.functional.cross_entropy(theirs, targets, reduction="sum")
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert int(num_correct) == int((logits.argmax(-1) == targets).sum())
+    torch.testing.assert_close(ours.grad.cpu().double(), theirs.grad, rtol=4 * unit, atol=2e-6)
