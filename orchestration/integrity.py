@@ -4,13 +4,15 @@ A damaged part names itself. ``repair`` takes exactly what is damaged out of a s
 next run computes it again; a slice gives the same bytes each time, hence so does the manifest.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from orchestration.errors import ManifestError
-from orchestration.manifest import MANIFEST, File, part_path, read_manifest
+from orchestration.manifest import MANIFEST, File, read_manifest
+from orchestration.retries import ROUNDS, forget_slice
 from orchestration.store import Store
 
 _READERS: Final = 8
@@ -77,10 +79,13 @@ def repair(folder: Store) -> list[Damage]:
     found = list(damages(folder))
     if not found:
         return []
-    folder.remove(MANIFEST)  # first: from here on nobody takes the output for whole
+    rounds = read_manifest(folder).rounds
+    if rounds:
+        folder.write_bytes(ROUNDS, json.dumps(rounds).encode())
+    folder.remove(MANIFEST)  # from here on nobody takes the output for whole
     for damage in found:
         if damage.slice is not None:
-            folder.remove(part_path(damage.slice))
+            forget_slice(folder, damage.slice)
     if any(damage.slice is None for damage in found):
         for name in folder.folders():
             folder.remove(name)

@@ -148,17 +148,17 @@ def read_parts(folder: Store) -> dict[str, Part]:
     return {part.slice: part for part in parts}
 
 
-def read_manifest(folder: Store) -> Manifest:
+def read_manifest(folder: Store, name: str = MANIFEST) -> Manifest:
     """Return the manifest of a stage's folder.
 
     Raises:
         StoreError: there is none.
         ManifestError: it is damaged or of another schema version.
     """
-    manifest = _parse(Manifest, folder, MANIFEST, folder.read(MANIFEST))
+    manifest = _parse(Manifest, folder, name, folder.read(name))
     if manifest.schema_version != SCHEMA_VERSION:
         raise ManifestError(
-            f"{folder.uri_of(MANIFEST)}: schema version {manifest.schema_version}, this program "
+            f"{folder.uri_of(name)}: schema version {manifest.schema_version}, this program "
             f"reads {SCHEMA_VERSION}; use the version that wrote it or a new workdir"
         )
     return manifest

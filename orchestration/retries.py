@@ -5,6 +5,9 @@ A round goes over the parts that hold rejects of the wanted reasons. For each, a
 others are rejects again. The old part keeps its data and loses its rejects, so every row still lies
 in exactly one place. The manifest is replaced last, whole; until then the old one holds. It counts
 its rounds, and stages that read the output take that into their fingerprints.
+
+A repair takes parts out of an output and its manifest with them. The rounds are then gone through
+again behind the first run: what is whole of them is found, the rest is processed.
 """
 
 import json
@@ -17,12 +20,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestration.errors import RecipeError
-from orchestration.manifest import MANIFEST, REJECTS, Manifest, Part, read_manifest
+from orchestration.manifest import (
+    MANIFEST,
+    PARTS,
+    REJECTS,
+    Manifest,
+    Part,
+    part_path,
+    read_manifest,
+)
 from orchestration.slicing import Process, Slice
 from orchestration.stage import Context
 from orchestration.store import Store
 
 INTENT: Final = "retry.json"
+ROUNDS: Final = "rounds.json"
+"Of an output under repair: the rounds that it had seen."
+_PENDING: Final = "manifest.pending.json"
 _ROUND: Final = "-r"
 
 
@@ -55,9 +69,9 @@ def retry(
     Raises:
         RecipeError: there is nothing to retry, or a round for other reasons is unfinished.
     """
-    before = read_manifest(context.folder)
+    before = read_manifest(context.folder, context.manifest_name)
     reasons = [reason for reason in before.rejects if matches(reason, patterns)]
-    if not reasons:
+    if not reasons and context.manifest_name == MANIFEST:
         found = ", ".join(f"{reason} {n}" for reason, n in sorted(before.rejects.items()))
         raise RecipeError(
             f"{before.stage} has no rejects for {', '.join(patterns)}; it has {found}"
@@ -84,7 +98,32 @@ def retry(
     )
     new = dict(zip(again, context.parts_of(pieces), strict=True))
     context.before_commit()
-    context.folder.write_bytes(MANIFEST, merged(before, new, patterns).to_bytes())
+    context.folder.write_bytes(context.manifest_name, merged(before, new, patterns).to_bytes())
+
+
+def run_with_rounds(context: Context) -> None:
+    """Run a stage, and behind it the rounds that its output had seen before a repair."""
+    folder, stage = context.folder, context.stage
+    if stage.retry is None or not folder.exists(ROUNDS):
+        stage.run(context)
+        return
+    context.manifest_name = _PENDING
+    stage.run(context)
+    for patterns in json.loads(folder.read(ROUNDS)):
+        stage.retry(context, patterns)
+    folder.write_bytes(MANIFEST, folder.read(_PENDING))
+    folder.remove(ROUNDS)
+    folder.remove(_PENDING)
+
+
+def forget_slice(folder: Store, slice_id: str) -> None:
+    """Remove a slice's part, and those of later rounds, which stand on its rejects."""
+    first, _, number = slice_id.partition(_ROUND)
+    folder.remove(part_path(slice_id))
+    for name in folder.names(PARTS, ".json"):
+        other, _, later = name.removesuffix(".json").partition(_ROUND)
+        if other == first and later and int(later) > int(number or 0):
+            folder.remove(f"{PARTS}/{name}")
 
 
 def rejected_rows(folder: Store, piece: Slice) -> tuple[pa.Table, pa.Table] | None:

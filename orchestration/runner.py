@@ -28,6 +28,7 @@ from orchestration.manifest import canonical_json, read_manifest
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage
 from orchestration.progress import StageProgress, showing
 from orchestration.recipe import Recipe
+from orchestration.retries import run_with_rounds
 from orchestration.stage import Context, fingerprint_of
 from orchestration.store import Store
 from orchestration.summary import stage_metrics
@@ -148,7 +149,7 @@ class Runner:
         with _terminal_state(log.finish, self.stopping):
             try:
                 with progress.showing():
-                    stage.run(context)
+                    run_with_rounds(context)
             finally:
                 attempt = Usage(time.monotonic() - started, context.memory, work)
                 usage = add_usage(folder, attempt)

@@ -101,6 +101,8 @@ class Context:
     "Set when the person who runs the workflow wants it to end."
     memory: int = 0
     "Bytes of the largest worker so far."
+    manifest_name: str = MANIFEST
+    "Of the file that a commit writes; another one while an output is not whole by it."
     _parts: dict[str, Part] = field(default_factory=dict)
     "Committed in this run or before, of the slices that it went through."
 
@@ -250,7 +252,7 @@ class Context:
             numbers=dict(numbers or {}),
         )
         self.before_commit()
-        self.folder.write_bytes(MANIFEST, manifest.to_bytes())
+        self.folder.write_bytes(self.manifest_name, manifest.to_bytes())
 
     def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
         """Of each table; all parts come from one process, so the first speaks for them."""

@@ -56,6 +56,8 @@ class Params(StageParams):
     batch: int = Field(default=64, ge=1)
     num_actors: Annotated[int, OPERATIONAL] = 1
     cpus_per_actor: Annotated[float, OPERATIONAL] = 1
+    use_gpu: Annotated[bool, OPERATIONAL] = False
+    "One GPU for each actor."
 
 
 def run(context: Context, params: Params, train: pretrain.Params) -> None:
@@ -82,6 +84,7 @@ def run(context: Context, params: Params, train: pretrain.Params) -> None:
         ),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
+        num_gpus=int(params.use_gpu),
     )
     heldout = [piece for piece in slices if piece.payload["table"] == "heldout"]
     numbers = objective_numbers(context.read_parts(heldout))
@@ -111,7 +114,8 @@ class Predictor:
     ) -> None:
         torch.set_num_threads(max(int(params.cpus_per_actor), 1))
         self.params, self.inputs = params, inputs
-        self.network = load_network(checkpoint)
+        self.device = torch.device("cuda" if params.use_gpu else "cpu")
+        self.network = load_network(checkpoint).to(self.device)
         still = FeedParams(**{**vars(feed), "jitter": 0.0, "drop_path": 0.0})
         words = TextTokenizer.load(text.fetch(MODEL_FILE))
         self.builders = {
@@ -127,7 +131,7 @@ class Predictor:
         stream, table, start = (piece.payload[key] for key in ("stream", "table", "start"))
         rows = self.inputs[stream].of(table).read(start, start + self.params.batch)
         slots = np.arange(start, start + rows.num_rows)
-        batch = self.builders[stream].build(rows, _STEP, slots)
+        batch = self.builders[stream].build(rows, _STEP, slots).to(self.device)
         out: list[dict[str, Any]] = []
         if table == "heldout":
             for objective, made in predict(self.network, batch).items():

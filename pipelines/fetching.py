@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
+import uvloop
+
 from dataprep.fetch import Fetcher, FetchError, FetchRules
 from dataprep.hosts import Gate
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
@@ -36,7 +38,7 @@ class NativeEngine:
     ) -> None:
         self._threads = ThreadPoolExecutor(num_threads, "images")
         self._store = partial(_store_or_fail, images)
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="fetcher", daemon=True).start()
         self._fetcher = self._await(_open(rules, make_gate))
 

@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataprep.images import ImageError, ImageRules, decode_stored, look_of, store_image
+from dataprep.images import (
+    ImageError,
+    ImageRules,
+    decode_stored,
+    look_of,
+    perceptual_hash,
+    store_image,
+)
 from dataprep.text import clean_caption, detokenise
 from dataprep.views import View, cut, jitter_colour, random_view
 
@@ -47,6 +54,17 @@ def test_common_formats_keep_their_colours(kind):
     red = np.full((80, 80, 3), (200, 30, 30), np.uint8)
     stored = store_image(encoded(red, kind), RULES)
     assert np.abs(decode_stored(stored.jpeg).mean((0, 1)) - (200, 30, 30)).max() < 6
+
+
+@given(seed=st.integers(0, 10_000), cells=st.integers(1, 32))
+@settings(max_examples=200, deadline=None)
+def test_the_hash_of_a_small_picture_is_imagehash_s(seed, cells):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+    small = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
+    expected = imagehash.phash(Image.fromarray(small))
+    found = imagehash.hex_to_hash(perceptual_hash(small))
+    assert found - expected <= 1  # a frequency within rounding of the median
 
 
 def test_the_hash_is_imagehash_of_the_look():

@@ -109,6 +109,11 @@ def check_copies(workdir: Path) -> None:
             planted[kind] += 1
             found[kind] += name in dropped or row["copy_of"] in dropped
     sys.stdout.write(f"copies planted {dict(planted)}, found {dict(found)}\n")
+    related = {name for name, row in copies.items() for name in (name, row["copy_of"])}
+    for reason in ("duplicate", "near_duplicate", "evaluation_picture"):
+        mine = [name for name, why in dropped.items() if why == reason]
+        true = sum(name in related for name in mine)
+        sys.stdout.write(f"{reason}: {len(mine)} dropped, {true} of them in planted copies\n")
     assert planted and found["exact"] == planted["exact"]
     total = planted.total() - planted["exact"]
     assert found.total() - found["exact"] >= 0.7 * total

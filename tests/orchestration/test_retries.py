@@ -11,11 +11,12 @@ from rich.console import Console
 
 from orchestration import Context, Dataset, Output, Recipe, Slice, Stage, Workflow
 from orchestration.errors import RecipeError, StageError
-from orchestration.integrity import damages
+from orchestration.integrity import damages, repair
+from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.params import StageParams
 from orchestration.plan import State
 from orchestration.recipe import ClusterParams, SliceParams
-from orchestration.retries import INTENT, matches, rejected_rows, retry
+from orchestration.retries import INTENT, ROUNDS, matches, rejected_rows, retry
 from orchestration.slicing import range_slices
 from orchestration.store import Store
 
@@ -141,6 +142,34 @@ def test_a_round_that_breaks_off_is_finished_as_it_began(tmp_path):
     write(world, [0, 3, 6, 9])
     go(world, store, only="visits", retry=["timeout"])
     assert everything(world, store)[0] == [0, 3, 6, 9]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", ["000001-r1", "000001"])
+def test_a_repair_goes_through_the_rounds_again(tmp_path, damaged):
+    world, store = tmp_path / "world.json", Store(tmp_path / "work")
+    write(world, [4])
+    go(world, store)
+    for rows, patterns in (([4, 6], ["timeout"]), ([4, 6, 7], ["http_5xx"])):
+        write(world, rows)
+        go(world, store, only="visits", retry=patterns)
+    go(world, store)
+    folder = store.sub(workflow(world).plan(store)[0].path)
+    before = folder.read(MANIFEST)
+    outcome = everything(world, store)
+    table = read_manifest(folder).parts
+    path = next(t.path for p in table if p.slice == damaged for t in p.tables.values())
+    Path(folder.whole(path)).write_bytes(b"spoilt")
+    assert [damage.slice for damage in repair(folder)] == [damaged]
+    assert workflow(world).plan(store)[0].state is State.INTERRUPTED
+    assert folder.exists("parts/000000-r1.json") and not folder.exists("parts/000001-r2.json")
+    go(world, store)
+    assert everything(world, store) == outcome
+    assert read_manifest(folder).rounds == [["timeout"], ["http_5xx"]]
+    if damaged != "000001":  # its rows came by the same rounds
+        assert folder.read(MANIFEST) == before
+    assert all(planned.state is State.FRESH for planned in workflow(world).plan(store))
+    assert not folder.exists(ROUNDS) and not folder.names("", ".pending.json")
 
 
 @pytest.mark.slow
