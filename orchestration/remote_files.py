@@ -6,7 +6,7 @@ S3 is reached as the environment says: credentials, ``AWS_ENDPOINT_URL``.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,16 +59,29 @@ def version_of(uri: str) -> Version:
         raise RecipeError(f"{uri}: {_words(error)}") from None
 
 
-def copy_files(params: StageParams, folder: Store) -> None:
-    """Copy what ``params`` names by URI into ``external/`` of a stage's folder.
+def versions_of(params: StageParams) -> dict[str, Version]:
+    """Return what the servers say of the files that ``params`` names by URI.
 
     Raises:
-        StageError: a file cannot be read, or is not what it was when the workflow was planned.
+        RecipeError: see :func:`version_of`.
     """
-    for uri in _remote(params).values():
+    return {uri: version_of(uri) for uri in _remote(params).values()}
+
+
+def copy_files(planned: Mapping[str, Version], folder: Store) -> None:
+    """Copy files into ``external/`` of a stage's folder, where they are not there yet.
+
+    Args:
+        planned: :func:`versions_of` where the workflow was planned.
+        folder: the stage's.
+
+    Raises:
+        StageError: a file cannot be read, or is not what it was then.
+    """
+    for uri, version in planned.items():
         if not folder.exists(_path(uri)):
             try:
-                _copy(uri, folder)
+                _copy(uri, version, folder)
             except (OSError, _BrokenOffError) as error:
                 raise StageError(f"{uri}: {_words(error)}") from error
 
@@ -116,8 +129,7 @@ def _ask(uri: str) -> Version:
 
 
 @_retried
-def _copy(uri: str, folder: Store) -> None:
-    planned = version_of(uri)
+def _copy(uri: str, planned: Version, folder: Store) -> None:
     with _opened(uri) as (version, body):
         if version != planned:
             raise StageError(f"{uri}: has changed since the workflow was planned; run it again")

@@ -28,7 +28,7 @@ from orchestration.manifest import (
     columns_of,
     manifest_sha256,
 )
-from orchestration.params import StageParams, external_files, semantic
+from orchestration.params import StageParams, semantic
 from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
 from orchestration.slicing import Process, Slice
@@ -207,8 +207,8 @@ class Context:
         Raises:
             StageError: a file cannot be read, or has changed since the workflow was planned.
         """
-        if any(file.is_remote for file in external_files(params)):
-            self.run_task(remote_files.copy_files, params, self.folder)
+        if versions := remote_files.versions_of(params):
+            self.run_task(remote_files.copy_files, versions, self.folder)
         return remote_files.with_local_files(params, self.folder)
 
     def parts_of(self, slices: Sequence[Slice]) -> list[Part]:

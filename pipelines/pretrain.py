@@ -214,7 +214,10 @@ def train_loop(session: Session, job: _Job) -> None:
 
     def batches_of(step: int) -> list[MicroBatch]:
         made = feed.step(step)
-        return [batch.pinned() for batch in made] if device.type == "cuda" else made
+        if device.type != "cuda":
+            return made
+        torch.cuda.set_device(device)  # of this thread, which would else open the first one too
+        return [batch.pinned() for batch in made]
 
     num_skipped = 0
     for step, batches in zip(

@@ -11,8 +11,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-_ELEMENTS: Final = {"cpu": 1 << 20, "cuda": 1 << 27}
-"Logits taken at once: what a cache holds, or enough for a GPU to be busy."
+_AT_ONCE: Final = {True: 1 << 20, False: 1 << 27}
+"Logits, on a CPU or not: what a cache holds, or enough for a GPU to be busy."
 
 
 def cross_entropy_sum(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,6 +61,6 @@ class _CrossEntropySum(torch.autograd.Function):
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:
-    size = max(_ELEMENTS[logits.device.type] // logits.shape[1], 1)
+    size = max(_AT_ONCE[logits.device.type == "cpu"] // logits.shape[1], 1)
     for start in range(0, len(logits), size):
         yield slice(start, start + size)

@@ -11,7 +11,7 @@ from orchestration.errors import RecipeError, StageError
 from orchestration.files import StorageParams
 from orchestration.object_files import client
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, semantic
-from orchestration.remote_files import check, copy_files, version_of, with_local_files
+from orchestration.remote_files import check, copy_files, version_of, versions_of, with_local_files
 from orchestration.store import Store
 from tests.one_file import OneFile, serving
 from tests.s3 import BUCKET
@@ -34,9 +34,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OneFile]:
 
 def test_a_copy_is_what_the_server_holds_and_is_made_once(server, store):
     params = Lists(list=server.uri)
-    copy_files(params, store)
+    copy_files(versions_of(params), store)
     asked = server.num_requests
-    copy_files(params, store)
+    copy_files(versions_of(params), store)
     assert server.num_requests == asked
     local = with_local_files(params, store).list
     assert local.endswith("my list.tsv")
@@ -48,7 +48,7 @@ def test_a_copy_is_what_the_server_holds_and_is_made_once(server, store):
 
 def test_parameters_without_a_uri_stay_as_they_are(tmp_path):
     params = Lists(list="a.tsv")
-    copy_files(params, Store(tmp_path))
+    copy_files(versions_of(params), Store(tmp_path))
     assert with_local_files(params, Store(tmp_path)) is params
 
 
@@ -65,7 +65,7 @@ def test_what_passes_is_tried_again(server, store):
     server.statuses = [503, 200, 200, 429]  # asked for its version, then for its body
     server.cut = [len(BODY), 1000]
     params = Lists(list=server.uri)
-    copy_files(params, store)
+    copy_files(versions_of(params), store)
     with Path(with_local_files(params, store).list).open("rb") as file:
         assert file.read() == BODY
 
@@ -74,18 +74,19 @@ def test_what_stays_away_is_named(server, store):
     server.statuses = [404]
     with pytest.raises(RecipeError, match=r"my%20list\.tsv.*404"):
         check(server.uri)
-    version_of(server.uri)
+    planned = versions_of(Lists(list=server.uri))
     server.cut = [1000] * 9
     with pytest.raises(StageError, match=r"my%20list\.tsv.*1000 of 350000 bytes"):
-        copy_files(Lists(list=server.uri), store)
+        copy_files(planned, store)
     assert list(store.walk()) == []
 
 
 def test_a_file_that_changes_under_a_workflow_stops_it(server, store):
-    version_of(server.uri)
+    planned = versions_of(Lists(list=server.uri))
     server.etag = '"two"'
+    version_of.cache_clear()  # a worker has not asked before
     with pytest.raises(StageError, match="changed since the workflow was planned"):
-        copy_files(Lists(list=server.uri), store)
+        copy_files(planned, store)
     assert list(store.walk()) == []
 
 
@@ -107,7 +108,7 @@ def test_an_object_of_a_store(s3_endpoint, store, monkeypatch):
     objects = client(StorageParams(endpoint_url=s3_endpoint, region="us-east-1"))
     objects.put_object(Bucket=BUCKET, Key="lists/own.tsv", Body=BODY)
     params = Lists(list=uri)
-    copy_files(params, store)
+    copy_files(versions_of(params), store)
     with Path(with_local_files(params, store).list).open("rb") as file:
         assert file.read() == BODY
     before = semantic(params)
