@@ -147,17 +147,27 @@ def published(form: str) -> Published:
 
 
 def nearest_release(form: str, *, rows: int = 0, synsets: int = 0) -> Release | None:
-    """Return the release that what was found is likest to, by synsets where they are known."""
-    by_synsets = [r for r in published(form).releases if r.synsets is not None and synsets]
-    if by_synsets:
-        return min(by_synsets, key=lambda r: _distance(r.synsets or 0, synsets))
-    return min(published(form).releases, key=lambda r: _distance(r.rows, rows), default=None)
+    """Return the release that what was found is likest to, by synsets where they are known.
+
+    What differs by more than a factor of two from all of them is none of them.
+    """
+    sizes = {
+        release: _distance(release.synsets, synsets)
+        if release.synsets is not None and synsets
+        else _distance(release.rows, rows)
+        for release in published(form).releases
+    }
+    nearest = min(sizes, key=lambda release: sizes[release], default=None)
+    return nearest if nearest is not None and sizes[nearest] <= math.log(2) else None
 
 
 def compare(form: str, *, rows: int = 0, synsets: int = 0, md5: str | None = None) -> list[Finding]:
     """Compare what was found with what is published; what is 0 or None was not looked at."""
     findings = []
     release = nearest_release(form, rows=rows, synsets=synsets)
+    if release is None and rows and (known := published(form).releases):
+        sizes = ", ".join(f"{each.rows:,} ({each.name})" for each in known)
+        findings.append(Finding(f"{rows:,} rows, unlike what is published: {sizes}", agrees=False))
     if release is not None and rows:
         findings.append(_counted(rows, release.rows, "rows", release.name))
     if release is not None and synsets and release.synsets is not None:

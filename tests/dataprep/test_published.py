@@ -13,6 +13,12 @@ from dataprep.sources.published import PUBLISHED, compare, file_md5, nearest_rel
         ("cc3m", {"rows": 3_318_333}, "3,318,333 rows, as published (train)", True),
         ("cc3m", {"rows": 3_000_000}, "3,000,000 rows, published: 3,318,333 (train)", False),
         ("cc3m", {"rows": 15_840}, "15,840 rows, as published (validation)", True),
+        (
+            "cc3m",
+            {"rows": 400},
+            "400 rows, unlike what is published: 3,318,333 (train), 15,840 (validation)",
+            False,
+        ),
         ("sbu_json", {"rows": 1_000_000}, "1,000,000 rows, as published (all)", True),
         ("imagenet21k", {"synsets": 19_167}, "19,167 synsets, as published (winter21)", True),
         (
