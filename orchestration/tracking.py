@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StageError
 from orchestration.manifest import manifest_sha256
 from orchestration.recipe import TrackingParams
 from orchestration.store import Store
@@ -171,6 +171,11 @@ class Tracker:
         opening = partial(self._open, folder, name, parent)
         try:
             return RunLog(self.uri, opening())
+        except ImportError as error:  # no server will ever mend that
+            raise StageError(
+                f"MLflow is not installed whole ({error}); install the project again, then see "
+                "`beit3 doctor`"
+            ) from error
         except Exception as error:
             logger.warning("MLflow at %s opened no run for %s yet: %s", self.uri, name, error)
             return RunLog(self.uri, None, opening)

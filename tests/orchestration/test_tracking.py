@@ -2,10 +2,12 @@
 
 import json
 import pickle
+import sys
 
 import pytest
 from mlflow import MlflowClient
 
+from orchestration.errors import StageError
 from orchestration.recipe import TrackingParams
 from orchestration.store import Store
 from orchestration.tracking import RunLog, Tracker
@@ -29,3 +31,12 @@ def test_metrics_that_a_worker_could_not_send_are_sent_by_the_driver(tmp_path, m
     client = MlflowClient(driver.uri)
     history = client.get_metric_history(driver.run_id, "loss")
     assert [(m.step, m.value) for m in history] == [(i, i / 2) for i in range(2000)]
+
+
+def test_an_installation_that_is_broken_stops_at_once(tmp_path, monkeypatch):
+    """A dead server may come back; a package that is not there does not."""
+    store = Store(tmp_path)
+    tracker = Tracker(TrackingParams(), store)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(StageError, match="not installed whole"):
+        tracker.run(store, "stage")
