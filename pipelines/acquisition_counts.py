@@ -185,15 +185,10 @@ def find_rows(dataset: Dataset, ids: Sequence[str]) -> dict[str, int]:
 def over_ranges(
     dataset: Dataset, columns: Sequence[str], count: Callable[[pa.Table], T]
 ) -> Iterator[T]:
-    """Yield ``count`` of each range of rows, in order, with those of ``columns`` that exist."""
-    fields = dataset.manifest.columns.get(dataset.table, [])
-    names = {field.partition(":")[0] for field in fields}
-    present = [name for name in columns if name in names]
-    if not present:
-        return
+    """Yield ``count`` of each range of rows, in order."""
 
     def one(start: int) -> T:
-        return count(dataset.read(start, start + _ROWS, present))
+        return count(dataset.read(start, start + _ROWS, columns))
 
     with ThreadPoolExecutor(_READERS) as pool:
         yield from pool.map(one, range(0, dataset.num_rows, _ROWS))
@@ -217,18 +212,14 @@ def bars(bins: Counter[int]) -> tuple[Bar, ...]:
 
 def _sums(table: pa.Table) -> _Sums:
     def shorter(width: str, height: str) -> Counter[int]:
-        if not {width, height} <= set(table.column_names):
-            return Counter()
         return _bins(pc.min_element_wise(table[width], table[height]))
 
-    matches = _counted(table["hash_matches"]) if "hash_matches" in table.column_names else Counter()
-    has_bytes = "original_bytes" in table.column_names
     return _Sums(
-        original_bytes=(pc.sum(table["original_bytes"]).as_py() or 0) if has_bytes else 0,
+        original_bytes=pc.sum(table["original_bytes"]).as_py() or 0,
         original_sides=shorter("original_width", "original_height"),
-        original_sizes=_bins(table["original_bytes"]) if has_bytes else Counter(),
+        original_sizes=_bins(table["original_bytes"]),
         stored_sides=shorter("width", "height"),
-        digests=matches,
+        digests=_counted(table["hash_matches"]),
     )
 
 
@@ -246,8 +237,6 @@ def _hosts(table: pa.Table) -> pa.Table:
     """Count rows by host and reason; rows without a URL are left out."""
     has_reason = "reason" in table.column_names
     reasons = table["reason"] if has_reason else pa.repeat(STORED, table.num_rows)
-    if "url" not in table.column_names:
-        table = table.append_column("url", pa.nulls(table.num_rows, pa.string()))
     both = pa.table({"host": hosts_of(table["url"]), "reason": reasons})
     both = both.filter(pc.is_valid(both["host"]))
     counted = both.group_by(["host", "reason"]).aggregate([([], "count_all")])

@@ -21,7 +21,7 @@ import numpy as np
 
 from dataprep.miniweb.drawing import lay_out
 from dataprep.miniweb.grammar import Group, Scene, caption, random_scene
-from dataprep.miniweb.pictures import Picture, Studio, picture_size, rng_of
+from dataprep.miniweb.pictures import Picture, Studio, numbered_rng, picture_size
 from dataprep.miniweb.truth import Row, Written
 
 COCO: Final = "dataset_coco.json"
@@ -48,7 +48,7 @@ def write_coco(folder: Path, number: int, seed: int, studio: Studio) -> Written:
     pictures = []
     num_trained = 0
     for i in range(number):
-        rng = rng_of(seed, 7, i)
+        rng = numbered_rng(seed, 7, i)
         scene = random_scene(rng)
         width, height = picture_size(rng, _LONGEST_SIDE)
         split = _SPLITS[i % len(_SPLITS)]
@@ -118,7 +118,7 @@ def write_visual_genome(
     copied = iter(coco.items())
     num_free = 0
     for i in range(number):
-        rng = rng_of(seed, 8, i)
+        rng = numbered_rng(seed, 8, i)
         of, original = next(copied, (None, None)) if i % 2 else (None, None)
         if original:
             picture = replace(original, kind="reencoded")

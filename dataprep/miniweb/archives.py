@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dataprep.miniweb.grammar import COLOURS, SHAPES, caption, class_scene, random_scene
-from dataprep.miniweb.pictures import Picture, Studio, picture_size, rng_of
+from dataprep.miniweb.pictures import Picture, Studio, numbered_rng, picture_size
 from dataprep.miniweb.truth import Row
 
 IMAGENET: Final = "imagenet21k.tar"
@@ -35,7 +35,7 @@ def write_imagenet(
         wnid = f"n{c + 1:08d}"
         words.append(f"{wnid}\t{colour} {shape}\n")
         for i in range(num_images):
-            rng = rng_of(seed, 3, c, i)
+            rng = numbered_rng(seed, 3, c, i)
             scene = class_scene(rng, colour, shape)
             width, height = picture_size(rng, _LONGEST_SIDE)
             pictures.append(Picture(scene, width, height, (seed, 3, c, i)))
@@ -61,7 +61,7 @@ def write_webdataset(folder: Path, number: int, seed: int, studio: Studio) -> li
     (folder / WEBDATASET).mkdir()
     rows, pictures = list[Row](), []
     for i in range(number):
-        rng = rng_of(seed, 11, i)
+        rng = numbered_rng(seed, 11, i)
         scene = random_scene(rng)
         width, height = picture_size(rng, _LONGEST_SAMPLE_SIDE)
         pictures.append(Picture(scene, width, height, (seed, 11, i)))

@@ -16,7 +16,7 @@ from typing import Final
 
 from dataprep.miniweb.behaviours import DELAYS, MISBEHAVIOURS, PLACEHOLDER, url_of
 from dataprep.miniweb.grammar import caption, random_scene, tokenised
-from dataprep.miniweb.pictures import Picture, Studio, picture_size, rng_of
+from dataprep.miniweb.pictures import Picture, Studio, numbered_rng, picture_size
 from dataprep.miniweb.truth import Row, Written
 
 SBU_URLS: Final = "SBU_captioned_photo_dataset_urls.txt"
@@ -31,7 +31,7 @@ _SBU_FAULTS: Final = ("malformed_line", "empty_caption", "bad_url")
 
 def write_placeholder(folder: Path, seed: int, studio: Studio) -> None:
     """Write what sites show in place of a picture that is gone."""
-    picture = Picture(random_scene(rng_of(seed, 9)), 300, 300, (0,))
+    picture = Picture(random_scene(numbered_rng(seed, 9)), 300, 300, (0,))
     studio.draw_files([(folder / f"pictures/{PLACEHOLDER}.jpg", picture)])
 
 
@@ -40,7 +40,7 @@ def write_conceptual(folder: Path, source: str, number: int, seed: int, studio: 
     is_first = source == "cc3m"
     written, lines, files = Written(), [], []
     for i in range(number):
-        rng = rng_of(seed, 1 if is_first else 2, i)
+        rng = numbered_rng(seed, 1 if is_first else 2, i)
         scene = random_scene(rng)
         width, height = picture_size(rng, _LONGEST_SIDE)
         text = caption(scene, rng)
@@ -106,7 +106,7 @@ def _sbu(
     """Return the rows of a form, its URLs and its captions; draw its pictures."""
     rows, urls, captions, files = list[Row](), [], [], []
     for i in range(number):
-        rng = rng_of(*key, i)
+        rng = numbered_rng(*key, i)
         scene = random_scene(rng)
         width, height = picture_size(rng, _LONGEST_SBU_SIDE)
         text = f"{caption(scene, rng).capitalize()}."

@@ -34,7 +34,7 @@ class Picture:
     @property
     def rng(self) -> np.random.Generator:
         """Draws light and places."""
-        return rng_of(*self.seed, _DRAWING)
+        return numbered_rng(*self.seed, _DRAWING)
 
 
 class Studio:
@@ -71,6 +71,6 @@ def picture_size(rng: np.random.Generator, longest: int) -> tuple[int, int]:
     return width, height
 
 
-def rng_of(*key: int) -> np.random.Generator:
+def numbered_rng(*key: int) -> np.random.Generator:
     """Return the generator of a key; the first number is the web's seed, the second the source."""
     return np.random.default_rng(key)

@@ -18,7 +18,7 @@ from typing import Final
 
 from dataprep.miniweb.archives import add
 from dataprep.miniweb.grammar import DAYS, NAMES, PLACES, document, random_scene
-from dataprep.miniweb.pictures import rng_of
+from dataprep.miniweb.pictures import numbered_rng
 from dataprep.miniweb.truth import TextRow
 
 DOCUMENTS: Final = "documents.jsonl"
@@ -31,7 +31,7 @@ _PARAGRAPHS_OF_A_CHAPTER: Final = 8
 
 def prose(num_paragraphs: int, *key: int) -> list[str]:
     """Return paragraphs, each of which tells of a scene."""
-    rng = rng_of(*key)
+    rng = numbered_rng(*key)
     return [document(random_scene(rng), rng) for _ in range(num_paragraphs)]
 
 
@@ -106,7 +106,7 @@ def write_books(folder: Path, number: int, seed: int) -> list[TextRow]:
 
 def _book(seed: int, number: int) -> list[str]:
     """Return a book's paragraphs: title, rights, chapters."""
-    rng = rng_of(seed, 13, number)
+    rng = numbered_rng(seed, 13, number)
     author = f"{rng.choice(NAMES)} {rng.choice(DAYS)}"
     paragraphs = [f"Pictures of the {rng.choice(PLACES)}", f"by {author}", f"Copyright {author}."]
     for chapter in range(1, 1 + _CHAPTERS):

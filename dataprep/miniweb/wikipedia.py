@@ -11,7 +11,7 @@ from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
 from dataprep.miniweb.grammar import BACKGROUNDS, COLOURS, SHAPES
-from dataprep.miniweb.pictures import rng_of
+from dataprep.miniweb.pictures import numbered_rng
 from dataprep.miniweb.texts import prose
 from dataprep.miniweb.truth import TextRow
 
@@ -69,7 +69,7 @@ def _page_id(number: int) -> int:
 
 def _page(seed: int, number: int) -> tuple[str, str, TextRow | None]:
     """Return a page's title, its XML, and what must become of it if it is an article."""
-    rng = rng_of(seed, 14, number)
+    rng = numbered_rng(seed, 14, number)
     colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
     title = f"{colour.capitalize()} {shape} & {number}"
     name = f"wikipedia/{_page_id(number)}"

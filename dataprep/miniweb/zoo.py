@@ -14,7 +14,7 @@ from typing import Final
 from dataprep.miniweb.behaviours import ZOO_DETOURS, ZOO_MISBEHAVIOURS, url_of
 from dataprep.miniweb.grammar import caption, random_scene
 from dataprep.miniweb.kinds import BIG, BOMB_SIDE, COPIES, KINDS, SUFFIXES, copied_size
-from dataprep.miniweb.pictures import Picture, Studio, picture_size, rng_of
+from dataprep.miniweb.pictures import Picture, Studio, numbered_rng, picture_size
 from dataprep.miniweb.truth import Row
 
 OWN_LIST: Final = "own.csv"
@@ -86,7 +86,7 @@ def _picture(
     exhibit: Exhibit, original: Picture | None, seed: int, number: int
 ) -> tuple[Picture, str]:
     """Return what a row shows and how it calls that."""
-    rng = rng_of(seed, 10, number)
+    rng = numbered_rng(seed, 10, number)
     scene = original.scene if original else random_scene(rng)
     size = BIG if exhibit.kind == "big" else picture_size(rng, _LONGEST_SIDE)
     text = f'A "simple" drawing: {caption(scene, rng)}'

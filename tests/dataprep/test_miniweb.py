@@ -22,6 +22,7 @@ from PIL import Image
 from dataprep.miniweb.corpora import TEXT_TRUTH, TRUTH, WebSize, build
 from dataprep.miniweb.grammar import COLOURS
 from dataprep.text import clean_caption
+from orchestration.store import Store
 from pipelines import documents, import_images, import_pairs, index
 from tests.dataprep.webs import WHOLE_WEB
 
@@ -111,7 +112,10 @@ def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
     import_pairs.archives_of.cache_clear()
     params = ARCHIVES[source]
     slices = list(import_pairs.make_slices(params))
-    rows, rejects = read(import_pairs.import_slice(params, source, piece) for piece in slices)
+    unused = Store("unused")  # nothing is given by URI
+    rows, rejects = read(
+        import_pairs.import_slice(params, source, unused, piece) for piece in slices
+    )
     check_pictures(rows, rejects, truth(whole_web, source))
     if source == "coco":
         assert all(len(row["captions"]) == 5 for row in rows)

@@ -22,7 +22,7 @@ from dataprep.miniweb.behaviours import ZOO_DETOURS, ZOO_MISBEHAVIOURS
 from dataprep.miniweb.corpora import TRUTH
 from dataprep.miniweb.grammar import random_scene
 from dataprep.miniweb.kinds import COPIES, KINDS
-from dataprep.miniweb.pictures import Picture, encoded, rng_of
+from dataprep.miniweb.pictures import Picture, encoded, numbered_rng
 from dataprep.miniweb.server import serving
 from dataprep.miniweb.zoo import exhibits
 from tests.dataprep.webs import WHOLE_WEB
@@ -112,7 +112,7 @@ def test_each_kind_looks_upright_as_its_scene(whole_web, kind):
     """Against the plain JPEG of the same scene, both at the size they are stored in."""
     looks = []
     for name in ("jpeg", kind):
-        picture = Picture(random_scene(rng_of(0, 1)), 260, 340, (0, 1), name)
+        picture = Picture(random_scene(numbered_rng(0, 1)), 260, 340, (0, 1), name)
         stored = outcome(encoded(picture))
         assert isinstance(stored, StoredImage)
         looks.append(np.frombuffer(stored.colours, np.uint8).astype(int))

@@ -251,17 +251,6 @@ def test_sizes_bytes_and_digests_are_those_of_the_rows(web):
     )
 
 
-@pytest.mark.parametrize("missing", [["hash_matches"], ["url", "original_bytes"]])
-def test_a_table_of_an_earlier_version_may_lack_columns(web, missing):
-    tables = {k: t.drop_columns([c for c in missing if c in t.column_names])
-              for k, t in web.tables(web.images, web.rejects).items()}  # fmt: skip
-    web.download = web.commit("download/earlier", tables)
-    pairs = count(web.sources, web.curated, 5).sources[0]
-    assert (pairs.pictures.digests is None) == ("hash_matches" in missing)
-    assert (pairs.hosts is None) == ("url" in missing)
-    assert sum(bar.rows for bar in pairs.pictures.original_sides) == len(web.images)
-
-
 def test_drops_of_curation_are_told_by_source_and_reason(web):
     report = count(web.sources, web.curated, 5)
     for curated, rows in zip(report.curation, (web.images, web.labelled), strict=True):
