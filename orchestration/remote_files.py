@@ -141,11 +141,13 @@ def _copy(uri: str, planned: Version, folder: Store) -> None:
 
 
 def _blocks(body: IO[bytes]) -> Iterator[bytes]:
+    done = 0
     try:
         while block := body.read(_BLOCK_BYTES):
+            done += len(block)
             yield block
     except Exception as error:  # urllib and boto3 have errors of their own for this
-        raise _BrokenOffError(f"the body broke off: {error!r}") from error
+        raise _BrokenOffError(f"broke off after {done} bytes: {error!r}") from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,15 @@ class Trial:
             str(self.traces), run, *([point] if point else []),
         ]  # fmt: skip
         log = (self.folder / f"{run}.log").open("wb")
-        return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            stdout=log,
+            stderr=log,
+            # A shell's background job ignores Ctrl-C, and would hand that down.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
 
     def finish(self, process: subprocess.Popen[bytes], run: str) -> int:
         code = process.wait(TIMEOUT_S)
