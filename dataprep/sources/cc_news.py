@@ -106,7 +106,8 @@ def _records(file: Any) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
     """Yield the records of an unzipped WARC, with the page if it is one that was got.
 
     warcio's own iterator takes a damaged file for one that ends, hence the loop. A record is given
-    when the next one has begun: by then gzip has compared its checksum.
+    when the next one has begun, or the file has ended: by then gzip has compared its checksum. What
+    is no beginning may still be a damaged record's own, which came out longer than it was.
     """
     loader = ArcWarcRecordLoader()
     line = _next_line(file)
@@ -122,6 +123,8 @@ def _records(file: Any) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
             if not body.read(_BLOCK_BYTES):
                 raise EOFError(f"a record lacks its last {body.limit} bytes")
         line = _next_line(file)
+        if line and not line.startswith(b"WARC/"):
+            raise ValueError(f"behind a record stands {line[:20]!r}")
         yield record, page
 
 

@@ -76,7 +76,7 @@ def test_what_stays_away_is_named(server, store):
         check(server.uri)
     planned = versions_of(Lists(list=server.uri))
     server.cut = [1000] * 9
-    with pytest.raises(StageError, match=r"my%20list\.tsv.*(ended|broke off) after 1000 "):
+    with pytest.raises(StageError, match=r"my%20list\.tsv.*(ended|broke off) after "):
         copy_files(planned, store)
     assert list(store.walk()) == []
 
