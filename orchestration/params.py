@@ -35,7 +35,6 @@ OPERATIONAL: Final = _Marker("OPERATIONAL")
 EXTERNAL_FILE: Final = _Marker("EXTERNAL_FILE")
 OR_URI: Final = _Marker("OR_URI")
 
-_SCHEME_END: Final = "://"
 _SAMPLED_ABOVE_BYTES: Final = 1 << 30
 _SAMPLE_BYTES: Final = 1 << 20
 _NUM_SAMPLES: Final = 64
@@ -62,7 +61,7 @@ class ExternalFile:
     @property
     def is_remote(self) -> bool:
         """Whether it is given by URI."""
-        return _SCHEME_END in self.place
+        return _is_uri(self.place)
 
 
 def external_files(params: BaseModel, key: str = "") -> Iterator[ExternalFile]:
@@ -94,8 +93,12 @@ def semantic(params: BaseModel) -> dict[str, Any]:
     return result
 
 
+def _is_uri(place: str) -> bool:
+    return "://" in place
+
+
 def _external_digest(place: str) -> str:
-    if _SCHEME_END not in place:
+    if not _is_uri(place):
         return file_digest(Path(place))
     from orchestration.remote_files import version_of
 

@@ -49,6 +49,15 @@ def range_slices(total: int, size: int) -> list[Slice]:
     return slices
 
 
+def name_slices(names: Sequence[str], size: int) -> list[Slice]:
+    """Cut named things into slices of ``size``: their payload holds ``names``."""
+    slices = []
+    for piece in range_slices(len(names), size):
+        mine = names[piece.payload["start"] : piece.payload["stop"]]
+        slices.append(Slice(piece.id, {"names": mine}, len(mine)))
+    return slices
+
+
 def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the rows of one of :func:`row_slices`."""
     return dataset.read(piece.payload["start"], piece.payload["stop"], columns)

@@ -202,7 +202,8 @@ class Context:
     def local_files(self, params: P) -> P:
         """Return ``params`` with local copies of the files that they name by URI.
 
-        Workers find the same copies with :func:`orchestration.remote_files.with_local_files`.
+        They stay until the stage commits. Workers find the same copies with
+        :func:`orchestration.remote_files.with_local_files`.
 
         Raises:
             StageError: a file cannot be read, or has changed since the workflow was planned.
@@ -253,6 +254,8 @@ class Context:
         )
         self.before_commit()
         self.folder.write_bytes(self.manifest_name, manifest.to_bytes())
+        if remote_files.versions_of(self.stage.params):
+            remote_files.remove_copies(self.folder)
 
     def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
         """Of each table; all parts come from one process, so the first speaks for them."""

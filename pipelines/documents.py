@@ -17,7 +17,7 @@ from dataprep.sources.lines import LineRange, about_lines
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
-from orchestration.slicing import range_slices
+from orchestration.slicing import name_slices
 from orchestration.usage import Expected
 from pipelines.index import line_slices, parquet_rows, row_group_slices
 
@@ -127,10 +127,7 @@ def make_slices(params: Params) -> Iterator[Slice]:
         for i, piece in enumerate(wikipedia.stream_ranges(path, index, params.slice_streams)):
             yield Slice(f"{i:06d}", vars(piece))
     elif isinstance(params, TextParams) and path.is_dir():
-        names = files_in(path, "*.txt")
-        for files in range_slices(len(names), params.slice_files):
-            mine = names[files.payload["start"] : files.payload["stop"]]
-            yield Slice(files.id, {"names": mine}, len(mine))
+        yield from name_slices(files_in(path, "*.txt"), params.slice_files)
     else:
         yield from line_slices(path, params.slice_lines)
 

@@ -17,7 +17,7 @@ from torch import nn
 from orchestration import Context
 from orchestration.errors import StageError
 from orchestration.params import EXTERNAL_FILE, OR_URI
-from orchestration.remote_files import remove_copies, with_local_files
+from orchestration.remote_files import with_local_files
 from orchestration.store import Store
 from orchestration.training import TrainingParams, fit
 from orchestration.usage import Expected
@@ -136,7 +136,6 @@ def run(context: Context, params: Params) -> None:
         context.log.artifact(context.folder.fetch(name))
     check_floors(params, numbers)
     context.commit(files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, SHEET_FILE], numbers=numbers)
-    remove_copies(context.folder)
 
 
 def examine_model(

@@ -16,6 +16,7 @@ from dataprep.sources.folders import PictureFolder, files_in
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.slicing import name_slices
 from pipelines.storing import Found, StoreParams, store_found
 
 
@@ -36,11 +37,7 @@ def run(context: Context, params: Params, source: str) -> None:
     """List the folder, then store its pictures, some in each worker."""
     if not (names := files_in(Path(params.folder), "*")):
         raise RecipeError(f"{params.folder}: no files")
-    step = params.slice_files
-    slices = [
-        Slice(f"{i:06d}", {"names": names[start : start + step]}, len(names[start : start + step]))
-        for i, start in enumerate(range(0, len(names), step))
-    ]
+    slices = name_slices(names, params.slice_files)
     context.map_slices(slices, partial(import_slice, params, source), row_group_rows=256)
     context.commit(slices)
 

@@ -27,7 +27,7 @@ from dataprep.sources.zips import MISSING_FILE, ZipSet
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
-from orchestration.remote_files import remove_copies, with_local_files
+from orchestration.remote_files import with_local_files
 from orchestration.slicing import range_slices
 from orchestration.store import Store
 from pipelines.comparing import published_numbers
@@ -119,7 +119,6 @@ def run(context: Context, params: Params, source: str) -> None:
     process = partial(import_slice, params, source, context.folder)
     context.map_slices(slices, process, row_group_rows=256)
     context.commit(slices, numbers=_published_numbers(context.stage.name, local, slices))
-    remove_copies(context.folder)
 
 
 def _published_numbers(stage: str, params: Params, slices: Sequence[Slice]) -> dict[str, float]:

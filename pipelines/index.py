@@ -24,7 +24,7 @@ from dataprep.sources.lines import LineRange, about_lines, line_ranges
 from orchestration import Context, Output, Slice
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
-from orchestration.remote_files import remove_copies, with_local_files
+from orchestration.remote_files import with_local_files
 from orchestration.slicing import range_slices
 from orchestration.store import Store
 from orchestration.usage import Expected
@@ -94,7 +94,6 @@ def run(context: Context, params: Params, source: str) -> None:
     rows = sum(piece.num_rows or 0 for piece in slices)
     numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=local.list)
     context.commit(slices, numbers=numbers)
-    remove_copies(context.folder)
 
 
 def hash_table(context: Context, params: Params) -> dict[str, float]:

@@ -17,7 +17,6 @@ from pydantic import Field
 
 from orchestration import Context, Dataset
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
-from orchestration.remote_files import remove_copies
 from orchestration.store import Store
 from pipelines.text_sample import sample_captions, sample_documents
 from tokenizer.text import UNK, TextTokenizer, train
@@ -61,7 +60,6 @@ def run(context: Context, params: Params) -> None:
         names,
     )
     context.commit(files=[MODEL_FILE, REPORT_FILE], numbers=numbers)
-    remove_copies(context.folder)
 
 
 def make_model(

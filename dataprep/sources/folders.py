@@ -28,10 +28,10 @@ class PictureFolder:
         """
         try:
             path = (self._folder / name).resolve()
-            if not path.is_relative_to(self._folder) or not path.is_file():
-                raise MemberError(MISSING_FILE, f"{name} is not in {self._folder}")
-            return path.read_bytes()
-        except (OSError, ValueError) as error:
-            if isinstance(error, MemberError):
-                raise
+            is_there = path.is_relative_to(self._folder) and path.is_file()
+            data = path.read_bytes() if is_there else None
+        except (OSError, ValueError) as error:  # the latter of names that no file can have
             raise MemberError(DAMAGED_FILE, f"{name}: {error}") from None
+        if data is None:
+            raise MemberError(MISSING_FILE, f"{name} is not in {self._folder}")
+        return data

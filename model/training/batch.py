@@ -72,8 +72,8 @@ class MicroBatch:
         text: Objective = "mlm" if self.stream == "text" else "mvlm_text"
         image: Objective = "mim" if self.stream == "image" else "mvlm_image"
         counts: dict[Objective, int] = {}
-        if self.text_mask is not None:
-            counts[text] = int(self.text_mask.sum())
-        if self.image_mask is not None:
-            counts[image] = int(self.image_mask.sum())
+        if self.text_places is not None:
+            counts[text] = len(self.text_places)
+        if self.image_places is not None:
+            counts[image] = len(self.image_places)
         return counts

@@ -11,8 +11,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-_AT_ONCE: Final = {True: 1 << 20, False: 1 << 27}
-"Logits, on a CPU or not: what a cache holds, or enough for a GPU to be busy."
+_ON_A_CPU: Final = 1 << 20
+"Logits taken at once: what a cache holds."
+_ON_A_GPU: Final = 1 << 27
+"The same: enough for it to be busy."
 
 
 def cross_entropy_sum(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,6 +63,7 @@ class _CrossEntropySum(torch.autograd.Function):
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:
-    size = max(_AT_ONCE[logits.device.type == "cpu"] // logits.shape[1], 1)
+    at_once = _ON_A_CPU if logits.device.type == "cpu" else _ON_A_GPU
+    size = max(at_once // logits.shape[1], 1)
     for start in range(0, len(logits), size):
         yield slice(start, start + size)

@@ -37,30 +37,31 @@ def predict(network: BEiT3, batch: MicroBatch) -> dict[Objective, Prediction]:
     )
     result: dict[Objective, Prediction] = {}
     if batch.text_places is not None and batch.text_targets is not None:
-        masked = _at(encoded.hidden, encoded.image_length, batch.text_targets, batch.text_places)
-        result["mlm" if batch.stream == "text" else "mvlm_text"] = _prediction(
-            network.mlm_head, *masked
+        result["mlm" if batch.stream == "text" else "mvlm_text"] = _predicted(
+            network.mlm_head,
+            encoded.hidden,
+            encoded.image_length,
+            batch.text_targets,
+            batch.text_places,
         )
     if batch.image_places is not None and batch.codes is not None:
-        masked = _at(encoded.hidden, 1, batch.codes, batch.image_places)
-        result["mim" if batch.stream == "image" else "mvlm_image"] = _prediction(
-            network.mim_head, *masked
+        result["mim" if batch.stream == "image" else "mvlm_image"] = _predicted(
+            network.mim_head, encoded.hidden, 1, batch.codes, batch.image_places
         )
     return result
 
 
-def _at(hidden: Tensor, first: int, targets: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Return hidden states (M, D) and targets (M,) at places of the flattened (B, L) targets.
+def _predicted(
+    head: nn.Module, hidden: Tensor, first: int, targets: Tensor, places: Tensor
+) -> Prediction:
+    """Predict the targets (B, L) at places (M,) of them, flattened.
 
-    The part of L positions begins at ``first`` in each sequence.
+    Their L positions begin at ``first`` in each sequence of ``hidden`` (B, S, D).
     """
     length = targets.shape[1]
     sample = places.div(length, rounding_mode="floor")
     row = places + sample * (hidden.shape[1] - length) + first
     # index_select and not hidden[row]: its backward adds rows and sorts nothing.
-    return hidden.flatten(0, 1).index_select(0, row), targets.flatten()[places]
-
-
-def _prediction(head: nn.Module, hidden: Tensor, targets: Tensor) -> Prediction:
-    loss_sum, num_correct = cross_entropy_sum(head(hidden), targets)
-    return Prediction(loss_sum, num_correct, targets)
+    masked, wanted = hidden.flatten(0, 1).index_select(0, row), targets.flatten()[places]
+    loss_sum, num_correct = cross_entropy_sum(head(masked), wanted)
+    return Prediction(loss_sum, num_correct, wanted)
