@@ -26,13 +26,13 @@ from orchestration import Context, Output, Recipe, Slice, Stage, Workflow
 from orchestration.manifest import canonical_json, read_parts
 from orchestration.params import StageParams
 from orchestration.plan import IDENTITY, latest_record, make_plan
-from orchestration.progress import Shown, StageProgress
 from orchestration.recipe import ClusterParams
-from orchestration.slices import commit_slice
+from orchestration.reporting.progress import Shown, StageProgress
+from orchestration.reporting.summary import status_table
+from orchestration.reporting.tracking import RunLog
+from orchestration.slice_runner import commit_slice
 from orchestration.stage import fingerprint_of
-from orchestration.store import Store
-from orchestration.summary import status_table
-from orchestration.tracking import RunLog
+from orchestration.storage.store import Store
 
 
 class Params(StageParams):
@@ -81,7 +81,7 @@ def measure(workdir: Store, count: int) -> None:
         part = commit_slice(folder, piece, output, 1024)
         seconds["commit"] = seconds.get("commit", 0) + time.perf_counter() - began
         began = time.perf_counter()
-        bare(Path(workdir.whole("bare")), part.tables["data"].bytes, len(part.to_bytes()))
+        bare(Path(workdir.native_path("bare")), part.tables["data"].bytes, len(part.to_bytes()))
         plain += time.perf_counter() - began
     began = time.perf_counter()
     parts = read_parts(folder)

@@ -1,10 +1,10 @@
-"""Fetching: this pipeline's engine against img2dataset: same server, pictures, one process each.
+"""Fetching: this pipeline's engine against img2dataset: same server, images, one process each.
 
-    python benchmarks/fetch.py [--pictures 600] [--rounds 3] [--longest 1600]
+    python benchmarks/fetch.py [--images 600] [--rounds 3] [--longest 1600]
 
 A server of its own on this machine sends JPEGs of web-like sizes. Both store them with a short side
 of 256 at quality 95, with 64 connections; ours also makes the perceptual hash. They alternate, each
-in a process of its own. Printed: pictures a second, CPU seconds a picture, their ratios, and ours
+in a process of its own. Printed: images a second, CPU seconds an image, their ratios, and ours
 against the floor: scaled decode, resize and encode of the same bytes, in as many threads, with
 nothing around.
 """
@@ -29,11 +29,11 @@ from PIL import Image
 
 from dataprep.addresses import AddressRules
 from dataprep.fetch import FetchRules
-from dataprep.hosts import HostRules, LocalGate
+from dataprep.host_limiter import HostLimiter, HostRules
 from dataprep.images import ImageRules, encode_jpeg, fitted, resize
 from dataprep.img2dataset_engine import run_downloader
 from dataprep.miniweb.server import serving
-from pipelines.fetching import NativeEngine
+from pipelines.ingest.fetch_engines import NativeEngine
 
 CONNECTIONS = 64
 THREADS = 2
@@ -44,7 +44,7 @@ NO_LIMITS = HostRules(at_once=10_000, per_second=1e9)
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--longest", type=int, default=1600, help="pixels of the longest side")
     parser.add_argument("--who", choices=("native", "img2dataset", "floor"), help="used by itself")
@@ -56,20 +56,18 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        size = draw(folder / "pictures", options.pictures, options.longest)
-        sys.stdout.write(
-            f"{options.pictures} pictures, {size / options.pictures / 1e3:.0f} kB each\n"
-        )
+        size = draw(folder / "images", options.images, options.longest)
+        sys.stdout.write(f"{options.images} images, {size / options.images / 1e3:.0f} kB each\n")
         with serving(folder) as port:
-            report(options.rounds, folder, port, options.pictures)
+            report(options.rounds, folder, port, options.images)
 
 
-def draw(folder: Path, num_pictures: int, longest: int) -> int:
-    """Write pictures with detail at every scale, as photographs have; return their bytes."""
+def draw(folder: Path, num_images: int, longest: int) -> int:
+    """Write images with detail at every scale, as photographs have; return their bytes."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     total = 0
-    for i in range(num_pictures):
+    for i in range(num_images):
         width = int(rng.integers(longest // 3, longest))
         height = int(width * rng.uniform(0.6, 1.2))
         pixels = np.zeros((height, width, 3), np.float32)
@@ -82,7 +80,7 @@ def draw(folder: Path, num_pictures: int, longest: int) -> int:
     return total
 
 
-def report(rounds: int, folder: Path, port: int, num_pictures: int) -> None:
+def report(rounds: int, folder: Path, port: int, num_images: int) -> None:
     """Let the contestants alternate, and print medians."""
     times: dict[str, list[tuple[float, float]]] = {"native": [], "img2dataset": [], "floor": []}
     for _ in range(rounds):
@@ -90,14 +88,12 @@ def report(rounds: int, folder: Path, port: int, num_pictures: int) -> None:
             mine.append(in_a_process(who, folder, port))
     medians = {}
     for who, mine in times.items():
-        wall, cpu = (statistics.median(each) / num_pictures for each in zip(*mine, strict=True))
+        wall, cpu = (statistics.median(each) / num_images for each in zip(*mine, strict=True))
         medians[who] = wall, cpu
-        sys.stdout.write(
-            f"{who:<12} {1 / wall:7.1f} pictures/s {cpu * 1e3:7.2f} CPU ms a picture\n"
-        )
+        sys.stdout.write(f"{who:<12} {1 / wall:7.1f} images/s {cpu * 1e3:7.2f} CPU ms an image\n")
     native, other, floor = (medians[who] for who in times)
     sys.stdout.write(
-        f"native against img2dataset: {other[0] / native[0]:.2f}x pictures a second, "
+        f"native against img2dataset: {other[0] / native[0]:.2f}x images a second, "
         f"{native[1] / other[1]:.2f}x CPU; against the floor: {native[1] / floor[1]:.2f}x CPU\n"
     )
 
@@ -111,10 +107,10 @@ def in_a_process(who: str, folder: Path, port: int) -> tuple[float, float]:
 
 
 def measure(who: str, folder: Path, port: int) -> tuple[float, float]:
-    """Fetch every picture once; return seconds of wall and of CPU, start-up left out."""
+    """Fetch every image once; return seconds of wall and of CPU, start-up left out."""
     cv2.setNumThreads(1)
-    names = sorted(path.name for path in (folder / "pictures").iterdir())
-    urls = [f"http://pictures.test/ok/{name}" for name in names]
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    urls = [f"http://images.test/ok/{name}" for name in names]
     work = contestant(who, folder, names, port)
     work(urls[:8])
     before, started = cpu_seconds(), time.perf_counter()
@@ -125,7 +121,7 @@ def measure(who: str, folder: Path, port: int) -> tuple[float, float]:
 def contestant(
     who: str, folder: Path, names: list[str], port: int
 ) -> Callable[[list[str]], object]:
-    """Return what stores the pictures at some URLs."""
+    """Return what stores the images at some URLs."""
     rules = FetchRules(
         user_agent="benchmark",
         attempts=1,
@@ -133,10 +129,10 @@ def contestant(
         addresses=AddressRules(allow_private=True, connect_to={"*.test": f"127.0.0.1:{port}"}),
     )
     if who == "native":
-        return NativeEngine(rules, IMAGES, partial(LocalGate, NO_LIMITS), num_threads=THREADS)
+        return NativeEngine(rules, IMAGES, partial(HostLimiter, NO_LIMITS), num_threads=THREADS)
     if who == "img2dataset":
         return lambda urls: run_downloader(urls, rules, IMAGES)
-    bodies = [(folder / "pictures" / name).read_bytes() for name in names]
+    bodies = [(folder / "images" / name).read_bytes() for name in names]
     threads = ThreadPoolExecutor(THREADS)
     return lambda urls: list(threads.map(floor, bodies[: len(urls)]))
 

@@ -4,10 +4,10 @@
 
 Lists: a generated CC12M and CC3M, each cut into slices and read to index tables as the stage
 ``index`` does, on one core; lines a minute. Archives: a generated tar of one tar per synset,
-pictures of 20 to 200 kB. Its list of synsets against ``tar -tf``; every picture of every synset
+images of 20 to 200 kB. Its list of synsets against ``tar -tf``; every image of every synset
 against ``tar -xOf FILE | wc -c`` and against ``cat FILE | wc -c``, all with the file in the page
 cache, alternating; ratios of medians. A quarter of it gzipped: the pass that indexes it and every
-picture after it, against ``gzip -dc FILE | wc -c``. Each reading of ours is also done in a process
+image after it, against ``gzip -dc FILE | wc -c``. Each reading of ours is also done in a process
 of its own, whose peak memory is told beside that of one that only imports.
 """
 
@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 
 from dataprep.sources.imagenet21k import Synset, index_gzipped, read_synset, synsets
-from pipelines.index import ConceptualParams, make_slices, read_slice
+from pipelines.ingest.index import ConceptualParams, make_slices, read_slice
 
 ROUNDS = 5
-PICTURE_BYTES = (20_000, 200_000)
-PICTURES = 500
+IMAGE_BYTES = (20_000, 200_000)
+IMAGES = 500
 "Of a synset: about as long as ImageNet's."
 CAPTION = (
     "a red circle left of two blue squares , on the old wooden table in front of the house "
@@ -62,7 +62,7 @@ def lists(folder: Path, number: int) -> None:
         with path.open("w") as file:
             for i in range(number):
                 caption = captions[i % len(captions)]
-                url = f"https://img{i % 977}.example.org/photos/{i:09d}/picture_{i % 13}.jpg"
+                url = f"https://img{i % 977}.example.org/photos/{i:09d}/image_{i % 13}.jpg"
                 file.write(f"{url}\t{caption}\n" if form == "cc12m" else f"{caption}\t{url}\n")
         seconds = timed(partial(index, form, path))
         sys.stdout.write(
@@ -89,7 +89,7 @@ def archives(folder: Path, num_bytes: int) -> None:
         partial(shell, f"tar -tf {path}"), lambda: list(synsets(path))
     )
     sys.stdout.write(
-        f"archive of {size / 1e9:.2f} GB, {number} pictures: tar -tf {1000 * list_tar:.1f} ms, "
+        f"archive of {size / 1e9:.2f} GB, {number} images: tar -tf {1000 * list_tar:.1f} ms, "
         f"our list of synsets {1000 * list_ours:.1f} ms: {list_tar / list_ours:.2f}x of its speed\n"
     )
     out, cat, ours = alternating(
@@ -98,7 +98,7 @@ def archives(folder: Path, num_bytes: int) -> None:
         partial(read_all, path, None),
     )
     sys.stdout.write(
-        f"every picture: {size / ours / 1e9:.2f} GB/s, {number / ours:.0f} pictures/s; "
+        f"every image: {size / ours / 1e9:.2f} GB/s, {number / ours:.0f} images/s; "
         f"{out / ours:.2f}x of the speed of tar -xOf | wc -c, {cat / ours:.2f}x of cat | wc -c; "
         f"{memory_of(read_all, path, None)}\n"
     )
@@ -116,14 +116,14 @@ def gzipped_archive(folder: Path, num_bytes: int) -> None:
     (reading,) = alternating(partial(read_all, gzipped, index))
     sys.stdout.write(
         f"gzipped, {size / 1e9:.2f} GB: index and list {size / listing / 1e6:.0f} MB/s, "
-        f"{gzip / listing:.2f}x of the speed of gzip -dc | wc -c; every picture "
+        f"{gzip / listing:.2f}x of the speed of gzip -dc | wc -c; every image "
         f"{size / reading / 1e6:.0f} MB/s, {gzip / reading:.2f}x; "
         f"index {index.stat().st_size / 1e6:.1f} MB; {memory_of(read_all, gzipped, index)}\n"
     )
 
 
 def read_all(path: Path, index: Path | None) -> int:
-    """Read every picture of every synset; return their bytes."""
+    """Read every image of every synset; return their bytes."""
     if index is None:
         return sum(len(p.data) for synset in synsets(path) for p in read_synset(path, synset))
     found: Sequence[Synset] = list(synsets(path.with_suffix("")))
@@ -132,7 +132,7 @@ def read_all(path: Path, index: Path | None) -> int:
 
 
 def make_archive(path: Path, num_bytes: int) -> int:
-    """Write a tar of tars of about that size; return the number of its pictures."""
+    """Write a tar of tars of about that size; return the number of its images."""
     rng = np.random.default_rng(0)
     noise = rng.bytes(1 << 24)
     number = 0
@@ -141,7 +141,7 @@ def make_archive(path: Path, num_bytes: int) -> int:
             inner = io.BytesIO()
             wnid = f"n{number:08d}"
             with tarfile.open(fileobj=inner, mode="w") as synset:
-                for size in rng.integers(*PICTURE_BYTES, PICTURES):
+                for size in rng.integers(*IMAGE_BYTES, IMAGES):
                     start = int(rng.integers(len(noise) - size))
                     add(synset, f"{wnid}_{number}.JPEG", noise[start : start + size])
                     number += 1

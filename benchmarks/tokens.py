@@ -1,9 +1,9 @@
-"""What turning texts and pictures into ids costs, beside the bare encoders on the same cores.
+"""What turning texts and stored_images into ids costs, beside the bare encoders on the same cores.
 
-    python benchmarks/tokens.py [--documents 20000] [--pictures 48] [--cpus 2]
+    python benchmarks/tokens.py [--documents 20000] [--stored_images 48] [--cpus 2]
 
 Texts: encode and pack against ``SentencePieceProcessor.encode``, one thread each, alternating.
-Pictures: a slice of ``image_tokens`` from committed JPEGs to committed Parquet (read, decode, cut,
+Images: a slice of ``image_tokens`` from committed JPEGs to committed Parquet (read, decode, cut,
 encode, write) against the same encoder's forward over crops that lie in memory, same batch, same
 threads. Ratios of medians.
 """
@@ -27,9 +27,9 @@ from dataprep.miniweb.drawing import draw
 from dataprep.miniweb.grammar import document, random_scene
 from orchestration import Dataset, Output, Slice
 from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, columns_of
-from orchestration.slices import commit_slice
-from orchestration.store import Store
-from pipelines.image_tokens import Params, ViewTokeniser
+from orchestration.slice_runner import commit_slice
+from orchestration.storage.store import Store
+from pipelines.tokens.image_tokens import Params, ViewTokenizer
 from tokenizer.packing import pack
 from tokenizer.text import TextTokenizer, train
 from tokenizer.vqkd import VQKD, VQKDConfig
@@ -42,12 +42,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=20_000)
-    parser.add_argument("--pictures", type=int, default=48)
+    parser.add_argument("--stored_images", type=int, default=48)
     parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         texts(Path(folder), options.documents)
-        pictures(Store(folder), options.pictures, options.cpus)
+        stored_images(Store(folder), options.stored_images, options.cpus)
 
 
 def texts(folder: Path, number: int) -> None:
@@ -69,8 +69,8 @@ def texts(folder: Path, number: int) -> None:
     )
 
 
-def pictures(store: Store, number: int, cpus: int) -> None:
-    """Tokenise pictures with a tokenizer of BEiT v2's size."""
+def stored_images(store: Store, number: int, cpus: int) -> None:
+    """Tokenize stored_images with a tokenizer of BEiT v2's size."""
     rng = np.random.default_rng(0)
     jpegs = [encode_jpeg(draw(random_scene(rng), 340, 256, rng), 92) for _ in range(number)]
     rows = pa.table({
@@ -84,12 +84,12 @@ def pictures(store: Store, number: int, cpus: int) -> None:
     kept = committed(store.sub("kept"), places, "data")
     folder = store.sub("tokenizer")
     network = VQKD(VQKDConfig(teacher_dim=512))
-    Path(folder.whole()).mkdir()
-    network.save(folder.whole("vqkd.pt"))
-    size = Path(folder.whole("vqkd.pt")).stat().st_size
+    Path(folder.native_path()).mkdir()
+    network.save(folder.native_path("vqkd.pt"))
+    size = Path(folder.native_path("vqkd.pt")).stat().st_size
     tokenizer = with_manifest(folder, files=[File(path="vqkd.pt", bytes=size, sha256="")])
     params = Params(cpus_per_actor=cpus)
-    stage = ViewTokeniser(params, 0, tokenizer, kept, [images])
+    stage = ViewTokenizer(params, 0, tokenizer, kept, [images])
     piece = Slice("000000", {"start": 0, "stop": number})
     crops = torch.zeros(number * params.views, 3, 224, 224).uniform_(-1, 1)
     batches = crops.split(params.batch)
@@ -98,7 +98,7 @@ def pictures(store: Store, number: int, cpus: int) -> None:
         lambda: commit_slice(store.sub("out"), piece, stage(piece), params.row_group_rows),
     )
     sys.stdout.write(
-        f"pictures: forward alone {len(crops) / forward:.2f} views/s, read to write "
+        f"stored_images: forward alone {len(crops) / forward:.2f} views/s, read to write "
         f"{len(crops) / whole:.2f} views/s: {forward / whole:.2f}x of the forward\n"
     )
 

@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py [--batch 8] [--rounds 5] [--size base]
 
-For pictures, texts (128 tokens) and pairs (64 tokens), in the released form: seconds of both,
+For images, texts (128 tokens) and pairs (64 tokens), in the released form: seconds of both,
 alternating, the ratio of their medians, the share of this machine's measured matrix-product rate
 that ours reaches, and the peak memory of a step above what the process held before it, each in a
 process of its own; ours also with compiled blocks. On a GPU it runs in bf16.

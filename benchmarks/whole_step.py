@@ -1,8 +1,8 @@
-"""Samples a second of a whole optimiser step on a GPU, and the share of its peak that this is.
+"""Samples a second of a whole optimizer step on a GPU, and the share of its peak that this is.
 
     python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--compile]
 
-As many pictures, texts (128 tokens) and pairs (64 tokens), from pinned memory, in bf16: forward,
+As many images, texts (128 tokens) and pairs (64 tokens), from pinned memory, in bf16: forward,
 backward, clipping, AdamW. The share counts the operations of ``model.training.cost`` against the
 measured rate of a large bf16 product. The peak of memory stands beside what
 ``beit3 inspect model`` says.
@@ -19,7 +19,7 @@ from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
 from model import BEiT3, BEiT3Config
 from model.training.batch import OBJECTIVES, STREAMS
 from model.training.cost import Plan, memory_bytes, samples, step_flops
-from model.training.optimiser import adamw
+from model.training.optimizer import adamw
 from model.training.step import train_step
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     if options.compile:
         for block in network.blocks:
             block.compile()
-    optimiser = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
     batches = [
         micro_batch(stream, config, options.micro_batch)
         for stream in STREAMS
@@ -54,7 +54,7 @@ def main() -> None:
         start = time.perf_counter()
         result = train_step(
             network,
-            optimiser,
+            optimizer,
             batches,
             rate=1e-4,
             weights=dict.fromkeys(OBJECTIVES, 1.0),

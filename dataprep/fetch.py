@@ -1,9 +1,9 @@
-"""Fetching pictures over HTTP: many at once, politely, with a reason for each that fails.
+"""Fetching images over HTTP: many at once, politely, with a reason for each that fails.
 
 Timeouts, resets, 408, 429 and 5xx are tried again after a jittered wait, or what ``Retry-After``
-says; 403, 404, 410 and everything about the picture itself are final. Each host is asked through a
-gate (``dataprep.hosts``), which may stand for a whole cluster. Redirects are followed hop by hop,
-so that each is checked and each host is asked.
+says; 403, 404, 410 and everything about the image itself are final. Each host is asked through a
+gate (``dataprep.host_limiter``), which may stand for a whole cluster. Redirects are followed hop by
+hop, so that each is checked and each host is asked.
 
 Reasons: ``http_<status>``, ``timeout``, ``connection``, ``truncated``, ``dns``, ``tls``,
 ``redirects``, ``bad_url``, ``too_large``, ``opt_out``, ``robots_txt``, ``private_address``,
@@ -25,7 +25,7 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from dataprep.addresses import AddressRules, PrivateAddress, Resolver, is_literal
-from dataprep.hosts import Answer, Gate, HostUnavailable
+from dataprep.host_limiter import Answer, Gate, HostUnavailable
 from dataprep.robots import RobotsTxt, opted_out
 
 UNREACHED: Final = frozenset({"timeout", "connection", "dns", "host_unavailable"})

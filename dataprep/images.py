@@ -1,12 +1,12 @@
-"""Pictures: from whatever bytes a server or an archive gave to the JPEG that is stored.
+"""Images: from whatever bytes a server or an archive gave to the JPEG that is stored.
 
 The short side is brought down to ``short_side``, never up, and the aspect ratio kept.
 
 | what came | what is done |
 |---|---|
-| a JPEG that is small enough, upright, grey or RGB | its bytes are kept as they are |
+| a JPEG that is small enough, upright, gray or RGB | its bytes are kept as they are |
 | a larger JPEG | decoded at 1/2, 1/4 or 1/8 where that still gives the short side |
-| CMYK, 16 bits, palette, grey | RGB of 8 bits |
+| CMYK, 16 bits, palette, gray | RGB of 8 bits |
 | transparency | laid on white |
 | an animation | its first frame |
 | an EXIF orientation | turned upright |
@@ -37,8 +37,8 @@ NOT_AN_IMAGE: Final = "not_an_image"
 UNDECODABLE: Final = "undecodable"
 TOO_SMALL: Final = "too_small"
 TOO_LARGE: Final = "too_many_pixels"
-COLOUR_GRID: Final = 4
-"``StoredImage.colours`` are the means of so many fields by so many."
+COLOR_GRID: Final = 4
+"``StoredImage.colors`` are the means of so many fields by so many."
 
 _SIGNATURES: Final = (
     b"\xff\xd8\xff",
@@ -58,19 +58,19 @@ _REDUCED: Final = {
     4: _RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     2: _RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
 }
-"""libjpeg leaves out the frequencies that a smaller picture cannot show: faster, and no aliasing.
-The flags called grey only lack the bit for BGR."""
+"""libjpeg leaves out the frequencies that a smaller image cannot show: faster, and no aliasing.
+The flags called gray only lack the bit for BGR."""
 _MOST_BYTES_PER_PIXEL: Final = 3
-"An original above it carries something else than the picture, and is encoded anew."
+"An original above it carries something else than the image, and is encoded anew."
 _GRID_SIDE: Final = 32
-_GREY: Final = np.array([19595, 38470, 7471])
-"Of red, green and blue in Pillow's grey, in 65536ths."
+_GRAY: Final = np.array([19595, 38470, 7471])
+"Of red, green and blue in Pillow's gray, in 65536ths."
 _LOW_FREQUENCIES: Final = np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(_GRID_SIDE) + 1))
 "Of the discrete cosine transform (II), unscaled: (8, 32)."
 
 
 class ImageError(ValueError):
-    """A picture that cannot be stored; ``reason`` is one of this module's constants."""
+    """An image that cannot be stored; ``reason`` is one of this module's constants."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -90,7 +90,7 @@ class ImageRules:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A picture as it is kept."""
+    """An image as it is kept."""
 
     jpeg: bytes
     width: int
@@ -103,7 +103,7 @@ class StoredImage:
     "Of the original bytes."
     phash: str
     "Perceptual hash of the look; see :func:`perceptual_hash`."
-    colours: bytes
+    colors: bytes
     "Mean RGB of a grid of fields, row by row, a byte each."
 
 
@@ -120,10 +120,10 @@ class _Header:
 
 
 def store_image(data: bytes, rules: ImageRules) -> StoredImage:
-    """Decode, resize and encode a picture.
+    """Decode, resize and encode an image.
 
     Raises:
-        ImageError: it is no picture, is damaged, or breaks a rule.
+        ImageError: it is no image, is damaged, or breaks a rule.
     """
     header = _read_header(data)
     _check_size(header.width, header.height, rules)
@@ -134,7 +134,7 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
         height, width = pixels.shape[:2]
         _check_size(width, height, rules)
     resized = resize(pixels, fitted(width, height, rules.short_side))
-    phash, colours = look_of(resized)
+    phash, colors = look_of(resized)
     kept = resized is pixels and _is_kept(data, header)
     return StoredImage(
         jpeg=data if kept else encode_jpeg(resized, rules.jpeg_quality),
@@ -145,32 +145,32 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
         original_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         phash=phash,
-        colours=colours,
+        colors=colors,
     )
 
 
 def look_of(pixels: Pixels) -> tuple[str, bytes]:
-    """Return a perceptual hash and the colours of a grid, by which copies are found."""
+    """Return a perceptual hash and the colors of a grid, by which copies are found."""
     small = cv2.resize(pixels, (_GRID_SIDE, _GRID_SIDE), interpolation=cv2.INTER_AREA)
-    field = _GRID_SIDE // COLOUR_GRID
-    means = small.reshape(COLOUR_GRID, field, COLOUR_GRID, field, 3).mean((1, 3))
+    field = _GRID_SIDE // COLOR_GRID
+    means = small.reshape(COLOR_GRID, field, COLOR_GRID, field, 3).mean((1, 3))
     return perceptual_hash(small), np.round(means).astype(np.uint8).tobytes()
 
 
 def perceptual_hash(small: Pixels) -> str:
-    """Return imagehash's ``phash`` of a picture of 32 by 32 pixels, 16 hexadecimal digits.
+    """Return imagehash's ``phash`` of an image of 32 by 32 pixels, 16 hexadecimal digits.
 
     A bit for each of the 8 by 8 lowest frequencies: whether it is above their median. imagehash's
     own way down to 32 by 32 differs by no more bits than another JPEG quality does.
     """
-    grey = (small @ _GREY + (1 << 15)) >> 16
-    low = np.round(_LOW_FREQUENCIES @ grey @ _LOW_FREQUENCIES.T, 6).ravel()  # no noise in flat ones
+    gray = (small @ _GRAY + (1 << 15)) >> 16
+    low = np.round(_LOW_FREQUENCIES @ gray @ _LOW_FREQUENCIES.T, 6).ravel()  # no noise in flat ones
     middle = np.sort(low)[31:33].mean()
     return np.packbits(low > middle).tobytes().hex()
 
 
 def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Return the width and height in which a picture is stored."""
+    """Return the width and height in which an image is stored."""
     scale = short_side / min(width, height)
     if scale >= 1:
         return width, height
@@ -178,7 +178,7 @@ def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return a picture averaged down to a width and height; the same one if it has them."""
+    """Return an image averaged down to a width and height; the same one if it has them."""
     if pixels.shape[1::-1] == size:
         return pixels
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -199,7 +199,7 @@ def decode_stored(jpeg: bytes) -> Pixels:
 def _read_header(data: bytes) -> _Header:
     if not data.startswith(_SIGNATURES):
         raise ImageError(NOT_AN_IMAGE, f"begins with {data[:16]!r}")
-    # The decoder fills the missing part of a cut JPEG with grey and says nothing. An end marker in
+    # The decoder fills the missing part of a cut JPEG with gray and says nothing. An end marker in
     # the first half may belong to a thumbnail; bytes may follow the true one.
     if data.startswith(_JPEG) and data.rfind(_END_OF_JPEG, len(data) // 2) < 0:
         raise ImageError(UNDECODABLE, "the JPEG has no end marker")

@@ -1,7 +1,7 @@
 """img2dataset as an engine: its downloader and resizer run a slice, its statuses become reasons.
 
 It has no limits per host, no breaker and no Retry-After, follows redirects without asking, turns
-nothing by EXIF, unpacks no Content-Encoding, and cannot tell HTML from a damaged picture (both are
+nothing by EXIF, unpacks no Content-Encoding, and cannot tell HTML from a damaged image (both are
 ``undecodable``). Where requests may go, how long a body may take and how large it may be is kept by
 what it is given to read from.
 """
@@ -123,7 +123,7 @@ def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
         return FetchError(OTHER, "the library gave no row")
     if row["status"] != "success":
         return FetchError(reason_of(row["error_message"]), row["error_message"])
-    phash, colours = look_of(decode_stored(row["jpg"]))
+    phash, colors = look_of(decode_stored(row["jpg"]))
     return StoredImage(
         jpeg=row["jpg"],
         width=row["width"],
@@ -133,7 +133,7 @@ def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
         original_bytes=None,
         sha256=row["sha256"],
         phash=phash,
-        colours=colours,
+        colors=colors,
     )
 
 

@@ -1,6 +1,6 @@
-"""Pictures that look alike: pairs of perceptual hashes that differ in a few bits.
+"""Images that look alike: pairs of perceptual hashes that differ in a few bits.
 
-Comparing every pair is out of reach for millions of pictures. The 64 bits are cut into
+Comparing every pair is out of reach for millions of images. The 64 bits are cut into
 ``max_bits + agreeing`` bands: two hashes that differ in at most ``max_bits`` bits agree in at least
 ``agreeing`` whole bands, so it is enough to compare those that agree in some choice of bands
 (multi-index hashing, Norouzi et al. 2012).
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 _BITS: Final = 64
 _MOST_IN_A_BUCKET: Final = 2048
-"Beyond it a hash is compared with so many neighbours only: flat pictures hash by the thousand."
+"Beyond it a hash is compared with so many neighbors only: flat images hash by the thousand."
 _SPARE_BITS: Final = 4
 "Buckets of about two to the power of this many hashes are cheap enough."
 

@@ -9,7 +9,7 @@ from urllib.robotparser import RobotFileParser
 import aiohttp
 
 from dataprep.addresses import PrivateAddress
-from dataprep.hosts import Answer, Gate, HostUnavailable
+from dataprep.host_limiter import Answer, Gate, HostUnavailable
 
 AGENT: Final = "beit3-pipeline"
 "Product token by which a site can address this fetcher."

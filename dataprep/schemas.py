@@ -39,16 +39,16 @@ IMAGES: Final = pa.schema(
         ("original_bytes", pa.int64()),
         ("sha256", pa.string()),
         ("phash", pa.string()),
-        ("colours", pa.binary()),
+        ("colors", pa.binary()),
         ("hash_matches", pa.bool_()),
         ("captions", pa.list_(pa.string())),
         ("label", pa.string()),
     ]
 )
-"""A stored picture: JPEG bytes and their size in pixels; digests of the original and of its look.
+"""A stored image: JPEG bytes and their size in pixels; digests of the original and of its look.
 
-The URL is null where the picture came out of an archive; ``hash_matches`` is null where the list
-gives no digest: a picture that was re-encoded since is a label, not a reason to drop it."""
+The URL is null where the image came out of an archive; ``hash_matches`` is null where the list
+gives no digest: an image that was re-encoded since is a label, not a reason to drop it."""
 
 DOCUMENTS: Final = pa.schema(
     [
@@ -66,7 +66,7 @@ KEPT: Final = pa.schema(
         ("row", pa.int64()),
     ]
 )
-"A picture that curation kept: its row in one of curation's inputs."
+"An image that curation kept: its row in one of curation's inputs."
 
 
 def rejects_table(rows: list[dict[str, str | None]]) -> pa.Table:

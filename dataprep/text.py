@@ -28,6 +28,6 @@ def clean_document(text: str) -> str:
     return "\n".join(part for part in paragraphs if part)
 
 
-def detokenise(text: str) -> str:
+def detokenize(text: str) -> str:
     """Undo the splitting at punctuation that CC3M's captions have gone through."""
     return _SPACE_AFTER.sub(r"\1", _SPACE_BEFORE.sub(r"\1", text))

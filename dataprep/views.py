@@ -1,4 +1,4 @@
-"""Views: the box and flip by which a stored picture is cut, for the tokenizer and for training.
+"""Views: the box and flip by which a stored image is cut, for the tokenizer and for training.
 
 Both cut with :func:`cut`, so that the codes belong to exactly the pixels that the model sees
 (the paper's random resized crop and flip; BEiT draws them anew each time, ours are drawn once
@@ -21,7 +21,7 @@ _ATTEMPTS: Final = 10
 
 
 class View(NamedTuple):
-    """A box in pixels of the stored picture, and whether the cut is mirrored."""
+    """A box in pixels of the stored image, and whether the cut is mirrored."""
 
     x: int
     y: int
@@ -36,11 +36,11 @@ def random_view(
     """Draw view ``index`` of a sample: a pure function of its arguments.
 
     Args:
-        width: of the stored picture, pixels.
-        height: of the stored picture, pixels.
-        min_scale: smallest share of the picture's area.
+        width: of the stored image, pixels.
+        height: of the stored image, pixels.
+        min_scale: smallest share of the image's area.
         seed: of the recipe.
-        sample_id: names the picture.
+        sample_id: names the image.
         index: number of the view.
     """
     rng = rng_of(seed, sample_id, index)
@@ -62,7 +62,7 @@ def random_view(
 def random_cut(
     pixels: Pixels, min_scale: float, seed: int, sample_id: str, index: int, size: int
 ) -> tuple[View, Pixels]:
-    """Return a view of a picture (see :func:`random_view`) and its cut."""
+    """Return a view of an image (see :func:`random_view`) and its cut."""
     height, width = pixels.shape[:2]
     view = random_view(width, height, min_scale, seed, sample_id, index)
     return view, cut(pixels, view, size)
@@ -77,7 +77,7 @@ def cut(pixels: Pixels, view: View, size: int) -> Pixels:
     return np.ascontiguousarray(square[:, ::-1]) if view.flip else square
 
 
-def jitter_colour(pixels: Pixels, strength: float, uniforms: NDArray[np.float64]) -> Pixels:
+def jitter_color(pixels: Pixels, strength: float, uniforms: NDArray[np.float64]) -> Pixels:
     """Change brightness, contrast and saturation by up to ``strength``, in that order.
 
     Args:
@@ -87,12 +87,12 @@ def jitter_colour(pixels: Pixels, strength: float, uniforms: NDArray[np.float64]
     """
     brightness, contrast, saturation = 1 + strength * (2 * np.asarray(uniforms) - 1)
     image = pixels.astype(np.float32) * np.float32(brightness)
-    mean = np.float32(_grey(image).mean())
+    mean = np.float32(_gray(image).mean())
     image = mean + (image - mean) * np.float32(contrast)
-    grey = _grey(image)[..., None]
-    image = grey + (image - grey) * np.float32(saturation)
+    gray = _gray(image)[..., None]
+    image = gray + (image - gray) * np.float32(saturation)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gray(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)

@@ -9,12 +9,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI
-from pipelines.documents import Params as DocumentsParams
-from pipelines.import_folder import Params as ImportFolderParams
-from pipelines.import_images import Params as ImportParams
-from pipelines.import_pairs import Params as ImportPairsParams
-from pipelines.index import Params as IndexParams
-from pipelines.recipe import PretrainRecipe
+from pipelines.ingest.documents import Params as DocumentsParams
+from pipelines.ingest.import_image_folder import Params as ImportFolderParams
+from pipelines.ingest.import_imagenet21k import Params as ImportParams
+from pipelines.ingest.import_pairs import Params as ImportPairsParams
+from pipelines.ingest.index import Params as IndexParams
+from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 INTRODUCTION = """# Every section of a recipe
 

@@ -1,4 +1,4 @@
-"""BEiT-3: one Multiway Transformer for pictures, texts and pairs, and its masked pretraining.
+"""BEiT-3: one Multiway Transformer for images, texts and pairs, and its masked pretraining.
 
 Shape letters used throughout: B batch, N patches, T text tokens, S = 1 + N + T sequence,
 D width, H heads, V vocabulary rows, K codes, C substreams.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestration.errors import RecipeError
 from orchestration.recipe import ClusterParams
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 # Read by Ray Train's controller, which inherits the driver's environment: with the default of two
 # seconds each checkpoint report of a short run waits that long.

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from orchestration.errors import ManifestError
 from orchestration.manifest import Manifest, TablePart, columns_of, read_manifest
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 _FOOTERS_KEPT = 1024
 
@@ -41,11 +41,12 @@ class Dataset:
 
     folder: Store
     manifest: Manifest
-    table: str = "data"
+    name: str = "data"
+    "Of the table."
 
     def __reduce__(self) -> tuple[object, ...]:
         # A manifest of many parts is read again by whoever needs it rather than sent along.
-        return Dataset.open, (self.folder, self.table)
+        return Dataset.open, (self.folder, self.name)
 
     @classmethod
     def open(cls, folder: Store, table: str = "data") -> "Dataset":
@@ -57,14 +58,14 @@ class Dataset:
         """
         return cls(folder, read_manifest(folder), table)
 
-    def of(self, table: str) -> "Dataset":
+    def table(self, name: str) -> "Dataset":
         """Return another table of the same stage."""
-        return Dataset(self.folder, self.manifest, table)
+        return Dataset(self.folder, self.manifest, name)
 
     @cached_property
     def parts(self) -> list[TablePart]:
         """The Parquet files of this table, in slice order."""
-        return [p.tables[self.table] for p in self.manifest.parts if self.table in p.tables]
+        return [p.tables[self.name] for p in self.manifest.parts if self.name in p.tables]
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -114,7 +115,7 @@ class Dataset:
             tables.append(self._read_part(self.parts[i], start - first, stop - first, columns))
         if not tables:
             if not self.parts:
-                raise ManifestError(f"{self.folder.uri}: no table named {self.table!r}")
+                raise ManifestError(f"{self.folder.uri}: no table named {self.name!r}")
             tables.append(self._read_part(self.parts[-1], 0, 0, columns))
         return pa.concat_tables(tables)
 
@@ -165,7 +166,7 @@ class Dataset:
 
     def _compare(self, file: pq.ParquetFile, part: TablePart, where: str) -> None:
         found = columns_of(file.schema_arrow)
-        expected = self.manifest.columns[self.table]
+        expected = self.manifest.columns[self.name]
         if found != expected:
             differ = ", ".join(sorted(set(found) ^ set(expected))) or "their order"
             raise ManifestError(f"{where}: columns differ from its manifest: {differ}; {_REPAIR}")

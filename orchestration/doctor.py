@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from orchestration.errors import PipelineError
 from orchestration.recipe import TrackingParams
-from orchestration.store import Store
-from orchestration.tracking import tracking_uri
+from orchestration.reporting.tracking import tracking_uri
+from orchestration.storage.store import Store
 
 _PACKAGES: Final = ("torch", "ray", "pyarrow", "mlflow", "boto3", "sentencepiece", "timm")
 _MIN_FREE_BYTES: Final = 10 << 30
@@ -98,7 +98,7 @@ def _ray() -> tuple[bool, str]:
 
 
 def _disk(workdir: Store) -> tuple[bool, str]:
-    place = workdir.whole() if workdir.is_local else "/tmp"
+    place = workdir.native_path() if workdir.is_local else "/tmp"
     while not os.path.exists(place):  # noqa: PTH110  # a workdir need not exist yet
         place = os.path.dirname(place)  # noqa: PTH120
     free = shutil.disk_usage(place).free

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from orchestration.logs import LOGS
 from orchestration.manifest import MANIFEST
 from orchestration.plan import IDENTITY, WORKFLOWS, records_of
-from orchestration.store import Store
+from orchestration.reporting.logs import LOGS
+from orchestration.storage.store import Store
 
 _NEVER: Final = (WORKFLOWS, LOGS, "mlflow-artifacts", "miniweb")
 STALE_UPLOAD: Final = timedelta(days=1)
@@ -54,13 +54,13 @@ def abort_stale_uploads(workdir: Store) -> int:
     """Abort multipart uploads that nobody ends; return their number. Nothing on a disk."""
     if workdir.is_local:
         return 0
-    from orchestration.object_files import ObjectFiles
+    from orchestration.storage.s3_files import ObjectFiles
 
     files = workdir.files
     assert isinstance(files, ObjectFiles)
-    stale = files.stale_uploads(workdir.whole(), STALE_UPLOAD)
+    stale = files.stale_uploads(workdir.native_path(), STALE_UPLOAD)
     for key, upload_id in stale:
-        files.abort_upload(workdir.whole(), key, upload_id)
+        files.abort_upload(workdir.native_path(), key, upload_id)
     return len(stale)
 
 

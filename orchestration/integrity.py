@@ -13,7 +13,7 @@ from typing import Final
 from orchestration.errors import ManifestError
 from orchestration.manifest import MANIFEST, File, read_manifest
 from orchestration.retries import ROUNDS, forget_slice
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 _READERS: Final = 8
 

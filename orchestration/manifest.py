@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration.errors import ManifestError
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 SCHEMA_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"

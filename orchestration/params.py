@@ -100,7 +100,7 @@ def _is_uri(place: str) -> bool:
 def _external_digest(place: str) -> str:
     if not _is_uri(place):
         return file_digest(Path(place))
-    from orchestration.remote_files import version_of
+    from orchestration.storage.remote_files import version_of
 
     return version_of(place).digest
 

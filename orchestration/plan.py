@@ -9,7 +9,7 @@ from typing import Any
 from orchestration.manifest import MANIFEST, PARTS
 from orchestration.retries import num_rounds
 from orchestration.stage import Stage, fingerprint_of
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 IDENTITY = "stage.json"
 WORKFLOWS = "workflows"

@@ -16,8 +16,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from orchestration.errors import RecipeError
-from orchestration.files import StorageParams
 from orchestration.params import OPERATIONAL, StageParams
+from orchestration.storage.files import StorageParams
 
 ENVIRONMENT_PREFIX = "BEIT3__"
 

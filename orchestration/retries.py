@@ -29,9 +29,9 @@ from orchestration.manifest import (
     part_path,
     read_manifest,
 )
-from orchestration.slicing import Process, Slice
+from orchestration.slices import Process, Slice
 from orchestration.stage import Context
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 INTENT: Final = "retry.json"
 ROUNDS: Final = "rounds.json"

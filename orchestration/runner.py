@@ -22,18 +22,18 @@ from rich.console import Console
 from orchestration.cluster import check_shared, start_ray
 from orchestration.errors import PipelineError, StageError
 from orchestration.integrity import verify_inputs
-from orchestration.lock import Lock, holding
-from orchestration.logs import log_file
 from orchestration.manifest import canonical_json, read_manifest
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage
-from orchestration.progress import StageProgress, showing
 from orchestration.recipe import Recipe
+from orchestration.reporting.logs import log_file
+from orchestration.reporting.progress import StageProgress, showing
+from orchestration.reporting.summary import stage_metrics
+from orchestration.reporting.tracking import RunLog, Tracker
+from orchestration.reporting.usage import Usage, add_usage
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context, fingerprint_of
-from orchestration.store import Store
-from orchestration.summary import stage_metrics
-from orchestration.tracking import RunLog, Tracker
-from orchestration.usage import Usage, add_usage
+from orchestration.storage.lock import Lock, workdir_lock
+from orchestration.storage.store import Store
 
 
 class Runner:
@@ -68,7 +68,7 @@ class Runner:
             PipelineError: the first stage that failed; the message names the log.
         """
         with (
-            holding(self.workdir) as lock,
+            workdir_lock(self.workdir) as lock,
             log_file(self.workdir) as logs,
             _naming_logs(str(logs)),
         ):

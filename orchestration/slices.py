@@ -1,225 +1,63 @@
-"""Running slices on Ray Data: one row of the Ray dataset is one slice, never a row of data.
+"""Slices: the fixed ranges of an input into which a stage cuts its work."""
 
-Ray schedules, replaces lost workers and holds actor pools; each worker writes and commits its own
-slice and sends back a receipt: the part that it committed. What a slice holds never passes through
-Ray. A slice that fails is tried again after the others, with a growing pause.
-"""
-
-import json
-import random
-import threading
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import ray.data
-from ray.exceptions import RayError
 
-from orchestration.errors import PipelineError, StageError, StoreError
-from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_part, read_parts
-from orchestration.progress import StageProgress
-from orchestration.recipe import SliceParams
-from orchestration.slicing import Output, Process, Slice
-from orchestration.store import Store
-from orchestration.usage import peak_memory
-
-_MAX_ERRORS_SHOWN: Final = 3
-_MAX_BLOCKS: Final = 4096
-"A Ray block costs milliseconds: beyond this number slices share them."
+from orchestration.dataset import Dataset
 
 
-@dataclass
-class _Failure:
-    piece: Slice
-    error: str
-    fatal: bool
-    attempts: int
+@dataclass(frozen=True)
+class Slice:
+    """The unit of work, of retry and of resume: a fixed range of an input."""
+
+    id: str
+    "Sortable name; names the part that it commits."
+    payload: Mapping[str, Any]
+    "What the process needs to find its input; JSON-able."
+    num_rows: int | None = None
+    "Rows of its input, where that is known beforehand; for progress only."
 
 
-def run_slices(
-    folder: Store,
-    slices: Sequence[Slice],
-    factory: Callable[[], Process],
-    progress: StageProgress,
-    *,
-    row_group_rows: int,
-    num_cpus: float,
-    num_gpus: float,
-    num_actors: int,
-    retries: SliceParams,
-    stopping: threading.Event,
-) -> tuple[dict[str, Part], int]:
-    """Process and commit each slice that has no part yet.
+@dataclass(frozen=True)
+class Output:
+    """What processing one slice gives."""
 
-    Returns the parts of all by slice id, and the bytes of the largest worker.
-
-    Raises:
-        StageError: slices failed as often as they may, or ``stopping`` is set; what was committed
-            is kept.
-    """
-    committed = read_parts(folder)
-    done = {piece.id: committed[piece.id] for piece in slices if piece.id in committed}
-    counts = [piece.num_rows for piece in slices if piece.num_rows is not None]
-    num_rows = sum(counts) if len(counts) == len(slices) else None
-    progress.start(len(slices), num_rows, resumed=len(done))
-    for part in done.values():
-        progress.advance(part.num_rows_in, Counter(part.rejects))
-    failures: dict[str, _Failure] = {}
-    memory = 0
-    for attempt in range(1, retries.max_attempts + 1):
-        missing = [
-            piece
-            for piece in slices
-            if piece.id not in done and not (piece.id in failures and failures[piece.id].fatal)
-        ]
-        if not missing:
-            break
-        if attempt > 1:
-            pause = min(retries.pause_s * 2 ** (attempt - 2), retries.max_pause_s)
-            stopping.wait(pause * (0.5 + random.random() / 2))
-        if stopping.is_set():
-            raise StageError(f"stopped; what was committed is kept in {folder.uri}")
-        receipts = _receipts(
-            folder, missing, factory, row_group_rows, num_cpus, num_gpus, num_actors
-        )
-        for piece, outcome, held in receipts:
-            memory = max(memory, held)
-            if isinstance(outcome, Part):
-                done[piece.id] = outcome
-                failures.pop(piece.id, None)
-                progress.advance(outcome.num_rows_in, Counter(outcome.rejects))
-            else:
-                failures[piece.id] = outcome
-                outcome.attempts = attempt
-        if not stopping.is_set():
-            progress.failed(len(failures))
-    if stopping.is_set() and len(done) < len(slices):
-        raise StageError(f"stopped; what was committed is kept in {folder.uri}")
-    if failures:
-        raise StageError(_words(failures, len(slices), folder))
-    return done, memory
+    num_rows_in: int
+    tables: Mapping[str, pa.Table]
+    "By name; a table named ``rejects`` has a column ``reason``."
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
-def _receipts(
-    folder: Store,
-    missing: Sequence[Slice],
-    factory: Callable[[], Process],
-    row_group_rows: int,
-    num_cpus: float,
-    num_gpus: float,
-    num_actors: int,
-) -> Iterator[tuple[Slice, Part | _Failure, int]]:
-    """Run slices once; yield what became of each, as they end, and its worker's memory."""
-    by_id = {piece.id: piece for piece in missing}
-    rows = [{"id": piece.id, "payload": json.dumps(piece.payload)} for piece in missing]
-    committing = (folder, factory, row_group_rows)
-    dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS))
-    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-    if num_actors:
-        receipts = dataset.map(
-            Committer,
-            fn_constructor_args=committing,
-            compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
-            **resources,
-        )
-    else:
-        receipts = dataset.map(Committer(*committing), **resources)
-    left = dict(by_id)
-    try:
-        for batch in receipts.iter_batches(batch_size=None, prefetch_batches=0):
-            for receipt in map(json.loads, batch["receipt"]):
-                piece = left.pop(receipt["slice"])
-                if receipt["error"]:
-                    failure = _Failure(piece, receipt["error"], receipt["fatal"], 0)
-                    yield piece, failure, receipt["memory"]
-                else:
-                    yield piece, Part.model_validate(receipt["part"]), receipt["memory"]
-    except RayError as error:
-        # Workers that died more often than Ray forgives. What they committed counts all the same.
-        committed = read_parts(folder)
-        for piece in left.values():
-            if piece.id in committed:
-                yield piece, committed[piece.id], 0
-            else:
-                yield piece, _Failure(piece, f"{type(error).__name__}: {error}", False, 0), 0
+Process = Callable[[Slice], Output]
+"Processes one slice. Deterministic: the same slice gives the same output."
 
 
-def _words(failures: dict[str, _Failure], num_slices: int, folder: Store) -> str:
-    lines = [
-        f"{len(failures)} of {num_slices} slices failed, the others are kept in {folder.uri}; "
-        "run again to repeat the failed ones."
-    ]
-    for failure in list(failures.values())[:_MAX_ERRORS_SHOWN]:
-        payload = json.dumps(failure.piece.payload)
-        lines.append(
-            f"slice {failure.piece.id} ({payload}), {failure.attempts} attempts: {failure.error}"
-        )
-    return "\n".join(lines)
+def row_slices(dataset: Dataset, num_rows: int) -> list[Slice]:
+    """Cut a dataset into slices of ``num_rows`` rows; read them with :func:`read_slice`."""
+    return range_slices(dataset.num_rows, num_rows)
 
 
-class Committer:
-    """Processes slices and commits their parts in a worker: one for a task, many for an actor."""
-
-    def __init__(self, folder: Store, factory: Callable[[], Process], row_group_rows: int) -> None:
-        self.folder = folder
-        self.factory = factory
-        self.row_group_rows = row_group_rows
-        self.process: Process | None = None
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """Return a receipt; an error is reported in it, so that other slices go on."""
-        piece = Slice(row["id"], json.loads(row["payload"]))
-        receipt: dict[str, Any] = {"slice": piece.id, "error": None}
-        try:
-            # Ray repeats the whole task of a worker that died: what it had committed stays.
-            part = read_part(self.folder, piece.id)
-            if part is None:
-                self.process = self.process or self.factory()
-                part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
-            receipt["part"] = part.model_dump(mode="json")
-        except Exception as error:
-            receipt["error"] = traceback.format_exc()
-            # A message for people tells of something that another attempt cannot change.
-            receipt["fatal"] = isinstance(error, PipelineError) and not isinstance(
-                error, StoreError
-            )
-        receipt["memory"] = peak_memory()
-        return {"receipt": json.dumps(receipt)}
+def range_slices(total: int, size: int) -> list[Slice]:
+    """Cut ``total`` things into slices of ``size``: their payload holds ``start`` and ``stop``."""
+    slices = []
+    for i, start in enumerate(range(0, total, size)):
+        stop = min(start + size, total)
+        slices.append(Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start))
+    return slices
 
 
-def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: int) -> Part:
-    """Write a slice's tables, then its part: the order is what makes a crash harmless."""
-    tables = {
-        name: _write_table(folder, f"{name}/{piece.id}.parquet", table, row_group_rows)
-        for name, table in output.tables.items()
-    }
-    rejects = output.tables.get(REJECTS)
-    part = Part(
-        slice=piece.id,
-        num_rows_in=output.num_rows_in,
-        tables=tables,
-        rejects=dict(Counter(rejects["reason"].to_pylist())) if rejects is not None else {},
-        counters=dict(output.counters),
-    )
-    folder.write_bytes(part_path(piece.id), part.to_bytes())
-    return part
+def name_slices(names: Sequence[str], size: int) -> list[Slice]:
+    """Cut named things into slices of ``size``: their payload holds ``names``."""
+    slices = []
+    for piece in range_slices(len(names), size):
+        mine = names[piece.payload["start"] : piece.payload["stop"]]
+        slices.append(Slice(piece.id, {"names": mine}, len(mine)))
+    return slices
 
 
-def _write_table(folder: Store, path: str, table: pa.Table, row_group_rows: int) -> TablePart:
-    with folder.write(path) as file:
-        pq.write_table(
-            table.combine_chunks(), file, row_group_size=row_group_rows, compression="zstd"
-        )
-    num_whole, rest = divmod(table.num_rows, row_group_rows)
-    groups = (row_group_rows,) * num_whole + ((rest,) if rest else ())
-    return TablePart(
-        path=path,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        num_rows=table.num_rows,
-        row_groups=groups,
-    )
+def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of one of :func:`row_slices`."""
+    return dataset.read(piece.payload["start"], piece.payload["stop"], columns)

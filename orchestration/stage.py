@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestration import remote_files
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
 from orchestration.manifest import (
@@ -29,12 +28,13 @@ from orchestration.manifest import (
     manifest_sha256,
 )
 from orchestration.params import StageParams, semantic
-from orchestration.progress import StageProgress
 from orchestration.recipe import SliceParams
-from orchestration.slicing import Process, Slice
-from orchestration.store import Store
-from orchestration.tracking import RunLog
-from orchestration.usage import Expected, peak_memory
+from orchestration.reporting.progress import StageProgress
+from orchestration.reporting.tracking import RunLog
+from orchestration.reporting.usage import Expected, peak_memory
+from orchestration.slices import Process, Slice
+from orchestration.storage import remote_files
+from orchestration.storage.store import Store
 
 P = TypeVar("P", bound=StageParams)
 R = TypeVar("R")
@@ -76,6 +76,14 @@ class Stage:
                 for role, names in self.inputs.items()
             },
         }
+
+
+def feeding(**roles: Stage | Sequence[Stage]) -> dict[str, tuple[str, ...]]:
+    """Return the names of input stages by role, as :attr:`Stage.inputs` takes them."""
+    return {
+        role: (stages.name,) if isinstance(stages, Stage) else tuple(s.name for s in stages)
+        for role, stages in roles.items()
+    }
 
 
 def fingerprint_of(identity: Mapping[str, Any]) -> str:
@@ -161,7 +169,7 @@ class Context:
         num_gpus: float,
         num_actors: int,
     ) -> None:
-        from orchestration.slices import run_slices  # Ray loads only when a stage runs
+        from orchestration.slice_runner import run_slices  # Ray loads only when a stage runs
 
         parts, memory = run_slices(
             self.folder,
@@ -203,7 +211,7 @@ class Context:
         """Return ``params`` with local copies of the files that they name by URI.
 
         They stay until the stage commits. Workers find the same copies with
-        :func:`orchestration.remote_files.with_local_files`.
+        :func:`orchestration.storage.remote_files.with_local_files`.
 
         Raises:
             StageError: a file cannot be read, or has changed since the workflow was planned.

@@ -20,11 +20,11 @@ from pydantic import Field
 
 from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
-from orchestration.progress import write_heartbeat
+from orchestration.reporting.progress import write_heartbeat
+from orchestration.reporting.tracking import RunLog
+from orchestration.reporting.usage import peak_memory
 from orchestration.stage import Context
-from orchestration.store import Store
-from orchestration.tracking import RunLog
-from orchestration.usage import peak_memory
+from orchestration.storage.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +128,7 @@ class TrainingParams(StageParams):
     """The workers of a training stage; none of it changes the result."""
 
     checkpoint_every: Annotated[int, OPERATIONAL] = Field(default=1000, ge=1)
-    "Optimiser steps between checkpoints."
+    "Optimizer steps between checkpoints."
     keep_checkpoints: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
     num_workers: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     cpus_per_worker: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
@@ -173,7 +173,7 @@ def fit(
         ),
         run_config=ray.train.RunConfig(
             name=_RAY_TRAIN_FOLDER,
-            storage_path=folder.whole(),
+            storage_path=folder.native_path(),
             storage_filesystem=folder.file_system(),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=params.keep_checkpoints),
             failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
@@ -194,4 +194,4 @@ def fit(
     if result.checkpoint is None:
         raise StageError(f"training in {folder.uri} ended without a checkpoint")
     context.memory = (result.metrics or {}).get("memory", 0)
-    return folder.sub(result.checkpoint.path.removeprefix(f"{folder.whole()}/"))
+    return folder.sub(result.checkpoint.path.removeprefix(f"{folder.native_path()}/"))

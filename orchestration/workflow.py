@@ -9,7 +9,7 @@ from orchestration.errors import RecipeError
 from orchestration.plan import PlannedStage, State, make_plan
 from orchestration.recipe import Recipe
 from orchestration.stage import Stage
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import typer
 from rich.console import Console
 
 from orchestration.errors import PipelineError, RecipeError
-from orchestration.estimates import estimate
-from orchestration.files import StorageParams
 from orchestration.plan import PlannedStage, State, latest_record
 from orchestration.recipe import TrackingParams
-from orchestration.store import Store
-from orchestration.summary import garbage_table, plan_table, status_table
-from orchestration.tracking import tracking_uri
-from pipelines.inspection import app as inspect_app
-from pipelines.opening import miniweb_served, open_recipe
+from orchestration.reporting.estimates import estimate
+from orchestration.reporting.summary import garbage_table, plan_table, status_table
+from orchestration.reporting.tracking import tracking_uri
+from orchestration.storage.files import StorageParams
+from orchestration.storage.store import Store
+from pipelines.inspect_model import app as inspect_app
+from pipelines.open_recipe import miniweb_served, open_recipe
 from pipelines.summary import print_summary
 
 TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
@@ -144,14 +144,14 @@ def gc(
     Example: beit3 gc --workdir runs/demo --keep-last 2 --delete
     """
     from orchestration.gc import abort_stale_uploads, collect, garbage
-    from orchestration.lock import holding
+    from orchestration.storage.lock import workdir_lock
 
     store = _store(workdir, endpoint_url)
     if not delete:
         console.print(garbage_table(garbage(store, keep_last)))
         console.print("nothing was deleted; --delete does it")
         return
-    with holding(store):
+    with workdir_lock(store):
         found = garbage(store, keep_last)
         console.print(garbage_table(found))
         collect(store, found)
@@ -240,9 +240,9 @@ def _run(
 
 def _repair(store: Store, planned: Sequence[PlannedStage]) -> None:
     from orchestration.integrity import repair
-    from orchestration.lock import holding
+    from orchestration.storage.lock import workdir_lock
 
-    with holding(store), console.status("reading everything that is committed"):
+    with workdir_lock(store), console.status("reading everything that is committed"):
         found = [
             damage
             for stage in planned

@@ -7,18 +7,18 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestration.manifest import MANIFEST, read_manifest
-from orchestration.store import Store
-from orchestration.summary import stages_table
-from pipelines.acquisition import HTML_FILE
-from pipelines.checkpoints import NETWORK_FILE
-from pipelines.pretrain import FIGURE_FILE
+from orchestration.reporting.summary import stages_table
+from orchestration.storage.store import Store
+from pipelines.pretrain.checkpoints import NETWORK_FILE
+from pipelines.pretrain.pretrain import FIGURE_FILE
+from pipelines.report.data_report import HTML_FILE
 
 MEASURES: Final = {
     "mlm": "MLM: words of texts",
-    "mim": "MIM: codes of pictures",
+    "mim": "MIM: codes of images",
     "mvlm_text": "MVLM: words of pairs",
     "mvlm_image": "MVLM: codes of pairs",
-    "knn": "k-NN: labels of pictures",
+    "knn": "k-NN: labels of images",
 }
 
 
@@ -28,10 +28,10 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     evaluation = workdir.sub(f"evaluate/{fingerprints['evaluate']}")
     if evaluation.exists(MANIFEST):
         console.print(learned_table(read_manifest(evaluation).numbers))
-    if acquisition := fingerprints.get("acquisition"):
-        folder = workdir.sub(f"acquisition/{acquisition}")
+    if data_report := fingerprints.get("data_report"):
+        folder = workdir.sub(f"data_report/{data_report}")
         if folder.exists(MANIFEST):
-            _print_place(console, "acquisition", folder.uri_of(HTML_FILE))
+            _print_place(console, "data_report", folder.uri_of(HTML_FILE))
     for name, what in (("pretrain", "checkpoint"), ("export", "export")):
         folder = workdir.sub(f"{name}/{fingerprints[name]}")
         if folder.exists(MANIFEST):

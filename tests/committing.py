@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 
 from orchestration.dataset import Dataset
 from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, Part, columns_of
-from orchestration.slices import commit_slice
-from orchestration.slicing import Output, Slice
-from orchestration.store import Store
+from orchestration.slice_runner import commit_slice
+from orchestration.slices import Output, Slice
+from orchestration.storage.store import Store
 
 
 def commit_tables(

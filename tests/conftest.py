@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dataprep.miniweb.corpora import WebSize, build
-from orchestration.files import StorageParams
-from orchestration.store import Store
+from orchestration.storage.files import StorageParams
+from orchestration.storage.store import Store
 from tests.s3 import BUCKET, serving_s3
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")

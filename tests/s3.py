@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from orchestration.files import StorageParams
-from orchestration.object_files import client
+from orchestration.storage.files import StorageParams
+from orchestration.storage.s3_files import client
 
 BUCKET = "corpus"
 

@@ -1,4 +1,4 @@
-"""Text to ids (SentencePiece) and pictures to codes (VQ-KD). Free of Ray and MLflow."""
+"""Text to ids (SentencePiece) and images to codes (VQ-KD). Free of Ray and MLflow."""
 
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD, VQKDConfig

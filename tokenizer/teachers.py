@@ -1,6 +1,6 @@
-"""Teachers of VQ-KD: frozen, from pictures to a feature per patch.
+"""Teachers of VQ-KD: frozen, from images to a feature per patch.
 
-``hand_crafted`` needs no weights: histograms of oriented gradients and colours of each patch. It
+``hand_crafted`` needs no weights: histograms of oriented gradients and colors of each patch. It
 serves machines without a network's weights and says what it is; the paper's teacher is CLIP
 (``clip``: patch tokens after the projection), DINO (``dino``) is BEiT v2's other one. Both are
 timm's networks.
@@ -50,11 +50,11 @@ _HUB_TIMEOUT_S: Final = 10
 
 _ORIENTATIONS: Final = 8
 _CELLS: Final = 2
-_COLOUR_WEIGHT: Final = 1.5
+_COLOR_WEIGHT: Final = 1.5
 
 
 def make_teacher(name: TeacherName, grid: int, weights: Path | None) -> nn.Module:
-    """Return a frozen teacher for pictures of ``grid`` patches a side.
+    """Return a frozen teacher for images of ``grid`` patches a side.
 
     Its forward takes (B, 3, H, W) in [-1, 1], of any size, and gives (B, N, ``dim``).
 
@@ -94,7 +94,7 @@ def unreachable(name: TeacherName) -> str | None:
 
 
 class HandCrafted(nn.Module):
-    """Gradient orientations and colours, both in 2 x 2 cells of each patch."""
+    """Gradient orientations and colors, both in 2 x 2 cells of each patch."""
 
     dim: Final = _CELLS**2 * (_ORIENTATIONS + 3)
 
@@ -104,8 +104,8 @@ class HandCrafted(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, N, dim)."""
-        grey = images.mean(1, keepdim=True)
-        padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+        gray = images.mean(1, keepdim=True)
+        padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
         dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2])[:, 0]
         dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1])[:, 0]
         strength = (dx.square() + dy.square()).sqrt()
@@ -118,9 +118,9 @@ class HandCrafted(nn.Module):
             F.one_hot((lower + 1) % _ORIENTATIONS, _ORIENTATIONS) * (strength * share)[..., None]
         )
         orientations = self._cells(histogram.permute(0, 3, 1, 2))
-        colours = self._cells(images) * _COLOUR_WEIGHT
+        colors = self._cells(images) * _COLOR_WEIGHT
         # The root tames the few very strong edges.
-        return torch.cat([orientations.sqrt(), colours], dim=-1)
+        return torch.cat([orientations.sqrt(), colors], dim=-1)
 
     def _cells(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) → (B, N, 4 C): means over the cells of each patch."""
@@ -131,7 +131,7 @@ class HandCrafted(nn.Module):
 
 
 class TimmTeacher(nn.Module):
-    """A network of timm: its patch tokens, on pictures resized to fit the grid."""
+    """A network of timm: its patch tokens, on images resized to fit the grid."""
 
     mean: Tensor
     std: Tensor

@@ -85,9 +85,9 @@ class VisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.fc_norm = nn.LayerNorm(width, eps=1e-6)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """BEiT's start: 0.02, and what is added to the residual stream shrinks with depth."""
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=0.02)

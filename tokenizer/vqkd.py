@@ -1,6 +1,6 @@
 """VQ-KD, the image tokenizer of BEiT v2: codes from which a teacher's features can be told.
 
-An encoder turns patches into short vectors, a quantiser turns those into codes, a shallow decoder
+An encoder turns patches into short vectors, a quantizer turns those into codes, a shallow decoder
 predicts from the codes what a frozen teacher sees at each patch. Only the encoder and the codebook
 are used afterwards. Files have the layout of the published tokenizers and say their sizes.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2, weights_of
-from tokenizer.quantiser import Quantiser
+from tokenizer.quantizer import Quantizer
 from tokenizer.vit import VisionTransformer
 
 
@@ -78,7 +78,7 @@ class VQKD(nn.Module):
             depth=config.decoder_depth,
             heads=config.heads,
         )
-        self.quantize = Quantiser(
+        self.quantize = Quantizer(
             config.num_codes, config.code_dim, config.decay, config.revive_below, config.kmeans
         )
         self.encode_task_layer = nn.Sequential(
@@ -93,7 +93,7 @@ class VQKD(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] → (B, N, code_dim), before quantisation; always fp32."""
+        """(B, 3, H, W) in [-1, 1] → (B, N, code_dim), before quantization; always fp32."""
         encoded = self.encoder(images)
         with torch.autocast(images.device.type, enabled=False):
             return self.encode_task_layer(encoded.to(self.encode_task_layer[0].weight.dtype))
@@ -110,13 +110,13 @@ class VQKD(nn.Module):
         Args:
             images: (B, 3, H, W) in [-1, 1].
             target: (B, N, teacher_dim), the teacher's features.
-            generator: the same on every worker; see :class:`Quantiser`.
+            generator: the same on every worker; see :class:`Quantizer`.
         """
         features = self.features(images)
         with torch.autocast(images.device.type, enabled=False):  # a codebook in bf16 would drift
-            quantised, codes, commitment = self.quantize(features, generator)
+            quantized, codes, commitment = self.quantize(features, generator)
         grid = self.config.grid
-        square = quantised.transpose(1, 2).reshape(len(images), -1, grid, grid)
+        square = quantized.transpose(1, 2).reshape(len(images), -1, grid, grid)
         predicted = self.decode_task_layer(self.decoder(square))
         cosine = F.cosine_similarity(predicted.float(), target.float(), dim=-1).mean()
         return Distilled(1 - cosine + commitment, cosine, codes)
@@ -144,5 +144,5 @@ class VQKD(nn.Module):
 
 
 def to_input(pixels: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) RGB → (B, 3, H, W) in [-1, 1], as the tokenizer takes pictures."""
+    """(B, H, W, 3) RGB → (B, 3, H, W) in [-1, 1], as the tokenizer takes images."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,12 +1,12 @@
-"""Annotated pictures in zip archives: COCO captions and Visual Genome's regions.
+"""Annotated images in zip archives: COCO captions and Visual Genome's regions.
 
     dataset_coco.json   Karpathy's form, with train2014.zip (train) and val2014.zip (the others)
     region_descriptions.json, image_data.json
-                        with images.zip (VG_100K) and images2.zip (VG_100K_2); every second picture
+                        with images.zip (VG_100K) and images2.zip (VG_100K_2); every second image
                         is one of COCO's as long as there are some, encoded anew
 
 Some members are cut short (``undecodable``), not there (``missing_file``) or spoilt
-(``damaged_file``); some pictures have no caption.
+(``damaged_file``); some images have no caption.
 """
 
 import itertools
@@ -20,15 +20,15 @@ from typing import Any, Final
 import numpy as np
 
 from dataprep.miniweb.drawing import lay_out
+from dataprep.miniweb.drawn_images import DrawnImage, Studio, image_size, numbered_rng
 from dataprep.miniweb.grammar import Group, Scene, caption, random_scene
-from dataprep.miniweb.pictures import Picture, Studio, numbered_rng, picture_size
 from dataprep.miniweb.truth import Row, Written
 
 COCO: Final = "dataset_coco.json"
 COCO_TRAIN: Final = "train2014.zip"
 COCO_VAL: Final = "val2014.zip"
 EVALUATED: Final = "coco_eval"
-"In place of the source, in the name of a picture of COCO's val and test."
+"In place of the source, in the name of an image of COCO's val and test."
 REGIONS: Final = "region_descriptions.json"
 IMAGE_DATA: Final = "image_data.json"
 VG_ARCHIVES: Final = {"VG_100K": "images.zip", "VG_100K_2": "images2.zip"}
@@ -43,39 +43,39 @@ Box = tuple[int, int, int, int]
 
 
 def write_coco(folder: Path, number: int, seed: int, studio: Studio) -> Written:
-    """Write ``dataset_coco.json`` and its archives; two pictures in ten are evaluated on."""
-    written, images, members = Written(), list[dict[str, Any]](), dict[str, str]()
-    pictures = []
+    """Write ``dataset_coco.json`` and its archives; two images in ten are evaluated on."""
+    written, entries, members = Written(), list[dict[str, Any]](), dict[str, str]()
+    images: list[DrawnImage] = []
     num_trained = 0
     for i in range(number):
         rng = numbered_rng(seed, 7, i)
         scene = random_scene(rng)
-        width, height = picture_size(rng, _LONGEST_SIDE)
+        width, height = image_size(rng, _LONGEST_SIDE)
         split = _SPLITS[i % len(_SPLITS)]
         outcome = "ok"
         if split in ("train", "restval"):
             outcome, num_trained = _fault(num_trained), num_trained + 1
         sentences = [f"{caption(scene, rng).capitalize()}." for _ in range(_CAPTIONS)]
-        image = _coco_image(i, split, [""] if outcome == "empty_caption" else sentences)
-        images.append(image)
-        members[f"{image['filepath']}/{image['filename']}"] = outcome
-        pictures.append(Picture(scene, width, height, (seed, 7, i)))
-        name = f"{EVALUATED if split in ('val', 'test') else 'coco'}/{image['cocoid']}"
+        entry = _coco_image(i, split, [""] if outcome == "empty_caption" else sentences)
+        entries.append(entry)
+        members[f"{entry['filepath']}/{entry['filename']}"] = outcome
+        images.append(DrawnImage(scene, width, height, (seed, 7, i)))
+        name = f"{EVALUATED if split in ('val', 'test') else 'coco'}/{entry['cocoid']}"
         if not name.startswith(EVALUATED):
             written.rows.append(Row("coco", name, outcome, sentences[0], width, height))
         if outcome == "ok":
-            written.originals[name] = pictures[-1]
-    (folder / COCO).write_text(json.dumps({"images": images, "dataset": "coco"}))
-    files = list(zip(members.items(), studio.draw(pictures), strict=True))
+            written.originals[name] = images[-1]
+    (folder / COCO).write_text(json.dumps({"images": entries, "dataset": "coco"}))
+    files = list(zip(members.items(), studio.draw(images), strict=True))
     for archive, prefix in ((COCO_TRAIN, "train2014/"), (COCO_VAL, "val2014/")):
         _write_zip(folder / archive, (f for f in files if f[0][0].startswith(prefix)))
     return written
 
 
-def parted(coco: Mapping[str, Picture]) -> tuple[dict[str, Picture], dict[str, Picture]]:
-    """Part COCO's pictures by name: those to train on, those to evaluate on."""
-    trained = {n: picture for n, picture in coco.items() if not n.startswith(EVALUATED)}
-    return trained, {n: picture for n, picture in coco.items() if n not in trained}
+def parted(coco: Mapping[str, DrawnImage]) -> tuple[dict[str, DrawnImage], dict[str, DrawnImage]]:
+    """Part COCO's images by name: those to train on, those to evaluate on."""
+    trained = {n: image for n, image in coco.items() if not n.startswith(EVALUATED)}
+    return trained, {n: image for n, image in coco.items() if n not in trained}
 
 
 def _coco_image(number: int, split: str, sentences: list[str]) -> dict[str, Any]:
@@ -102,45 +102,45 @@ def _coco_image(number: int, split: str, sentences: list[str]) -> dict[str, Any]
 
 
 def write_visual_genome(
-    folder: Path, number: int, seed: int, studio: Studio, coco: Mapping[str, Picture]
+    folder: Path, number: int, seed: int, studio: Studio, coco: Mapping[str, DrawnImage]
 ) -> list[Row]:
     """Write Visual Genome's files.
 
     Args:
         folder: of the web.
-        number: pictures.
+        number: images.
         seed: of the web.
         studio: draws.
-        coco: by name, the pictures of which every second one here is a copy.
+        coco: by name, the images of which every second one here is a copy.
     """
     rows, annotations, data = list[Row](), [], []
-    members, pictures = dict[str, str](), []
+    members, images = dict[str, str](), []
     copied = iter(coco.items())
     num_free = 0
     for i in range(number):
         rng = numbered_rng(seed, 8, i)
         of, original = next(copied, (None, None)) if i % 2 else (None, None)
         if original:
-            picture = replace(original, kind="reencoded")
+            image = replace(original, kind="reencoded")
         else:
-            picture = Picture(random_scene(rng), *picture_size(rng, _LONGEST_SIDE), (seed, 8, i))
+            image = DrawnImage(random_scene(rng), *image_size(rng, _LONGEST_SIDE), (seed, 8, i))
         if of and of.startswith(EVALUATED):
-            outcome = "evaluation_picture"
+            outcome = "evaluation_image"
         else:
             outcome, num_free = _fault(num_free), num_free + 1
         image_id, place = i + 1, list(VG_ARCHIVES)[i % 3 == 2]
-        found = [] if outcome == "empty_caption" else list(_regions(picture))
+        found = [] if outcome == "empty_caption" else list(_regions(image))
         annotations.append(_vg_image(image_id, found))
-        data.append(_vg_data(image_id, place, picture, of))
+        data.append(_vg_data(image_id, place, image, of))
         members[f"{place}/{image_id}.jpg"] = outcome
-        pictures.append(picture)
+        images.append(image)
         first = found[0][0] if found else ""
         name = f"visual_genome/{image_id}"
-        row = Row("visual_genome", name, outcome, first, picture.width, picture.height)
-        rows.append(replace(row, copy_of=of, copy_kind=picture.kind) if of else row)
+        row = Row("visual_genome", name, outcome, first, image.width, image.height)
+        rows.append(replace(row, copy_of=of, copy_kind=image.kind) if of else row)
     (folder / REGIONS).write_text(json.dumps(annotations))
     (folder / IMAGE_DATA).write_text(json.dumps(data))
-    files = list(zip(members.items(), studio.draw(pictures), strict=True))
+    files = list(zip(members.items(), studio.draw(images), strict=True))
     for place, archive in VG_ARCHIVES.items():
         _write_zip(folder / archive, (f for f in files if f[0][0].startswith(f"{place}/")))
     return rows
@@ -161,25 +161,25 @@ def _vg_image(image_id: int, regions: list[tuple[str, Box]]) -> dict[str, Any]:
     }
 
 
-def _vg_data(image_id: int, place: str, picture: Picture, coco: str | None) -> dict[str, Any]:
+def _vg_data(image_id: int, place: str, image: DrawnImage, coco: str | None) -> dict[str, Any]:
     return {
         "image_id": image_id,
         "url": f"http://cdn.miniweb.test/{place}/{image_id}.jpg",
-        "width": picture.width,
-        "height": picture.height,
+        "width": image.width,
+        "height": image.height,
         "coco_id": int(coco.rsplit("/", 1)[1]) if coco else None,
         "flickr_id": None,
     }
 
 
-def _regions(picture: Picture) -> Iterator[tuple[str, Box]]:
+def _regions(image: DrawnImage) -> Iterator[tuple[str, Box]]:
     """Yield what is to be seen where: groups, each shape, how groups lie, the background."""
-    scene, size = picture.scene, (picture.width, picture.height)
-    layout = lay_out(scene, *size, picture.rng)
+    scene, size = image.scene, (image.width, image.height)
+    layout = lay_out(scene, *size, image.rng)
     for group, places in zip(scene.groups, layout.groups, strict=True):
         whole = _box(places, size)
         yield group.phrase, whole
-        yield f" the {group.colour} {group.noun}", whole
+        yield f" the {group.color} {group.noun}", whole
         if group.texture != "plain":
             yield (
                 f"{group.noun} are {group.texture}"
@@ -188,7 +188,7 @@ def _regions(picture: Picture) -> Iterator[tuple[str, Box]]:
                 whole,
             )
         if group.count > 1:
-            one = Group(1, group.size, group.colour, group.texture, group.shape)
+            one = Group(1, group.size, group.color, group.texture, group.shape)
             yield from ((one.phrase, _box([place], size)) for place in places)
     if len(scene.groups) == 2:
         yield _relation(scene), _box(itertools.chain(*layout.groups), size)
@@ -201,7 +201,7 @@ def _relation(scene: Scene) -> str:
 
 
 def _box(places: Iterable[tuple[float, float, float]], size: tuple[int, int]) -> Box:
-    """Return the box around some shapes, within the picture."""
+    """Return the box around some shapes, within the image."""
     x, y, radius = np.array(list(places)).T
     left, top = max(int((x - radius).min()), 0), max(int((y - radius).min()), 0)
     right, bottom = (

@@ -1,6 +1,6 @@
-"""Archives of pictures: ImageNet-21K and WebDataset.
+"""Archives of images: ImageNet-21K and WebDataset.
 
-imagenet21k.tar     a tar of one tar per synset, pictures named <wnid>_<n>.JPEG
+imagenet21k.tar     a tar of one tar per synset, images named <wnid>_<n>.JPEG
 words.txt           wnid TAB names (WordNet's list of ImageNet synsets)
 webdataset/         00000.tar, …: 000000012.jpg, .json and .txt of each sample, as img2dataset
                     writes them; the last of several tars is cut short
@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from dataprep.miniweb.grammar import COLOURS, SHAPES, caption, class_scene, random_scene
-from dataprep.miniweb.pictures import Picture, Studio, numbered_rng, picture_size
+from dataprep.miniweb.drawn_images import DrawnImage, Studio, image_size, numbered_rng
+from dataprep.miniweb.grammar import COLORS, SHAPES, caption, class_scene, random_scene
 from dataprep.miniweb.truth import Row
 
 IMAGENET: Final = "imagenet21k.tar"
@@ -29,20 +29,20 @@ def write_imagenet(
     folder: Path, num_classes: int, num_images: int, seed: int, studio: Studio
 ) -> list[Row]:
     """Write ``imagenet21k.tar`` with ``num_images`` of each class, and ``words.txt``."""
-    classes = [(colour, shape) for shape in SHAPES for colour in COLOURS][:num_classes]
-    rows, words, pictures = list[Row](), [], []
-    for c, (colour, shape) in enumerate(classes):
+    classes = [(color, shape) for shape in SHAPES for color in COLORS][:num_classes]
+    rows, words, images = list[Row](), [], []
+    for c, (color, shape) in enumerate(classes):
         wnid = f"n{c + 1:08d}"
-        words.append(f"{wnid}\t{colour} {shape}\n")
+        words.append(f"{wnid}\t{color} {shape}\n")
         for i in range(num_images):
             rng = numbered_rng(seed, 3, c, i)
-            scene = class_scene(rng, colour, shape)
-            width, height = picture_size(rng, _LONGEST_SIDE)
-            pictures.append(Picture(scene, width, height, (seed, 3, c, i)))
+            scene = class_scene(rng, color, shape)
+            width, height = image_size(rng, _LONGEST_SIDE)
+            images.append(DrawnImage(scene, width, height, (seed, 3, c, i)))
             outcome = "undecodable" if i % 29 == 17 else "ok"
             name = f"imagenet21k/{wnid}_{i}"
-            rows.append(Row("imagenet21k", name, outcome, f"{colour} {shape}", width, height))
-    drawn = zip(rows, studio.draw(pictures), strict=True)
+            rows.append(Row("imagenet21k", name, outcome, f"{color} {shape}", width, height))
+    drawn = zip(rows, studio.draw(images), strict=True)
     with tarfile.open(folder / IMAGENET, "w") as outer:
         for c in range(len(classes)):
             buffer = io.BytesIO()
@@ -59,16 +59,16 @@ def write_imagenet(
 def write_webdataset(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]:
     """Write ``number`` samples."""
     (folder / WEBDATASET).mkdir()
-    rows, pictures = list[Row](), []
+    rows, images = list[Row](), []
     for i in range(number):
         rng = numbered_rng(seed, 11, i)
         scene = random_scene(rng)
-        width, height = picture_size(rng, _LONGEST_SAMPLE_SIDE)
-        pictures.append(Picture(scene, width, height, (seed, 11, i)))
+        width, height = image_size(rng, _LONGEST_SAMPLE_SIDE)
+        images.append(DrawnImage(scene, width, height, (seed, 11, i)))
         outcome = _FAULTS[(i // 11) % len(_FAULTS)] if i % 11 == 6 else "ok"
         name = f"webdataset/{i // _SAMPLES_OF_A_TAR:05d}/{i:09d}"
         rows.append(Row("webdataset", name, outcome, caption(scene, rng), width, height))
-    drawn = list(zip(rows, studio.draw(pictures), strict=True))
+    drawn = list(zip(rows, studio.draw(images), strict=True))
     for first in range(0, number, _SAMPLES_OF_A_TAR):
         data = _sample_tar(drawn[first : first + _SAMPLES_OF_A_TAR])
         if first > 0 and first + _SAMPLES_OF_A_TAR >= number:
@@ -81,12 +81,12 @@ def write_webdataset(folder: Path, number: int, seed: int, studio: Studio) -> li
 def _sample_tar(samples: list[tuple[Row, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for row, picture in samples:
+        for row, image in samples:
             stem = row.sample_id.rsplit("/", 1)[1]
             text = None if row.outcome == "empty_caption" else row.caption
             if row.outcome != "missing_file":
                 is_whole = row.outcome != "undecodable"
-                add(archive, f"{stem}.jpg", picture if is_whole else picture[: len(picture) // 3])
+                add(archive, f"{stem}.jpg", image if is_whole else image[: len(image) // 3])
             content = {"caption": text, "key": stem, "status": "success"}
             add(archive, f"{stem}.json", json.dumps(content).encode())
             add(archive, f"{stem}.txt", (text or "").encode())

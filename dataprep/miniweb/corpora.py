@@ -1,6 +1,6 @@
 """The whole miniature web in a folder: each source's files, and what must become of each row.
 
-A source whose size is zero leaves no file. ``pictures/`` is what the server sends; the files of
+A source whose size is zero leaves no file. ``images/`` is what the server sends; the files of
 each source are told in ``lists``, ``zoo``, ``archives``, ``annotated``, ``texts``, ``wikipedia``;
 ``truth`` tells what must become of them. The same parameters give the same bytes, so a web that is
 built again keeps its fingerprints.
@@ -14,23 +14,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from dataprep.miniweb import annotated, archives, lists, texts, wikipedia, zoo
-from dataprep.miniweb.behaviours import DELAYS, HOSTS, MISBEHAVIOURS, PLACEHOLDER
-from dataprep.miniweb.pictures import Studio
+from dataprep.miniweb import annotated, archives, edge_cases, lists, texts, wikipedia
+from dataprep.miniweb.drawn_images import Studio
+from dataprep.miniweb.server_behaviors import DELAYS, HOSTS, MISBEHAVIORS, PLACEHOLDER
 from dataprep.miniweb.truth import TEXT_TRUTH, TRUTH, Row, TextRow, Written, write_truth
 
 __all__ = [
-    "DELAYS", "HOSTS", "MISBEHAVIOURS", "PLACEHOLDER", "TEXT_TRUTH", "TRUTH", "WebSize", "build",
+    "DELAYS", "HOSTS", "MISBEHAVIORS", "PLACEHOLDER", "TEXT_TRUTH", "TRUTH", "WebSize", "build",
 ]  # fmt: skip
 
 _DONE: Final = "built.json"
-_VERSION: Final = 2
+_VERSION: Final = 3
 "Raise it when the same size draws another web."
 
 
 @dataclass(frozen=True)
 class WebSize:
-    """How much to draw: rows of lists, pictures, pages or documents."""
+    """How much to draw: rows of lists, images, pages or documents."""
 
     seed: int
     num_cc3m: int
@@ -61,14 +61,14 @@ def build(folder: Path, size: WebSize) -> None:
     if done.exists() and done.read_text() == record:
         return
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = _write_pictures(folder, size, Studio(pool))
+        rows = _write_images(folder, size, Studio(pool))
     write_truth(folder, rows, _write_texts(folder, size))
     done.write_text(record)
 
 
-def _write_pictures(folder: Path, size: WebSize, studio: Studio) -> list[Row]:
+def _write_images(folder: Path, size: WebSize, studio: Studio) -> list[Row]:
     seed = size.seed
     lists.write_placeholder(folder, seed, studio)
     cc3m = lists.write_conceptual(folder, "cc3m", size.num_cc3m, seed, studio)
@@ -90,7 +90,7 @@ def _write_pictures(folder: Path, size: WebSize, studio: Studio) -> list[Row]:
     if number := size.num_own:
         trained, evaluated = annotated.parted(coco.originals)
         originals = {"cc3m": cc3m.originals, "coco": trained, annotated.EVALUATED: evaluated}
-        rows += zoo.write_own(folder, number, seed, studio, originals)
+        rows += edge_cases.write_own(folder, number, seed, studio, originals)
     return rows
 
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprep.miniweb.grammar import BACKGROUNDS, COLOURS, Group, Scene
+from dataprep.miniweb.grammar import BACKGROUNDS, COLORS, Group, Scene
 
-Image = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 _SUBPIXEL_BITS: Final = 4
 _AREAS: Final = {
@@ -18,17 +18,17 @@ _AREAS: Final = {
     "above": ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 0.5)),
     "below": ((0.0, 0.5, 1.0, 0.5), (0.0, 0.0, 1.0, 0.5)),
 }
-"By relation: x, y, width, height of both groups as shares of the picture."
+"By relation: x, y, width, height of both groups as shares of the image."
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What chance decides of a picture."""
+    """What chance decides of an image."""
 
     light: tuple[float, float]
     "At the top and at the bottom, as a share."
     groups: list[list[tuple[float, float, float]]]
-    "By group, of each shape: x and y of its centre, radius; in pixels."
+    "By group, of each shape: x and y of its center, radius; in pixels."
 
 
 def lay_out(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Layout:
@@ -42,11 +42,11 @@ def lay_out(scene: Scene, width: int, height: int, rng: np.random.Generator) -> 
     return Layout((above, below), groups)
 
 
-def draw(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Image:
+def draw(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Pixels:
     """Return the scene as RGB ``(height, width, 3)`` uint8, lit from above or below."""
     layout = lay_out(scene, width, height, rng)
     light = np.linspace(*layout.light, height)[:, None, None]
-    image: Image = np.empty((height, width, 3), np.uint8)
+    image: Pixels = np.empty((height, width, 3), np.uint8)
     image[:] = (np.array(BACKGROUNDS[scene.background]) * light).astype(np.uint8)
     for group, places in zip(scene.groups, layout.groups, strict=True):
         for place in places:
@@ -66,33 +66,33 @@ def _places(
     places = []
     for i in range(group.count):
         jitter = rng.uniform(-1, 1, 2) * (cell * 0.46 - radius)
-        centre_x = x + (i % columns + 0.5) * cell_width + jitter[0]
-        centre_y = y + (i // columns + 0.5) * cell_height + jitter[1]
-        places.append((centre_x, centre_y, radius))
+        center_x = x + (i % columns + 0.5) * cell_width + jitter[0]
+        center_y = y + (i // columns + 0.5) * cell_height + jitter[1]
+        places.append((center_x, center_y, radius))
     return places
 
 
-def _draw_shape(image: Image, group: Group, place: tuple[float, float, float]) -> None:
-    centre_x, centre_y, radius = place
-    left, top = max(int(centre_x - radius), 0), max(int(centre_y - radius), 0)
-    right, bottom = int(centre_x + radius) + 1, int(centre_y + radius) + 1
+def _draw_shape(image: Pixels, group: Group, place: tuple[float, float, float]) -> None:
+    center_x, center_y, radius = place
+    left, top = max(int(center_x - radius), 0), max(int(center_y - radius), 0)
+    right, bottom = int(center_x + radius) + 1, int(center_y + radius) + 1
     window = image[top:bottom, left:right]
     mask = np.zeros(window.shape[:2], np.uint8)
-    _fill_shape(mask, group.shape, (centre_x - left, centre_y - top), radius)
-    colour = COLOURS[group.colour]
+    _fill_shape(mask, group.shape, (center_x - left, center_y - top), radius)
+    color = COLORS[group.color]
     if group.texture == "plain":
-        window[mask > 127] = colour
+        window[mask > 127] = color
         return
     pattern = _pattern(group.texture, (top, left), mask.shape, max(radius / 2.2, 4.0))
-    window[(mask > 127) & pattern] = colour
-    light = tuple(round(c * 0.35 + 255 * 0.65) for c in colour)
+    window[(mask > 127) & pattern] = color
+    light = tuple(round(c * 0.35 + 255 * 0.65) for c in color)
     window[(mask > 127) & ~pattern] = light
 
 
 def _pattern(
     texture: str, origin: tuple[int, int], shape: tuple[int, ...], period: float
 ) -> NDArray[np.bool_]:
-    """Where the full colour goes; the rest is pale."""
+    """Where the full color goes; the rest is pale."""
     rows = np.arange(origin[0], origin[0] + shape[0], dtype=np.float32)[:, None]
     columns = np.arange(origin[1], origin[1] + shape[1], dtype=np.float32)[None, :]
     if texture == "striped":
@@ -101,17 +101,17 @@ def _pattern(
     return dx * dx + dy * dy > (period * 0.3) ** 2
 
 
-def _fill_shape(mask: Image, shape: str, centre: tuple[float, float], radius: float) -> None:
+def _fill_shape(mask: Pixels, shape: str, center: tuple[float, float], radius: float) -> None:
     scale = 1 << _SUBPIXEL_BITS
     if shape in ("circle", "ring"):
-        point = (round(centre[0] * scale), round(centre[1] * scale))
+        point = (round(center[0] * scale), round(center[1] * scale))
         cv2.circle(mask, point, round(radius * scale), 255, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
         if shape == "ring":
             hole = round(radius * 0.55 * scale)
             cv2.circle(mask, point, hole, 0, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
         return
     for outline in _outlines(shape):
-        corners = np.array(centre) + np.array(outline) * radius
+        corners = np.array(center) + np.array(outline) * radius
         points = np.round(corners * scale).astype(np.int32)
         cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
 

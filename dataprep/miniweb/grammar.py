@@ -1,7 +1,7 @@
 """Scenes and the sentences that are true of them.
 
 A scene holds one or two groups of shapes in front of a background. Captions, documents and class
-names use the same words, so a masked word can be told from the picture or from other sentences.
+names use the same words, so a masked word can be told from the image or from other sentences.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-COLOURS: Final = {
+COLORS: Final = {
     "red": (200, 40, 40),
     "green": (50, 160, 60),
     "blue": (50, 80, 200),
@@ -23,7 +23,7 @@ COLOURS: Final = {
 BACKGROUNDS: Final = {
     "white": (245, 245, 245),
     "black": (25, 25, 25),
-    "grey": (130, 130, 130),
+    "gray": (130, 130, 130),
     "beige": (225, 210, 180),
 }
 SHAPES: Final = ("circle", "square", "triangle", "star", "ring", "cross", "diamond", "hexagon")
@@ -73,7 +73,7 @@ class Group:
 
     count: int
     size: str
-    colour: str
+    color: str
     texture: str
     shape: str
 
@@ -88,12 +88,12 @@ class Group:
         """As in ``two large red striped circles``."""
         texture = "" if self.texture == "plain" else f"{self.texture} "
         count = "a" if self.count == 1 else COUNTS[self.count - 1]
-        return f"{count} {self.size} {self.colour} {texture}{self.noun}"
+        return f"{count} {self.size} {self.color} {texture}{self.noun}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows."""
+    """What an image shows."""
 
     background: str
     groups: tuple[Group, ...]
@@ -102,15 +102,15 @@ class Scene:
 
 
 def random_scene(rng: np.random.Generator, num_groups: int | None = None) -> Scene:
-    """Draw a scene; two groups differ in colour and shape."""
+    """Draw a scene; two groups differ in color and shape."""
     num = num_groups or int(rng.integers(1, 3))
-    colours = rng.choice(list(COLOURS), size=2, replace=False)
+    colors = rng.choice(list(COLORS), size=2, replace=False)
     shapes = rng.choice(SHAPES, size=2, replace=False)
     groups = tuple(
         Group(
             count=int(rng.integers(1, 5)) if num == 1 else int(rng.integers(1, 3)),
             size=str(rng.choice(SIZES)),
-            colour=str(colours[i]),
+            color=str(colors[i]),
             texture=str(rng.choice(TEXTURES)),
             shape=str(shapes[i]),
         )
@@ -119,9 +119,9 @@ def random_scene(rng: np.random.Generator, num_groups: int | None = None) -> Sce
     return Scene(str(rng.choice(list(BACKGROUNDS))), groups, str(rng.choice(list(RELATIONS))))
 
 
-def class_scene(rng: np.random.Generator, colour: str, shape: str) -> Scene:
-    """Draw a scene of one shape of a given colour: a picture of a class."""
-    group = Group(1, "large", colour, str(rng.choice(TEXTURES)), shape)
+def class_scene(rng: np.random.Generator, color: str, shape: str) -> Scene:
+    """Draw a scene of one shape of a given color: an image of a class."""
+    group = Group(1, "large", color, str(rng.choice(TEXTURES)), shape)
     return Scene(str(rng.choice(list(BACKGROUNDS))), (group,), "above")
 
 
@@ -170,12 +170,12 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
     ]
     for group in scene.groups:
         be = _be(group)
-        words = [group.size, group.colour, group.texture]
+        words = [group.size, group.color, group.texture]
         rng.shuffle(words)
         details += [
             f"The {group.noun} {be} {words[0]}, {words[1]} and {words[2]}.",
             f"{group.noun}: {words[1]}, {words[2]}, {words[0]}.",
-            f"There {be} {COUNTS[group.count - 1]} {group.colour} {group.noun}.",
+            f"There {be} {COUNTS[group.count - 1]} {group.color} {group.noun}.",
         ]
     if len(scene.groups) == 2:
         first, second = scene.groups
@@ -183,13 +183,13 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
             f"The {first.noun} {_be(first)} {scene.relation} the {second.noun}.",
             f"The {second.noun} {_be(second)} {RELATIONS[scene.relation]} the {first.noun}.",
         ]
-    absent = [colour for colour in COLOURS if colour not in {g.colour for g in scene.groups}]
+    absent = [color for color in COLORS if color not in {g.color for g in scene.groups}]
     details.append(f"Nothing in it is {_one_of(rng, absent)}.")
     rng.shuffle(details)
     return " ".join(_capital(sentence) for sentence in [opening, *details[:_DETAILS]])
 
 
-def tokenised(text: str) -> str:
+def tokenized(text: str) -> str:
     """Write a caption as CC3M does: lower case, punctuation set apart."""
     return f"{text.lower().replace(',', ' ,')} ."
 

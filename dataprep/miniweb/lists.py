@@ -7,16 +7,16 @@
     sbu-captions-all.json
                 an object of parallel lists: image_urls, user_ids, captions
 
-SBU's two forms list different pictures here, so that a recipe can read both.
+SBU's two forms list different images here, so that a recipe can read both.
 """
 
 import json
 from pathlib import Path
 from typing import Final
 
-from dataprep.miniweb.behaviours import DELAYS, MISBEHAVIOURS, PLACEHOLDER, url_of
-from dataprep.miniweb.grammar import caption, random_scene, tokenised
-from dataprep.miniweb.pictures import Picture, Studio, numbered_rng, picture_size
+from dataprep.miniweb.drawn_images import DrawnImage, Studio, image_size, numbered_rng
+from dataprep.miniweb.grammar import caption, random_scene, tokenized
+from dataprep.miniweb.server_behaviors import DELAYS, MISBEHAVIORS, PLACEHOLDER, url_of
 from dataprep.miniweb.truth import Row, Written
 
 SBU_URLS: Final = "SBU_captioned_photo_dataset_urls.txt"
@@ -30,35 +30,35 @@ _SBU_FAULTS: Final = ("malformed_line", "empty_caption", "bad_url")
 
 
 def write_placeholder(folder: Path, seed: int, studio: Studio) -> None:
-    """Write what sites show in place of a picture that is gone."""
-    picture = Picture(random_scene(numbered_rng(seed, 9)), 300, 300, (0,))
-    studio.draw_files([(folder / f"pictures/{PLACEHOLDER}.jpg", picture)])
+    """Write what sites show in place of an image that is gone."""
+    image = DrawnImage(random_scene(numbered_rng(seed, 9)), 300, 300, (0,))
+    studio.draw_files([(folder / f"images/{PLACEHOLDER}.jpg", image)])
 
 
 def write_conceptual(folder: Path, source: str, number: int, seed: int, studio: Studio) -> Written:
-    """Write ``cc3m.tsv`` or ``cc12m.tsv``, by ``source``, and its pictures."""
+    """Write ``cc3m.tsv`` or ``cc12m.tsv``, by ``source``, and its images."""
     is_first = source == "cc3m"
     written, lines, files = Written(), [], []
     for i in range(number):
         rng = numbered_rng(seed, 1 if is_first else 2, i)
         scene = random_scene(rng)
-        width, height = picture_size(rng, _LONGEST_SIDE)
+        width, height = image_size(rng, _LONGEST_SIDE)
         text = caption(scene, rng)
-        behaviour, outcome = _conceptual_answer(i)
-        url = url_of(behaviour, f"{source}_{i:06d}.jpg", i)
-        picture = Picture(scene, width, height, (seed, int(is_first), i))
-        if behaviour in ("ok", "half-picture", "truncated", *DELAYS):
-            files.append((folder / f"pictures/{source}_{i:06d}.jpg", picture))
-        text = tokenised(text) if is_first else f"{text[0].upper()}{text[1:]}"
+        behavior, outcome = _conceptual_answer(i)
+        url = url_of(behavior, f"{source}_{i:06d}.jpg", i)
+        image = DrawnImage(scene, width, height, (seed, int(is_first), i))
+        if behavior in ("ok", "half-image", "truncated", *DELAYS):
+            files.append((folder / f"images/{source}_{i:06d}.jpg", image))
+        text = tokenized(text) if is_first else f"{text[0].upper()}{text[1:]}"
         line = f"{text}\t{url}" if is_first else f"{url}\t{text}"
         if i % 97 == 60:
             line, outcome = line.replace("\t", " "), "malformed_line"
         lines.append(line)
         name = f"{source}/{i + 1:09d}"
-        placeholder = behaviour == PLACEHOLDER and outcome == "ok"
+        placeholder = behavior == PLACEHOLDER and outcome == "ok"
         written.rows.append(Row(source, name, outcome, text, width, height, placeholder))
-        if behaviour == outcome == "ok":
-            written.originals[name] = picture
+        if behavior == outcome == "ok":
+            written.originals[name] = image
     studio.draw_files(files)
     (folder / f"{source}.tsv").write_text("\n".join(lines) + "\n")
     return written
@@ -66,8 +66,8 @@ def write_conceptual(folder: Path, source: str, number: int, seed: int, studio: 
 
 def _conceptual_answer(number: int) -> tuple[str, str]:
     """Return what the server does at a row, and what becomes of it."""
-    if number % 9 == 4:  # every misbehaviour comes, evenly spread
-        return list(MISBEHAVIOURS.items())[(number // 9) % len(MISBEHAVIOURS)]
+    if number % 9 == 4:  # every misbehavior comes, evenly spread
+        return list(MISBEHAVIORS.items())[(number // 9) % len(MISBEHAVIORS)]
     if number % 31 == 7:
         return DELAYS[(number // 31) % len(DELAYS)], "ok"
     return (PLACEHOLDER if number % 53 == 11 else "ok"), "ok"
@@ -103,24 +103,24 @@ def write_sbu_json(folder: Path, number: int, seed: int, studio: Studio) -> list
 def _sbu(
     folder: Path, source: str, number: int, key: tuple[int, ...], studio: Studio
 ) -> tuple[list[Row], list[str], list[str]]:
-    """Return the rows of a form, its URLs and its captions; draw its pictures."""
+    """Return the rows of a form, its URLs and its captions; draw its images."""
     rows, urls, captions, files = list[Row](), [], [], []
     for i in range(number):
         rng = numbered_rng(*key, i)
         scene = random_scene(rng)
-        width, height = picture_size(rng, _LONGEST_SBU_SIDE)
+        width, height = image_size(rng, _LONGEST_SBU_SIDE)
         text = f"{caption(scene, rng).capitalize()}."
-        behaviour, outcome = "ok", "ok"
+        behavior, outcome = "ok", "ok"
         if i % 10 == 3:
-            behaviour = _SBU_ANSWERS[(i // 10) % len(_SBU_ANSWERS)]
-            outcome = MISBEHAVIOURS[behaviour]
+            behavior = _SBU_ANSWERS[(i // 10) % len(_SBU_ANSWERS)]
+            outcome = MISBEHAVIORS[behavior]
         elif i % 10 == 6:
             outcome = _SBU_FAULTS[(i // 10) % len(_SBU_FAULTS)]
         name = f"{source}_{i:06d}.jpg"
-        urls.append(url_of(behaviour, name, i) if outcome != "bad_url" else f"www.test/{name}")
+        urls.append(url_of(behavior, name, i) if outcome != "bad_url" else f"www.test/{name}")
         captions.append(" " if outcome == "empty_caption" else text)
         rows.append(Row(source, f"{source}/{i + 1:09d}", outcome, text, width, height))
         if outcome == "ok":
-            files.append((folder / "pictures" / name, Picture(scene, width, height, (*key, i))))
+            files.append((folder / "images" / name, DrawnImage(scene, width, height, (*key, i))))
     studio.draw_files(files)
     return rows, urls, captions

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from dataprep.miniweb.behaviours import PLACEHOLDER
+from dataprep.miniweb.server_behaviors import PLACEHOLDER
 
 _LINGER_S = 30.0
 _DRIP_S = 0.05
@@ -43,69 +43,69 @@ _TYPES = {
 
 
 class MiniWeb:
-    """Answers requests out of a folder of pictures."""
+    """Answers requests out of a folder of images."""
 
     def __init__(self, folder: Path) -> None:
-        self.pictures = folder / "pictures"
+        self.images = folder / "images"
         self.visits: Counter[str] = Counter()
         "Requests by path."
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        behaviour, name = request.match_info["behaviour"], request.match_info["name"]
+        behavior, name = request.match_info["behavior"], request.match_info["name"]
         self.visits[request.path] += 1
         first = self.visits[request.path] == 1
-        if behaviour in _STATUS:
-            return web.Response(status=_STATUS[behaviour])
-        if behaviour == "html":
+        if behavior in _STATUS:
+            return web.Response(status=_STATUS[behavior])
+        if behavior == "html":
             return web.Response(text="<html><body>Sign in</body></html>", content_type="image/jpeg")
-        if behaviour == "busy-once" and first:
+        if behavior == "busy-once" and first:
             return web.Response(status=429, headers={"Retry-After": "1"})
-        if behaviour == "flaky" and first:
+        if behavior == "flaky" and first:
             return web.Response(status=503)
-        if behaviour == "busy-for-hours":
+        if behavior == "busy-for-hours":
             return web.Response(status=429, headers={"Retry-After": "3600"})
-        if behaviour.startswith("redirect"):
-            left = int(behaviour.partition("-")[2] or 1) - 1
+        if behavior.startswith("redirect"):
+            left = int(behavior.partition("-")[2] or 1) - 1
             raise web.HTTPFound(f"/redirect-{left}/{name}" if left else f"/ok/{name}")
-        if behaviour == "loop":
+        if behavior == "loop":
             raise web.HTTPFound(request.path)
-        if behaviour == "slow":
+        if behavior == "slow":
             await asyncio.sleep(3600)
-        if behaviour == "reset":
+        if behavior == "reset":
             if request.transport is not None:
                 request.transport.close()
             return web.Response()
-        if behaviour == "speck":
+        if behavior == "speck":
             return web.Response(body=_SPECK_GIF, content_type="image/gif")
-        if behaviour == "optout":
+        if behavior == "optout":
             name = f"{PLACEHOLDER}.jpg"
             headers = {"X-Robots-Tag": "noai, noimageai"}
             return web.Response(
-                body=(self.pictures / name).read_bytes(), content_type="image/jpeg", headers=headers
+                body=(self.images / name).read_bytes(), content_type="image/jpeg", headers=headers
             )
-        if behaviour == PLACEHOLDER:
+        if behavior == PLACEHOLDER:
             name = f"{PLACEHOLDER}.jpg"
-        return await self._picture(request, behaviour, name)
+        return await self._image(request, behavior, name)
 
-    async def _picture(self, request: web.Request, behaviour: str, name: str) -> web.StreamResponse:
-        path = self.pictures / name
+    async def _image(self, request: web.Request, behavior: str, name: str) -> web.StreamResponse:
+        path = self.images / name
         if not path.is_file():
             return web.Response(status=404)
         data = path.read_bytes()
         kind = _TYPES.get(path.suffix, "image/jpeg")
-        if behaviour == "half-picture":
+        if behavior == "half-image":
             data = data[: len(data) // 2]
-        if behaviour == "truncated":
+        if behavior == "truncated":
             return await _cut_short(request, data)
-        if behaviour == "drip":
+        if behavior == "drip":
             return await _drip(request, data)
-        if behaviour == "chunked":
+        if behavior == "chunked":
             return await _in_chunks(request, data, kind)
         headers = {}
-        if behaviour in _ROBOTS_TAGS:
-            headers["X-Robots-Tag"] = _ROBOTS_TAGS[behaviour]
-        if behaviour == "gzip":
+        if behavior in _ROBOTS_TAGS:
+            headers["X-Robots-Tag"] = _ROBOTS_TAGS[behavior]
+        if behavior == "gzip":
             data, headers["Content-Encoding"] = gzip.compress(data), "gzip"
         return web.Response(body=data, content_type=kind, headers=headers)
 
@@ -121,7 +121,7 @@ async def _cut_short(request: web.Request, data: bytes) -> web.StreamResponse:
 
 
 async def _drip(request: web.Request, data: bytes) -> web.StreamResponse:
-    """Send a byte at a time and never the last: no silence is long, no picture whole."""
+    """Send a byte at a time and never the last: no silence is long, no image whole."""
     response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
     await response.prepare(request)
     for i in range(len(data) - 1):
@@ -156,7 +156,7 @@ def serving(folder: Path) -> Iterator[int]:
 
 async def _serve(folder: Path) -> None:
     application = web.Application()
-    application.router.add_get("/{behaviour}/{name}", MiniWeb(folder).handle)
+    application.router.add_get("/{behavior}/{name}", MiniWeb(folder).handle)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0)

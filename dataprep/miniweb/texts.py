@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from dataprep.miniweb.archives import add
+from dataprep.miniweb.drawn_images import numbered_rng
 from dataprep.miniweb.grammar import DAYS, NAMES, PLACES, document, random_scene
-from dataprep.miniweb.pictures import numbered_rng
 from dataprep.miniweb.truth import TextRow
 
 DOCUMENTS: Final = "documents.jsonl"

@@ -1,13 +1,13 @@
 """What must become of every row of the miniature web.
 
-    truth.parquet       pictures, a row each: source, sample_id, outcome (``ok`` or the reason),
+    truth.parquet       images, a row each: source, sample_id, outcome (``ok`` or the reason),
                         placeholder, caption (the first of several), width and height (of the
                         upright original; null where there is none), copy_of (sample_id of the
-                        picture that this one was made of), copy_kind
+                        image that this one was made of), copy_kind
     text_truth.parquet  documents, a row each: source, doc_id, outcome, text (cleaned; null unless
                         the outcome is ``ok``)
 
-Pages that are no articles have no row. Pictures of COCO's val and test have none either: no
+Pages that are no articles have no row. Images of COCO's val and test have none either: no
 training reads them; where they were copied from they are called ``coco_eval/<cocoid>``.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataprep.miniweb.pictures import Picture
+from dataprep.miniweb.drawn_images import DrawnImage
 
 TRUTH: Final = "truth.parquet"
 TEXT_TRUTH: Final = "text_truth.parquet"
@@ -42,7 +42,7 @@ _TEXTS: Final = pa.schema([(n, pa.string()) for n in ("source", "doc_id", "outco
 
 @dataclass(frozen=True)
 class Row:
-    """What must become of a picture."""
+    """What must become of an image."""
 
     source: str
     sample_id: str
@@ -67,11 +67,11 @@ class TextRow:
 
 @dataclass
 class Written:
-    """What a writer of pictures leaves behind."""
+    """What a writer of images leaves behind."""
 
     rows: list[Row] = field(default_factory=list)
-    originals: dict[str, Picture] = field(default_factory=dict)
-    "By sample_id: pictures that come through, of which others may be copies."
+    originals: dict[str, DrawnImage] = field(default_factory=dict)
+    "By sample_id: images that come through, of which others may be copies."
 
 
 def write_truth(folder: Path, rows: Sequence[Row], texts: Sequence[TextRow]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
-from dataprep.miniweb.grammar import BACKGROUNDS, COLOURS, SHAPES
-from dataprep.miniweb.pictures import numbered_rng
+from dataprep.miniweb.drawn_images import numbered_rng
+from dataprep.miniweb.grammar import BACKGROUNDS, COLORS, SHAPES
 from dataprep.miniweb.texts import prose
 from dataprep.miniweb.truth import TextRow
 
@@ -35,7 +35,7 @@ _END: Final = "</mediawiki>\n"
 _INFOBOX: Final = """{{Short description|A drawing}}
 {{Infobox drawing
 | name = %s
-| background = {{colour box|%s}}
+| background = {{color box|%s}}
 }}"""
 _TABLE: Final = """{| class="wikitable sortable"
 |+ Exhibitions
@@ -70,12 +70,12 @@ def _page_id(number: int) -> int:
 def _page(seed: int, number: int) -> tuple[str, str, TextRow | None]:
     """Return a page's title, its XML, and what must become of it if it is an article."""
     rng = numbered_rng(seed, 14, number)
-    colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
-    title = f"{colour.capitalize()} {shape} & {number}"
+    color, shape = str(rng.choice(list(COLORS))), str(rng.choice(SHAPES))
+    title = f"{color.capitalize()} {shape} & {number}"
     name = f"wikipedia/{_page_id(number)}"
     if number % 10 == 3:
         target = shape.capitalize()
-        markup = f"#REDIRECT [[{target}]] {{{{R from colour}}}}"
+        markup = f"#REDIRECT [[{target}]] {{{{R from color}}}}"
         return title, _xml(number, title, markup, redirect=target), None
     if number % 10 == 6:
         kind, namespace = ("Talk", 1) if number % 20 == 6 else ("Template", 10)

@@ -1,4 +1,4 @@
-"""Annotated pictures: what the readers of COCO and Visual Genome give."""
+"""Annotated images: what the readers of COCO and Visual Genome give."""
 
 import json
 import zipfile
@@ -15,15 +15,15 @@ class AnnotationError(ValueError):
 
 @dataclass(frozen=True)
 class Annotated:
-    """One picture with its captions, as an annotation file has it."""
+    """One image with its captions, as an annotation file has it."""
 
     name: str
     "Within the source: becomes part of the sample id."
     member: str
-    "Path in the archives of pictures."
+    "Path in the archives of images."
     captions: list[str]
     excluded: str | None = None
-    "Why the picture must not be trained on."
+    "Why the image must not be trained on."
 
 
 def read_json(path: Path) -> Any:

@@ -30,7 +30,7 @@ _BLOCK_BYTES: Final = 1 << 20
 _RECORD_ID: Final = re.compile(r"<urn:uuid:([0-9a-fA-F-]{36})>")
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _MIN_STOP_WORDS: Final = 0.1
-"Of the prose's letters, for a language to be recognised."
+"Of the prose's letters, for a language to be recognized."
 _HTTP: Final = StatusAndHeadersParser(["HTTP/1.0", "HTTP/1.1"], verify=False)
 _MAX_WORDS: Final = 1000
 _DAMAGE: Final = (

@@ -1,7 +1,7 @@
 """COCO captions in Karpathy's split: ``dataset_coco.json``, ``train2014.zip`` and ``val2014.zip``.
 
 Beside what ``karpathy.py`` says an entry has ``filepath``, the archive's folder, and ``cocoid``.
-Training takes train and restval: 113,287 pictures.
+Training takes train and restval: 113,287 images.
 """
 
 from collections.abc import Collection
@@ -15,7 +15,7 @@ _FIELDS: Final = {"cocoid": int, "filepath": str}
 
 
 def read_coco(path: Path, splits: Collection[str]) -> list[Annotated]:
-    """Return the pictures of some splits, in the file's order.
+    """Return the images of some splits, in the file's order.
 
     Raises:
         AnnotationError: the file has another form; the message names the entry.
@@ -32,7 +32,7 @@ def read_coco(path: Path, splits: Collection[str]) -> list[Annotated]:
 
 
 def evaluation_ids(path: Path) -> set[int]:
-    """Return the COCO ids of the pictures that captioning and retrieval are evaluated on.
+    """Return the COCO ids of the images that captioning and retrieval are evaluated on.
 
     Raises:
         AnnotationError: the file has another form.

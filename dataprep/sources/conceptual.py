@@ -9,14 +9,14 @@ from pathlib import Path
 
 from dataprep.sources.entries import BadEntry, Entry
 from dataprep.sources.lines import LineRange, read_lines
-from dataprep.text import detokenise
+from dataprep.text import detokenize
 
 
 def read_cc3m(path: Path, piece: LineRange) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of a CC3M list."""
     for number, columns in _columns(path, piece):
         if len(columns) == 2:
-            yield Entry(number, url=columns[1], caption=detokenise(columns[0]))
+            yield Entry(number, url=columns[1], caption=detokenize(columns[0]))
         else:
             yield _bad(number, columns)
 

@@ -27,7 +27,7 @@ class Entry:
     url: str
     caption: str
     sha256: str | None = None
-    "Of the picture, where the list gives one."
+    "Of the image, where the list gives one."
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ def files_in(folder: Path, pattern: str) -> list[str]:
     return sorted(p.as_posix() for p in found if not any(part[0] == "." for part in p.parts))
 
 
-class PictureFolder:
-    """Pictures of a folder, by the names that annotations give them."""
+class ImageFolder:
+    """Images of a folder, by the names that annotations give them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()

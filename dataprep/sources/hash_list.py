@@ -1,6 +1,6 @@
 """CC12M's hash list: ``url TAB sha256 TAB md5`` a line, in no order that one could rely on.
 
-It says what each picture was when the list was made. The table made of it is two NumPy files, keys
+It says what each image was when the list was made. The table made of it is two NumPy files, keys
 sorted and digests beside them, so that workers map them into memory and look up by bisection.
 """
 

@@ -1,7 +1,7 @@
 """ImageNet-21K (``fall11_whole.tar``, ``winter21_whole.tar.gz``): a tar of one tar per synset.
 
 The archive is streamed, never unpacked: a synset is a byte range of the outer tar, and its
-pictures are read one at a time. Pictures are named ``<wnid>_<number>.JPEG``; the wnid is the label.
+images are read one at a time. Images are named ``<wnid>_<number>.JPEG``; the wnid is the label.
 A gzipped archive has no ranges of its own: one pass makes an index of it (see ``seekable_gzip``).
 """
 
@@ -31,8 +31,8 @@ class Synset:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture as it was read."""
+class Image:
+    """One image as it was read."""
 
     name: str
     "Without its ending."
@@ -63,8 +63,8 @@ def index_gzipped(path: Path, index: Path) -> list[Synset]:
         raise ArchiveError(f"{path}: {error}") from None
 
 
-def read_synset(path: Path, synset: Synset, index: BinaryIO | None = None) -> Iterator[Picture]:
-    """Yield the pictures of one synset; damage ends it with a picture that says so.
+def read_synset(path: Path, synset: Synset, index: BinaryIO | None = None) -> Iterator[Image]:
+    """Yield the images of one synset; damage ends it with an image that says so.
 
     Args:
         path: of the archive.
@@ -79,9 +79,9 @@ def read_synset(path: Path, synset: Synset, index: BinaryIO | None = None) -> It
         try:
             for member, data in tar_files(file, synset.num_bytes):
                 name = Path(member).stem
-                yield Picture(name, data)
+                yield Image(name, data)
         except (TarDamage, *GZIP_DAMAGE) as error:
-            yield Picture(f"{name}+", problem=str(error))
+            yield Image(f"{name}+", problem=str(error))
 
 
 def _opened(path: Path, synset: Synset, index: BinaryIO | None) -> Any:

@@ -1,4 +1,4 @@
-"""Karpathy's splits of captioned pictures, one JSON file a dataset.
+"""Karpathy's splits of captioned images, one JSON file a dataset.
 
 ``images[]`` holds ``filename``, ``split`` (train, restval, val, test), ``sentences[].raw``, and
 what the dataset adds: ``coco.py`` and ``flickr30k.py`` say what.

@@ -1,7 +1,7 @@
-"""What is published of each source's files: rows, checksums, and how many pictures others got.
+"""What is published of each source's files: rows, checksums, and how many images others got.
 
 A list that differs is another list, a part of one, or one that was cut off: worth a line for people
-to read, never an error. Shares are of the URLs of a list that gave a picture; they fall with the
+to read, never an error. Shares are of the URLs of a list that gave an image; they fall with the
 years, so each carries its date and the place where it was reported.
 """
 
@@ -19,7 +19,7 @@ class Release:
 
     name: str
     rows: int
-    "Lines of a list, pictures of an archive, documents of a corpus."
+    "Lines of a list, images of an archive, documents of a corpus."
     seen_in: str
     synsets: int | None = None
 
@@ -88,7 +88,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "cc12m": Published(
         releases=(Release("all", 12_423_374, "conceptual-12m README"),),
         rates=(
-            rate(0.883, "2021", "all", "open_clip README: 10,968,539 pictures"),
+            rate(0.883, "2021", "all", "open_clip README: 10,968,539 images"),
             rate(0.792, "2022-12", "all", "img2dataset#242"),
             rate(0.623, "2025-10", "all, with 3 retries", "conceptual-12m#9"),
             rate(0.637, "2026-08", "the 10,968,539 that were there in 2021", "minit2i-jax#2"),
@@ -138,7 +138,7 @@ HASH_DRIFT: Final = (
     rate(0.85, "2023", "LAION-5B after eight months", "img2dataset laion5B.md"),
     rate(0.86, "2023", "DataComp", "datacomp#67"),
 )
-"Shares of pictures whose bytes were still those of the list's digest."
+"Shares of images whose bytes were still those of the list's digest."
 
 
 def published(form: str) -> Published:

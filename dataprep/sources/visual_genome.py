@@ -1,8 +1,8 @@
 """Visual Genome: ``region_descriptions.json`` beside ``images.zip`` and ``images2.zip``.
 
-A list with one object a picture: ``id`` or ``image_id``, and ``regions[]`` with ``phrase`` and a
-box. Phrases are short and about fifty a picture, so a caption is made of a few of them, drawn by
-the seed. Half of the pictures are COCO's; ``image_data.json`` says which (``coco_id``).
+A list with one object an image: ``id`` or ``image_id``, and ``regions[]`` with ``phrase`` and a
+box. Phrases are short and about fifty an image, so a caption is made of a few of them, drawn by
+the seed. Half of the images are COCO's; ``image_data.json`` says which (``coco_id``).
 """
 
 from collections.abc import Collection
@@ -13,19 +13,19 @@ from dataprep.randomness import rng_of
 from dataprep.sources.annotations import Annotated, AnnotationError, read_json
 from dataprep.text import clean_caption
 
-EVALUATION_PICTURE: Final = "evaluation_picture"
+EVALUATION_IMAGE: Final = "evaluation_image"
 _FOLDERS: Final = ("VG_100K", "VG_100K_2")
 
 
 def read_visual_genome(
     path: Path, members: Collection[str], *, captions: int, phrases: int, seed: int
 ) -> list[Annotated]:
-    """Return the pictures with captions of a few phrases each.
+    """Return the images with captions of a few phrases each.
 
     Args:
         path: of ``region_descriptions.json``, or its zip archive.
-        members: names in the archives of pictures; they say in which folder a picture lies.
-        captions: of a picture, at most.
+        members: names in the archives of images; they say in which folder an image lies.
+        captions: of an image, at most.
         phrases: of a caption, joined by commas.
         seed: draws the phrases.
 
@@ -34,7 +34,7 @@ def read_visual_genome(
     """
     content = read_json(path)
     if not isinstance(content, list):
-        raise AnnotationError(f"{path}: not a list of pictures")
+        raise AnnotationError(f"{path}: not a list of images")
     result = []
     for i, image in enumerate(content):
         number, found = _phrases(image, f"{path}: [{i}]")
@@ -47,7 +47,7 @@ def read_visual_genome(
 
 
 def coco_ids(path: Path) -> dict[str, int]:
-    """Return the COCO id of each picture that has one, by its name here.
+    """Return the COCO id of each image that has one, by its name here.
 
     Raises:
         AnnotationError: the file is not ``image_data.json``.
@@ -68,7 +68,7 @@ def _phrases(image: Any, where: str) -> tuple[int, list[str]]:
         number = _number(image)
         phrases = [clean_caption(region["phrase"]) for region in image["regions"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AnnotationError(f"{where}: not a picture with regions ({error!r})") from None
+        raise AnnotationError(f"{where}: not an image with regions ({error!r})") from None
     return number, list(dict.fromkeys(phrase for phrase in phrases if phrase))
 
 
@@ -77,6 +77,6 @@ def _number(image: Any) -> int:
 
 
 def _draw(phrases: list[str], number: int, seed: int, image: int) -> list[str]:
-    """Draw without repetition: a pure function of the seed and the picture."""
+    """Draw without repetition: a pure function of the seed and the image."""
     order = rng_of(seed, "regions", image).permutation(len(phrases))
     return [phrases[i] for i in order[:number]]

@@ -13,7 +13,7 @@ from typing import Final
 from dataprep.sources.tars import TarDamage, tar_files
 from dataprep.text import clean_caption
 
-PICTURES: Final = ("jpg", "jpeg", "png", "webp")
+IMAGES: Final = ("jpg", "jpeg", "png", "webp")
 DAMAGED_TAR: Final = "damaged_tar"
 
 
@@ -23,7 +23,7 @@ class Sample:
 
     name: str
     "Stem of its files, within the tar."
-    picture: bytes | None = None
+    image: bytes | None = None
     caption: str = ""
     problem: str | None = None
     "What ended the tar here."
@@ -42,7 +42,7 @@ def read_tar(path: Path) -> Iterator[Sample]:
                     sample = Sample(stem)
                 _add(sample, extension.lower(), data)
     except (TarDamage, OSError) as error:
-        if sample is not None and sample.picture is not None and sample.caption:
+        if sample is not None and sample.image is not None and sample.caption:
             yield sample  # whole: the damage lies behind it
         yield Sample(
             f"{sample.name if sample else ''}+", problem=f"{type(error).__name__}: {error}"
@@ -53,8 +53,8 @@ def read_tar(path: Path) -> Iterator[Sample]:
 
 
 def _add(sample: Sample, extension: str, data: bytes) -> None:
-    if extension in PICTURES:
-        sample.picture = data
+    if extension in IMAGES:
+        sample.image = data
     elif extension == "txt":
         sample.caption = clean_caption(data.decode("utf-8", errors="replace"))
     elif extension == "json" and not sample.caption:

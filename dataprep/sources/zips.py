@@ -1,4 +1,4 @@
-"""Pictures out of zip archives, by the names that annotations give them."""
+"""Images out of zip archives, by the names that annotations give them."""
 
 import lzma
 import zipfile
@@ -19,7 +19,7 @@ ZIP_DAMAGE: Final = (
 
 
 class MemberError(ValueError):
-    """A picture that cannot be read from its archive; ``reason`` is one of this module's."""
+    """An image that cannot be read from its archive; ``reason`` is one of this module's."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -31,7 +31,7 @@ class ZipSet:
     """Several archives that are read as one."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Open them; their directories are read, not their pictures.
+        """Open them; their directories are read, not their images.
 
         Raises:
             zipfile.BadZipFile: a file is no zip archive; the message names it.

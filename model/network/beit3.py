@@ -1,6 +1,6 @@
 """BEiT-3: embeddings, the stack of Multiway blocks, and the two prediction heads.
 
-One forward serves all uses of the paper's Figure 2: pictures alone, text alone, both fused, two
+One forward serves all uses of the paper's Figure 2: images alone, text alone, both fused, two
 calls for a dual encoder, and ``attention="seq2seq"`` for captioning (patches see patches, a
 caption token sees patches and what stands to its left).
 """
@@ -29,7 +29,7 @@ class Encoded:
     hidden: Tensor
     "(B, S, D): class token and patches first, then text."
     image_length: int
-    "1 + N, or 0 without pictures."
+    "1 + N, or 0 without images."
     layers: tuple[Tensor, ...] = ()
     "(B, S, D) after each block, where asked for."
 
@@ -122,10 +122,10 @@ class BEiT3(nn.Module):
         keep_layers: bool = False,
         text_documents: Tensor | None = None,
     ) -> Encoded:
-        """Encode pictures, texts or pairs.
+        """Encode images, texts or pairs.
 
         Args:
-            images: (B, 3, image_size, image_size) float, normalised as the config says.
+            images: (B, 3, image_size, image_size) float, normalized as the config says.
             text_ids: (B, T) long.
             text_padding: (B, T) bool, True = padded.
             image_mask: (B, N) bool, True = masked.
@@ -133,18 +133,18 @@ class BEiT3(nn.Module):
             residual_scale: (depth, 2, B) factors of the residual branches: stochastic depth,
                 drawn by the caller so that it depends on the sample and not on the batch.
             cache: for generation with ``seq2seq``: what earlier calls gave; this call adds to it
-                and gives hidden states of what is new alone. Give pictures in the first call.
+                and gives hidden states of what is new alone. Give images in the first call.
             keep_layers: return every layer's output too.
             text_documents: (B, T) long, for packed texts: the document that each token belongs to.
                 No attention crosses documents, and positions begin anew in each.
 
         Raises:
-            ValueError: neither pictures nor texts are given, or something does not fit.
+            ValueError: neither images nor texts are given, or something does not fit.
         """
         if images is None and text_ids is None:
-            raise ValueError("give pictures, texts or both")
+            raise ValueError("give images, texts or both")
         if text_documents is not None and (images is not None or cache is not None):
-            raise ValueError("documents are kept apart in texts alone, without pictures or cache")
+            raise ValueError("documents are kept apart in texts alone, without images or cache")
         if cache is not None:
             _check_cached(cache, attention, images, text_padding)
         first = 0 if cache is None else cache.text_length
@@ -185,13 +185,13 @@ class BEiT3(nn.Module):
     def _embed(self, images: Tensor, mask: Tensor | None) -> Tensor:
         size = self.config.image_size
         if images.shape[-2:] != (size, size):
-            raise ValueError(f"pictures of {tuple(images.shape[-2:])}, the network takes {size}")
+            raise ValueError(f"images of {tuple(images.shape[-2:])}, the network takes {size}")
         embedded: Tensor = self.vision(images, mask)
         return embedded
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Initialise: as BEiT without sub-LayerNorm, as Magneto with it.
+        """Initialize: as BEiT without sub-LayerNorm, as Magneto with it.
 
         BEiT (paper, appendix): truncated normal, then the output matrices of layer l divided by
         sqrt(2 l), so that the residual stream keeps its scale however deep it is.
@@ -259,7 +259,7 @@ def _check_cached(
     if attention != "seq2seq":
         raise ValueError("a cache serves attention='seq2seq' only: nothing seen may change later")
     if images is not None and cache.length:
-        raise ValueError("give pictures in the first call of a generation")
+        raise ValueError("give images in the first call of a generation")
     if text_padding is not None:
         raise ValueError("a cache holds texts of one length: no padding")
 

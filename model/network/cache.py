@@ -1,6 +1,6 @@
 """Keys and values of what a sequence-to-sequence forward has already seen.
 
-Token by token, captioning would otherwise encode the picture again for each word.
+Token by token, captioning would otherwise encode the image again for each word.
 """
 
 import torch
@@ -29,7 +29,7 @@ class Cache:
     def __init__(self, depth: int) -> None:
         self.layers = [LayerCache() for _ in range(depth)]
         self.image_length = 0
-        "1 + N once a picture was seen: the sequence is then a pair."
+        "1 + N once an image was seen: the sequence is then a pair."
         self.text_length = 0
         "Tokens seen."
 

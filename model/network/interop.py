@@ -1,7 +1,7 @@
 """Foreign layouts: the same weights under the names of other programs.
 
 The official layout is that of the released checkpoints; A is vision, B is language. It has
-decoupled attention only, so shared weights are written twice: exact for pictures alone and texts
+decoupled attention only, so shared weights are written twice: exact for images alone and texts
 alone. It has no vision-language experts: those stay behind, and :func:`to_official` says which.
 Its position tables have two unused leading rows. timm's layout holds the vision half.
 """

@@ -51,7 +51,7 @@ def part_of(name: str) -> Part:
 def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PARTS) -> None:
     """Load the parts that are asked for; the others stay as they are.
 
-    A picture encoder needs ``("vision", "shared")``, and the state may lack all else. Vision
+    An image encoder needs ``("vision", "shared")``, and the state may lack all else. Vision
     positions are interpolated to the network's grid; a longer text table is cut.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Pretraining: sampling order, masks, objectives, optimiser and the step. Free of Ray."""
+"""Pretraining: sampling order, masks, objectives, optimizer and the step. Free of Ray."""

@@ -13,7 +13,7 @@ STREAMS: Final[tuple[Stream, ...]] = ("image", "text", "pair")
 
 Objective = Literal["mlm", "mim", "mvlm_text", "mvlm_image"]
 OBJECTIVES: Final[tuple[Objective, ...]] = ("mlm", "mim", "mvlm_text", "mvlm_image")
-"Words of texts, codes of pictures, and both for pairs (paper, section 2.2)."
+"Words of texts, codes of images, and both for pairs (paper, section 2.2)."
 
 
 @dataclass
@@ -22,7 +22,7 @@ class MicroBatch:
 
     stream: Stream
     images: Tensor | None = None
-    "(B, 3, H, W) float32, normalised."
+    "(B, 3, H, W) float32, normalized."
     image_mask: Tensor | None = None
     "(B, N) bool, True = masked; no patch of a text-masked pair is."
     codes: Tensor | None = None

@@ -53,7 +53,7 @@ class Plan:
     num_workers: int = 1
     micro_batch: int = 64
     sharded: bool = False
-    "Weights, gradients and optimiser state lie in equal shares on all workers (FSDP2)."
+    "Weights, gradients and optimizer state lie in equal shares on all workers (FSDP2)."
     precision: Literal["fp32", "bf16"] = "bf16"
     recompute: bool = False
     "Blocks compute their activations again in the backward."
@@ -112,7 +112,7 @@ def step_flops(
     counts: Mapping[Stream, int],
     recompute: bool,
 ) -> int:
-    """Return the operations of one optimiser step over all workers."""
+    """Return the operations of one optimizer step over all workers."""
     passes = 4 if recompute else 3
     return passes * sum(forward_flops(config, batch[s]) * counts[s] for s in batch)
 
@@ -145,7 +145,7 @@ def memory_bytes(
     result = {
         "weights": num * _FP32 // shares,
         "gradients": num * _FP32 // shares,
-        "optimiser state": 2 * num * _FP32 // shares,
+        "optimizer state": 2 * num * _FP32 // shares,
     }
     if plan.sharded:
         result["two gathered blocks, the embeddings and heads"] = _FP32 * (

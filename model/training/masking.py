@@ -1,6 +1,6 @@
 """Masks: which tokens and patches are hidden, drawn from (seed, step, slot).
 
-Counts are exact, so the normalisation of a whole batch is known before the first forward.
+Counts are exact, so the normalization of a whole batch is known before the first forward.
 Text follows BERT (15%; of those 80% [MASK], 10% a random piece, 10% left as they are). Patches
 follow BEiT: blocks of bounded area and aspect until the count is reached.
 """
@@ -114,7 +114,7 @@ def mask_tokens(
     step: int,
     slots: Ints,
 ) -> tuple[Ints, Bools]:
-    """Corrupt texts for masked language modelling.
+    """Corrupt texts for masked language modeling.
 
     Args:
         ids: (B, T).

@@ -1,7 +1,7 @@
 """Random numbers as pure functions of keys: no state to save, no order to keep.
 
 A key is a tuple of integers such as (seed, step, slot). Keys may be arrays; they broadcast, so a
-whole batch is drawn at once. The mixing is SplitMix64's finaliser, chained over the key.
+whole batch is drawn at once. The mixing is SplitMix64's finalizer, chained over the key.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""One optimiser step over the micro-batches of three streams.
+"""One optimizer step over the micro-batches of three streams.
 
 The counts of masked positions are known from the masks, summed over workers once, and divide the
 losses before the backward; gradients are then summed over workers. Nothing else is exchanged.
@@ -32,7 +32,7 @@ class StepResult:
 
 def train_step(
     network: BEiT3,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batches: Sequence[MicroBatch],
     *,
     rate: float,
@@ -44,7 +44,7 @@ def train_step(
 
     Args:
         network: same weights on every worker.
-        optimiser: over the network's parameters.
+        optimizer: over the network's parameters.
         batches: this worker's share of the step, in any division.
         rate: learning rate of the step.
         weights: of the objectives in the sum.
@@ -59,7 +59,7 @@ def train_step(
     _sum_over_workers([counts])
     num_targets = counts.tolist()  # of the whole batch, known before the first forward
 
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(2, len(OBJECTIVES), dtype=torch.float64, device=device)
     with autocast:  # around all of them: weights are cast once for the step
         for batch in batches:
@@ -82,9 +82,9 @@ def train_step(
     norm = float(nn.utils.clip_grad_norm_(network.parameters(), clip or math.inf))
     skipped = not math.isfinite(norm)
     if not skipped:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate
-        optimiser.step()
+        optimizer.step()
     means = (sums / counts.clamp(min=1)).tolist()
     present = [i for i in range(len(OBJECTIVES)) if num_targets[i] > 0]
     return StepResult(

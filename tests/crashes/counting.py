@@ -23,13 +23,13 @@ import pyarrow as pa
 from rich.console import Console
 
 from orchestration import Context, Dataset, Output, Recipe, Slice, Stage, Workflow
-from orchestration.files import StorageParams
-from orchestration.local_files import LocalFiles
-from orchestration.object_files import ObjectFiles
 from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
-from orchestration.slicing import read_slice, row_slices
-from orchestration.store import Store
+from orchestration.slices import read_slice, row_slices
+from orchestration.storage.files import StorageParams
+from orchestration.storage.local_files import LocalFiles
+from orchestration.storage.s3_files import ObjectFiles
+from orchestration.storage.store import Store
 
 NUM_SLICES = 10
 ROWS = 20

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.files import StorageParams
 from orchestration.manifest import read_parts
-from orchestration.store import Store
+from orchestration.storage.files import StorageParams
+from orchestration.storage.store import Store
 from tests.faulty import failing
 from tests.s3 import BUCKET
 

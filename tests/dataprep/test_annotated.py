@@ -54,7 +54,7 @@ def coco(tmp_path):
     return path
 
 
-def test_coco_gives_the_pictures_of_its_training_splits(coco):
+def test_coco_gives_the_images_of_its_training_splits(coco):
     first, second = read_coco(coco, ("train", "restval"))
     assert first.member == "train2014/COCO_train2014_000000000009.jpg"
     assert (first.name, first.captions) == ("9", ["A man rides."])
@@ -103,7 +103,7 @@ def test_regions_are_drawn_by_the_seed_and_joined(regions):
     assert len(read(regions, 100, 1)[0].captions) == 20
 
 
-def test_pictures_know_which_of_coco_s_they_are(tmp_path):
+def test_images_know_which_of_coco_s_they_are(tmp_path):
     path = tmp_path / "image_data.json"
     path.write_text(json.dumps([{"image_id": 1, "coco_id": None}, {"image_id": 2, "coco_id": 30}]))
     assert coco_ids(path) == {"2": 30}

@@ -11,7 +11,7 @@ from warcio.warcwriter import WARCWriter
 from dataprep.sources.cc_news import language_of, read_warc
 from dataprep.sources.documents import BadDocument, Document, document_tables
 from orchestration import Slice
-from pipelines.documents import CcNewsParams, document_slice, make_slices
+from pipelines.ingest.documents import CcNewsParams, document_slice, make_slices
 
 ENGLISH = (
     "The minister said on Tuesday that the new law would be passed before the end of the year.",

@@ -14,7 +14,7 @@ from dataprep.sources.documents import BadDocument, Document
 from dataprep.sources.folders import files_in
 
 ARTICLE = """{{Infobox|name=Red}}
-'''Red''' is a [[colour]] of the [[visible spectrum|spectrum]].<ref>{{cite|x}}</ref>
+'''Red''' is a [[color]] of the [[visible spectrum|spectrum]].<ref>{{cite|x}}</ref>
 
 == Uses ==
 [[File:Red.jpg|thumb|A red [[rose]]]]
@@ -22,7 +22,7 @@ It is used for ''roses'' &amp; flags.
 {| class="wikitable"
 | cell
 |}
-[[Category:Colours]]
+[[Category:Colors]]
 """
 
 
@@ -48,7 +48,7 @@ def dump(tmp_path):
     streams = [
         page(1, "Red", ARTICLE) + page(2, "Talk:Red", "discussed", ns=1),
         page(3, "Rot", "#REDIRECT", redirect=True) + page(4, "Blue", "Blue is [[cold]]."),
-        page(5, "Green", "Green is a colour."),
+        page(5, "Green", "Green is a color."),
     ]
     head = bz2.compress(b"<mediawiki>\n  <siteinfo></siteinfo>\n")
     data, index = head, ""
@@ -69,9 +69,9 @@ def test_a_wikipedia_dump_gives_its_articles_by_whole_streams(dump, num_streams)
     assert [d.name for d in found] == ["1", "4", "5"]
     rows, _ = documents.document_tables(found, "wiki", "dump", 5)
     assert rows["text"].to_pylist() == [
-        "Red is a colour of the spectrum.\nUses\nIt is used for roses & flags.",
+        "Red is a color of the spectrum.\nUses\nIt is used for roses & flags.",
         "Blue is cold.",
-        "Green is a colour.",
+        "Green is a color.",
     ]
 
 

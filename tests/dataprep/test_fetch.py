@@ -1,4 +1,4 @@
-"""The fetcher against the miniature web's server: each misbehaviour gets its true reason."""
+"""The fetcher against the miniature web's server: each misbehavior gets its true reason."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +8,11 @@ import pytest
 
 from dataprep.addresses import AddressRules
 from dataprep.fetch import Fetcher, FetchError, FetchRules
-from dataprep.hosts import HostRules, LocalGate
-from dataprep.miniweb.corpora import MISBEHAVIOURS
+from dataprep.host_limiter import HostLimiter, HostRules
+from dataprep.miniweb.corpora import MISBEHAVIORS
 from dataprep.miniweb.server import serving
 
-PICTURE_REASONS = {"not_an_image", "undecodable", "too_small"}
+IMAGE_REASONS = {"not_an_image", "undecodable", "too_small"}
 "Told from the bytes, so the fetcher itself succeeds."
 
 
@@ -28,7 +28,7 @@ def fetch(urls: list[str], port: int, hosts: HostRules | None = None, **rules) -
     settings |= {"addresses": addresses, **rules}
 
     async def run() -> list:
-        gate = LocalGate(hosts or HostRules(per_second=1e6))
+        gate = HostLimiter(hosts or HostRules(per_second=1e6))
         fetcher = Fetcher(FetchRules(user_agent="tests", **settings), gate)
         with ThreadPoolExecutor(1) as threads:
             outcomes = await fetcher.fetch_all(urls, bytes, threads)
@@ -42,37 +42,37 @@ def reason(outcome) -> str:
     return outcome.reason if isinstance(outcome, FetchError) else "ok"
 
 
-def picture_url(web: Path, behaviour: str) -> str:
+def image_url(web: Path, behavior: str) -> str:
     names = (web / "cc3m.tsv").read_text().split()
     name = next(n.rsplit("/", 1)[1] for n in names if "/ok/" in n)
-    return f"http://a.test/{behaviour}/{name}"
+    return f"http://a.test/{behavior}/{name}"
 
 
-@pytest.mark.parametrize("behaviour", MISBEHAVIOURS)
-def test_each_misbehaviour_has_its_reason(web, port, behaviour):
-    url = picture_url(web, behaviour)
-    if behaviour == "dns":
+@pytest.mark.parametrize("behavior", MISBEHAVIORS)
+def test_each_misbehavior_has_its_reason(web, port, behavior):
+    url = image_url(web, behavior)
+    if behavior == "dns":
         url = "http://gone.invalid/x.jpg"
-    expected = MISBEHAVIOURS[behaviour]
+    expected = MISBEHAVIORS[behavior]
     (outcome,) = fetch([url], port)
-    assert reason(outcome) == ("ok" if expected in PICTURE_REASONS else expected)
+    assert reason(outcome) == ("ok" if expected in IMAGE_REASONS else expected)
 
 
-@pytest.mark.parametrize("behaviour", ["ok", "redirect", "flaky", "busy-once"])
-def test_a_picture_that_comes_in_the_end_is_whole(web, port, behaviour):
-    url = picture_url(web, behaviour)
+@pytest.mark.parametrize("behavior", ["ok", "redirect", "flaky", "busy-once"])
+def test_an_image_that_comes_in_the_end_is_whole(web, port, behavior):
+    url = image_url(web, behavior)
     (body,) = fetch([url], port)
-    assert body == (web / "pictures" / url.rsplit("/", 1)[1]).read_bytes()
+    assert body == (web / "images" / url.rsplit("/", 1)[1]).read_bytes()
 
 
 def test_no_second_attempt_means_a_flaky_server_fails(web, port):
-    url = picture_url(web, "flaky").replace("a.test", "b.test").replace(".jpg", ".jpg?2")
+    url = image_url(web, "flaky").replace("a.test", "b.test").replace(".jpg", ".jpg?2")
     with serving(web) as fresh:
         assert reason(fetch([url], fresh, attempts=1)[0]) == "http_503"
 
 
 def test_a_body_over_the_limit_is_cut_off(web, port):
-    assert reason(fetch([picture_url(web, "ok")], port, max_bytes=100)[0]) == "too_large"
+    assert reason(fetch([image_url(web, "ok")], port, max_bytes=100)[0]) == "too_large"
 
 
 def test_private_addresses_are_refused_unless_allowed(web, port):
@@ -83,5 +83,5 @@ def test_private_addresses_are_refused_unless_allowed(web, port):
 
 
 def test_results_keep_the_order_of_the_urls(web, port):
-    urls = [picture_url(web, b) for b in ("missing", "ok", "gone", "ok")] * 10
+    urls = [image_url(web, b) for b in ("missing", "ok", "gone", "ok")] * 10
     assert [reason(o) for o in fetch(urls, port)] == ["http_404", "ok", "http_410", "ok"] * 10

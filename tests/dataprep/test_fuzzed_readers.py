@@ -200,15 +200,15 @@ def test_a_gzipped_archive(file, data):
 
 @fuzzed
 @given(data=anything(SYNSET), after=st.sampled_from([b"", bytes(1024), SYNSET]))
-def test_a_synset_gives_its_pictures_up_to_the_damage(file, data, after):
+def test_a_synset_gives_its_images_up_to_the_damage(file, data, after):
     file.write_bytes(data + after)
-    pictures = list(imagenet21k.read_synset(file, Synset("n1", 0, len(data))))
-    assert all(picture.problem is None for picture in pictures[:-1])
-    assert sum(len(picture.data) for picture in pictures) <= len(data)
+    images = list(imagenet21k.read_synset(file, Synset("n1", 0, len(data))))
+    assert all(image.problem is None for image in images[:-1])
+    assert sum(len(image.data) for image in images) <= len(data)
     if data == SYNSET:
-        assert len(pictures) == 5 and pictures[-1].problem is None
+        assert len(images) == 5 and images[-1].problem is None
     elif data:
-        assert pictures or not data[:512].strip(b"\0")
+        assert images or not data[:512].strip(b"\0")
 
 
 @fuzzed
@@ -223,7 +223,7 @@ def test_an_index_that_is_damaged(file, seed):
 
 
 @fuzzed
-@given(data=anything(zip_of({"a.jpg": b"picture" * 90, "b.jpg": b"\0" * 900})))
+@given(data=anything(zip_of({"a.jpg": b"image" * 90, "b.jpg": b"\0" * 900})))
 def test_zips(file, data):
     file.write_bytes(data)
     with contextlib.suppress(zipfile.BadZipFile):
@@ -339,7 +339,7 @@ def test_damage_behind_a_whole_sample_does_not_take_it_along(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(bytes(data))
     first, end = webdataset.read_tar(path)
-    assert (first.name, first.picture, first.caption, first.problem) == (
+    assert (first.name, first.image, first.caption, first.problem) == (
         "1",
         b"one",
         "a caption",

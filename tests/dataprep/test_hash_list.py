@@ -1,4 +1,4 @@
-"""The hash list of CC12M: what each picture was when the list was made."""
+"""The hash list of CC12M: what each image was when the list was made."""
 
 import hashlib
 

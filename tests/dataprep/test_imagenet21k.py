@@ -29,7 +29,7 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
-    """Nine synsets of pictures that gzip makes a little smaller; beside it the same gzipped."""
+    """Nine synsets of images that gzip makes a little smaller; beside it the same gzipped."""
     path = tmp_path_factory.mktemp("archive") / "whole.tar"
     inner = {
         f"n{i:08d}.tar": tar_of({
@@ -62,15 +62,15 @@ def as_tarfile_reads(path: Path) -> dict[str, bytes]:
 
 def read_gzipped(path: Path, index: Path, found: list[imagenet21k.Synset]) -> dict[str, bytes]:
     with index.open("rb") as file:
-        pictures = [p for synset in found for p in read_synset(path, synset, file)]
-    assert not any(picture.problem for picture in pictures)
-    return {picture.name: picture.data for picture in pictures}
+        images = [p for synset in found for p in read_synset(path, synset, file)]
+    assert not any(image.problem for image in images)
+    return {image.name: image.data for image in images}
 
 
 def test_the_plain_archive_is_read_as_tar_reads_it(archive):
-    pictures = [p for synset in synsets(archive) for p in read_synset(archive, synset)]
-    assert {p.name: p.data for p in pictures} == as_tarfile_reads(archive)
-    assert len(pictures) == 9 * 12
+    images = [p for synset in synsets(archive) for p in read_synset(archive, synset)]
+    assert {p.name: p.data for p in images} == as_tarfile_reads(archive)
+    assert len(images) == 9 * 12
 
 
 def test_the_gzipped_archive_is_read_as_tar_reads_it(archive, tmp_path):
@@ -102,9 +102,9 @@ def test_a_range_needs_a_few_points_of_the_index(archive, tmp_path):
 def test_memory_does_not_grow_with_a_synset(tmp_path, monkeypatch):
     monkeypatch.setattr(seekable_gzip, "_SPACING_BYTES", 1 << 20)
     monkeypatch.setattr(seekable_gzip, "_BUFFER_BYTES", 1 << 21)
-    picture = RNG.bytes(1 << 20)
+    image = RNG.bytes(1 << 20)
     path = tmp_path / "large.tar"
-    path.write_bytes(tar_of({"n1.tar": tar_of({f"{i}.JPEG": picture for i in range(48)})}))
+    path.write_bytes(tar_of({"n1.tar": tar_of({f"{i}.JPEG": image for i in range(48)})}))
     gzipped = tmp_path / "large.tar.gz"
     gzipped.write_bytes(gzip.compress(path.read_bytes(), 1))
     (synset,) = index_gzipped(gzipped, tmp_path / "index")
@@ -117,7 +117,7 @@ def test_memory_does_not_grow_with_a_synset(tmp_path, monkeypatch):
             assert peak < 10 << 20
 
 
-def test_a_damaged_synset_ends_with_a_picture_that_says_so(archive, tmp_path):
+def test_a_damaged_synset_ends_with_an_image_that_says_so(archive, tmp_path):
     second = list(synsets(archive))[1]
     inner_tar = io.BytesIO(archive.read_bytes()[second.offset :])
     with tarfile.open(fileobj=inner_tar) as inner:

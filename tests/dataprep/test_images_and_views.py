@@ -1,4 +1,4 @@
-"""Pictures are stored by rule, and views cut the same pixels for tokenizer and training."""
+"""Images are stored by rule, and views cut the same pixels for tokenizer and training."""
 
 import io
 import struct
@@ -22,14 +22,14 @@ from dataprep.images import (
     perceptual_hash,
     store_image,
 )
-from dataprep.text import clean_caption, detokenise
-from dataprep.views import View, cut, jitter_colour, random_view
+from dataprep.text import clean_caption, detokenize
+from dataprep.views import View, cut, jitter_color, random_view
 
 JPEG = b"\xff\xd8\xff"
 RULES = ImageRules(short_side=64, jpeg_quality=95, min_side=16, max_pixels=1_000_000)
 
 
-def picture(width: int, height: int) -> np.ndarray:
+def image(width: int, height: int) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], -1).astype(np.uint8)
 
@@ -42,7 +42,7 @@ def encoded(pixels: np.ndarray, kind: str = "JPEG", **more) -> bytes:
 
 @pytest.mark.parametrize("size", [(200, 100), (100, 201), (64, 64), (50, 40)])
 def test_the_short_side_is_brought_down_and_never_up(size):
-    stored = store_image(encoded(picture(*size)), RULES)
+    stored = store_image(encoded(image(*size)), RULES)
     assert min(stored.width, stored.height) == min(64, *size)
     assert (stored.original_width, stored.original_height) == size
     assert abs(stored.width / stored.height - size[0] / size[1]) < 0.02
@@ -50,7 +50,7 @@ def test_the_short_side_is_brought_down_and_never_up(size):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_common_formats_keep_their_colours(kind):
+def test_common_formats_keep_their_colors(kind):
     red = np.full((80, 80, 3), (200, 30, 30), np.uint8)
     stored = store_image(encoded(red, kind), RULES)
     assert np.abs(decode_stored(stored.jpeg).mean((0, 1)) - (200, 30, 30)).max() < 6
@@ -58,7 +58,7 @@ def test_common_formats_keep_their_colours(kind):
 
 @given(seed=st.integers(0, 10_000), cells=st.integers(1, 32))
 @settings(max_examples=200, deadline=None)
-def test_the_hash_of_a_small_picture_is_imagehash_s(seed, cells):
+def test_the_hash_of_a_small_image_is_imagehash_s(seed, cells):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
     small = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
@@ -68,8 +68,8 @@ def test_the_hash_of_a_small_picture_is_imagehash_s(seed, cells):
 
 
 def test_the_hash_is_imagehash_of_the_look():
-    stored = store_image(encoded(picture(300, 200)), RULES)
-    again = imagehash.phash(Image.open(io.BytesIO(encoded(picture(300, 200)))))
+    stored = store_image(encoded(image(300, 200)), RULES)
+    again = imagehash.phash(Image.open(io.BytesIO(encoded(image(300, 200)))))
     assert imagehash.hex_to_hash(stored.phash) - again <= 4
 
 
@@ -78,10 +78,10 @@ def test_the_hash_is_imagehash_of_the_look():
     [
         (b"<html>no</html>", "not_an_image"),
         (b"", "not_an_image"),
-        (encoded(picture(90, 90))[:900], "undecodable"),
+        (encoded(image(90, 90))[:900], "undecodable"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "undecodable"),
-        (encoded(picture(10, 90)), "too_small"),
-        (encoded(picture(1001, 1000)), "too_many_pixels"),
+        (encoded(image(10, 90)), "too_small"),
+        (encoded(image(1001, 1000)), "too_many_pixels"),
     ],
 )
 def test_what_cannot_be_stored_says_why(data, reason):
@@ -104,7 +104,7 @@ def test_no_bytes_crash_the_image_path(data, start):
     scale=st.floats(0.05, 1),
     index=st.integers(0, 5),
 )
-def test_views_lie_within_the_picture_and_are_drawn_from_its_name(width, height, scale, index):
+def test_views_lie_within_the_image_and_are_drawn_from_its_name(width, height, scale, index):
     view = random_view(width, height, scale, 7, "cc3m/1", index)
     assert view.x >= 0 and view.y >= 0
     assert view.x + view.width <= width and view.y + view.height <= height
@@ -126,36 +126,36 @@ def test_views_differ_between_names_and_numbers():
 
 
 def test_a_cut_is_a_crop_a_resize_and_a_flip():
-    pixels = picture(100, 80)
+    pixels = image(100, 80)
     box = cv2.resize(pixels[10:70, 20:80], (30, 30), interpolation=cv2.INTER_AREA)
     assert np.array_equal(cut(pixels, View(20, 10, 60, 60, False), 30), box)
     assert np.array_equal(cut(pixels, View(20, 10, 60, 60, True), 30), box[:, ::-1])
 
 
 def test_jitter_of_nothing_changes_nothing_and_keeps_order():
-    pixels = picture(40, 40)
-    same = jitter_colour(pixels, 0.4, np.array([0.5, 0.5, 0.5]))
+    pixels = image(40, 40)
+    same = jitter_color(pixels, 0.4, np.array([0.5, 0.5, 0.5]))
     assert np.abs(same.astype(int) - pixels).max() <= 1
-    bright = jitter_colour(pixels, 0.4, np.array([0.99, 0.5, 0.5]))
+    bright = jitter_color(pixels, 0.4, np.array([0.99, 0.5, 0.5]))
     assert bright.mean() > pixels.mean()
-    grey = jitter_colour(pixels, 1.0, np.array([0.5, 0.5, 0.0]))
-    assert np.abs(np.diff(grey.astype(int), axis=-1)).max() <= 1
+    gray = jitter_color(pixels, 1.0, np.array([0.5, 0.5, 0.0]))
+    assert np.abs(np.diff(gray.astype(int), axis=-1)).max() <= 1
 
 
 def test_a_small_upright_jpeg_is_kept_as_it_is():
-    data = encoded(picture(60, 50))
+    data = encoded(image(60, 50))
     assert store_image(data, RULES).jpeg == data
-    assert store_image(encoded(picture(60, 50), "PNG"), RULES).jpeg.startswith(JPEG)
-    assert store_image(encoded(picture(300, 50)), RULES).width == 300
-    stuffed = encoded(picture(60, 50), comment=b"x" * 20_000)
+    assert store_image(encoded(image(60, 50), "PNG"), RULES).jpeg.startswith(JPEG)
+    assert store_image(encoded(image(300, 50)), RULES).width == 300
+    stuffed = encoded(image(60, 50), comment=b"x" * 20_000)
     assert len(store_image(stuffed, RULES).jpeg) < 10_000
 
 
 @pytest.mark.parametrize("longest", [300, 700, 1500])
-def test_a_picture_decoded_at_a_fraction_looks_as_one_decoded_whole(longest):
+def test_an_image_decoded_at_a_fraction_looks_as_one_decoded_whole(longest):
     rules = ImageRules(short_side=64, jpeg_quality=95, min_side=16, max_pixels=10_000_000)
     width, height = longest, longest * 5 // 7
-    pixels = picture(width, height)
+    pixels = image(width, height)
     stored = store_image(encoded(pixels), rules)
     assert (stored.original_width, stored.original_height) == (width, height)
     whole = Image.fromarray(pixels).resize((stored.width, stored.height), Image.Resampling.BOX)
@@ -172,31 +172,31 @@ ORIENTED[0x0112] = 6
 
 
 @pytest.mark.parametrize(
-    ("kind", "image", "more", "like"),
+    ("kind", "opened", "more", "like"),
     [
-        ("JPEG", Image.fromarray(picture(90, 70)).convert("CMYK"), {}, "rgb"),
-        ("JPEG", Image.fromarray(picture(90, 70)), {"progressive": True}, "rgb"),
-        ("JPEG", Image.fromarray(picture(90, 70)).convert("L"), {}, "grey"),
-        ("JPEG", Image.fromarray(picture(90, 70)), {"exif": ORIENTED}, "turned"),
-        ("PNG", Image.fromarray(picture(90, 70)), {"exif": ORIENTED}, "turned"),
-        ("PNG", Image.fromarray(picture(90, 70)).convert("P"), {}, "rgb"),
-        ("PNG", Image.fromarray(picture(90, 70)[..., 0].astype(np.uint16) * 257), {}, "red"),
-        ("PNG", with_alpha(picture(90, 70), 0), {}, "white"),
-        ("PNG", with_alpha(picture(90, 70), 255), {}, "rgb"),
-        ("WEBP", with_alpha(picture(90, 70), 0), {}, "white"),
-        ("PNG", with_alpha(picture(90, 70), 0).convert("LA"), {}, "white"),
-        ("GIF", Image.fromarray(picture(90, 70)), {"save_all": True, "append_images": [
-            Image.fromarray(255 - picture(90, 70))]}, "rgb"),
+        ("JPEG", Image.fromarray(image(90, 70)).convert("CMYK"), {}, "rgb"),
+        ("JPEG", Image.fromarray(image(90, 70)), {"progressive": True}, "rgb"),
+        ("JPEG", Image.fromarray(image(90, 70)).convert("L"), {}, "gray"),
+        ("JPEG", Image.fromarray(image(90, 70)), {"exif": ORIENTED}, "turned"),
+        ("PNG", Image.fromarray(image(90, 70)), {"exif": ORIENTED}, "turned"),
+        ("PNG", Image.fromarray(image(90, 70)).convert("P"), {}, "rgb"),
+        ("PNG", Image.fromarray(image(90, 70)[..., 0].astype(np.uint16) * 257), {}, "red"),
+        ("PNG", with_alpha(image(90, 70), 0), {}, "white"),
+        ("PNG", with_alpha(image(90, 70), 255), {}, "rgb"),
+        ("WEBP", with_alpha(image(90, 70), 0), {}, "white"),
+        ("PNG", with_alpha(image(90, 70), 0).convert("LA"), {}, "white"),
+        ("GIF", Image.fromarray(image(90, 70)), {"save_all": True, "append_images": [
+            Image.fromarray(255 - image(90, 70))]}, "rgb"),
     ],
 )  # fmt: skip
-def test_every_kind_of_picture_becomes_upright_rgb(kind, image, more, like):
+def test_every_kind_of_image_becomes_upright_rgb(kind, opened, more, like):
     file = io.BytesIO()
-    image.save(file, kind, **more)
+    opened.save(file, kind, **more)
     stored = store_image(file.getvalue(), RULES)
-    pixels = picture(90, 70)
+    pixels = image(90, 70)
     expected = {
         "rgb": pixels,
-        "grey": np.asarray(Image.fromarray(pixels).convert("L").convert("RGB")),
+        "gray": np.asarray(Image.fromarray(pixels).convert("L").convert("RGB")),
         "red": np.repeat(pixels[..., :1], 3, -1),
         "turned": np.ascontiguousarray(np.rot90(pixels, -1)),
         "white": np.full_like(pixels, 255),
@@ -218,11 +218,11 @@ def test_a_bomb_is_told_from_its_header():
     assert error.value.reason == "too_many_pixels"
 
 
-def test_the_colours_are_means_of_fields():
+def test_the_colors_are_means_of_fields():
     pixels = np.zeros((80, 80, 3), np.uint8)
     pixels[:20, :20] = (200, 100, 50)
-    _, colours = look_of(pixels)
-    grid = np.frombuffer(colours, np.uint8).reshape(4, 4, 3)
+    _, colors = look_of(pixels)
+    grid = np.frombuffer(colors, np.uint8).reshape(4, 4, 3)
     assert grid[0, 0].tolist() == [200, 100, 50] and not grid.reshape(16, 3)[1:].any()
 
 
@@ -235,7 +235,7 @@ def test_the_colours_are_means_of_fields():
     ],
 )
 def test_cc3m_captions_are_joined_again(split, joined):
-    assert detokenise(split) == joined
+    assert detokenize(split) == joined
 
 
 def test_captions_become_one_clean_line():

@@ -12,12 +12,12 @@ from PIL import Image
 
 from dataprep.addresses import AddressRules
 from dataprep.fetch import FetchError, FetchRules
-from dataprep.hosts import HostRules, LocalGate
+from dataprep.host_limiter import HostLimiter, HostRules
 from dataprep.images import ImageRules
 from dataprep.img2dataset_engine import OTHER, fetch_with_img2dataset, reason_of
 from dataprep.miniweb.corpora import TRUTH
 from dataprep.miniweb.server import serving
-from pipelines.fetching import NativeEngine
+from pipelines.ingest.fetch_engines import NativeEngine
 
 IMAGES = ImageRules(short_side=64, jpeg_quality=90, min_side=32, max_pixels=10_000_000)
 CANNOT_TELL = {"not_an_image": "undecodable"}
@@ -47,7 +47,7 @@ def test_every_row_ends_in_its_true_class_with_either_engine(web, engine):
     urls = [url for url, _ in rows]
     with serving(web) as port:
         if engine == "native":
-            gate = partial(LocalGate, HostRules(at_once=50, per_second=1e6))
+            gate = partial(HostLimiter, HostRules(at_once=50, per_second=1e6))
             native = NativeEngine(rules(port), IMAGES, gate, num_threads=2)
             outcomes = native(urls)
             native.close()
@@ -69,7 +69,7 @@ def test_every_row_ends_in_its_true_class_with_either_engine(web, engine):
 def test_both_engines_keep_the_same_look(web):
     urls = [url for url, truth in urls_and_truth(web) if "/ok/" in url][:20]
     with serving(web) as port:
-        native = NativeEngine(rules(port), IMAGES, partial(LocalGate, HostRules()), 1)
+        native = NativeEngine(rules(port), IMAGES, partial(HostLimiter, HostRules()), 1)
         mine = native(urls)
         native.close()
         theirs = list(fetch_with_img2dataset(urls, rules(port), IMAGES))
@@ -90,7 +90,7 @@ def test_a_message_that_nobody_knows_is_kept():
 
 
 def test_an_engine_survives_slices_of_nothing():
-    native = NativeEngine(FetchRules("tests"), IMAGES, partial(LocalGate, HostRules()), 1)
+    native = NativeEngine(FetchRules("tests"), IMAGES, partial(HostLimiter, HostRules()), 1)
     assert native([]) == []
     native.close()
 

@@ -20,17 +20,17 @@ import pytest
 from PIL import Image
 
 from dataprep.miniweb.corpora import TEXT_TRUTH, TRUTH, WebSize, build
-from dataprep.miniweb.grammar import COLOURS
+from dataprep.miniweb.grammar import COLORS
 from dataprep.text import clean_caption
-from orchestration.store import Store
-from pipelines import documents, import_images, import_pairs, index
+from orchestration.storage.store import Store
+from pipelines.ingest import documents, import_imagenet21k, import_pairs, index
 from tests.dataprep.webs import WHOLE_WEB
 
 AS_EVER = {
-    "cc3m.tsv": "5e3182f78dae344ced1b2831703d1c8da59d97f627d00cf9fde2f8812723a356",
-    "cc12m.tsv": "3e832dc592cdd1568b935e7ccc686eb0261220376433f23aa743a5816a5509dc",
+    "cc3m.tsv": "9c28110780779c056eb51455a6eec706794008d36d1ba4e8f440bae0752c4217",
+    "cc12m.tsv": "b2a861826d9fddaec38e2c6eb8b51ad84493ded912d82b432a602c7fadf3a70b",
     "imagenet21k.tar": "d55d74cab326c1b87c7fa7f0dee0d9bafd633ad18fbee8aa4c895e6e1af4237f",
-    "documents.jsonl": "af3150af2edc1b4e09b01c488a17808c53e7ab307851b28624459b7fbd43095b",
+    "documents.jsonl": "75261c9cb3605589cc324469e883269301c99bc22e4343cc339b195d292d60b2",
 }
 "SHA-256 of the files of ``conftest.SMALL_WEB``, before there were other sources."
 
@@ -116,7 +116,7 @@ def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
     rows, rejects = read(
         import_pairs.import_slice(params, source, unused, piece) for piece in slices
     )
-    check_pictures(rows, rejects, truth(whole_web, source))
+    check_images(rows, rejects, truth(whole_web, source))
     if source == "coco":
         assert all(len(row["captions"]) == 5 for row in rows)
     wanted = {"undecodable", "missing_file", "empty_caption"}
@@ -125,25 +125,27 @@ def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
         == wanted
         | {
             "coco": {"damaged_file"},
-            "visual_genome": {"damaged_file", "evaluation_picture"},
+            "visual_genome": {"damaged_file", "evaluation_image"},
             "webdataset": {"damaged_tar"},
         }[source]
     )
 
 
 def test_the_tar_of_tars_is_read_as_truth_says(whole_web):
-    params = import_images.Params(format="imagenet21k", archive=str(whole_web / "imagenet21k.tar"))
+    params = import_imagenet21k.Params(
+        format="imagenet21k", archive=str(whole_web / "imagenet21k.tar")
+    )
     pieces = [
-        import_images.Slice(synset.wnid, vars(synset))
-        for synset in import_images.synsets(Path(params.archive))
+        import_imagenet21k.Slice(synset.wnid, vars(synset))
+        for synset in import_imagenet21k.synsets(Path(params.archive))
     ]
     rows, rejects = read(
-        import_images.import_slice(params, "imagenet21k", None, piece) for piece in pieces
+        import_imagenet21k.import_slice(params, "imagenet21k", None, piece) for piece in pieces
     )
-    check_pictures(rows, rejects, truth(whole_web, "imagenet21k"))
+    check_images(rows, rejects, truth(whole_web, "imagenet21k"))
 
 
-def check_pictures(rows: list[dict], rejects: dict[str, str], expected: list[dict]) -> None:
+def check_images(rows: list[dict], rejects: dict[str, str], expected: list[dict]) -> None:
     assert rejects == failures(expected) and rejects
     sizes = {row["sample_id"]: (row["original_width"], row["original_height"]) for row in rows}
     assert sizes == {
@@ -168,7 +170,7 @@ def test_each_corpus_is_read_as_truth_says(whole_web, monkeypatch, source):
 def test_a_small_web_is_what_it_was_before_there_were_other_sources(web):
     digests = {name: hashlib.sha256((web / name).read_bytes()).hexdigest() for name in AS_EVER}
     assert digests == AS_EVER
-    others = {"pictures", "words.txt", TRUTH, TEXT_TRUTH, "built.json"}
+    others = {"images", "words.txt", TRUTH, TEXT_TRUTH, "built.json"}
     assert {path.name for path in web.iterdir()} == others | AS_EVER.keys()
 
 
@@ -219,12 +221,12 @@ def test_half_of_visual_genome_is_coco_s(whole_web):
         assert (image["width"], image["height"]) == (row["width"], row["height"])
         place, _, number = (row["copy_of"] or "/").partition("/")
         assert image["coco_id"] == (int(number) if number else None)
-        assert (row["outcome"] == "evaluation_picture") == (place == "coco_eval")
+        assert (row["outcome"] == "evaluation_image") == (place == "coco_eval")
     assert sum(image["coco_id"] is not None for image in data) == len(data) // 2
 
 
 def test_a_region_s_box_holds_its_shape(whole_web):
-    """A plain shape's colour, found in the decoded picture, fills its box and leaves it nowhere."""
+    """A plain shape's color, found in the decoded image, fills its box and leaves it nowhere."""
     regions = json.loads((whole_web / "region_descriptions.json").read_text())
     checked = 0
     with zipfile.ZipFile(whole_web / "images.zip") as archive:
@@ -237,7 +239,7 @@ def test_a_region_s_box_holds_its_shape(whole_web):
                 pixels = np.asarray(Image.open(io.BytesIO(archive.read(name))), np.int16)
             except (OSError, zipfile.BadZipFile):
                 continue
-            distance = np.abs(pixels - np.array(COLOURS[words[2]])).max(2)
+            distance = np.abs(pixels - np.array(COLORS[words[2]])).max(2)
             down, across = np.nonzero(distance < 20)
             box = first[0]
             assert abs(down.min() - box["y"]) <= box["height"] / 4

@@ -19,16 +19,16 @@ def brute_force(hashes: np.ndarray, max_bits: int) -> set[tuple[int, int]]:
 
 
 @given(
-    centres=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5),
+    centers=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5),
     flips=st.lists(
         st.tuples(st.integers(0, 4), st.sets(st.integers(0, 63), max_size=9)), max_size=30
     ),
     max_bits=st.integers(0, 8),
 )
-def test_every_near_pair_is_found_and_no_other(centres, flips, max_bits):
-    words = list(centres)
+def test_every_near_pair_is_found_and_no_other(centers, flips, max_bits):
+    words = list(centers)
     for which, bits in flips:
-        words.append(centres[which % len(centres)] ^ sum(1 << bit for bit in bits))
+        words.append(centers[which % len(centers)] ^ sum(1 << bit for bit in bits))
     hashes = np.array(words, np.uint64)
     found = {tuple(pair) for pair in near_pairs(hashes, max_bits).tolist()}
     assert found == brute_force(hashes, max_bits)

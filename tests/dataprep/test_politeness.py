@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dataprep.addresses import AddressRules
 from dataprep.fetch import Fetcher, FetchError, FetchRules
-from dataprep.hosts import HostRules, LocalGate
+from dataprep.host_limiter import HostLimiter, HostRules
 
 BODY = b"\xff\xd8\xff" + bytes(1000)
 
@@ -57,7 +57,7 @@ def fetch(urls, answer=ok, hosts: HostRules | None = None, waves: int = 1, **rul
         port = site._server.sockets[0].getsockname()[1]
         connect = {"dead.test": "127.0.0.1:1", "*.test": f"127.0.0.1:{port}"}
         fetch_rules = FetchRules("tests", addresses=AddressRules(connect_to=connect), **settings)
-        fetcher = Fetcher(fetch_rules, LocalGate(hosts or HostRules(per_second=1e6)))
+        fetcher = Fetcher(fetch_rules, HostLimiter(hosts or HostRules(per_second=1e6)))
         with ThreadPoolExecutor(1) as threads:
             for _ in range(waves):
                 outcomes = await fetcher.fetch_all(urls, len, threads)

@@ -15,13 +15,13 @@ import yaml
 
 from orchestration import Dataset
 from orchestration.plan import latest_record
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "all_sources.yaml"
-PICTURES = ("cc3m", "cc12m", "sbu", "sbu_json", "own", "coco", "visual_genome", "webdataset")
+IMAGES = ("cc3m", "cc12m", "sbu", "sbu_json", "own", "coco", "visual_genome", "webdataset")
 TEXTS = ("stories", "wikipedia", "openwebtext", "books")
 LARGE = 13
-"Times the recipe's web: over 10,000 pictures."
+"Times the recipe's web: over 10,000 images."
 
 
 def run(workdir: Path, scale: int, *settings: str) -> None:
@@ -30,7 +30,7 @@ def run(workdir: Path, scale: int, *settings: str) -> None:
     words = [f"miniweb={sizes}", *settings]
     command = [
         sys.executable, "-m", "pipelines.cli", "run", str(RECIPE), "--workdir", str(workdir),
-        "--until", "acquisition", *(word for each in words for word in ("--set", each)),
+        "--until", "data_report", *(word for each in words for word in ("--set", each)),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -39,7 +39,7 @@ def run(workdir: Path, scale: int, *settings: str) -> None:
 def rows(workdir: Path, stage: str, table: str) -> list[dict]:
     folder = workdir / stage / latest_record(Store(workdir))["stages"][stage]
     columns = {"data": ["sample_id"], "rejects": None}
-    return Dataset.open(Store(folder)).of(table).read(columns=columns.get(table)).to_pylist()
+    return Dataset.open(Store(folder)).table(table).read(columns=columns.get(table)).to_pylist()
 
 
 def outcomes(workdir: Path, source: str) -> dict[str, str]:
@@ -59,11 +59,11 @@ def truth(workdir: Path, name: str = "truth.parquet") -> list[dict]:
     return pq.read_table(workdir / "miniweb" / name).to_pylist()
 
 
-def check_pictures(workdir: Path, told_as: dict[str, str], packed_as: str = "ok") -> None:
+def check_images(workdir: Path, told_as: dict[str, str], packed_as: str = "ok") -> None:
     """Compare with the truth, where an engine may tell a class, or a packed body, as another."""
     lines = (workdir / "miniweb" / "own.csv").read_text().splitlines()
     packed = {f"own/{i:09d}" for i, line in enumerate(lines, 1) if "/gzip/" in line}
-    for source in (*PICTURES, "imagenet21k"):
+    for source in (*IMAGES, "imagenet21k"):
         expected = {
             row["sample_id"]: packed_as
             if row["sample_id"] in packed
@@ -110,7 +110,7 @@ def check_copies(workdir: Path) -> None:
             found[kind] += name in dropped or row["copy_of"] in dropped
     sys.stdout.write(f"copies planted {dict(planted)}, found {dict(found)}\n")
     related = {name for name, row in copies.items() for name in (name, row["copy_of"])}
-    for reason in ("duplicate", "near_duplicate", "evaluation_picture"):
+    for reason in ("duplicate", "near_duplicate", "evaluation_image"):
         mine = [name for name, why in dropped.items() if why == reason]
         true = sum(name in related for name in mine)
         sys.stdout.write(f"{reason}: {len(mine)} dropped, {true} of them in planted copies\n")
@@ -124,15 +124,15 @@ def check_copies(workdir: Path) -> None:
 def test_everything_ends_as_the_truth_says(tmp_path, scale):
     workdir = tmp_path / "work"
     run(workdir, scale)
-    check_pictures(workdir, {})
+    check_images(workdir, {})
     check_texts(workdir)
     check_copies(workdir)
-    report = next(workdir.glob("acquisition/*/acquisition.html")).read_text()
-    assert all(re.search(rf"\b{source}\b", report) for source in (*PICTURES, "imagenet21k"))
+    report = next(workdir.glob("data_report/*/data_report.html")).read_text()
+    assert all(re.search(rf"\b{source}\b", report) for source in (*IMAGES, "imagenet21k"))
 
 
 @pytest.mark.exhaustive
 def test_img2dataset_tells_the_same_where_it_can(tmp_path):
     workdir = tmp_path / "work"
     run(workdir, 1, "download.engine=img2dataset")
-    check_pictures(workdir, {"not_an_image": "undecodable"}, packed_as="undecodable")
+    check_images(workdir, {"not_an_image": "undecodable"}, packed_as="undecodable")

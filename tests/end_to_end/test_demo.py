@@ -29,7 +29,7 @@ from model.network.interop import from_official
 from model.network.loading import load
 from orchestration import Dataset
 from orchestration.plan import latest_record
-from orchestration.store import Store
+from orchestration.storage.store import Store
 from tokenizer import VQKD, TextTokenizer
 
 pytestmark = pytest.mark.slow
@@ -87,7 +87,7 @@ def folder(workdir: Path, stage: str) -> Store:
 
 
 def rows(workdir: Path, stage: str, table: str = "data") -> pa.Table:
-    return Dataset.open(folder(workdir, stage)).of(table).read()
+    return Dataset.open(folder(workdir, stage)).table(table).read()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def undisturbed(tmp_path_factory) -> Path:
     output = run(workdir)
     for word in (
         "stages", "learned", "MLM", "MIM", "MVLM",
-        "acquisition", "checkpoint", "export", "beit3 ui",
+        "data_report", "checkpoint", "export", "beit3 ui",
     ):  # fmt: skip
         assert word in output
     return workdir
@@ -133,9 +133,9 @@ def test_every_row_ends_as_the_miniature_web_s_truth_says(undisturbed, source):
             assert min(image["width"], image["height"]) == 96
 
 
-def test_the_acquisition_report_counts_what_the_truth_says(undisturbed):
+def test_the_data_report_counts_what_the_truth_says(undisturbed):
     truth = pq.read_table(undisturbed / "miniweb" / "truth.parquet").to_pylist()
-    report = json.loads(folder(undisturbed, "acquisition").read("acquisition.json"))
+    report = json.loads(folder(undisturbed, "data_report").read("data_report.json"))
     for source in report["sources"][:3]:
         mine = [row for row in truth if row["source"] == source["name"]]
         expected = Counter("stored" if r["outcome"] == "ok" else r["outcome"] for r in mine)
@@ -158,7 +158,7 @@ def test_curation_drops_the_placeholders_and_nothing_else(undisturbed):
 def test_token_datasets_part_into_training_and_held_out_rows(undisturbed):
     for stage, kind in (("pair_tokens", "pairs"), ("image_tokens", "images")):
         parts = [
-            set(rows(undisturbed, stage, t)["sample_id"].to_pylist()) for t in ("train", "heldout")
+            set(rows(undisturbed, stage, t)["sample_id"].to_pylist()) for t in ("train", "held_out")
         ]
         assert parts[0] and parts[1] and not parts[0] & parts[1]
         assert parts[0] | parts[1] == set(
@@ -167,7 +167,7 @@ def test_token_datasets_part_into_training_and_held_out_rows(undisturbed):
 
 
 def test_the_export_is_readable_by_its_readers(undisturbed):
-    export = Path(folder(undisturbed, "export").whole("export"))
+    export = Path(folder(undisturbed, "export").native_path("export"))
     config = BEiT3Config.from_dict(json.loads((export / "network.json").read_text()))
     network = BEiT3(config)
     network.load_state_dict(load_file(export / "model.safetensors"))
@@ -241,13 +241,15 @@ def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path)
     output = run(workdir)
     assert "✓ pretrain" in output and "✓ pair_tokens" not in output
 
-    mine = load_file(Path(folder(workdir, "export").whole("export")) / "model.safetensors")
-    theirs = load_file(Path(folder(undisturbed, "export").whole("export")) / "model.safetensors")
+    mine = load_file(Path(folder(workdir, "export").native_path("export")) / "model.safetensors")
+    theirs = load_file(
+        Path(folder(undisturbed, "export").native_path("export")) / "model.safetensors"
+    )
     assert mine.keys() == theirs.keys()
     unequal = [name for name in mine if not torch.equal(mine[name], theirs[name])]
     assert unequal == []
     codebooks = [
-        VQKD.load(folder(place, "image_tokenizer").whole("vqkd.pt")).state_dict()
+        VQKD.load(folder(place, "image_tokenizer").native_path("vqkd.pt")).state_dict()
         for place in (workdir, undisturbed)
     ]
     assert all(torch.equal(codebooks[0][name], codebooks[1][name]) for name in codebooks[0])
@@ -274,7 +276,7 @@ def test_two_workers_give_the_loss_curve_of_one(undisturbed):
         settings = [f"train.num_workers={num_workers}", "train.cpus_per_worker=1", "train.steps=8"]
         run(undisturbed, *(w for s in settings for w in ("--set", s)), "--until", "pretrain")
         stage = folder(undisturbed, "pretrain")
-        (history,) = Path(stage.whole()).glob("ray_train/step_00000008/history.json")
+        (history,) = Path(stage.native_path()).glob("ray_train/step_00000008/history.json")
         curves.append(
             [
                 [row[f"loss/{name}"] for name in ("mlm", "mim", "mvlm_text", "mvlm_image")]

@@ -14,7 +14,7 @@ import pytest
 
 from orchestration import Dataset
 from orchestration.plan import latest_record
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 pytestmark = pytest.mark.exhaustive
 
@@ -65,7 +65,7 @@ def test_twenty_kills_at_random_moments_cost_no_row(tmp_path):
         for name in ("index/cc3m", "download/cc3m")
     )
     rows = images.read(columns=["sample_id"])["sample_id"].to_pylist()
-    rejects = images.of("rejects").read().to_pylist()
+    rejects = images.table("rejects").read().to_pylist()
     places = Counter(rows + [row["sample_id"] for row in rejects])
     assert set(places) == set(index.read(columns=["sample_id"])["sample_id"].to_pylist())
     assert set(places.values()) == {1}

@@ -30,5 +30,5 @@ def network(config: BEiT3Config) -> BEiT3:
     return made
 
 
-def pictures(config: BEiT3Config, batch: int = 2) -> torch.Tensor:
+def random_images(config: BEiT3Config, batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 3, config.image_size, config.image_size)

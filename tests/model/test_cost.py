@@ -15,7 +15,7 @@ from model.training.cost import (
     samples,
     step_flops,
 )
-from tests.model.networks import RELEASED, SHARED, network, pictures
+from tests.model.networks import RELEASED, SHARED, network, random_images
 
 FORMS = pytest.mark.parametrize(
     "config",
@@ -42,7 +42,7 @@ def test_the_giant_costs_what_the_paper_says_by_part():
 
 def run(made: BEiT3, kind: str):
     """Encode two samples and predict one patch or word of each."""
-    image = pictures(made.config) if kind != "text" else None
+    image = random_images(made.config) if kind != "text" else None
     words = torch.randint(4, 60, (2, 12)) if kind != "image" else None
     encoded = made(image, words)
     logits = []
@@ -87,7 +87,7 @@ def test_activations_are_what_the_blocks_keep(config, kind, precision):
             kept[storage.data_ptr()] = storage
         return tensor
 
-    image = made._embed(pictures(config), None).detach() if kind != "text" else None
+    image = made._embed(random_images(config), None).detach() if kind != "text" else None
     text = made.language(torch.randint(4, 60, (2, 12)), 0).detach() if kind != "image" else None
     parts = tuple(None if p is None else p.requires_grad_() for p in (image, text))
     with (
@@ -121,7 +121,7 @@ def test_sharding_and_recomputing_take_what_they_promise():
     batch = samples(config)
     alone = memory_bytes(config, batch, Plan(micro_batch=8))
     many = memory_bytes(config, batch, Plan(num_workers=256, micro_batch=8, sharded=True))
-    assert many["optimiser state"] == alone["optimiser state"] // 256
+    assert many["optimizer state"] == alone["optimizer state"] // 256
     lean = memory_bytes(config, batch, Plan(micro_batch=8, recompute=True))
     assert lean["activations"] < alone["activations"] / 5
     assert lean["weights"] == alone["weights"] == 4 * sum(parameters_by_part(config).values())

@@ -9,7 +9,7 @@ from model import BEiT3, BEiT3Config
 from model.training.batch import OBJECTIVES, MicroBatch
 from model.training.cross_entropy import cross_entropy_sum
 from model.training.objectives import predict
-from model.training.optimiser import adamw
+from model.training.optimizer import adamw
 from model.training.step import train_step
 from tests.model.networks import RELEASED, SHARED, network
 from tokenizer.vqkd import VQKD, VQKDConfig
@@ -125,12 +125,12 @@ def test_a_step_moves_the_weights_as_on_the_cpu(config):
     results = []
     for device in (CPU, GPU):
         made = network(config).to(device)
-        optimiser = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-3)
+        optimizer = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-3)
         off = torch.autocast(device.type, torch.bfloat16, enabled=False)
         for _ in range(2):
             result = train_step(
                 made,
-                optimiser,
+                optimizer,
                 batches(config),
                 rate=1e-2,
                 weights=dict.fromkeys(OBJECTIVES, 1.0),
@@ -163,15 +163,15 @@ def test_no_micro_batch_waits_for_the_gpu(config):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_the_fused_optimiser_continues_from_its_state():
+def test_the_fused_optimizer_continues_from_its_state():
     made = network(SHARED).to(GPU)
-    optimiser = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
     step = {"rate": 1e-3, "weights": dict.fromkeys(OBJECTIVES, 1.0), "clip": 3.0, "autocast": BF16}
-    train_step(made, optimiser, batches(SHARED), **step)
+    train_step(made, optimizer, batches(SHARED), **step)
     other = copy.deepcopy(made)
     restored = adamw(other, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
-    restored.load_state_dict(copy.deepcopy(optimiser.state_dict()))
-    train_step(made, optimiser, batches(SHARED), **step)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train_step(made, optimizer, batches(SHARED), **step)
     train_step(other, restored, batches(SHARED), **step)
     for one, two in zip(made.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)

@@ -9,7 +9,7 @@ from timm.layers import resample_abs_pos_embed
 from model import BEiT3, BEiT3Config
 from model.network import interop
 from model.network.loading import StateMismatch, load
-from tests.model.networks import RELEASED, SHARED, network, pictures
+from tests.model.networks import RELEASED, SHARED, network, random_images
 
 BASE = BEiT3Config.named("base", attention="decoupled", fusion_layers=0, subln=True)
 
@@ -44,7 +44,7 @@ def body(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("config", [RELEASED, BASE], ids=["small", "base"])
 def test_torchscale_gives_the_same_hidden_states(config):
-    """Weights go there and come back; pictures, padded texts and pairs."""
+    """Weights go there and come back; images, padded texts and pairs."""
     ours, theirs = network(config), torchscale(config)
     official, left = interop.to_official(ours.state_dict(), config)
     assert left == []
@@ -55,7 +55,7 @@ def test_torchscale_gives_the_same_hidden_states(config):
     load(again, interop.from_official(back))
     assert all(torch.equal(t, again.state_dict()[n]) for n, t in ours.state_dict().items())
 
-    images, ids = pictures(config), torch.randint(4, config.vocabulary, (2, 10))
+    images, ids = random_images(config), torch.randint(4, config.vocabulary, (2, 10))
     padding = torch.zeros(2, 10, dtype=torch.bool)
     padding[1, 6:] = True
     mask = torch.rand(2, config.num_patches) < 0.4
@@ -122,7 +122,7 @@ def test_timm_s_base_gives_the_same_features(tmp_path, way):
     else:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
     theirs = timm.create_model("beit3_base_patch16_224", **options).eval()
-    images = pictures(BASE)
+    images = random_images(BASE)
     with torch.no_grad():
         hidden = ours(images=images).hidden
         torch.testing.assert_close(hidden, theirs.forward_features(images), atol=1e-4, rtol=1e-4)
@@ -155,7 +155,7 @@ def test_shared_weights_are_written_for_both_modalities():
         BEiT3Config.from_dict(SHARED.to_dict() | {"attention": "decoupled", "fusion_layers": 0})
     ).eval()
     load(decoupled, interop.from_official(official))
-    images, ids = pictures(SHARED), torch.randint(4, 60, (2, 7))
+    images, ids = random_images(SHARED), torch.randint(4, 60, (2, 7))
     with torch.no_grad():
         for sample in ({"images": images}, {"text_ids": ids}):
             assert torch.allclose(ours(**sample).hidden, decoupled(**sample).hidden, atol=1e-6)
@@ -195,8 +195,8 @@ def test_a_state_that_does_not_fit_is_listed_completely_and_loads_nothing():
         interop.to_official(state, SHARED)
 
 
-def test_a_picture_encoder_needs_no_language_weights_and_the_reverse():
-    donor, images = network(SHARED), pictures(SHARED)
+def test_an_image_encoder_needs_no_language_weights_and_the_reverse():
+    donor, images = network(SHARED), random_images(SHARED)
     ids = torch.randint(4, 60, (2, 7))
     state = donor.state_dict()
     torch.manual_seed(5)

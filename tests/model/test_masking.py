@@ -72,7 +72,7 @@ def beit_mask(grid: int, total: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def test_patch_masks_are_distributed_as_beit_s():
-    """Means over 3000 masks: how often a place is hidden, and with its neighbours."""
+    """Means over 3000 masks: how often a place is hidden, and with its neighbors."""
     rng = np.random.default_rng(0)
     theirs = np.stack([beit_mask(14, 75, rng) for _ in range(3000)])
     ours = mask_patches(14, 75, 0, 0, np.arange(3000)).reshape(-1, 14, 14)
@@ -90,7 +90,7 @@ def test_the_paper_s_grid_hides_75_of_196():
 
 
 def test_patches_are_hidden_in_blocks():
-    """Neighbours of hidden patches are hidden far more often than the share would have it."""
+    """Neighbors of hidden patches are hidden far more often than the share would have it."""
     mask = mask_patches(14, 75, 0, 0, np.arange(256)).reshape(-1, 14, 14)
     both = (mask[:, :, 1:] & mask[:, :, :-1]).mean()
     assert both > 1.8 * (75 / 196) ** 2
@@ -98,7 +98,7 @@ def test_patches_are_hidden_in_blocks():
     assert mask.mean(0).max() < 0.9
 
 
-def test_a_mask_depends_on_its_slot_and_not_on_its_neighbours():
+def test_a_mask_depends_on_its_slot_and_not_on_its_neighbors():
     whole = mask_patches(8, 26, 1, 7, np.arange(64))
     assert np.array_equal(mask_patches(8, 26, 1, 7, np.arange(40, 50)), whole[40:50])
     assert not np.array_equal(mask_patches(8, 26, 1, 8, np.arange(64)), whole)

@@ -11,7 +11,7 @@ from torch import nn
 
 from model import BEiT3, BEiT3Config
 from model.network.cache import Cache
-from tests.model.networks import RELEASED, SHARED, network, pictures
+from tests.model.networks import RELEASED, SHARED, network, random_images
 
 
 def millions(made: nn.Module, *parts: str) -> float:
@@ -49,7 +49,7 @@ def test_the_released_base_has_its_parameters():
 def test_a_modality_alone_gives_no_gradient_to_the_other(config):
     made = network(config)
     foreign = ("experts.language", "fusion", "language.", "qkv.language", "out.language")
-    made(images=pictures(config)).hidden.square().sum().backward()
+    made(images=random_images(config)).hidden.square().sum().backward()
     for name, parameter in made.named_parameters():
         if any(part in name for part in foreign):
             assert parameter.grad is None, name
@@ -62,7 +62,7 @@ def test_a_modality_alone_gives_no_gradient_to_the_other(config):
 
 def test_pairs_use_the_fusion_expert_in_the_top_layers_only():
     made = network(SHARED)
-    made(pictures(SHARED), torch.randint(4, 60, (2, 7))).hidden.square().sum().backward()
+    made(random_images(SHARED), torch.randint(4, 60, (2, 7))).hidden.square().sum().backward()
     used = {
         name.split(".")[1]
         for name, p in made.named_parameters()
@@ -78,7 +78,7 @@ def test_pairs_use_the_fusion_expert_in_the_top_layers_only():
 @settings(max_examples=25, deadline=None)
 def test_what_stands_in_padding_never_reaches_real_positions(config, lengths, alone):
     made = network(config)
-    images = None if alone else pictures(config, len(lengths))
+    images = None if alone else random_images(config, len(lengths))
     ids = torch.randint(4, 60, (len(lengths), 9))
     padding = torch.arange(9) >= torch.tensor(lengths)[:, None]
     other = torch.where(padding, torch.randint(4, 60, ids.shape), ids)
@@ -109,12 +109,12 @@ def test_packed_documents_that_are_kept_apart_are_as_if_each_stood_alone():
             start += length
     assert not torch.allclose(hidden, together, atol=1e-2)
     with pytest.raises(ValueError, match="kept apart in texts alone"):
-        made(pictures(SHARED), ids, text_documents=documents)
+        made(random_images(SHARED), ids, text_documents=documents)
 
 
 def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
     made = network(SHARED)
-    images, ids = pictures(SHARED), torch.randint(4, 60, (2, 9))
+    images, ids = random_images(SHARED), torch.randint(4, 60, (2, 9))
     changed = ids.clone()
     changed[:, 6] = (ids[:, 6] + 1) % 60
     with torch.no_grad():
@@ -130,9 +130,9 @@ def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
 @pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 @pytest.mark.parametrize("first", [0, 1, 4])
 def test_token_by_token_with_a_cache_is_the_whole_forward(config, first):
-    """``first`` tokens come with the picture, the others one by one."""
+    """``first`` tokens come with the image, the others one by one."""
     made = network(config)
-    images, ids = pictures(config), torch.randint(4, 60, (2, 9))
+    images, ids = random_images(config), torch.randint(4, 60, (2, 9))
     with torch.no_grad():
         whole = made(images, ids, attention="seq2seq")
         cache = Cache(config.depth)
@@ -150,7 +150,7 @@ def test_token_by_token_with_a_cache_is_the_whole_forward(config, first):
 
 def test_a_mask_that_asks_for_the_next_word_can_be_dropped_again():
     made, mask_id = network(SHARED), 59
-    images, ids = pictures(SHARED), torch.randint(4, 59, (2, 5))
+    images, ids = random_images(SHARED), torch.randint(4, 59, (2, 5))
     asked = torch.full((2, 1), mask_id)
     cache = Cache(SHARED.depth)
     with torch.no_grad():
@@ -170,9 +170,9 @@ def test_a_cache_refuses_what_it_cannot_hold():
     with pytest.raises(ValueError, match="seq2seq"):
         made(text_ids=ids, cache=Cache(SHARED.depth))
     cache = Cache(SHARED.depth)
-    made(pictures(SHARED), attention="seq2seq", cache=cache)
+    made(random_images(SHARED), attention="seq2seq", cache=cache)
     with pytest.raises(ValueError, match="first call"):
-        made(pictures(SHARED), ids, attention="seq2seq", cache=cache)
+        made(random_images(SHARED), ids, attention="seq2seq", cache=cache)
     padding = torch.zeros(2, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match="no padding"):
         made(None, ids, padding, attention="seq2seq", cache=cache)
@@ -183,7 +183,7 @@ def test_a_cache_refuses_what_it_cannot_hold():
 def test_a_dual_encoder_is_two_calls():
     """What one modality gives does not depend on the other being encoded too."""
     made = network(SHARED)
-    images, ids = pictures(SHARED), torch.randint(4, 60, (2, 7))
+    images, ids = random_images(SHARED), torch.randint(4, 60, (2, 7))
     with torch.no_grad():
         image, text = made(images=images).hidden[:, 0], made(text_ids=ids).hidden[:, 0]
         assert torch.equal(image, made(images=images).hidden[:, 0])
@@ -193,7 +193,7 @@ def test_a_dual_encoder_is_two_calls():
 
 def test_layers_are_given_on_request():
     made = network(SHARED)
-    images, ids = pictures(SHARED), torch.randint(4, 60, (2, 7))
+    images, ids = random_images(SHARED), torch.randint(4, 60, (2, 7))
     with torch.no_grad():
         plain, asked = made(images, ids), made(images, ids, keep_layers=True)
         last = asked.layers[-1]
@@ -202,7 +202,7 @@ def test_layers_are_given_on_request():
     assert torch.equal(plain.hidden, asked.hidden)
 
 
-def test_every_parameter_is_initialised():
+def test_every_parameter_is_initialized():
     for config in (SHARED, RELEASED):
         made = BEiT3(config)
         with torch.no_grad():
@@ -213,7 +213,7 @@ def test_every_parameter_is_initialised():
         assert unset == []
 
 
-def test_beit_s_initialisation_divides_outputs_by_depth():
+def test_beit_s_initialization_divides_outputs_by_depth():
     made = BEiT3(BEiT3Config.named("tiny", width=256, heads=4, ffn_width=512, vocabulary=60))
     for layer, block in enumerate(made.blocks, start=1):
         expected = 0.02 / (2 * layer) ** 0.5
@@ -235,5 +235,5 @@ def test_sizes_that_do_not_fit_are_refused(changes, words):
 
 def test_a_configuration_survives_its_dictionary():
     assert BEiT3Config.from_dict(SHARED.to_dict()) == SHARED
-    with pytest.raises(ValueError, match="colour"):
-        BEiT3Config.from_dict(SHARED.to_dict() | {"colour": 1})
+    with pytest.raises(ValueError, match="color"):
+        BEiT3Config.from_dict(SHARED.to_dict() | {"color": 1})

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 
 from model import BEiT3, BEiT3Config
 from model.network.beit3 import Encoded
-from tests.model.networks import RELEASED, SHARED, network, pictures
+from tests.model.networks import RELEASED, SHARED, network, random_images
 
 FORMS = pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 WORDS = torch.arange(4, 18).reshape(2, 7)
@@ -18,7 +18,7 @@ PADDING = torch.arange(7) >= torch.tensor([7, 4])[:, None]
 
 
 def samples(config: BEiT3Config) -> list[dict[str, torch.Tensor]]:
-    """A picture, a text and a pair, with stochastic depth."""
+    """An image, a text and a pair, with stochastic depth."""
     generator = torch.Generator().manual_seed(1)
     side = config.image_size
     image = {"images": torch.randn(2, 3, side, side, generator=generator)}
@@ -64,7 +64,7 @@ def test_recomputed_activations_change_no_gradient(config):
 
 @FORMS
 def test_recomputing_keeps_less_for_the_backward(config):
-    made, sample = network(config), {"images": pictures(config)}
+    made, sample = network(config), {"images": random_images(config)}
 
     def kept() -> int:
         seen: dict[int, int] = {}

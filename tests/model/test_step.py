@@ -1,4 +1,4 @@
-"""The step: normalisation over the whole batch, the schedule, and what a bad gradient does."""
+"""The step: normalization over the whole batch, the schedule, and what a bad gradient does."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model import BEiT3, BEiT3Config
 from model.training.batch import OBJECTIVES, MicroBatch
-from model.training.optimiser import adamw, learning_rate
+from model.training.optimizer import adamw, cosine_lr
 from model.training.step import train_step
 
 CONFIG = BEiT3Config(
@@ -61,9 +61,9 @@ def step(batches, clip=None, autocast=FP32):
     network = BEiT3(CONFIG)
     if autocast is FP32:
         network = network.double()
-    optimiser = adamw(network, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = adamw(network, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-6)
     result = train_step(
-        network, optimiser, batches, rate=1e-3, weights=WEIGHTS, clip=clip, autocast=autocast
+        network, optimizer, batches, rate=1e-3, weights=WEIGHTS, clip=clip, autocast=autocast
     )
     return network, result
 
@@ -129,7 +129,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
 
 
 def test_the_schedule_warms_up_peaks_and_ends_at_the_floor():
-    rates = [learning_rate(s, peak=1.0, floor=0.1, warmup=10, total=110) for s in range(111)]
+    rates = [cosine_lr(s, peak=1.0, floor=0.1, warmup=10, total=110) for s in range(111)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.55)
@@ -139,8 +139,8 @@ def test_the_schedule_warms_up_peaks_and_ends_at_the_floor():
 
 def test_norms_biases_tokens_and_positions_are_not_decayed():
     network = BEiT3(CONFIG)
-    optimiser = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
-    plain = {id(p) for p in optimiser.param_groups[1]["params"]}
+    optimizer = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    plain = {id(p) for p in optimizer.param_groups[1]["params"]}
     names = {name for name, p in network.named_parameters() if id(p) in plain}
     assert {"vision.class_token", "vision.positions", "norm.both.weight", "mlm_head.bias"} <= names
     assert not {"language.words.weight", "mlm_head.weight", "vision.patch.weight"} & names

@@ -4,9 +4,9 @@ import pytest
 
 from orchestration import doctor
 from orchestration.doctor import examine
-from orchestration.files import StorageParams
 from orchestration.recipe import TrackingParams
-from orchestration.store import Store
+from orchestration.storage.files import StorageParams
+from orchestration.storage.store import Store
 from tests.s3 import free_port
 
 

@@ -7,7 +7,7 @@ from orchestration import gc as gc_module
 from orchestration.gc import abort_stale_uploads, collect, garbage
 from orchestration.manifest import MANIFEST
 from orchestration.plan import IDENTITY
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 
 def output(store: Store, path: str, whole: bool = True) -> None:
@@ -43,9 +43,9 @@ def test_uploads_that_nobody_ends_are_aborted(store, monkeypatch):
     if store.is_local:
         assert abort_stale_uploads(store) == 0
         return
-    bucket, _, prefix = store.whole().partition("/")
+    bucket, _, prefix = store.native_path().partition("/")
     client = store.files.client
-    for key in (f"{prefix}/big", f"{prefix}-neighbour/big"):
+    for key in (f"{prefix}/big", f"{prefix}-neighbor/big"):
         client.create_multipart_upload(Bucket=bucket, Key=key)
     # moto dates every upload in the past; a real store tells the time
     monkeypatch.setattr(gc_module, "STALE_UPLOAD", timedelta(days=100_000))
@@ -53,6 +53,6 @@ def test_uploads_that_nobody_ends_are_aborted(store, monkeypatch):
     monkeypatch.setattr(gc_module, "STALE_UPLOAD", timedelta(0))
     assert abort_stale_uploads(store) == 1
     left = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
-    assert f"{prefix}-neighbour/big" in [upload["Key"] for upload in left]
+    assert f"{prefix}-neighbor/big" in [upload["Key"] for upload in left]
     for upload in left:
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -9,7 +9,7 @@ from orchestration.manifest import MANIFEST
 from orchestration.params import StageParams
 from orchestration.plan import IDENTITY, State, differences, make_plan
 from orchestration.stage import Stage
-from orchestration.store import Store
+from orchestration.storage.store import Store
 
 
 class Number(StageParams):

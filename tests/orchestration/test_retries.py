@@ -17,8 +17,8 @@ from orchestration.params import StageParams
 from orchestration.plan import State
 from orchestration.recipe import ClusterParams, SliceParams
 from orchestration.retries import INTENT, ROUNDS, matches, rejected_rows, retry
-from orchestration.slicing import range_slices
-from orchestration.store import Store
+from orchestration.slices import range_slices
+from orchestration.storage.store import Store
 
 NUM_ROWS = 12
 REASONS = ("timeout", "http_503", "http_404")
@@ -89,7 +89,7 @@ def everything(world: Path, store: Store) -> tuple[list[int], dict[int, str]]:
     planned = workflow(world).plan(store)[0]
     dataset = Dataset.open(store.sub(planned.path))
     data = dataset.read()["n"].to_pylist()
-    rejects = dataset.of("rejects").read().to_pylist()
+    rejects = dataset.table("rejects").read().to_pylist()
     assert sorted(data + [row["n"] for row in rejects]) == list(range(NUM_ROWS))
     assert dataset.manifest.num_rows_in == NUM_ROWS
     assert dataset.manifest.rejects.total() == len(rejects)
@@ -159,7 +159,7 @@ def test_a_repair_goes_through_the_rounds_again(tmp_path, damaged):
     outcome = everything(world, store)
     table = read_manifest(folder).parts
     path = next(t.path for p in table if p.slice == damaged for t in p.tables.values())
-    Path(folder.whole(path)).write_bytes(b"spoilt")
+    Path(folder.native_path(path)).write_bytes(b"spoilt")
     assert [damage.slice for damage in repair(folder)] == [damaged]
     assert workflow(world).plan(store)[0].state is State.INTERRUPTED
     assert folder.exists("parts/000000-r1.json") and not folder.exists("parts/000001-r2.json")

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from orchestration import Context, Output, Recipe, Slice, Stage, Workflow
 from orchestration.errors import LockError, StageError
-from orchestration.lock import LOCK, holding
 from orchestration.params import StageParams
 from orchestration.plan import State
 from orchestration.recipe import ClusterParams, SliceParams, TrackingParams
-from orchestration.store import Store
+from orchestration.storage.lock import LOCK, workdir_lock
+from orchestration.storage.store import Store
 from tests.crashes.test_crashes import Trial
 from tests.s3 import free_port
 
@@ -98,7 +98,7 @@ def test_a_failure_stops_only_what_needs_the_stage_that_failed(tmp_path):
 def test_a_workdir_that_another_driver_holds_is_not_touched(tmp_path):
     store = Store(tmp_path)
     flow = Workflow(RECIPE, (stage("a"),))
-    with holding(store), pytest.raises(LockError, match="works here since"):
+    with workdir_lock(store), pytest.raises(LockError, match="works here since"):
         flow.run(store, QUIET)
     assert [path for path, _ in store.walk()] == []
 
@@ -109,7 +109,7 @@ def test_a_tracking_server_that_is_away_stops_nothing(tmp_path, monkeypatch):
     away = TrackingParams(uri=f"http://127.0.0.1:{free_port()}")
     recipe = RECIPE.model_copy(update={"tracking": away})
     Workflow(recipe, (stage("a"),)).run(store, QUIET)
-    log = next(Path(store.whole("logs")).glob("*.log")).read_text()
+    log = next(Path(store.native_path("logs")).glob("*.log")).read_text()
     assert "opened no run for a yet" in log and "did not take" in log
 
 
@@ -146,7 +146,7 @@ def test_ctrl_c_keeps_what_is_committed_and_marks_the_runs_killed(tmp_path):
     assert process.wait(60) not in (0, -signal.SIGKILL)
     committed = trial.committed()
     assert committed and not trial.store.exists(LOCK)
-    client = MlflowClient(f"sqlite:///{trial.store.whole('mlflow.db')}")
+    client = MlflowClient(f"sqlite:///{trial.store.native_path('mlflow.db')}")
     (experiment,) = [e for e in client.search_experiments() if e.name == "beit3"]
     runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     assert {r.info.status for r in runs.values()} == {"KILLED"}

@@ -18,8 +18,8 @@ from orchestration.errors import RecipeError, StageError
 from orchestration.params import StageParams
 from orchestration.plan import State, latest_record
 from orchestration.recipe import ClusterParams, SliceParams
-from orchestration.slicing import read_slice, row_slices
-from orchestration.store import Store
+from orchestration.slices import read_slice, row_slices
+from orchestration.storage.store import Store
 from tests.crashes.test_crashes import NOT_OUTPUT
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def drawn(context: Context, num_actors: int) -> None:
 def test_workers_and_blocks_change_no_byte(tmp_path, monkeypatch, num_actors, max_blocks):
     outputs = []
     for name, actors, blocks in (("a", 0, 4096), ("b", num_actors, max_blocks)):
-        monkeypatch.setattr("orchestration.slices._MAX_BLOCKS", blocks)
+        monkeypatch.setattr("orchestration.slice_runner._MAX_BLOCKS", blocks)
         store = Store(tmp_path / name)
         stage = Stage("drawn", partial(drawn, num_actors=actors), Params())
         (planned,) = Workflow(Recipe(name="toy"), (stage,)).run(store, quiet())

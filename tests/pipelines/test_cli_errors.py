@@ -7,14 +7,14 @@ import pytest
 
 from orchestration.errors import RecipeError
 from pipelines import cli
-from pipelines.opening import open_recipe
+from pipelines.open_recipe import open_recipe
 from tests.s3 import BUCKET
 
 GOOD = """
 name: own
 sources:
   pairs: {{format: cc3m, list: {folder}/pairs.tsv}}
-  pictures: {{format: imagenet21k, archive: {folder}/pictures.tar}}
+  images: {{format: imagenet21k, archive: {folder}/images.tar}}
   texts: {{format: jsonl, file: {folder}/texts.jsonl}}
 download: {{contact: me@example.org}}
 image_tokenizer: {{teacher: hand_crafted}}
@@ -23,7 +23,7 @@ image_tokenizer: {{teacher: hand_crafted}}
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    for name in ("pairs.tsv", "pictures.tar", "texts.jsonl"):
+    for name in ("pairs.tsv", "images.tar", "texts.jsonl"):
         (tmp_path / name).write_text("")
     path = tmp_path / "own.yaml"
     path.write_text(GOOD.format(folder=tmp_path))
@@ -41,7 +41,7 @@ def refused(recipe: Path, *settings: str) -> str:
 def test_a_good_recipe_can_be_planned(recipe):
     workflow = open_recipe(recipe, str(recipe.parent / "work"), [], cli.console).workflow
     assert [stage.name for stage in workflow.stages][:3] == [
-        "index/pairs", "download/pairs", "import/pictures",
+        "index/pairs", "download/pairs", "import/images",
     ]  # fmt: skip
 
 

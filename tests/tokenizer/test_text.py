@@ -105,7 +105,7 @@ def mixed_lines(number: int) -> list[str]:
     """Captions, code, accents, emoji, empty and very long lines, drawn from a seed."""
     rng = np.random.default_rng(1)
     # Marks stand behind what they belong to. Elsewhere (a combining accent behind a ligature)
-    # transformers differs from SentencePiece itself: it normalises whole graphemes.
+    # transformers differs from SentencePiece itself: it normalizes whole graphemes.
     letters = [
         [*"abcdefghij ,."], [*"(){}[]=+-*/_:\t0123"], [*"éèüñçßøåæœ ÀÉ", "e\u0301", "u\u0308"],
         [*"🎉🐈⬛👩🚀✂❤ ", "👩🏽\u200d🚀", "❤\ufe0f"], [*"東京都大阪 、。"], [*"ﬁ①㍿…\u00a0\u3000"],

@@ -29,15 +29,15 @@ CONFIG = VQKDConfig(
 def test_it_learns_what_a_teacher_sees():
     torch.manual_seed(0)
     tokenizer, teacher = VQKD(CONFIG), make_teacher("hand_crafted", CONFIG.grid, None)
-    optimiser = torch.optim.AdamW(tokenizer.parameters(), 2e-3)
-    images = torch.rand(16, 3, 1, 1).expand(-1, -1, 32, 32) * 2 - 1  # one colour each
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), 2e-3)
+    images = torch.rand(16, 3, 1, 1).expand(-1, -1, 32, 32) * 2 - 1  # one color each
     cosines = []
     for step in range(80):
         generator = torch.Generator().manual_seed(step)
         distilled = tokenizer(images, teacher(images), generator)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         distilled.loss.backward()
-        optimiser.step()
+        optimizer.step()
         cosines.append(float(distilled.cosine.detach()))
     assert cosines[-1] > 0.9 > cosines[0]
 
@@ -144,7 +144,7 @@ def test_the_start_is_beit_s():
         assert abs(float(block.mlp.fc1.weight.detach().std()) - 0.02) < 1e-3
 
 
-def test_the_hand_crafted_teacher_sees_colour_and_direction():
+def test_the_hand_crafted_teacher_sees_color_and_direction():
     teacher = HandCrafted(grid=2)
     stripes = torch.sin(torch.arange(32.0))[None, None, None, :].expand(1, 3, 32, 32)
     upright, lying = teacher(stripes), teacher(stripes.transpose(2, 3))
@@ -167,7 +167,7 @@ def test_the_clip_teacher_is_timm_s_network_from_a_local_file(tmp_path):
     torch.save(network.state_dict(), tmp_path / "clip.pt")
     teacher = make_teacher("clip", 14, tmp_path / "clip.pt")
     images = torch.rand(1, 3, 224, 224) * 2 - 1
-    normalised = ((images + 1) / 2 - teacher.mean) / teacher.std
+    normalized = ((images + 1) / 2 - teacher.mean) / teacher.std
     with torch.no_grad():
-        expected = network.head(network.forward_features(normalised)[:, 1:])
+        expected = network.head(network.forward_features(normalized)[:, 1:])
         torch.testing.assert_close(teacher(images), expected)

@@ -1,0 +1,1 @@
+"""What people see of a run: MLflow, progress, logs, usage, estimates, tables."""

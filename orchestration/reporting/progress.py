@@ -1,0 +1,178 @@
+"""Progress of a stage: a live bar on a terminal, plain lines elsewhere, a heartbeat in the store.
+
+The heartbeat, ``progress.json`` in the stage's folder, is what ``beit3 status`` reads and how a
+training worker tells the driver where it is.
+"""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from orchestration.storage.store import Store
+
+HEARTBEAT = "progress.json"
+_PLAIN_LINE_EVERY_S = 10.0
+_HEARTBEAT_EVERY_S = 1.0
+
+
+def read_heartbeat(folder: Store) -> dict[str, Any] | None:
+    """Return a stage's last heartbeat: done, total, unit, note, updated_at (seconds)."""
+    if not folder.exists(HEARTBEAT):
+        return None
+    heartbeat: dict[str, Any] = json.loads(folder.read(HEARTBEAT))
+    return heartbeat
+
+
+def write_heartbeat(folder: Store, done: int, total: int, unit: str, note: str) -> None:
+    """Write a stage's heartbeat."""
+    record = {"done": done, "total": total, "unit": unit, "note": note, "updated_at": time.time()}
+    folder.write_bytes(HEARTBEAT, json.dumps(record).encode())
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where stages show themselves: a line each of a live display, or plain lines."""
+
+    console: Console
+    bar: Progress | None
+
+
+@contextmanager
+def showing(console: Console) -> Iterator[Shown]:
+    """Show the stages that run, side by side, while the block runs."""
+    if not console.is_terminal:
+        yield Shown(console, None)
+        return
+    with Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        yield Shown(console, bar)
+
+
+class StageProgress:
+    """Shows one running stage."""
+
+    def __init__(self, name: str, folder: Store, shown: "Shown") -> None:
+        self.name = name
+        self.folder = folder
+        self.console = shown.console
+        self.done = 0
+        self.total = 0
+        self.unit = ""
+        self.num_rows = 0
+        self.rejects: Counter[str] = Counter()
+        self.num_failed = 0
+        self._note = ""
+        self._bar = shown.bar
+        self._task: TaskID | None = None
+        self._started = self._last_line = self._last_beat = time.monotonic()
+        self._begun = 0  # done when the clock of the rate started
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Show the stage while the block runs."""
+        if self._bar is None:
+            self.console.print(f"{self.name}: started", highlight=False)
+            yield
+            return
+        self._task = self._bar.add_task(self.name, total=None, note="")
+        try:
+            yield
+        finally:
+            self._bar.remove_task(self._task)
+
+    def start(self, num_slices: int, num_rows: int | None, resumed: int) -> None:
+        """Say how much there is to do, in rows if their number is known."""
+        self.unit = "slices" if num_rows is None else "rows"
+        self.total = num_slices if num_rows is None else num_rows
+        self._started = time.monotonic()
+        if resumed:
+            words = f"continues, {resumed} of {num_slices} slices are there"
+            self.console.print(f"{self.name}: {words}", highlight=False)
+        self._show(beat=True)
+
+    def advance(self, num_rows: int, rejects: Counter[str]) -> None:
+        """Count one finished slice."""
+        self.done += num_rows if self.unit == "rows" else 1
+        self.num_rows += num_rows
+        self.rejects.update(rejects)
+        self._show(beat=True)
+
+    def failed(self, num_slices: int) -> None:
+        """Say how many slices have failed and were not mended since."""
+        self.num_failed = num_slices
+        self._show(beat=True)
+
+    @contextmanager
+    def following_heartbeat(self) -> Iterator[None]:
+        """Show what another process writes to the heartbeat while the block runs."""
+        stop = threading.Event()
+
+        def follow() -> None:
+            while not stop.wait(0.5):
+                heartbeat = read_heartbeat(self.folder)
+                if heartbeat and heartbeat["updated_at"] > began:
+                    if not self.total:  # the time before the first step says nothing of the rate
+                        self._started, self._begun = time.monotonic(), heartbeat["done"]
+                    self.done, self.total = heartbeat["done"], heartbeat["total"]
+                    self.unit, self._note = heartbeat["unit"], heartbeat["note"]
+                    self._show(beat=False)
+
+        began = time.time()
+        thread = threading.Thread(target=follow, name=f"progress {self.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def note(self) -> str:
+        """What is known beside the count: rate, rejects, failures."""
+        if self._note:
+            return self._note
+        seconds = max(time.monotonic() - self._started, 1e-3)
+        words = [f"{self.num_rows / seconds:.0f} rows/s"]
+        if self.rejects:
+            words.append(f"{self.rejects.total()} rejects")
+        if self.num_failed:
+            words.append(f"{self.num_failed} failed")
+        return ", ".join(words)
+
+    def _show(self, beat: bool) -> None:
+        now = time.monotonic()
+        if beat and (now - self._last_beat > _HEARTBEAT_EVERY_S or self.done in (0, self.total)):
+            self._last_beat = now
+            write_heartbeat(self.folder, self.done, self.total, self.unit, self.note())
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self.done, total=self.total, note=self.note())
+        elif now - self._last_line > _PLAIN_LINE_EVERY_S:
+            self._last_line = now
+            elapsed = now - self._started
+            here = self.done - self._begun
+            left = f", {elapsed / here * (self.total - self.done):.0f} s left" if here else ""
+            self.console.print(
+                f"{self.name}: {self.done}/{self.total} {self.unit}, {self.note()}{left}",
+                highlight=False,
+            )

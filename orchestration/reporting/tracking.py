@@ -1,0 +1,234 @@
+"""MLflow: a parent run for the workflow, a child run for each stage that runs.
+
+The driver owns the runs. Their ids lie in the store, so a restarted workflow continues the same
+runs. A tracking server that cannot be reached never stops a workflow: metrics wait and are sent
+with the next ones, and the log says so.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from orchestration.errors import RecipeError, StageError
+from orchestration.manifest import manifest_sha256
+from orchestration.recipe import TrackingParams
+from orchestration.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE: Final = "mlflow_run.json"
+_MAX_PARAM_LENGTH: Final = 500
+_MAX_BATCH: Final = 900
+_MAX_WAITING: Final = 1_000_000
+"Metrics kept for a server that does not answer; older ones go first."
+_MAX_DIGEST: Final = 36
+
+
+def tracking_uri(params: TrackingParams, workdir: Store) -> str:
+    """Return the tracking server's URI, weakest choice last: recipe, environment, sqlite.
+
+    Raises:
+        RecipeError: sqlite would have to lie on an object store.
+    """
+    if chosen := params.uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        return chosen
+    if not workdir.is_local:
+        raise RecipeError(
+            f"{workdir.uri} cannot hold MLflow's sqlite file; set tracking.uri to a tracking "
+            "server, or to sqlite:////a/local/path.db"
+        )
+    return f"sqlite:///{workdir.native_path('mlflow.db')}"
+
+
+class RunLog:
+    """Writes to one MLflow run; picklable, so that a training worker can write too.
+
+    A run that could not be opened, as its server did not answer, is opened when it does.
+    """
+
+    def __init__(self, uri: str, run_id: str | None, open_run: Callable[[], str] | None = None):
+        self.uri = uri
+        self.run_id = run_id
+        self._open = open_run
+        self._client: Any = None
+        self._waiting: list[tuple[str, float, int, int]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_client": None, "_waiting": []}
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; nested sections become dotted names."""
+        from mlflow.entities import Param
+
+        entries = [
+            Param(key, str(value)[:_MAX_PARAM_LENGTH]) for key, value in _flatten(values).items()
+        ]
+        for i in range(0, len(entries), 100):
+            self._try("parameters", params=entries[i : i + 100])
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log metrics of one step; sent with :meth:`flush`."""
+        now = int(time.time() * 1000)
+        self._waiting += [(name, float(value), now, step) for name, value in values.items()]
+
+    def flush(self) -> None:
+        """Send what waits; what cannot be sent goes on waiting."""
+        from mlflow.entities import Metric
+
+        while self._waiting:
+            batch = [Metric(*entry) for entry in self._waiting[:_MAX_BATCH]]
+            if not self._try("metrics", metrics=batch):
+                del self._waiting[:-_MAX_WAITING]
+                return
+            del self._waiting[:_MAX_BATCH]
+
+    def unsent(self) -> list[tuple[str, float, int, int]]:
+        """Return the metrics that wait: (name, value, milliseconds, step)."""
+        return list(self._waiting)
+
+    def send_again(self, metrics: Iterable[Sequence[Any]]) -> None:
+        """Take what :meth:`unsent` gave in another process."""
+        self._waiting += [(str(n), float(v), int(t), int(s)) for n, v, t, s in metrics]
+        self.flush()
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file into the run."""
+        self._do(f"{path.name}", "log_artifact", str(path), folder)
+
+    def inputs(self, folders: Mapping[str, Store]) -> None:
+        """Log the datasets that a stage reads, each with the digest of its manifest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        tags = [InputTag("mlflow.data.context", "input")]
+        datasets = [
+            DatasetInput(
+                Dataset(
+                    name=name,
+                    digest=manifest_sha256(folder)[:_MAX_DIGEST],
+                    source_type="local" if folder.is_local else "s3",
+                    source=json.dumps({"uri": folder.uri}),
+                ),
+                tags,
+            )
+            for name, folder in folders.items()
+        ]
+        if datasets:
+            self._do("inputs", "log_inputs", datasets)
+
+    def finish(self, status: str) -> None:
+        """End the run as FINISHED, FAILED or KILLED."""
+        self.flush()
+        if self._waiting:
+            logger.warning("%d metrics were never taken by %s", len(self._waiting), self.uri)
+        self._do(f"the end ({status})", "set_terminated", status)
+
+    def client(self) -> Any:
+        """Return the MLflow client, made on first use."""
+        if self._client is None:
+            from mlflow import MlflowClient
+
+            self._client = MlflowClient(self.uri)
+        return self._client
+
+    def _try(self, what: str, **batch: Any) -> bool:
+        return self._do(what, "log_batch", **batch)
+
+    def _do(self, what: str, method: str, *args: Any, **kwargs: Any) -> bool:
+        """Call the client; a server that fails costs a line in the log, never the workflow."""
+        try:
+            if self.run_id is None:
+                assert self._open is not None
+                self.run_id = self._open()
+            getattr(self.client(), method)(self.run_id, *args, **kwargs)
+        except Exception as error:
+            logger.warning("MLflow at %s did not take %s: %s", self.uri, what, error)
+            return False
+        return True
+
+
+class Tracker:
+    """Opens the runs of one workflow."""
+
+    def __init__(self, params: TrackingParams, workdir: Store) -> None:
+        self.uri = tracking_uri(params, workdir)
+        self.experiment = params.experiment
+        self.artifacts = workdir.sub("mlflow-artifacts")
+        # A dead server is found out in seconds: what it misses waits and is sent later.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        if workdir.storage.endpoint_url:
+            os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", workdir.storage.endpoint_url)
+
+    def run(self, folder: Store, name: str, parent: RunLog | None = None) -> RunLog:
+        """Continue the run whose id lies in ``folder``, or open a new one and put its id there."""
+        opening = partial(self._open, folder, name, parent)
+        try:
+            return RunLog(self.uri, opening())
+        except ImportError as error:  # no server will ever mend that
+            raise StageError(
+                f"MLflow is not installed whole ({error}); install the project again, then see "
+                "`beit3 doctor`"
+            ) from error
+        except Exception as error:
+            logger.warning("MLflow at %s opened no run for %s yet: %s", self.uri, name, error)
+            return RunLog(self.uri, None, opening)
+
+    def _open(self, folder: Store, name: str, parent: RunLog | None) -> str:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.uri)
+        if folder.exists(RUN_FILE):
+            record = json.loads(folder.read(RUN_FILE))
+            if record["uri"] == self.uri:
+                run_id = str(record["run_id"])
+                before = client.get_run(run_id)
+                client.update_run(run_id, status="RUNNING")
+                attempt = int(before.data.tags.get("attempt", 1)) + 1
+                client.set_tag(run_id, "attempt", attempt)
+                client.set_tag(run_id, "resumed_from", _state_of(before, attempt - 1))
+                return run_id
+        tags = {"mlflow.runName": name, "attempt": "1"}
+        if parent is not None and parent.run_id is not None:
+            tags["mlflow.parentRunId"] = parent.run_id
+        experiment_id = self._experiment_id(client)
+        run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+        folder.write_bytes(RUN_FILE, json.dumps({"uri": self.uri, "run_id": run_id}).encode())
+        return run_id
+
+    def _experiment_id(self, client: Any) -> str:
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        place = None
+        if self.uri.startswith("sqlite:"):
+            place = (
+                Path(self.artifacts.uri).as_uri()
+                if self.artifacts.is_local
+                else (self.artifacts.uri)
+            )
+        return str(client.create_experiment(self.experiment, artifact_location=place))
+
+
+def _state_of(run: Any, attempt: int) -> str:
+    ended = run.info.end_time
+    when = datetime.fromtimestamp(ended / 1000, UTC).isoformat(" ", "seconds") if ended else "?"
+    # A run that was killed outright never said so: MLflow still believes that it runs.
+    status = "killed without a word" if run.info.status == "RUNNING" else run.info.status
+    return f"attempt {attempt}, {status}, ended {when}"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,167 @@
+"""The lock of a workdir: one driver at a time.
+
+``lock.json`` names the holder. It is written only where none is there (or over one that is stale)
+by a conditional write, so of two drivers one gets it. The holder renews it from a thread; a lock
+that was not renewed for some time is stale, and so is one whose process on this machine is gone.
+Clocks of two machines differ, so a lock from elsewhere must also be seen unchanged for a while.
+A driver that finds its lock taken stops before it commits anything more.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from orchestration.errors import LockError, StoreError
+from orchestration.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+LOCK: Final = "lock.json"
+RENEW_EVERY_S: Final = 10.0
+STALE_AFTER_S: Final = 60.0
+
+
+class Lock:
+    """A lock that is held."""
+
+    def __init__(self, workdir: Store, holder: dict[str, Any], version: str) -> None:
+        self.workdir = workdir
+        self._holder = holder
+        self._version = version
+        self._lost = False
+        self._last_renewal = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="workdir lock", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise if the lock is no longer ours: another driver may be writing.
+
+        Raises:
+            LockError: it was taken, or could not be renewed for so long that it may be.
+        """
+        late = time.monotonic() - self._last_renewal > STALE_AFTER_S
+        if self._lost or late:
+            raise LockError(
+                f"{self.workdir.uri}: the lock of this driver was "
+                f"{'taken by another' if self._lost else 'not renewed in time'}; "
+                "nothing more was committed, run again to continue"
+            )
+
+    def release(self) -> None:
+        """Give the lock back; :meth:`check` refuses from then on."""
+        self._stop.set()
+        self._thread.join()
+        if not self._lost:
+            self._lost = True
+            try:
+                found = self.workdir.read_version(LOCK)
+                if found is not None and found[1] == self._version:
+                    self.workdir.remove(LOCK)
+            except StoreError as error:
+                logger.warning("the lock stays until it is stale: %s", error)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_EVERY_S):
+            self._holder["renewed_at"] = time.time()
+            try:
+                version = self.workdir.write_if(LOCK, _bytes(self._holder), self._version)
+            except StoreError as error:
+                logger.warning("the lock was not renewed: %s", error)
+                continue
+            if version is None:
+                self._lost = True
+                return
+            self._version = version
+            self._last_renewal = time.monotonic()
+
+
+@contextmanager
+def workdir_lock(workdir: Store) -> Iterator[Lock]:
+    """Hold the lock of a workdir while the block runs.
+
+    Raises:
+        LockError: another driver holds it; the message says who, and since when.
+    """
+    lock = take(workdir)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def take(workdir: Store) -> Lock:
+    """Take the lock of a workdir, over a stale one if need be.
+
+    Raises:
+        LockError: another driver holds it.
+    """
+    now = time.time()
+    holder = {
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "process_started": _process_started(os.getpid()),
+        "token": uuid.uuid4().hex,
+        "taken_at": now,
+        "renewed_at": now,
+    }
+    found = workdir.read_version(LOCK)
+    if found is not None and not _is_stale(workdir, json.loads(found[0]), found[1]):
+        raise LockError(_who(workdir, json.loads(found[0])))
+    version = workdir.write_if(LOCK, _bytes(holder), found[1] if found else None)
+    if version is None:
+        other = workdir.read_version(LOCK)
+        raise LockError(_who(workdir, json.loads(other[0]) if other else {}))
+    if found is not None:
+        logger.warning("took over a stale lock: %s", found[0].decode())
+    return Lock(workdir, holder, version)
+
+
+def _is_stale(workdir: Store, holder: dict[str, Any], version: str) -> bool:
+    if holder["machine"] == _machine():
+        # A number is given to another process in time: when it started tells them apart.
+        return _process_started(holder["pid"]) != holder["process_started"]
+    if time.time() - float(holder["renewed_at"]) < STALE_AFTER_S:
+        return False
+    time.sleep(2 * RENEW_EVERY_S)
+    found = workdir.read_version(LOCK)
+    return found is not None and found[1] == version
+
+
+def _machine() -> str:
+    """Name what process numbers are valid in: a boot of a machine, and a container in it."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+
+
+def _process_started(pid: int) -> str | None:
+    """Return when a process of this machine started, in clock ticks; None if there is none."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if after_name[0] == "Z" else after_name[19]
+
+
+def _who(workdir: Store, holder: dict[str, Any]) -> str:
+    if not holder:
+        return f"{workdir.uri}: another driver has just taken the lock"
+    since = datetime.fromtimestamp(holder["taken_at"], UTC).isoformat(" ", "seconds")
+    return (
+        f"{workdir.uri}: process {holder['pid']} on {holder['host']} works here since {since}; "
+        f"wait for it or stop it (its lock is stale {STALE_AFTER_S:.0f} s after its end)"
+    )
+
+
+def _bytes(holder: dict[str, Any]) -> bytes:
+    return json.dumps(holder, sort_keys=True).encode()

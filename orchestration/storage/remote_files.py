@@ -1,0 +1,210 @@
+"""Files given by URI, ``http(s)://`` or ``s3://``: what their servers say of them, and copies.
+
+A remote file enters a fingerprint by its size and its ETag (or the time of its last change):
+reading gigabytes before every plan would cost minutes. A stage copies it into its own folder once.
+S3 is reached as the environment says: credentials, ``AWS_ENDPOINT_URL``.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from http.client import HTTPException
+from typing import IO, Any, Final, TypeVar
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
+
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from orchestration.errors import RecipeError, StageError
+from orchestration.params import StageParams, external_files
+from orchestration.storage.files import StorageParams
+from orchestration.storage.store import Store
+
+P = TypeVar("P", bound=StageParams)
+
+_FOLDER: Final = "external"
+_SCHEMES: Final = ("http", "https", "s3")
+_TIMEOUT_S: Final = 60
+_BLOCK_BYTES: Final = 1 << 20
+_PASSING: Final = (429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a server says of a file."""
+
+    bytes: int
+    tag: str
+    "ETag, or the time of the last change."
+
+    @property
+    def digest(self) -> str:
+        """Changes when the file does; where it lies does not count."""
+        return f"sha256:{hashlib.sha256(f'{self.bytes} {self.tag}'.encode()).hexdigest()}"
+
+
+@lru_cache
+def version_of(uri: str) -> Version:
+    """Ask a server about a file, once a process: a stage must end under the name it began with.
+
+    Raises:
+        RecipeError: there is no such file, or the server does not say which version it has.
+    """
+    try:
+        return _ask(uri)
+    except OSError as error:
+        raise RecipeError(f"{uri}: {_words(error)}") from None
+
+
+def versions_of(params: StageParams) -> dict[str, Version]:
+    """Return what the servers say of the files that ``params`` names by URI.
+
+    Raises:
+        RecipeError: see :func:`version_of`.
+    """
+    return {uri: version_of(uri) for uri in _remote(params).values()}
+
+
+def copy_files(planned: Mapping[str, Version], folder: Store) -> None:
+    """Copy files into ``external/`` of a stage's folder, where they are not there yet.
+
+    Args:
+        planned: :func:`versions_of` where the workflow was planned.
+        folder: the stage's.
+
+    Raises:
+        StageError: a file cannot be read, or is not what it was then.
+    """
+    for uri, version in planned.items():
+        if not folder.exists(_path(uri)):
+            try:
+                _copy(uri, version, folder)
+            except (OSError, _BrokenOffError) as error:
+                raise StageError(f"{uri}: {_words(error)}") from error
+
+
+def with_local_files(params: P, folder: Store) -> P:
+    """Return ``params`` with the paths of what :func:`copy_files` copied in the place of URIs."""
+    local = {name: str(folder.fetch(_path(uri))) for name, uri in _remote(params).items()}
+    return params.model_copy(update=local) if local else params
+
+
+def remove_copies(folder: Store) -> None:
+    """Remove all that was copied into a stage's folder."""
+    folder.remove(_FOLDER)
+
+
+def _remote(params: StageParams) -> dict[str, str]:
+    """URIs by field."""
+    return {file.key: file.place for file in external_files(params) if file.is_remote}
+
+
+class _BrokenOffError(Exception):
+    """A body did not come to its end; no OSError, for those belong to what is written."""
+
+
+def _passing(error: BaseException) -> bool:
+    if isinstance(error, _BrokenOffError):
+        return True
+    if isinstance(error, HTTPError):
+        return error.code in _PASSING
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+
+
+_retried = retry(
+    retry=retry_if_exception(_passing),
+    stop=stop_after_attempt(4),
+    wait=wait_exponential_jitter(initial=0.5, max=10),
+    reraise=True,
+)
+
+
+@_retried
+def _ask(uri: str) -> Version:
+    with _opened(uri) as (version, _):
+        return version
+
+
+@_retried
+def _copy(uri: str, planned: Version, folder: Store) -> None:
+    with _opened(uri) as (version, body):
+        if version != planned:
+            raise StageError(f"{uri}: has changed since the workflow was planned; run it again")
+        with folder.write(_path(uri)) as file:
+            for block in _blocks(body):
+                file.write(block)
+            if file.bytes != version.bytes:
+                raise _BrokenOffError(f"ended after {file.bytes} of {version.bytes} bytes")
+
+
+def _blocks(body: IO[bytes]) -> Iterator[bytes]:
+    done = 0
+    try:
+        while block := body.read(_BLOCK_BYTES):
+            done += len(block)
+            yield block
+    except Exception as error:  # urllib and boto3 have errors of their own for this
+        raise _BrokenOffError(f"broke off after {done} bytes: {error!r}") from error
+
+
+@contextmanager
+def _opened(uri: str) -> Iterator[tuple[Version, IO[bytes]]]:
+    try:
+        opened = _open_s3(uri) if urlsplit(uri).scheme == "s3" else _open_http(uri)
+    except HTTPException as error:
+        raise OSError(f"broken answer: {error!r}") from error
+    try:
+        yield opened
+    finally:
+        opened[1].close()
+
+
+def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
+    # A GET that is not read on: signed addresses and some servers refuse a HEAD.
+    request = Request(uri, headers={"Accept-Encoding": "identity"})
+    answer = urlopen(request, timeout=_TIMEOUT_S)  # file: and the like were refused before
+    size = answer.headers.get("Content-Length")
+    tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    if size is None or tag is None:
+        answer.close()
+        raise RecipeError(
+            f"{uri}: the server tells no size, or neither ETag nor Last-Modified, so a change "
+            "could not be seen; download the file and give its path"
+        )
+    return Version(int(size), tag), answer
+
+
+def _open_s3(uri: str) -> tuple[Version, IO[bytes]]:
+    from orchestration.storage.s3_files import as_os_error, client
+
+    place = urlsplit(uri)
+    with as_os_error():
+        found: dict[str, Any] = client(StorageParams()).get_object(
+            Bucket=place.netloc, Key=place.path.lstrip("/")
+        )
+    return Version(found["ContentLength"], found["ETag"]), found["Body"]
+
+
+def check(uri: str) -> None:
+    """Ask whether a file is there.
+
+    Raises:
+        RecipeError: it is not, or its scheme is none that is read.
+    """
+    if urlsplit(uri).scheme not in _SCHEMES:
+        raise RecipeError(f"{uri}: a file is given by path, or as {', '.join(_SCHEMES)}")
+    version_of(uri)
+
+
+def _path(uri: str) -> str:
+    name = unquote(urlsplit(uri).path).rpartition("/")[2] or "file"
+    return f"{_FOLDER}/{hashlib.sha256(uri.encode()).hexdigest()[:12]}-{name}"
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"the server answers {error.code} {error.reason}"
+    return str(getattr(error, "reason", None) or error)

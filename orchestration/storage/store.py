@@ -1,0 +1,237 @@
+"""The store: where every dataset lies, a local folder or ``s3://bucket/prefix``.
+
+A write is atomic and durable: a reader sees the whole file or none. Errors name the object.
+"""
+
+import atexit
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from orchestration.errors import StoreError
+from orchestration.storage.files import Digesting, Files, StorageParams
+from orchestration.storage.local_files import LocalFiles
+
+_BLOCK_BYTES = 1 << 20
+_S3 = "s3://"
+
+
+class Store:
+    """A folder of the store. Paths given to its methods are relative, with ``/`` between parts."""
+
+    def __init__(self, root: str | Path, storage: StorageParams | None = None) -> None:
+        """Open ``root``; it need not exist yet.
+
+        Raises:
+            StoreError: ``root`` is neither a local path nor ``s3://bucket/prefix``.
+        """
+        self.storage = storage or StorageParams()
+        text = str(root)
+        self.is_local = "://" not in text
+        if not self.is_local and not re.fullmatch(r"s3://[^/]+/.*[^/]/?", text):
+            raise StoreError(f"{root}: a workdir is a local path or s3://bucket/prefix")
+        text = text.rstrip("/")
+        self.uri = str(Path(text).absolute()) if self.is_local else text
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and self.uri == other.uri
+
+    def __hash__(self) -> int:
+        return hash(self.uri)
+
+    @property
+    def name(self) -> str:
+        """Last part of the folder's path."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def files(self) -> Files:
+        """The place behind; one a process."""
+        return _files(self.is_local, self.storage)
+
+    def sub(self, path: str) -> "Store":
+        """Return the store of a folder below this one."""
+        return Store(f"{self.uri}/{path}", self.storage)
+
+    def uri_of(self, path: str) -> str:
+        """Return the whole name of ``path``, for people."""
+        return f"{self.uri}/{path}" if path else self.uri
+
+    def native_path(self, path: str = "") -> str:
+        """Return ``path`` as :attr:`files` and pyarrow's file systems take it."""
+        return self.uri_of(path).removeprefix(_S3)
+
+    def exists(self, path: str) -> bool:
+        """Whether a committed file or folder of that name exists."""
+        with self._naming(path):
+            return self.files.entry(self.native_path(path)) is not None
+
+    def size(self, path: str) -> int | None:
+        """Return a file's bytes, or None if there is none."""
+        with self._naming(path):
+            entry = self.files.entry(self.native_path(path))
+        return None if entry is None else entry.bytes
+
+    def names(self, folder: str, suffix: str) -> list[str]:
+        """Return the sorted names of committed files in ``folder`` that end in ``suffix``."""
+        with self._naming(folder):
+            found = self.files.children(self.native_path(folder))
+        return sorted(e.name for e in found if not e.is_folder and e.name.endswith(suffix))
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Return the sorted names of the folders in ``folder``."""
+        with self._naming(folder):
+            return sorted(
+                e.name for e in self.files.children(self.native_path(folder)) if e.is_folder
+            )
+
+    def walk(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield (path, bytes) of every committed file below ``folder``, sorted within each."""
+        with self._naming(folder):
+            found = sorted(self.files.children(self.native_path(folder)), key=lambda e: e.name)
+        for entry in found:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_folder:
+                yield from self.walk(path)
+            else:
+                yield path, entry.bytes
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with self._naming(path):
+            found = self.files.read_version(self.native_path(path))
+        if found is None:
+            raise StoreError(f"{self.uri_of(path)}: no such file")
+        return found[0]
+
+    def open(self, path: str) -> pa.NativeFile:
+        """Open a file for reads at any place.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        with self._naming(path):
+            return self.files.open(self.native_path(path))
+
+    @contextmanager
+    def write(self, path: str) -> Iterator[Digesting]:
+        """Open ``path`` for an atomic, durable write; nothing appears if the block raises.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with self._naming(path), self.files.writing(self.native_path(path)) as file:
+            yield Digesting(file)
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Write ``data`` to ``path``, atomically and durably."""
+        with self.write(path) as file:
+            file.write(data)
+
+    def write_file(self, path: str, source: Path) -> Digesting:
+        """Copy a local file to ``path``, atomically and durably."""
+        with self.write(path) as file, source.open("rb") as opened:
+            shutil.copyfileobj(opened, file, _BLOCK_BYTES)
+        return file
+
+    def read_version(self, path: str) -> tuple[bytes, str] | None:
+        """Return a small file's bytes and version, or None if there is none."""
+        with self._naming(path):
+            return self.files.read_version(self.native_path(path))
+
+    def write_if(self, path: str, data: bytes, version: str | None) -> str | None:
+        """Write if the file still has ``version`` (None: is absent); return the new one, or None.
+
+        Of two writers that saw the same version one succeeds, if what they write differs: an
+        answer that got lost makes the second try find its own data, which counts as a success.
+        """
+        with self._naming(path):
+            written = self.files.write_if(self.native_path(path), data, version)
+            if written is None:
+                found = self.files.read_version(self.native_path(path))
+                written = found[1] if found is not None and found[0] == data else None
+        return written
+
+    def size_and_sha256(self, path: str) -> tuple[int, str]:
+        """Return a file's size in bytes and its SHA-256."""
+        digest, size = hashlib.sha256(), 0
+        with self._naming(path), self.files.open(self.native_path(path)) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                size += len(block)
+        return size, digest.hexdigest()
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a folder with all it holds, if it exists."""
+        with self._naming(path):
+            self.files.remove(self.native_path(path))
+
+    def file_system(self) -> fs.FileSystem:
+        """Return a pyarrow file system for libraries that take one, with :meth:`whole` paths."""
+        if self.is_local:
+            return fs.LocalFileSystem()
+        from orchestration.storage.s3_files import file_system
+
+        return file_system(self.storage)
+
+    def fetch(self, path: str) -> Path:
+        """Return a local copy of a committed file; on a disk, the file itself.
+
+        A copy is made once a process: what is committed does not change.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        if self.is_local:
+            return Path(self.native_path(path))
+        copy = _copies() / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / path
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            half = copy.with_name(f"{copy.name}.half")
+            with (
+                self._naming(path),
+                self.files.open(self.native_path(path)) as file,
+                half.open("wb") as to,
+            ):
+                shutil.copyfileobj(file, to, _BLOCK_BYTES)
+            half.rename(copy)
+        return copy
+
+    @contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        """Turn an operating-system error into one that names the object."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.uri_of(path)}: {error.strerror or error}") from error
+
+
+@lru_cache
+def _files(is_local: bool, storage: StorageParams) -> Files:
+    if is_local:
+        return LocalFiles()
+    from orchestration.storage.s3_files import ObjectFiles  # boto3 takes a second to import
+
+    return ObjectFiles(storage)
+
+
+@lru_cache
+def _copies() -> Path:
+    folder = tempfile.mkdtemp(prefix="beit3-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

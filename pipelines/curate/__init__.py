@@ -1,0 +1,1 @@
+"""Curation: which images go on."""

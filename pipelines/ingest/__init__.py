@@ -1,0 +1,1 @@
+"""Ingestion: source lists, archives and corpora to stored images and cleaned documents."""

@@ -1,0 +1,104 @@
+"""Storing images that lie in archives: what the import stages share.
+
+Each image ends as a row of the images table or as a reject.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from dataprep.images import ImageError, ImageRules, StoredImage, store_image
+from dataprep.schemas import IMAGES, reject, rejects_table
+from dataprep.sources.zips import MemberError
+from orchestration import Output
+from orchestration.params import StageParams
+
+
+class StoreParams(StageParams):
+    """What is kept of an image."""
+
+    short_side: int = Field(default=256, ge=16)
+    "Pixels; images are brought down to it, never up."
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+    min_side: int = Field(default=32, ge=1)
+    "Smaller images are rejects."
+    max_pixels: int = Field(default=200_000_000, ge=1)
+
+    def rules(self) -> ImageRules:
+        """Return the same for ``dataprep``."""
+        return ImageRules(**self.model_dump())
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image in an archive."""
+
+    name: str
+    "Within the source: becomes part of the sample id."
+    where: str
+    "In the archive, for messages."
+    read: Callable[[], bytes]
+    "Gives its bytes, or raises MemberError."
+    captions: list[str] = field(default_factory=list)
+    label: str = ""
+
+
+def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Output:
+    """Store images, one after the other."""
+    images, rejects = [], []
+    for image in found:
+        sample_id = f"{source}/{image.name}"
+        try:
+            stored = store_image(image.read(), rules)
+            images.append(image_row(sample_id, source, stored, image.captions, label=image.label))
+        except (ImageError, MemberError) as error:
+            detail = f"{image.where}: {error.detail}"
+            rejects.append(reject(sample_id, source, error.reason, detail))
+    return stored_output(images, rejects)
+
+
+def stored_output(
+    images: Sequence[dict[str, Any]], rejects: Sequence[dict[str, str | None]]
+) -> Output:
+    """Return rows of both tables as the output of a slice."""
+    return Output(
+        num_rows_in=len(images) + len(rejects),
+        tables={
+            "data": pa.Table.from_pylist(list(images), IMAGES),
+            "rejects": rejects_table(list(rejects)),
+        },
+    )
+
+
+def refuse(reason: str, detail: str) -> bytes:
+    """Stand for the bytes of an image that is not read.
+
+    Raises:
+        MemberError: always.
+    """
+    raise MemberError(reason, detail)
+
+
+def image_row(
+    sample_id: str,
+    source: str,
+    image: StoredImage,
+    captions: list[str],
+    *,
+    label: str = "",
+    url: str | None = None,
+    expected_sha256: str | None = None,
+) -> dict[str, Any]:
+    """Return one row of the images table."""
+    return {
+        "sample_id": sample_id,
+        "source": source,
+        "url": url,
+        **vars(image),
+        "hash_matches": image.sha256 == expected_sha256 if expected_sha256 else None,
+        "captions": captions,
+        "label": label,
+    }

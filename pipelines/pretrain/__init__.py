@@ -1,0 +1,1 @@
+"""Pretraining: token shards to a checkpoint, its evaluation and its export."""

@@ -1,0 +1,198 @@
+"""Evaluate: how well a checkpoint predicts what is masked in held-out rows.
+
+In: a checkpoint, the held-out rows of the three token datasets. Out: ``report.json`` with loss and
+masked accuracy of each objective beside the best constant guess on the very same targets, and the
+k-nearest-neighbor accuracy of the vision branch on labeled images beside guessing the commonest
+label. Masks and views are drawn once, from the seed; there is no jitter and no stochastic depth.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from model.training import randomness
+from model.training.batch import OBJECTIVES, STREAMS, Stream
+from model.training.objectives import predict
+from orchestration import Context, Dataset, Output, Slice
+from orchestration.params import OPERATIONAL, StageParams
+from pipelines.pretrain import pretrain
+from pipelines.pretrain.checkpoints import load_network
+from pipelines.pretrain.feed import FeedParams, SampleBuilder
+from pipelines.tokens.text_tokenizer import MODEL_FILE
+from tokenizer.text import TextTokenizer
+
+REPORT_FILE: Final = "report.json"
+_STEP: Final = 1 << 40
+"Far beyond any training step: held-out masks are never those of a training sample."
+
+PREDICTIONS: Final = pa.schema(
+    [
+        ("objective", pa.string()),
+        ("loss_sum", pa.float64()),
+        ("num_correct", pa.int64()),
+        ("targets", pa.list_(pa.int32())),
+        ("features", pa.list_(pa.list_(pa.float32()))),
+        ("labels", pa.list_(pa.string())),
+    ]
+)
+
+
+class Params(StageParams):
+    """What is measured."""
+
+    rows: int = Field(default=4096, ge=1)
+    "Held-out rows of each stream, at most."
+    neighbors: int = Field(default=10, ge=1)
+    "k of the nearest-neighbor accuracy."
+    neighbor_bank: int = Field(default=20_000, ge=1)
+    "Training images among which neighbors are looked for, at most."
+    batch: int = Field(default=64, ge=1)
+    num_actors: Annotated[int, OPERATIONAL] = 1
+    cpus_per_actor: Annotated[float, OPERATIONAL] = 1
+    use_gpu: Annotated[bool, OPERATIONAL] = False
+    "One GPU for each actor."
+
+
+def run(context: Context, params: Params, train: pretrain.Params) -> None:
+    """Predict slice by slice in actors that hold the network, then sum up."""
+    inputs = {stream: context.input(role) for stream, role in pretrain.ROLES.items()}
+    slices = [
+        Slice(f"{stream}-{table}-{start:08d}", {"stream": stream, "table": table, "start": start})
+        for stream, table, rows in (
+            *((stream, "held_out", params.rows) for stream in STREAMS),
+            ("image", "train", params.neighbor_bank),
+        )
+        for start in range(0, min(rows, inputs[stream].table(table).num_rows), params.batch)
+    ]
+    context.map_slices_with_actors(
+        slices,
+        partial(
+            Predictor,
+            params,
+            train.feed_params(),
+            context.seed,
+            context.input("checkpoint"),
+            context.input("text_tokenizer"),
+            inputs,
+        ),
+        num_actors=params.num_actors,
+        num_cpus=params.cpus_per_actor,
+        num_gpus=int(params.use_gpu),
+    )
+    held_out = [piece for piece in slices if piece.payload["table"] == "held_out"]
+    numbers = objective_numbers(context.read_parts(held_out))
+    of_images = [piece for piece in held_out if piece.payload["stream"] == "image"]
+    bank = [piece for piece in slices if piece.payload["table"] == "train"]
+    if of_images and bank:
+        numbers |= neighbor_numbers(
+            context.read_parts(bank), context.read_parts(of_images), params.neighbors
+        )
+    report = json.dumps(numbers, indent=1, sort_keys=True).encode()
+    context.folder.write_bytes(REPORT_FILE, report)
+    context.log.artifact(context.folder.fetch(REPORT_FILE))
+    context.commit(slices, files=[REPORT_FILE], numbers=numbers)
+
+
+class Predictor:
+    """Predicts the masked positions of one slice."""
+
+    def __init__(
+        self,
+        params: Params,
+        feed: FeedParams,
+        seed: int,
+        checkpoint: Dataset,
+        text: Dataset,
+        inputs: Mapping[Stream, Dataset],
+    ) -> None:
+        torch.set_num_threads(max(int(params.cpus_per_actor), 1))
+        self.params, self.inputs = params, inputs
+        self.device = torch.device("cuda" if params.use_gpu else "cpu")
+        self.network = load_network(checkpoint).to(self.device)
+        still = FeedParams(**{**vars(feed), "jitter": 0.0, "drop_path": 0.0})
+        words = TextTokenizer.load(text.fetch(MODEL_FILE))
+        self.builders = {
+            stream: SampleBuilder(
+                stream, self.network.config, words, still, int(randomness.bits(seed, 30))
+            )
+            for stream in STREAMS
+        }
+
+    @torch.no_grad()
+    def __call__(self, piece: Slice) -> Output:
+        """Process one slice."""
+        stream, table, start = (piece.payload[key] for key in ("stream", "table", "start"))
+        rows = self.inputs[stream].table(table).read(start, start + self.params.batch)
+        slots = np.arange(start, start + rows.num_rows)
+        batch = self.builders[stream].build(rows, _STEP, slots).to(self.device)
+        out: list[dict[str, Any]] = []
+        if table == "held_out":
+            for objective, made in predict(self.network, batch).items():
+                out.append(
+                    {
+                        "objective": objective,
+                        "loss_sum": float(made.loss_sum),
+                        "num_correct": int(made.num_correct),
+                        "targets": made.targets.tolist(),
+                    }
+                )
+        if stream == "image":
+            hidden = self.network(images=batch.images).patches.mean(1)
+            out.append(
+                {
+                    "objective": "features",
+                    "features": F.normalize(hidden, dim=-1).tolist(),
+                    "labels": rows["label"].to_pylist(),
+                }
+            )
+        return Output(
+            num_rows_in=rows.num_rows, tables={"data": pa.Table.from_pylist(out, PREDICTIONS)}
+        )
+
+
+def objective_numbers(predictions: pa.Table) -> dict[str, float]:
+    """Return loss and accuracy of each objective, and those of the best constant guess."""
+    numbers: dict[str, float] = {}
+    rows = predictions.select(["objective", "loss_sum", "num_correct", "targets"]).to_pylist()
+    for objective in OBJECTIVES:
+        mine = [row for row in rows if row["objective"] == objective]
+        targets = np.concatenate([row["targets"] for row in mine]) if mine else np.empty(0)
+        if not len(targets):
+            continue
+        share = np.unique(targets, return_counts=True)[1] / len(targets)
+        numbers |= {
+            f"loss/{objective}": sum(row["loss_sum"] for row in mine) / len(targets),
+            f"accuracy/{objective}": sum(row["num_correct"] for row in mine) / len(targets),
+            f"baseline_loss/{objective}": float(-(share * np.log(share)).sum()),
+            f"baseline_accuracy/{objective}": float(share.max()),
+            f"num_targets/{objective}": len(targets),
+        }
+    return numbers
+
+
+def neighbor_numbers(bank: pa.Table, queries: pa.Table, k: int) -> dict[str, float]:
+    """Return the share of queries whose label most of their k nearest neighbors have."""
+    known, known_labels = _features(bank)
+    asked, true_labels = _features(queries)
+    nearest = (asked @ known.T).topk(min(k, len(known)), dim=1)
+    correct = 0
+    for row, label in zip(nearest.indices.tolist(), true_labels, strict=True):
+        votes = [known_labels[i] for i in row]  # nearest first, so a tie goes to the nearer
+        correct += max(votes, key=votes.count) == label
+    return {
+        "accuracy/knn": correct / len(true_labels),
+        "baseline_accuracy/knn": max(map(true_labels.count, true_labels)) / len(true_labels),
+    }
+
+
+def _features(table: pa.Table) -> tuple[torch.Tensor, list[Any]]:
+    rows = [row for row in table.to_pylist() if row["objective"] == "features"]
+    features = torch.tensor([feature for row in rows for feature in row["features"]])
+    return features, [label for row in rows for label in row["labels"]]

@@ -1,0 +1,126 @@
+"""Export: a checkpoint → files that other programs read.
+
+Out: ``model.safetensors`` and ``network.json`` (this project's network), ``official.pt`` (the
+layout of the released checkpoints), ``timm.pt`` (the image encoder), ``sentencepiece.bpe.model``
+(transformers' ``XLMRobertaTokenizer.from_pretrained`` on the folder), ``vqkd.pt``, and
+``README.md``, the model card.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import save_file
+
+from model import BEiT3
+from model.network.interop import to_official, to_timm
+from orchestration import Context, Dataset
+from orchestration.params import StageParams
+from orchestration.storage.store import Store
+from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
+from pipelines.tokens import image_tokenizer, text_tokenizer
+from tokenizer.text import FILE_NAME
+
+FOLDER: Final = "export"
+
+
+class Params(StageParams):
+    """Nothing to choose yet."""
+
+
+def run(context: Context, params: Params) -> None:
+    """Write the files in one worker."""
+    names = context.run_task(
+        export,
+        context.folder.sub(FOLDER),
+        context.input("checkpoint"),
+        context.input("text_tokenizer"),
+        context.input("image_tokenizer"),
+        context.input("evaluation").manifest.numbers,
+    )
+    context.commit(files=[f"{FOLDER}/{name}" for name in names])
+
+
+def export(
+    target: Store,
+    checkpoint: Dataset,
+    text: Dataset,
+    images: Dataset,
+    evaluation: Mapping[str, float],
+) -> list[str]:
+    """Write the export folder; return the names of its files."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_export(folder, load_network(checkpoint), evaluation)
+        shutil.copyfile(text.fetch(text_tokenizer.MODEL_FILE), folder / FILE_NAME)
+        shutil.copyfile(images.fetch(image_tokenizer.MODEL_FILE), folder / "vqkd.pt")
+        for path in sorted(folder.iterdir()):
+            target.write_file(path.name, path)
+        return sorted(path.name for path in folder.iterdir())
+
+
+def write_export(folder: Path, network: BEiT3, evaluation: Mapping[str, float]) -> None:
+    """Write the network in each layout, and the model card."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    config = network.config
+    (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
+    official, left = to_official(state, config)
+    torch.save({"model": {name: t.clone() for name, t in official.items()}}, folder / "official.pt")
+    timm = {name: tensor.clone() for name, tensor in to_timm(state, config).items()}
+    torch.save(timm, folder / "timm.pt")
+    (folder / "README.md").write_text(model_card(config.to_dict(), left, evaluation))
+
+
+def _timm_reader(config: Mapping[str, object]) -> str:
+    model = "a `beit3_*` model" if config["subln"] else "a plain `vit_*` (LayerNorm eps 1e-5)"
+    return f"`timm.create_model(…, checkpoint_path=…, num_classes=0, global_pool='token')`, {model}"
+
+
+def model_card(
+    config: Mapping[str, object], left: list[str], evaluation: Mapping[str, float]
+) -> str:
+    """Return the model card."""
+    lines = [
+        "# BEiT-3 checkpoint",
+        "",
+        "Pretrained by masked data modeling on images, texts and pairs.",
+        "",
+        "| file | read by |",
+        "|---|---|",
+        "| `model.safetensors`, `network.json` | `model.BEiT3` |",
+        "| `official.pt` | programs that read the released checkpoints |",
+        f"| `timm.pt` | {_timm_reader(config)} |",
+        f"| `{FILE_NAME}` | `transformers.XLMRobertaTokenizer.from_pretrained(folder)` |",
+        "| `vqkd.pt` | `tokenizer.VQKD.load` |",
+        "",
+        "## Network",
+        "",
+        "| field | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in config.items()),
+        "",
+        "## On held-out rows",
+        "",
+        "| measure | value |",
+        "|---|---|",
+        *(f"| {name} | {value:.4g} |" for name, value in sorted(evaluation.items())),
+        "",
+    ]
+    if config["attention"] == "shared":
+        lines += [
+            "`official.pt` repeats the shared attention for both modalities: exact for images "
+            "alone and for texts alone.",
+            "",
+        ]
+    if left:
+        lines += [
+            f"{len(left)} tensors of the vision-language experts have no place in the official "
+            "layout and are in `model.safetensors` only.",
+            "",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,234 @@
+"""The feed: committed token shards → the micro-batches of a step.
+
+1. ``Order`` says which row stands at each slot of the step (model/training/order.py).
+2. ``RowReader`` reads it, a row group at a time.
+3. The stored JPEG is cut at the box of one of its views; colors are jittered for the network
+   only, so the codes stay those of the unjittered cut.
+4. Masks are drawn from (seed, step, slot).
+
+Everything is a pure function of (seed, step, slot): the feed has no state but caches.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from dataprep.images import decode_stored
+from dataprep.views import View, cut, jitter_color
+from model import BEiT3Config
+from model.training import randomness
+from model.training.batch import STREAMS, MicroBatch, Stream
+from model.training.masking import mask_patches, mask_tokens, num_masked_patches
+from model.training.order import Order
+from model.training.stochastic_depth import residual_scale
+from orchestration import Dataset
+from pipelines.readers.rows import RowReader
+from pipelines.tokens.image_tokens import VIEW_NUMBERS
+from tokenizer.text import BOS, EOS, FIRST_PIECE, PAD, TextTokenizer
+
+_COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
+    "image": ("jpeg", "views", "codes"),
+    "text": ("ids",),
+    "pair": ("jpeg", "views", "codes", "captions"),
+}
+_LENGTH_MULTIPLE: Final = 8
+_VIEW, _CAPTION, _JITTER, _MASK, _DEPTH = range(5)
+"Purposes of random numbers, so that draws are independent."
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FeedParams:
+    """What a sample looks like to the network; see ``pipelines.pretrain.pretrain.Params``."""
+
+    text_mask_share: float
+    pair_text_mask_share: float
+    image_mask_share: float
+    pair_masking: str
+    caption_length: int
+    jitter: float
+    drop_path: float
+    isolate_documents: bool
+
+
+class SampleBuilder:
+    """Builds micro-batches of one stream from rows and slots."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        network: BEiT3Config,
+        text: TextTokenizer,
+        params: FeedParams,
+        seed: int,
+    ) -> None:
+        self.stream, self.network, self.text, self.params = stream, network, text, params
+        self.seed = int(randomness.bits(seed, STREAMS.index(stream)))
+
+    def build(self, rows: pa.Table, step: int, slots: Ints) -> MicroBatch:
+        """Return the micro-batch of ``rows`` standing at ``slots`` of ``step``."""
+        batch = MicroBatch(self.stream)
+        text_masked = image_masked = np.ones(len(slots), bool)
+        if self.stream == "pair" and self.params.pair_masking == "separate":
+            text_masked = slots % 2 == 0
+            image_masked = ~text_masked
+        if self.stream != "text":
+            self._add_images(batch, rows, step, slots, image_masked)
+        if self.stream != "image":
+            self._add_text(batch, rows, step, slots, text_masked)
+        scale = residual_scale(
+            self.network.depth, self.params.drop_path, self._seed(_DEPTH), step, slots
+        )
+        batch.residual_scale = None if scale is None else torch.from_numpy(scale)
+        return batch
+
+    def _seed(self, purpose: int) -> int:
+        return int(randomness.bits(self.seed, purpose))
+
+    def _add_images(
+        self, batch: MicroBatch, rows: pa.Table, step: int, slots: Ints, masked: NDArray[np.bool_]
+    ) -> None:
+        network = self.network
+        codes = _matrix(rows["codes"])
+        views = _matrix(rows["views"])
+        num_views = views.shape[1] // VIEW_NUMBERS
+        if codes.shape[1] != num_views * network.num_patches:
+            raise ValueError(
+                f"{codes.shape[1] // num_views} codes a view, the network has "
+                f"{network.num_patches} patches: tokenizer and network disagree on the grid"
+            )
+        chosen = randomness.integers(num_views, self._seed(_VIEW), step, slots)
+        uniforms = randomness.uniform(
+            self._seed(_JITTER), step, slots[:, None], np.arange(3)[None, :]
+        )
+        crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
+        for i, jpeg in enumerate(rows["jpeg"]):
+            numbers = views[i].reshape(num_views, VIEW_NUMBERS)[chosen[i]].tolist()
+            view = View(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4]))
+            crop = cut(decode_stored(jpeg.as_py()), view, network.image_size)
+            if self.params.jitter:
+                crop = jitter_color(crop, self.params.jitter, uniforms[i])
+            crops[i] = crop
+        of_view = codes.reshape(len(slots), num_views, -1)[np.arange(len(slots)), chosen]
+        count = num_masked_patches(network.num_patches, self.params.image_mask_share)
+        mask = mask_patches(network.grid, count, self._seed(_MASK), step, slots)
+        batch.images = normalize(crops, network)
+        batch.codes = torch.from_numpy(of_view.astype(np.int64))
+        batch.image_mask = torch.from_numpy(mask & masked[:, None])
+
+    def _add_text(
+        self, batch: MicroBatch, rows: pa.Table, step: int, slots: Ints, masked: NDArray[np.bool_]
+    ) -> None:
+        if self.stream == "text":
+            ids = _matrix(rows["ids"]).astype(np.int64)
+            share = self.params.text_mask_share
+        else:
+            ids = self._captions(rows, step, slots)
+            share = self.params.pair_text_mask_share
+        maskable = (ids >= FIRST_PIECE) & masked[:, None]
+        corrupted, chosen = mask_tokens(
+            ids,
+            maskable,
+            share,
+            (FIRST_PIECE, self.text.last_piece),
+            self.text.mask,
+            self._seed(_MASK),
+            step,
+            slots,
+        )
+        batch.text_ids = torch.from_numpy(corrupted)
+        batch.text_targets = torch.from_numpy(ids)
+        batch.text_mask = torch.from_numpy(chosen)
+        if self.stream == "text" and self.params.isolate_documents:
+            batch.text_documents = torch.from_numpy(np.cumsum(ids == BOS, axis=1))
+        padding = ids == PAD
+        batch.text_padding = torch.from_numpy(padding) if padding.any() else None
+
+    def _captions(self, rows: pa.Table, step: int, slots: Ints) -> Ints:
+        """One caption of each pair, padded to the longest, rounded up."""
+        captions = []
+        for slot, choices in zip(slots, rows["captions"].to_pylist(), strict=True):
+            which = int(randomness.integers(len(choices), self._seed(_CAPTION), step, slot))
+            captions.append([BOS, *choices[which][: self.params.caption_length - 2], EOS])
+        length = max(map(len, captions))
+        length = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+        ids = np.full((len(captions), length), PAD, np.int64)
+        for i, caption in enumerate(captions):
+            ids[i, : len(caption)] = caption
+        return ids
+
+
+class Feed:
+    """The micro-batches of each step for one worker."""
+
+    def __init__(
+        self,
+        datasets: Mapping[Stream, Dataset],
+        builders: Mapping[Stream, SampleBuilder],
+        *,
+        batch: Mapping[Stream, int],
+        micro_batch: int,
+        num_substreams: int,
+        window: int,
+        seed: int,
+        rank: int,
+        num_workers: int,
+    ) -> None:
+        """Open the shards; see ``model.training.order`` for substreams and window.
+
+        Raises:
+            ValueError: batch, substreams, workers or row groups do not fit together.
+        """
+        self.builders = builders
+        self.micro_batch = micro_batch
+        self.orders: dict[Stream, Order] = {}
+        self.slots: dict[Stream, Ints] = {}
+        self.readers: dict[Stream, RowReader] = {}
+        for stream, dataset in datasets.items():
+            if not batch[stream]:
+                continue
+            groups = [group.num_rows for group in dataset.row_groups() if group.num_rows]
+            try:
+                self.orders[stream] = Order(
+                    groups,
+                    batch=batch[stream],
+                    num_substreams=num_substreams,
+                    window=window,
+                    seed=int(randomness.bits(seed, 100 + STREAMS.index(stream))),
+                )
+                self.slots[stream] = self.orders[stream].slots(rank, num_workers)
+            except ValueError as error:
+                raise ValueError(f"{stream} stream: {error}") from None
+            hosted = num_substreams // num_workers
+            self.readers[stream] = RowReader(dataset, _COLUMNS[stream], keep=2 * window * hosted)
+
+    def step(self, step: int) -> list[MicroBatch]:
+        """Return this worker's micro-batches of a step."""
+        return [micro for stream in self.orders for micro in self._stream_step(stream, step)]
+
+    def _stream_step(self, stream: Stream, step: int) -> Iterator[MicroBatch]:
+        slots = self.slots[stream]
+        table = self.readers[stream].take(self.orders[stream].rows(step, slots))
+        for i in range(0, len(slots), self.micro_batch):
+            rows = table.slice(i, self.micro_batch)
+            yield self.builders[stream].build(rows, step, slots[i : i + self.micro_batch])
+
+
+def normalize(pixels: NDArray[np.uint8], network: BEiT3Config) -> torch.Tensor:
+    """(B, H, W, 3) RGB → (B, 3, H, W) float32, normalized as the network says."""
+    mean = torch.tensor(network.pixel_mean).view(1, 3, 1, 1)
+    std = torch.tensor(network.pixel_std).view(1, 3, 1, 1)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    return ((images - mean) / std).contiguous()
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.uint16]:
+    """(rows, n) from a column of fixed-size lists."""
+    lists = column.combine_chunks()
+    return lists.flatten().to_numpy().reshape(len(lists), -1)

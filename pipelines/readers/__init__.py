@@ -1,0 +1,1 @@
+"""What stages and training share: rows by number, and preparing what comes next."""

@@ -1,0 +1,1 @@
+"""The data report: what each source gave, why the rest did not come, what curation dropped."""

@@ -1,0 +1,1 @@
+"""Workflows: recipes, and flat lists of the stages that they give."""

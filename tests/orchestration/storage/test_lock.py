@@ -1,0 +1,102 @@
+"""The lock of a workdir: one driver, safe take-over, and what a driver does that lost it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from orchestration.errors import LockError
+from orchestration.storage import lock as lock_module
+from orchestration.storage.lock import LOCK, take, workdir_lock
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(lock_module, "RENEW_EVERY_S", 0.05)
+    monkeypatch.setattr(lock_module, "STALE_AFTER_S", 0.4)
+
+
+def holder(store) -> dict:
+    return json.loads(store.read(LOCK))
+
+
+def put(store, **changes) -> None:
+    """A lock that somebody else left."""
+    with workdir_lock(store):
+        left = holder(store)
+    store.write_bytes(LOCK, json.dumps(left | changes).encode())
+
+
+def test_the_second_of_two_drivers_is_told_who_holds_it(store):
+    with workdir_lock(store):
+        with pytest.raises(LockError, match=f"process {os.getpid()} on .* works here since 20"):
+            take(store)
+        time.sleep(0.2)
+        assert holder(store)["renewed_at"] > holder(store)["taken_at"]
+    assert not store.exists(LOCK)
+    with workdir_lock(store):
+        pass
+
+
+def test_the_lock_of_a_process_that_is_gone_is_taken_over_at_once(store):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    put(store, pid=gone.pid, process_started="1", renewed_at=time.time())
+    with workdir_lock(store):
+        assert holder(store)["pid"] == os.getpid()
+
+
+def test_a_number_that_another_process_has_now_is_no_holder(store):
+    put(store, process_started="1", renewed_at=time.time())
+    with workdir_lock(store):
+        assert holder(store)["process_started"] != "1"
+
+
+def test_a_lock_from_elsewhere_counts_until_it_is_old_and_unchanged(store):
+    put(store, machine="elsewhere", host="far", renewed_at=time.time())
+    with pytest.raises(LockError, match="on far"):
+        take(store)
+    left = holder(store) | {"renewed_at": time.time() - 60}
+    store.write_bytes(LOCK, json.dumps(left).encode())
+    with workdir_lock(store):
+        assert holder(store)["machine"] != "elsewhere"
+
+
+def test_a_lock_from_a_machine_whose_clock_is_late_is_not_taken_while_it_is_renewed(store):
+    put(store, machine="elsewhere", host="late", renewed_at=time.time() - 3600)
+    renewing = subprocess.Popen(
+        [sys.executable, "-c", _RENEW, store.uri, str(store.storage.endpoint_url or "")]
+    )
+    try:
+        time.sleep(1.5)
+        with pytest.raises(LockError, match="on late"):
+            lock_module.RENEW_EVERY_S = 0.5
+            take(store)
+    finally:
+        renewing.kill()
+        renewing.wait()
+
+
+_RENEW = """
+import json, sys, time
+from orchestration.storage.files import StorageParams
+from orchestration.storage.store import Store
+store = Store(sys.argv[1], StorageParams(endpoint_url=sys.argv[2] or None))
+while True:
+    left = json.loads(store.read("lock.json"))
+    left["beat"] = left.get("beat", 0) + 1
+    store.write_bytes("lock.json", json.dumps(left).encode())
+    time.sleep(0.1)
+"""
+
+
+def test_a_driver_that_lost_its_lock_commits_nothing_more(store):
+    with pytest.raises(LockError, match="taken by another"), workdir_lock(store) as lock:
+        lock.check()
+        store.write_bytes(LOCK, b'{"token": "other"}')
+        time.sleep(0.3)
+        lock.check()
+    assert store.read(LOCK) == b'{"token": "other"}'  # what is not ours stays

@@ -1,0 +1,125 @@
+"""Files given by URI: what is seen of them, and that a copy is whole or not there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from orchestration.errors import RecipeError, StageError
+from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, semantic
+from orchestration.storage import remote_files
+from orchestration.storage.files import StorageParams
+from orchestration.storage.remote_files import (
+    check,
+    copy_files,
+    version_of,
+    versions_of,
+    with_local_files,
+)
+from orchestration.storage.s3_files import client
+from orchestration.storage.store import Store
+from tests.one_file import OneFile, serving
+from tests.s3 import BUCKET
+
+BODY = b"a line\n" * 50_000
+
+
+class Lists(StageParams):
+    list: Annotated[str, EXTERNAL_FILE, OR_URI]
+    hashes: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OneFile]:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    version_of.cache_clear()
+    with serving(BODY) as made:
+        yield made
+
+
+def test_a_copy_is_what_the_server_holds_and_is_made_once(server, store):
+    params = Lists(list=server.uri)
+    copy_files(versions_of(params), store)
+    asked = server.num_requests
+    copy_files(versions_of(params), store)
+    assert server.num_requests == asked
+    local = with_local_files(params, store).list
+    assert local.endswith("my list.tsv")
+    with Path(local).open("rb") as file:
+        assert file.read() == BODY
+    remote_files.remove_copies(store)
+    assert list(store.walk()) == []
+
+
+def test_parameters_without_a_uri_stay_as_they_are(tmp_path):
+    params = Lists(list="a.tsv")
+    copy_files(versions_of(params), Store(tmp_path))
+    assert with_local_files(params, Store(tmp_path)) is params
+
+
+def test_the_content_counts_and_not_the_place(server):
+    elsewhere = server.uri.replace("lists", "other")
+    before = semantic(Lists(list=server.uri))
+    assert semantic(Lists(list=elsewhere)) == before
+    version_of.cache_clear()
+    server.etag = '"two"'
+    assert semantic(Lists(list=server.uri)) != before
+
+
+def test_what_passes_is_tried_again(server, store):
+    server.statuses = [503, 200, 200, 429]  # asked for its version, then for its body
+    server.cut = [len(BODY), 1000]
+    params = Lists(list=server.uri)
+    copy_files(versions_of(params), store)
+    with Path(with_local_files(params, store).list).open("rb") as file:
+        assert file.read() == BODY
+
+
+def test_what_stays_away_is_named(server, store):
+    server.statuses = [404]
+    with pytest.raises(RecipeError, match=r"my%20list\.tsv.*404"):
+        check(server.uri)
+    planned = versions_of(Lists(list=server.uri))
+    server.cut = [1000] * 9
+    with pytest.raises(StageError, match=r"my%20list\.tsv.*(ended|broke off) after "):
+        copy_files(planned, store)
+    assert list(store.walk()) == []
+
+
+def test_a_file_that_changes_under_a_workflow_stops_it(server, store):
+    planned = versions_of(Lists(list=server.uri))
+    server.etag = '"two"'
+    version_of.cache_clear()  # a worker has not asked before
+    with pytest.raises(StageError, match="changed since the workflow was planned"):
+        copy_files(planned, store)
+    assert list(store.walk()) == []
+
+
+def test_a_server_that_tells_no_version_is_refused(server):
+    server.etag = ""
+    with pytest.raises(RecipeError, match="neither ETag nor Last-Modified"):
+        check(server.uri)
+    for uri in ("ftp://example.org/x", "file:///etc/passwd"):
+        with pytest.raises(RecipeError, match="given by path"):
+            check(uri)
+
+
+def test_an_object_of_a_store(s3_endpoint, store, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    version_of.cache_clear()
+    uri = f"s3://{BUCKET}/lists/own.tsv"
+    objects = client(StorageParams(endpoint_url=s3_endpoint, region="us-east-1"))
+    objects.put_object(Bucket=BUCKET, Key="lists/own.tsv", Body=BODY)
+    params = Lists(list=uri)
+    copy_files(versions_of(params), store)
+    with Path(with_local_files(params, store).list).open("rb") as file:
+        assert file.read() == BODY
+    before = semantic(params)
+    version_of.cache_clear()
+    objects.put_object(Bucket=BUCKET, Key="lists/own.tsv", Body=BODY.replace(b"a", b"b"))
+    assert semantic(params) != before
+    with pytest.raises(RecipeError, match=r"gone\.tsv"):
+        check(f"s3://{BUCKET}/lists/gone.tsv")

@@ -1,0 +1,197 @@
+"""The store's atomic writes, and datasets read back by row range."""
+
+import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration.dataset import Dataset
+from orchestration.errors import ManifestError, StoreError
+from orchestration.integrity import damages, repair, verify_inputs
+from orchestration.manifest import read_manifest
+from orchestration.slices import row_slices
+from orchestration.storage.store import Store
+from tests.committing import commit_tables
+
+
+def commit(folder: Store, sizes: list[int], row_group_rows: int = 3) -> Dataset:
+    starts = np.cumsum([0, *sizes])
+    tables = [
+        pa.table({"n": np.arange(start, start + size)})
+        for start, size in zip(starts, sizes, strict=False)
+    ]
+    return commit_tables(folder, tables, row_group_rows=row_group_rows)
+
+
+def test_a_failed_write_leaves_nothing(store):
+    with pytest.raises(RuntimeError), store.write("a/b") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert not store.exists("a/b") and store.names("a", "") == []
+    if store.is_local:
+        assert list(Path(store.native_path("a")).iterdir()) == []
+
+
+def test_an_unreadable_file_is_named(store):
+    for read in (store.read, store.open, store.size_and_sha256):
+        with pytest.raises(StoreError, match="a/nothing"):
+            read("a/nothing")
+
+
+@pytest.mark.parametrize("root", ["gs://bucket/x", "s3://bucket", "s3://"])
+def test_a_place_that_cannot_hold_a_workdir_is_refused(root):
+    with pytest.raises(StoreError, match=root):
+        Store(root)
+
+
+def test_a_store_does_what_its_interface_says(store):
+    """On a disk and on an S3 server alike."""
+    assert store.names("a", ".json") == [] and not store.exists("a") and store.size("a/x") is None
+    store.write_bytes("a/x.json", b"12")
+    store.write_bytes("a/b/y.json", b"345")
+    with store.write("a/z.bin") as file:
+        file.write(b"6")
+        file.write(b"78")
+    assert (file.bytes, file.sha256) == store.size_and_sha256("a/z.bin")
+    assert store.names("a", ".json") == ["x.json"] and store.folders("a") == ["b"]
+    assert list(store.walk()) == [("a/b/y.json", 3), ("a/x.json", 2), ("a/z.bin", 3)]
+    assert store.sub("a").read("b/y.json") == b"345"
+    assert store.open("a/z.bin").read() == b"678"
+    assert store.fetch("a/z.bin").read_bytes() == b"678"
+    assert pickle.loads(pickle.dumps(store)).read("a/x.json") == b"12"
+    store.remove("a/b")
+    assert store.folders("a") == [] and store.exists("a/x.json")
+    store.remove("a")
+    assert not store.exists("a/x.json")
+    store.remove("a")
+
+
+def test_of_two_conditional_writers_one_succeeds(store):
+    first = store.write_if("lock", b"1", None)
+    assert first is not None
+    assert store.write_if("lock", b"2", None) is None
+    second = store.write_if("lock", b"3", first)
+    assert second is not None and store.write_if("lock", b"4", first) is None
+    assert store.read_version("lock") == (b"3", second)
+    store.remove("lock")
+    assert store.write_if("lock", b"5", second) is None
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: store.write_if("race", str(n).encode(), None), range(8)))
+    assert sum(version is not None for version in won) == 1
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    start=st.integers(0, 60),
+    length=st.integers(0, 60),
+)
+def test_any_range_of_rows_is_read_as_from_one_table(sizes, start, length, tmp_path_factory):
+    dataset = commit(Store(tmp_path_factory.mktemp("d")), sizes)
+    expected = list(range(sum(sizes)))[start : start + length]
+    assert dataset.read(start, start + length)["n"].to_pylist() == expected
+
+
+def test_row_groups_number_the_rows(tmp_path):
+    groups = commit(Store(tmp_path), [4, 0, 5]).row_groups()
+    assert [(g.first_row, g.num_rows) for g in groups if g.num_rows] == [
+        (0, 3),
+        (3, 1),
+        (4, 3),
+        (7, 2),
+    ]
+
+
+def test_slices_cover_each_row_once(tmp_path):
+    dataset = commit(Store(tmp_path), [4, 5])
+    ranges = [(s.payload["start"], s.payload["stop"]) for s in row_slices(dataset, 4)]
+    assert ranges == [(0, 4), (4, 8), (8, 9)]
+
+
+def test_a_damaged_part_names_itself(tmp_path):
+    dataset = commit(Store(tmp_path), [4])
+    part = tmp_path / "data" / "000000.parquet"
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(ManifestError, match=r"000000\.parquet"):
+        dataset.read()
+    part.unlink()
+    with pytest.raises(ManifestError, match="missing"):
+        dataset.read()
+
+
+def test_a_part_with_other_columns_or_rows_names_itself(tmp_path):
+    dataset = commit(Store(tmp_path), [4, 4])
+    part = tmp_path / "data" / "000001.parquet"
+    for table, words in (
+        (pa.table({"m": np.arange(4)}), "columns differ.*m: int64, n: int64"),
+        (pa.table({"n": np.arange(4, dtype=np.int32)}), "n: int32, n: int64"),
+        (pa.table({"n": np.arange(3)}), "3 rows, its manifest says 4"),
+    ):
+        pq.write_table(table, part)
+        manifest = json.loads((tmp_path / "manifest.json").read_text())
+        manifest["parts"][1]["tables"]["data"]["bytes"] = part.stat().st_size
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(ManifestError, match=words) as error:
+            Dataset.open(dataset.folder).read()
+        assert "000001.parquet" in str(error.value) and "--repair" in str(error.value)
+        assert Dataset.open(dataset.folder).read(0, 4).num_rows == 4  # the other part serves
+
+
+def test_what_is_damaged_is_found_by_its_digest_and_taken_out(store):
+    dataset = commit(store, [4, 4, 4])
+    assert list(damages(store)) == []
+    path = "data/000001.parquet"
+    data = bytearray(store.read(path))
+    data[len(data) // 2] ^= 1
+    store.write_bytes(path, bytes(data))
+    with pytest.raises(ManifestError, match=r"000001\.parquet: another content"):
+        verify_inputs({"numbers": store})
+    (damage,) = repair(store)
+    assert damage.slice == "000001"
+    assert not store.exists("manifest.json")
+    assert store.names("parts", ".json") == ["000000.json", "000002.json"]
+    del dataset
+
+
+def test_a_damaged_or_foreign_manifest_is_refused(tmp_path):
+    commit(Store(tmp_path), [1])
+    path = tmp_path / "manifest.json"
+    good = path.read_text()
+    path.write_text(good.replace('"schema_version":3', '"schema_version":99'))
+    with pytest.raises(ManifestError, match="99"):
+        read_manifest(Store(tmp_path))
+    path.write_text(good[: len(good) // 2])
+    with pytest.raises(ManifestError, match="damaged"):
+        read_manifest(Store(tmp_path))
+
+
+def test_the_same_slice_gives_the_same_bytes(tmp_path):
+    first, second = Store(tmp_path / "1"), Store(tmp_path / "2")
+    commit(first, [7, 2])
+    commit(second, [7, 2])
+    for path in ("data/000000.parquet", "parts/000001.json", "manifest.json"):
+        assert first.read(path) == second.read(path)
+
+
+def test_a_committed_file_is_found_by_its_name(store):
+    dataset = commit_tables(
+        store,
+        [],
+        row_group_rows=1,
+        files={path: path.encode() for path in ("x/step_1/net.json", "x/a.bin", "y/a.bin")},
+    )
+    assert dataset.fetch("net.json").read_text() == "x/step_1/net.json"
+    assert sorted(p.name for p in dataset.fetch_folder("net.json").iterdir()) == ["net.json"]
+    with pytest.raises(ManifestError, match=r"2 files named 'a\.bin'"):
+        dataset.fetch("a.bin")
+    with pytest.raises(ManifestError, match="0 files named 'json'"):
+        dataset.fetch("json")
+    store.write_bytes("x/step_1/net.json", b"")
+    with pytest.raises(ManifestError, match=r"net\.json: 0 bytes, its manifest says 17"):
+        dataset.fetch("net.json")

@@ -1,0 +1,116 @@
+"""What a download makes of outcomes: rows, rejects, marks of changed images, outages, retries."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dataprep.fetch import FetchError
+from dataprep.images import ImageRules, encode_jpeg, store_image
+from dataprep.schemas import INDEX
+from orchestration.slice_runner import commit_slice
+from orchestration.slices import Slice, range_slices
+from orchestration.storage.store import Store
+from pipelines.ingest.download import OutageError, Params, SliceFetcher
+from pipelines.ingest.index import Cc12mParams, _make_hash_table, read_slice
+from pipelines.ingest.index import make_slices as index_slices
+from tests.committing import commit_tables
+
+JPEG = encode_jpeg(np.full((80, 80, 3), 99, np.uint8), 90)
+STORED = store_image(JPEG, ImageRules(32, 90, 8, 10**6))
+
+
+class Engine:
+    """Gives each URL the outcome that its last word names."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.known = {"ok": STORED}
+
+    def __call__(self, urls):
+        self.asked += urls
+        words = [url.rpartition("/")[2] for url in urls]
+        return [self.known.get(word, FetchError(word, "why")) for word in words]
+
+
+def fetcher(tmp_path, words: list[str], digests=None, **params) -> SliceFetcher:
+    rows = [
+        {
+            "sample_id": f"s/{i}",
+            "source": "s",
+            "url": f"http://a.org/{i}/{word}",
+            "captions": [f"caption {i}"],
+            "sha256": (digests or {}).get(i),
+        }
+        for i, word in enumerate(words)
+    ]
+    tables = [pa.Table.from_pylist(rows, INDEX)]
+    index = commit_tables(Store(tmp_path / "index"), tables, row_group_rows=8)
+    store = Store(tmp_path / "download")
+    return SliceFetcher(Params(contact="tests", **params), index, store, Engine())
+
+
+def test_every_row_is_an_image_or_a_reject_with_its_url(tmp_path):
+    words = ["ok", "http_404", "ok", "undecodable", "timeout"]
+    (piece,) = range_slices(len(words), 10)
+    output = fetcher(tmp_path, words)(piece)
+    images, rejects = (output.tables[name].to_pylist() for name in ("data", "rejects"))
+    assert [row["sample_id"] for row in images] == ["s/0", "s/2"]
+    assert [(row["reason"], row["url"]) for row in rejects] == [
+        ("http_404", "http://a.org/1/http_404"),
+        ("undecodable", "http://a.org/3/undecodable"),
+        ("timeout", "http://a.org/4/timeout"),
+    ]
+    assert output.num_rows_in == 5
+    assert output.counters == {"original_bytes": 2 * len(JPEG)}
+
+
+def test_an_image_that_changed_is_marked_and_kept(tmp_path):
+    digests = {0: STORED.sha256, 1: "0" * 64}
+    mine = fetcher(tmp_path, ["ok"] * 3, digests)
+    output = mine.fetch(mine.index.read())
+    assert output.tables["data"]["hash_matches"].to_pylist() == [True, False, None]
+
+
+def test_an_outage_fails_the_slice_and_dead_links_do_not(tmp_path):
+    (piece,) = range_slices(40, 40)
+    with pytest.raises(OutageError, match="39 of 40"):
+        fetcher(tmp_path, ["timeout", "dns", "connection"] * 13 + ["ok"])(piece)
+    fetcher(tmp_path, ["timeout"] * 40, max_unreached=1)(piece)
+    fetcher(tmp_path, ["http_403"] * 40)(piece)
+    fetcher(tmp_path, ["timeout"] * 5)(range_slices(5, 5)[0])
+
+
+def test_a_retried_slice_asks_only_for_what_it_should(tmp_path):
+    words = ["ok", "http_404", "timeout", "http_503", "timeout"]
+    mine = fetcher(tmp_path, words)
+    (piece,) = range_slices(len(words), 10)
+    part = commit_slice(mine.folder, piece, mine(piece), 8)
+    mine.engine.asked.clear()
+    mine.engine.known["timeout"] = STORED
+    path = part.tables["rejects"].path
+    again = Slice(
+        "000000-r1", {**piece.payload, "rejects": path, "reasons": ["timeout", "http_503"]}
+    )
+    output = mine(again)
+    assert mine.engine.asked == [f"http://a.org/{i}/{words[i]}" for i in (2, 3, 4)]
+    assert output.tables["data"]["sample_id"].to_pylist() == ["s/2", "s/4"]
+    assert sorted(output.tables["rejects"]["reason"].to_pylist()) == ["http_404", "http_503"]
+    assert output.num_rows_in == 4
+
+
+def test_an_index_of_cc12m_takes_digests_from_its_hash_list(tmp_path):
+    (tmp_path / "list.tsv").write_text("http://a.org/1\tone\nhttp://a.org/2\ttwo\n")
+    (tmp_path / "hashes.tsv").write_text(f"http://a.org/2\t{STORED.sha256}\tmd5\n")
+    params = Cc12mParams(
+        format="cc12m", list=str(tmp_path / "list.tsv"), hashes=str(tmp_path / "hashes.tsv")
+    )
+    folder = Store(tmp_path / "index")
+    _make_hash_table(tmp_path / "hashes.tsv", folder)
+    counts = json.loads(folder.read("hashes/counts.json"))
+    assert counts == {"hash_lines": 1, "bad_hash_lines": 0}
+    (piece,) = index_slices(params)
+    rows = read_slice(params, "cc12m", folder, piece).tables["data"]
+    assert rows["sha256"].to_pylist() == [None, STORED.sha256]
+    assert rows.schema.equals(INDEX)

@@ -1,0 +1,71 @@
+"""A folder of images: every file ends as an image or as a reject."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dataprep.images import encode_jpeg
+from orchestration.errors import RecipeError
+from orchestration.slices import Slice
+from pipelines.ingest import import_image_folder
+from pipelines.ingest.import_image_folder import Params, import_slice
+
+
+class Taken:
+    """Takes what a stage hands over."""
+
+    def map_slices(self, slices: list[Slice], process, **_: object) -> None:
+        self.outputs = [process(piece) for piece in slices]
+        self.num_rows = [piece.num_rows for piece in slices]
+
+    def commit(self, slices: list[Slice]) -> None:
+        self.committed = slices
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pixels = np.full((60, 80, 3), 120, np.uint8)
+    for name in ("n01/a.JPEG", "n01/a.png", "n02/deep/b.jpg", "loose.jpg", ".hidden/c.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = encode_jpeg(pixels, 90) if path.suffix != ".png" else cv2.imencode(".png", pixels)[1]
+        path.write_bytes(bytes(data))
+    (tmp_path / "n02" / "README.txt").write_text("of these images")
+    (tmp_path / "n02" / "half.jpg").write_bytes(encode_jpeg(pixels, 90)[:100])
+    return tmp_path
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_every_file_ends_somewhere(folder, labels):
+    params = Params(format="image_folder", folder=str(folder), labels=labels, slice_files=4)
+    taken = Taken()
+    import_image_folder.run(taken, params, "own")
+    assert taken.num_rows == [4, 2]
+    stored = {
+        row["sample_id"]: row["label"]
+        for output in taken.outputs
+        for row in output.tables["data"].to_pylist()
+    }
+    found = {
+        "own/loose.jpg": "", "own/n01/a.JPEG": "n01", "own/n01/a.png": "n01",
+        "own/n02/deep/b.jpg": "n02",
+    }  # fmt: skip
+    assert stored == {name: label if labels else "" for name, label in found.items()}
+    rejects = {
+        row["sample_id"]: row["reason"]
+        for output in taken.outputs
+        for row in output.tables["rejects"].to_pylist()
+    }
+    assert rejects == {"own/n02/README.txt": "not_an_image", "own/n02/half.jpg": "undecodable"}
+
+
+def test_a_file_that_has_gone_is_a_reject(folder):
+    params = Params(format="image_folder", folder=str(folder))
+    output = import_slice(params, "own", Slice("0", {"names": ["loose.jpg", "gone.jpg"]}, 2))
+    (reject,) = output.tables["rejects"].to_pylist()
+    assert (reject["sample_id"], reject["reason"]) == ("own/gone.jpg", "missing_file")
+
+
+def test_an_empty_folder_stops_before_any_work(tmp_path):
+    with pytest.raises(RecipeError, match="no files"):
+        import_image_folder.run(Taken(), Params(format="image_folder", folder=str(tmp_path)), "own")

@@ -1,0 +1,199 @@
+"""The feed: pixels that match their codes, exact counts, and batches that need no history."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from dataprep.images import decode_stored, encode_jpeg
+from dataprep.views import View, cut, random_view
+from model import BEiT3Config
+from orchestration.dataset import Dataset
+from orchestration.storage.store import Store
+from pipelines.pretrain.feed import Feed, FeedParams, SampleBuilder
+from tests.committing import commit_tables
+from tokenizer.text import BOS, EOS, PAD, TextTokenizer, train
+
+NETWORK = BEiT3Config(
+    32, 2, 2, 64, image_size=32, patch_size=8, fusion_layers=1, vocabulary=60, codes=50,
+    max_text_length=32,
+)  # fmt: skip
+PARAMS = FeedParams(
+    0.15, 0.5, 0.4, "separate", caption_length=12, jitter=0.0, drop_path=0.1,
+    isolate_documents=False,
+)  # fmt: skip
+VIEWS = 2
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> TextTokenizer:
+    path = tmp_path_factory.mktemp("text") / "spm.model"
+    words = ["a red circle, a blue square.", "the blue circle; one red square!"] * 30
+    path.write_bytes(train(words, vocab_size=25, character_coverage=1.0))
+    return TextTokenizer.load(path)
+
+
+def dataset(folder: Store, table: pa.Table, per_part: int = 8) -> Dataset:
+    tables = [table.slice(i, per_part) for i in range(0, table.num_rows, per_part)]
+    return commit_tables(folder, tables, row_group_rows=4, name="train")
+
+
+def tokens(num: int) -> dict[str, pa.Table]:
+    """Token tables whose codes name the row and the view that they belong to."""
+    rng = np.random.default_rng(0)
+    jpegs, views, codes = [], [], []
+    for i in range(num):
+        pixels = rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)
+        jpegs.append(encode_jpeg(pixels, 95))
+        for index in range(VIEWS):
+            views.append(random_view(60, 48, 0.3, 0, f"row/{i}", index))
+            codes.append(np.full(NETWORK.num_patches, i * VIEWS + index))
+    fixed = pa.FixedSizeListArray.from_arrays
+    images = pa.table(
+        {
+            "jpeg": jpegs,
+            "views": fixed(pa.array(np.array(views, np.uint16).ravel()), 5 * VIEWS),
+            "codes": fixed(
+                pa.array(np.array(codes, np.uint16).ravel()), NETWORK.num_patches * VIEWS
+            ),
+        }
+    )
+    captions = [[list(range(4, 5 + i % 14))] for i in range(num)]
+    words = rng.integers(4, 25, num * 16).astype(np.uint16)
+    words[rng.random(len(words)) < 0.1] = BOS
+    texts = pa.array(words)
+    return {
+        "image": images,
+        "text": pa.table({"ids": fixed(texts, 16)}),
+        "pair": images.append_column(
+            "captions", pa.array(captions, pa.list_(pa.list_(pa.uint16())))
+        ),
+    }
+
+
+def make_feed(folder, text, rank=0, num_workers=1, micro_batch=4, params=PARAMS) -> Feed:
+    tables = tokens(24)
+    datasets = {name: dataset(Store(folder / name), table) for name, table in tables.items()}
+    builders = {name: SampleBuilder(name, NETWORK, text, params, 3) for name in tables}
+    return Feed(
+        datasets, builders, batch=dict.fromkeys(tables, 8), micro_batch=micro_batch,
+        num_substreams=4, window=2, seed=3, rank=rank, num_workers=num_workers,
+    )  # fmt: skip
+
+
+def test_the_network_sees_the_pixels_whose_codes_it_predicts(tmp_path, text):
+    jpegs = tokens(24)["image"]["jpeg"].to_pylist()
+    for batch in make_feed(tmp_path, text).step(5):
+        if batch.images is None:
+            continue
+        for image, codes in zip(batch.images, batch.codes, strict=True):
+            row, index = divmod(int(codes[0]), VIEWS)
+            view = random_view(60, 48, 0.3, 0, f"row/{row}", index)
+            expected = cut(decode_stored(jpegs[row]), View(*view), 32)
+            found = (image.permute(1, 2, 0) * 0.5 + 0.5) * 255
+            np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
+
+
+def test_counts_are_exact_and_pairs_hide_one_modality(tmp_path, text):
+    batches = make_feed(tmp_path, text).step(0)
+    assert [b.stream for b in batches] == ["image"] * 2 + ["text"] * 2 + ["pair"] * 2
+    for batch in batches:
+        if batch.stream == "image":
+            assert batch.image_mask.sum(1).tolist() == [round(0.4 * 16)] * 4
+        if batch.stream == "text":
+            assert batch.text_ids.shape == (4, 16)
+            specials = (batch.text_targets == BOS).sum(1)
+            expected = ((16 - specials) * 0.15).round()
+            assert batch.text_mask.sum(1).tolist() == expected.tolist()
+        if batch.stream == "pair":
+            hides_text, hides_image = batch.text_mask.any(1), batch.image_mask.any(1)
+            assert torch.equal(hides_text, ~hides_image)
+            assert hides_text.sum() == 2
+
+
+def test_packed_documents_are_told_apart_by_where_they_begin(tmp_path, text):
+    apart = FeedParams(**{**vars(PARAMS), "isolate_documents": True})
+    numbers = set()
+    for batch in make_feed(tmp_path, text, params=apart).step(0):
+        if batch.stream != "text":
+            assert batch.text_documents is None
+            continue
+        for ids, documents in zip(batch.text_targets, batch.text_documents, strict=True):
+            number = 0
+            for token, document in zip(ids.tolist(), documents.tolist(), strict=True):
+                number += token == BOS
+                assert document == number
+            numbers.add(number)
+    assert max(numbers) > 1
+    assert make_feed(tmp_path, text).step(0)[2].text_documents is None
+
+
+def test_joint_masking_hides_both(tmp_path, text):
+    joint = FeedParams(**{**vars(PARAMS), "pair_masking": "joint"})
+    pairs = [b for b in make_feed(tmp_path, text, params=joint).step(0) if b.stream == "pair"]
+    assert all(b.text_mask.any(1).all() and b.image_mask.any(1).all() for b in pairs)
+
+
+def test_captions_are_wrapped_truncated_and_padded_to_eights(tmp_path, text):
+    for batch in make_feed(tmp_path, text).step(2):
+        if batch.stream != "pair":
+            continue
+        assert batch.text_targets.shape[1] % 8 == 0
+        for ids in batch.text_targets.tolist():
+            real = [i for i in ids if i != PAD]
+            assert real[0] == BOS and real[-1] == EOS and len(real) <= 12
+            assert ids == real + [PAD] * (len(ids) - len(real))
+        hidden = batch.text_targets[batch.text_mask]
+        assert not set(hidden.tolist()) & {BOS, EOS, PAD}
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_workers_share_one_global_batch(tmp_path, text, num_workers):
+    """Each sample, masks and depth included, is the same wherever it is built."""
+
+    def samples(feed: Feed, step: int) -> dict[str, list]:
+        found: dict[str, list] = {}
+        for batch in feed.step(step):
+            ids = batch.text_ids  # padding depends on the micro-batch, so it does not count
+            parts = [batch.images, batch.image_mask, None if ids is None else ids * (ids != PAD)]
+            for i in range(len(batch.codes if ids is None else ids)):
+                key = [part[i].double().sum().item() for part in parts if part is not None]
+                key.append(batch.residual_scale[..., i].double().sum().item())
+                found.setdefault(batch.stream, []).append(key)
+        return {stream: sorted(keys) for stream, keys in found.items()}
+
+    whole = samples(make_feed(tmp_path / "one", text), 9)
+    parts = [
+        samples(make_feed(tmp_path / f"{rank}", text, rank, num_workers, micro_batch=2), 9)
+        for rank in range(num_workers)
+    ]
+    for stream, keys in whole.items():
+        together = sorted(key for part in parts for key in part[stream])
+        np.testing.assert_allclose(together, keys)
+
+
+def test_a_step_needs_no_step_before_it(tmp_path, text):
+    one, other = make_feed(tmp_path / "1", text), make_feed(tmp_path / "2", text)
+    for step in range(12):
+        last = one.step(step)
+    again = other.step(11)
+    for a, b in zip(last, again, strict=True):
+        for x, y in zip(vars(a).values(), vars(b).values(), strict=True):
+            assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+
+
+def test_a_tokenizer_of_another_grid_is_refused(tmp_path, text):
+    feed = make_feed(tmp_path, text)
+    feed.builders["image"].network = BEiT3Config.named("tiny", vocabulary=60, codes=50)
+    with pytest.raises(ValueError, match="disagree on the grid"):
+        feed.step(0)
+
+
+def test_too_few_row_groups_name_the_stream(tmp_path, text):
+    with pytest.raises(ValueError, match="image stream: 6 row groups cannot feed 8"):
+        tables = tokens(24)
+        datasets = {"image": dataset(Store(tmp_path), tables["image"])}
+        Feed(
+            datasets, {}, batch={"image": 8}, micro_batch=4, num_substreams=8, window=2, seed=0,
+            rank=0, num_workers=1,
+        )  # fmt: skip
