@@ -89,7 +89,7 @@ def model(
 
 
 def _network(size: str, overrides: list[str]) -> Any:
-    from pipelines.pretrain.pretrain import NetworkParams
+    from pipelines.pretrain.params import NetworkParams
 
     values: dict[str, Any] = {"size": size}
     for override in overrides:
