@@ -23,7 +23,7 @@ from dataprep.host_limiter import HostRules
 from dataprep.images import StoredImage
 from dataprep.robots import AGENT
 from dataprep.schemas import reject
-from orchestration import Context, Dataset, Output, Slice
+from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
 from orchestration.slices import read_slice, row_slices
@@ -101,6 +101,18 @@ class Params(StageParams):
             obey_robots_txt=self.obey_robots_txt,
             addresses=AddressRules(self.allow_private_addresses, self.connect_to),
         )
+
+
+def stage(params: Params, *, name: str, index: Stage) -> Stage:
+    """Declare the stage for the source ``name``."""
+    return Stage(
+        f"download/{name}",
+        lambda context: run(context, params),
+        params,
+        feeding(index=index),
+        version=2,
+        retry=lambda context, reasons: retry_rejects(context, params, reasons),
+    )
 
 
 def run(context: Context, params: Params) -> None:

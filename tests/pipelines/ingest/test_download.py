@@ -13,8 +13,8 @@ from orchestration.slice_runner import commit_slice
 from orchestration.slices import Slice, range_slices
 from orchestration.storage.store import Store
 from pipelines.ingest.download import OutageError, Params, SliceFetcher
-from pipelines.ingest.index import Cc12mParams, _make_hash_table, read_slice
-from pipelines.ingest.index import make_slices as index_slices
+from pipelines.ingest.index import index_slice
+from pipelines.ingest.sources.cc12m import Cc12m, write_hash_table
 from tests.committing import commit_tables
 
 JPEG = encode_jpeg(np.full((80, 80, 3), 99, np.uint8), 90)
@@ -103,14 +103,14 @@ def test_a_retried_slice_asks_only_for_what_it_should(tmp_path):
 def test_an_index_of_cc12m_takes_digests_from_its_hash_list(tmp_path):
     (tmp_path / "list.tsv").write_text("http://a.org/1\tone\nhttp://a.org/2\ttwo\n")
     (tmp_path / "hashes.tsv").write_text(f"http://a.org/2\t{STORED.sha256}\tmd5\n")
-    params = Cc12mParams(
+    params = Cc12m(
         format="cc12m", list=str(tmp_path / "list.tsv"), hashes=str(tmp_path / "hashes.tsv")
     )
     folder = Store(tmp_path / "index")
-    _make_hash_table(tmp_path / "hashes.tsv", folder)
+    write_hash_table(tmp_path / "hashes.tsv", folder)
     counts = json.loads(folder.read("hashes/counts.json"))
     assert counts == {"hash_lines": 1, "bad_hash_lines": 0}
-    (piece,) = index_slices(params)
-    rows = read_slice(params, "cc12m", folder, piece).tables["data"]
+    (piece,) = params.slices()
+    rows = index_slice(params, "cc12m", folder, piece).tables["data"]
     assert rows["sha256"].to_pylist() == [None, STORED.sha256]
     assert rows.schema.equals(INDEX)
