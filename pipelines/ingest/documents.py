@@ -14,11 +14,10 @@ from pydantic import Field
 
 from dataprep.sources.documents import Documents, document_tables
 from orchestration import Context, Output, Slice, Stage
-from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE
 from orchestration.reporting.usage import Expected
 from pipelines.ingest.download import Params as DownloadParams
-from pipelines.ingest.source import Kind, Source
+from pipelines.ingest.source import Kind, Source, as_recipe_errors
 
 
 class Corpus(Source):
@@ -65,10 +64,8 @@ def stage(params: Corpus, *, name: str) -> Stage:
 
 def run(context: Context, params: Corpus, name: str) -> None:
     """Read the corpus, one slice at a time."""
-    try:
+    with as_recipe_errors(params):
         slices = list(params.slices())
-    except params.file_errors as error:
-        raise RecipeError(str(error)) from None
     context.map_slices(slices, partial(document_slice, params, name))
     context.commit(slices)
 
@@ -88,7 +85,6 @@ def expects(params: Corpus) -> Expected:
     Raises:
         RecipeError: the file is not of this format.
     """
-    try:
-        return Expected(rows=params.expected_rows())
-    except params.file_errors as error:
-        raise RecipeError(str(error)) from None
+    with as_recipe_errors(params):
+        rows = params.expected_rows()
+    return Expected(rows=rows)

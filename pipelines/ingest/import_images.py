@@ -11,11 +11,10 @@ from functools import partial
 from typing import Final
 
 from orchestration import Context, Output, Slice, Stage
-from orchestration.errors import RecipeError
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from pipelines.ingest.download import Params as DownloadParams
-from pipelines.ingest.source import Source
+from pipelines.ingest.source import Source, as_recipe_errors
 from pipelines.ingest.store_images import Found, StoreParams, store_found
 
 _ROW_GROUP_ROWS: Final = 256
@@ -66,11 +65,9 @@ def stage(params: ImageArchive, *, name: str) -> Stage:
 def run(context: Context, params: ImageArchive, name: str) -> None:
     """Cut the archive into slices, then store the images of each in some worker."""
     local = context.local_files(params)
-    try:
+    with as_recipe_errors(local):
         local.prepare(context)
         slices = list(local.slices(context.folder))
-    except local.file_errors as error:
-        raise RecipeError(str(error)) from None
     process = partial(import_slice, params, name, context.folder)
     context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
     context.commit(slices, numbers=local.numbers(context.stage.name, slices))

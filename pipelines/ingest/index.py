@@ -18,7 +18,6 @@ from pydantic import Field
 from dataprep.sources.entries import BadEntry, Entry, index_tables
 from dataprep.sources.lines import about_lines
 from orchestration import Context, Output, Slice, Stage
-from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OR_URI
 from orchestration.reporting.usage import Expected
 from orchestration.storage.remote_files import with_local_files
@@ -26,7 +25,7 @@ from orchestration.storage.store import Store
 from pipelines.ingest.download import Params as DownloadParams
 from pipelines.ingest.download import stage as download_stage
 from pipelines.ingest.published_counts import published_numbers
-from pipelines.ingest.source import Kind, Source
+from pipelines.ingest.source import Kind, Source, as_recipe_errors
 
 Entries = Iterator[Entry | BadEntry]
 
@@ -91,10 +90,8 @@ def stage(params: PairList, *, name: str) -> Stage:
 def run(context: Context, params: PairList, name: str) -> None:
     """Read the list, one slice of entries at a time."""
     local = context.local_files(params)
-    try:
+    with as_recipe_errors(local):
         slices = list(local.slices())
-    except local.file_errors as error:
-        raise RecipeError(str(error)) from None
     numbers = local.prepare(context)
     context.map_slices(slices, partial(index_slice, params, name, context.folder))
     rows = sum(piece.num_rows or 0 for piece in slices)
@@ -118,7 +115,6 @@ def expects(params: PairList) -> Expected:
     """
     if not Path(params.list).exists():
         return Expected()
-    try:
-        return Expected(rows=params.expected_rows())
-    except params.file_errors as error:
-        raise RecipeError(str(error)) from None
+    with as_recipe_errors(params):
+        rows = params.expected_rows()
+    return Expected(rows=rows)

@@ -1,9 +1,12 @@
 """What every source of a recipe is: parameters that name its files and know its stages."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 from orchestration import Stage
+from orchestration.errors import RecipeError
 from orchestration.params import StageParams
 from pipelines.ingest.download import Params as DownloadParams
 
@@ -31,3 +34,16 @@ class Source(StageParams):
             name: of the source in the recipe.
             download: how images are fetched, for a source that lists URLs.
         """
+
+
+@contextmanager
+def as_recipe_errors(source: Source) -> Iterator[None]:
+    """Turn what the reader of a source raises for a wrong file into an error of the recipe.
+
+    Raises:
+        RecipeError: a file is not of the source's format.
+    """
+    try:
+        yield
+    except source.file_errors as error:
+        raise RecipeError(str(error)) from None
