@@ -9,8 +9,7 @@ from zipfile import BadZipFile
 
 from pydantic import Field
 
-from dataprep.sources.annotations import Annotated as AnnotatedImage
-from dataprep.sources.annotations import AnnotationError
+from dataprep.sources.annotations import AnnotatedImage, AnnotationError
 from dataprep.sources.entries import EMPTY_CAPTION
 from dataprep.sources.visual_genome import EVALUATION_IMAGE
 from dataprep.sources.zips import ZipSet

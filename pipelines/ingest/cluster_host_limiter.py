@@ -57,7 +57,7 @@ class ClusterHostLimiter:
         for host, answer in released:
             if worker.held[host] > 0:
                 worker.held[host] -= 1
-                self.limiter.leave(host, answer)
+                self.limiter.release(host, answer)
         for ticket, host in acquired:
             task = asyncio.create_task(self._acquire(worker, ticket, host))
             worker.waiting.add(task)
@@ -79,7 +79,7 @@ class ClusterHostLimiter:
 
     async def _acquire(self, worker: _Worker, ticket: int, host: str) -> None:
         try:
-            await self.limiter.enter(host)
+            await self.limiter.acquire(host)
         except HostUnavailable:
             worker.refused.append(ticket)
         else:
@@ -100,7 +100,7 @@ class ClusterHostLimiter:
                 for task in worker.waiting:
                     task.cancel()
                 for host in worker.held.elements():
-                    self.limiter.leave(host, Answer(reached=True))
+                    self.limiter.release(host, Answer(reached=True))
 
 
 def open_limiter(rules: HostRules) -> Any:
@@ -117,7 +117,7 @@ def open_limiter(rules: HostRules) -> Any:
 
 
 class WorkerLimiter:
-    """A worker's client of the cluster's limiter; implements ``dataprep.host_limiter.Gate``."""
+    """A worker's client of the cluster's limiter; implements ``dataprep.host_limiter.Limiter``."""
 
     def __init__(self, handle: Any, name: str) -> None:
         """Start to poll; call it within the event loop of the fetcher.
@@ -135,7 +135,7 @@ class WorkerLimiter:
         self._timer: asyncio.TimerHandle | None = None
         self._polling = asyncio.create_task(self._poll())
 
-    async def enter(self, host: str) -> None:
+    async def acquire(self, host: str) -> None:
         """Wait until a request to the host is allowed.
 
         Raises:
@@ -151,7 +151,7 @@ class WorkerLimiter:
         self._send_soon()
         await future
 
-    def leave(self, host: str, answer: Answer) -> None:
+    def release(self, host: str, answer: Answer) -> None:
         """Report the result of a request that was allowed."""
         self._released.append((host, answer))
         self._send_soon()

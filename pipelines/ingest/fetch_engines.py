@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import uvloop
 
 from dataprep.fetch import Fetcher, FetchError, FetchRules
-from dataprep.host_limiter import Gate
+from dataprep.host_limiter import Limiter
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
 from dataprep.img2dataset_engine import fetch_with_img2dataset
 from pipelines.ingest.cluster_host_limiter import WorkerLimiter
@@ -78,7 +78,7 @@ class Img2datasetEngine:
         return list(fetch_with_img2dataset(urls, self.rules, self.images))
 
 
-def worker_limiter(handle: Any) -> Gate:
+def worker_limiter(handle: Any) -> Limiter:
     """Return a client of the cluster's limiter under a name of its own."""
     return WorkerLimiter(handle, uuid.uuid4().hex)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dataprep.sources.annotations import Annotated as AnnotatedImage
+from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.coco import read_coco
 from orchestration.params import EXTERNAL_FILE
 from pipelines.ingest.annotated_images import AnnotatedImages, Reader, zips_of

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dataprep.sources.annotations import Annotated as AnnotatedImage
+from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.flickr30k import read_flickr30k
 from dataprep.sources.folders import ImageFolder
 from orchestration.params import EXTERNAL_FILE

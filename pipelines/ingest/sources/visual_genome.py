@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dataprep.sources.annotations import Annotated as AnnotatedImage
+from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.coco import evaluation_ids
 from dataprep.sources.visual_genome import coco_ids, read_visual_genome
 from dataprep.sources.zips import ZipSet

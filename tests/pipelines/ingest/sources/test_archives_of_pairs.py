@@ -123,7 +123,7 @@ def test_a_file_of_another_format_stops_the_stage_before_any_work(tmp_path, arch
     params = Coco(
         format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
     )
-    with pytest.raises(RecipeError, match=r"coco\.json: not one of Karpathy's"):
+    with pytest.raises(RecipeError, match=r"coco\.json: not a file of Karpathy's"):
         run(SimpleNamespace(local_files=lambda params: params, folder=UNUSED), params, "s")
     broken = params.model_copy(update={"format": "coco", "train_images": str(path)})
     path.write_text(json.dumps({"images": []}))
