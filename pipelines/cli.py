@@ -176,9 +176,11 @@ def doctor(
     sick = 0
     store = _store(workdir, endpoint_url)
     for finding in examine(store, TrackingParams(uri=tracking_uri_)):
-        mark = "[green]✓[/]" if finding.good else "[red]✗[/]"
-        console.print(f"{mark} {finding.check:<34} {finding.saw}", highlight=False, soft_wrap=True)
-        sick += not finding.good
+        mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
+        console.print(
+            f"{mark} {finding.check:<34} {finding.details}", highlight=False, soft_wrap=True
+        )
+        sick += not finding.ok
     if sick:
         raise typer.Exit(1)
 
