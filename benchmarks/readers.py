@@ -28,7 +28,10 @@ from pathlib import Path
 import numpy as np
 
 from dataprep.sources.imagenet21k import Synset, index_gzipped, read_synset, synsets
-from pipelines.ingest.index import ConceptualParams, make_slices, read_slice
+from orchestration.storage.store import Store
+from pipelines.ingest.index import index_slice
+from pipelines.ingest.sources.cc3m import Cc3m
+from pipelines.ingest.sources.cc12m import Cc12m
 
 ROUNDS = 5
 IMAGE_BYTES = (20_000, 200_000)
@@ -74,9 +77,12 @@ def lists(folder: Path, number: int) -> None:
 
 def index(form: str, path: Path) -> int:
     """Cut a list into slices and read each; return its rows."""
-    params = ConceptualParams.model_validate({"format": form, "list": str(path)})
+    source = {"cc3m": Cc3m, "cc12m": Cc12m}[form]
+    params = source.model_validate({"format": form, "list": str(path)})
+    folder = Store(path.parent)
     return sum(
-        read_slice(params, form, piece).tables["data"].num_rows for piece in make_slices(params)
+        index_slice(params, form, folder, piece).tables["data"].num_rows
+        for piece in params.slices()
     )
 
 

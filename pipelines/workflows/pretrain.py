@@ -1,22 +1,14 @@
 """The workflow: which stages a recipe gives, and who feeds whom."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
-from orchestration import Stage, Workflow
+from orchestration import Stage, Workflow, feeding
 from orchestration.params import StageParams
-from orchestration.reporting.usage import Expected
 from pipelines.curate import curate
-from pipelines.ingest import (
-    documents,
-    download,
-    import_image_folder,
-    import_imagenet21k,
-    import_pairs,
-    index,
-)
+from pipelines.ingest.source import Kind
 from pipelines.pretrain import evaluate, export, pretrain
 from pipelines.report import data_report
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
@@ -25,90 +17,62 @@ from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 def build_workflow(recipe: PretrainRecipe) -> Workflow:
     """Return the dataset-to-checkpoint workflow of a recipe."""
-    stages: list[Stage] = []
-    fed: dict[str, list[str]] = {"evaluation": [], "pairs": [], "images": [], "texts": []}
-    for name, source in recipe.evaluation_sets.items():
-        mine, _ = _source_stages(recipe, name, source)
-        stages += mine
-        fed["evaluation"].append(mine[-1].name)
-    for name, corpus in recipe.sources.items():
-        mine, kind = _source_stages(recipe, name, corpus)
-        stages += mine
-        fed[kind].append(mine[-1].name)
-    return Workflow(recipe, (*stages, *_later(recipe, **{k: tuple(v) for k, v in fed.items()})))
-
-
-def _source_stages(
-    recipe: PretrainRecipe, name: str, source: StageParams
-) -> tuple[list[Stage], str]:
-    """Return the stages of a source, the last of which gives its rows, and what these are."""
-    if isinstance(source, index.ListParams):
-        download_stage = Stage(
-            f"download/{name}",
-            lambda context: download.run(context, recipe.download),
-            recipe.download,
-            {"index": (f"index/{name}",)},
-            version=2,
-            retry=lambda context, reasons: download.retry_rejects(
-                context, recipe.download, reasons
-            ),
-        )
-        return [_source_stage("index", index, source, name), download_stage], "pairs"
-    if isinstance(source, import_pairs.ImportPairsParams):
-        return [_source_stage("import", import_pairs, source, name)], "pairs"
-    if isinstance(source, import_image_folder.Params):
-        return [_source_stage("import", import_image_folder, source, name)], "images"
-    if isinstance(source, import_imagenet21k.Params):
-        return [_source_stage("import", import_imagenet21k, source, name)], "images"
-    return [_source_stage("documents", documents, source, name)], "texts"
-
-
-def _source_stage(kind: str, module: ModuleType, params: StageParams, source: str) -> Stage:
-    """A stage that reads a source from outside."""
-    expects = partial(module.expects, params) if hasattr(module, "expects") else Expected
-    return Stage(
-        f"{kind}/{source}",
-        lambda context: module.run(context, params, source),
-        params,
-        version=2,
-        expects=expects,
+    sources = {
+        name: source.stages(name, recipe.download) for name, source in recipe.sources.items()
+    }
+    evaluation_sets = [
+        source.stages(name, recipe.download) for name, source in recipe.evaluation_sets.items()
+    ]
+    ends: dict[Kind, list[Stage]] = {
+        kind: [sources[name][-1] for name, s in recipe.sources.items() if s.kind == kind]
+        for kind in get_args(Kind)
+    }
+    read = [*evaluation_sets, *sources.values()]
+    later = _later(
+        recipe,
+        lists=[stage for stages in read for stage in stages[:-1]],
+        evaluation_sets=[stages[-1] for stages in evaluation_sets],
+        **ends,
     )
+    return Workflow(recipe, (*(stage for stages in read for stage in stages), *later))
 
 
 def _later(
     recipe: PretrainRecipe,
     *,
-    evaluation: tuple[str, ...],
-    pairs: tuple[str, ...],
-    images: tuple[str, ...],
-    texts: tuple[str, ...],
+    lists: Sequence[Stage],
+    evaluation_sets: Sequence[Stage],
+    pairs: Sequence[Stage],
+    images: Sequence[Stage],
+    texts: Sequence[Stage],
 ) -> list[Stage]:
     """The stages behind the sources."""
-    kept = {"curated": ("curate",), "images": (*pairs, *images)}
-    downloads = (name.partition("/") for name in (*pairs, *evaluation))
-    lists = tuple(f"index/{source}" for kind, _, source in downloads if kind == "download")
+    curated = curate.stage(
+        recipe.curate, evaluation_sets=evaluation_sets, pairs=pairs, images=images
+    )
+    all_images = [*pairs, *images]
+    kept = feeding(curated=curated, images=all_images)
+    documents = feeding(documents=texts)
     words, codes = ("text_tokenizer",), ("image_tokenizer",)
     tokens = {"images": ("image_tokens",), "texts": ("text_tokens",), "pairs": ("pair_tokens",)}
     tokenizers = {"text_tokenizer": words, "image_tokenizer": codes}
     return [
-        _stage(
-            curate,
-            recipe.curate,
-            {"evaluation": evaluation, "pairs": pairs, "images": images},
-            version=2,
-        ),
-        _stage(
-            data_report,
+        curated,
+        data_report.stage(
             recipe.data_report,
-            {"lists": lists, **kept, "evaluation_sets": evaluation, "documents": texts},
+            lists=lists,
+            curated=curated,
+            images=all_images,
+            evaluation_sets=evaluation_sets,
+            documents=texts,
         ),
         _stage(
             text_tokenizer,
             recipe.text_tokenizer,
-            {"documents": texts, "curated": ("curate",), "images": (*pairs, *images)},
+            {**documents, **kept},
             seed=recipe.seed,
         ),
-        _stage(text_tokens, recipe.text_tokens, {"documents": texts, "tokenizer": words}),
+        _stage(text_tokens, recipe.text_tokens, {**documents, "tokenizer": words}),
         _stage(
             image_tokenizer,
             recipe.image_tokenizer,

@@ -8,14 +8,9 @@ from dataprep.miniweb.corpora import WebSize
 from orchestration import Recipe
 from orchestration.params import StageParams
 from pipelines.curate.curate import Params as CurateParams
-from pipelines.ingest import import_pairs
-from pipelines.ingest.documents import CorpusParams
-from pipelines.ingest.documents import Params as DocumentsParams
 from pipelines.ingest.download import Params as DownloadParams
-from pipelines.ingest.import_image_folder import Params as ImportFolderParams
-from pipelines.ingest.import_imagenet21k import Params as ImportImagesParams
-from pipelines.ingest.index import ListParams
-from pipelines.ingest.index import Params as IndexParams
+from pipelines.ingest.source import Kind
+from pipelines.ingest.sources.registry import AnyImageSource, AnySource
 from pipelines.pretrain.evaluate import Params as EvaluateParams
 from pipelines.pretrain.export import Params as ExportParams
 from pipelines.pretrain.pretrain import Params as PretrainParams
@@ -26,15 +21,13 @@ from pipelines.tokens.pair_tokens import Params as PairTokensParams
 from pipelines.tokens.text_tokenizer import Params as TextTokenizerParams
 from pipelines.tokens.text_tokens import Params as TextTokensParams
 
-Source = Annotated[
-    IndexParams | import_pairs.Params | ImportImagesParams | ImportFolderParams | DocumentsParams,
-    Field(discriminator="format"),
-]
-ImageSource = Annotated[
-    IndexParams | import_pairs.Params | ImportImagesParams | ImportFolderParams,
-    Field(discriminator="format"),
-]
 SHORT_NAME: Final = r"^[a-z][a-z0-9_]*$"
+SOURCE_KINDS: Final[dict[Kind, str]] = {
+    "pairs": "source of images with captions",
+    "images": "source of images without captions",
+    "texts": "corpus of documents",
+}
+"What the three streams of pretraining need."
 
 
 class MiniwebParams(StageParams):
@@ -69,12 +62,12 @@ class PretrainRecipe(Recipe):
     """From source lists to a checkpoint."""
 
     miniweb: MiniwebParams | None = None
-    sources: dict[Annotated[str, Field(pattern=SHORT_NAME)], Source]
-    "By name: lists of pairs, archives of images, corpora of documents."
-    evaluation_sets: dict[Annotated[str, Field(pattern=SHORT_NAME)], ImageSource] = Field(
+    sources: dict[Annotated[str, Field(pattern=SHORT_NAME)], AnySource]
+    "Lists of pairs, archives of images and corpora of documents to train on, by name."
+    evaluation_sets: dict[Annotated[str, Field(pattern=SHORT_NAME)], AnyImageSource] = Field(
         default_factory=dict
     )
-    "By name: images that models are evaluated on; what looks like them is not trained on."
+    "Images that models are evaluated on, by name; images that look like them are not trained on."
     download: DownloadParams
     curate: CurateParams = CurateParams()
     data_report: DataReportParams = DataReportParams()
@@ -89,13 +82,10 @@ class PretrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":
-        for kind, word in (
-            (ListParams | import_pairs.ImportPairsParams, "list of pairs"),
-            (ImportImagesParams | ImportFolderParams, "archive or folder of images"),
-            (CorpusParams, "corpus of documents"),
-        ):
-            if not any(isinstance(source, kind) for source in self.sources.values()):
-                raise ValueError(f"sources: at least one {word} is needed")
+        kinds = {source.kind for source in self.sources.values()}
+        for kind, words in SOURCE_KINDS.items():
+            if kind not in kinds:
+                raise ValueError(f"sources: at least one {words} is needed")
         if twice := self.sources.keys() & self.evaluation_sets.keys():
             raise ValueError(f"evaluation_sets: {sorted(twice)[0]} is the name of a source as well")
         tokenizer = self.image_tokenizer

@@ -1,4 +1,4 @@
-"""A list behind a URI gives the rows that the same list gives from a disk."""
+"""A list given by URI has the same rows as the same list on a disk."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ image_tokenizer: {{teacher: hand_crafted}}
 
 
 @pytest.mark.slow
-def test_a_list_behind_a_uri_is_read_as_the_same_list_on_a_disk(web, tmp_path):
+def test_a_list_given_by_uri_has_the_same_rows_as_on_a_disk(web, tmp_path):
     path, workdir = web / "cc3m.tsv", tmp_path / "work"
     version_of.cache_clear()
     with serving(path.read_bytes()) as server:
