@@ -91,8 +91,8 @@ def stored_images(store: Store, number: int, cpus: int) -> None:
     params = Params(cpus_per_actor=cpus)
     stage = ViewTokenizer(params, 0, tokenizer, kept, [images])
     piece = Slice("000000", {"start": 0, "stop": number})
-    crops = torch.zeros(number * params.views, 3, 224, 224).uniform_(-1, 1)
-    batches = crops.split(params.batch)
+    crops = torch.zeros(number * params.num_views, 3, 224, 224).uniform_(-1, 1)
+    batches = crops.split(params.batch_size)
     forward, whole = alternating(
         lambda: [stage.tokenizer.encode(batch) for batch in batches],
         lambda: commit_slice(store.sub("out"), piece, stage(piece), params.row_group_rows),

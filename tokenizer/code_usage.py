@@ -49,13 +49,13 @@ class CodeUse:
         """Return usage (share of codes) and perplexity over all, and by source."""
         total = self.counts.sum(0)
         numbers = {
-            "code_usage": usage(total),
-            "code_perplexity": perplexity(total),
-            "dead_codes": float((total == 0).sum()),
+            "codebook_usage": usage(total),
+            "codebook_perplexity": perplexity(total),
+            "num_dead_codes": float((total == 0).sum()),
         }
         for source, counts in zip(sources, self.counts, strict=True):
-            numbers[f"code_usage/{source}"] = usage(counts)
-            numbers[f"code_perplexity/{source}"] = perplexity(counts)
+            numbers[f"codebook_usage/{source}"] = usage(counts)
+            numbers[f"codebook_perplexity/{source}"] = perplexity(counts)
         return numbers
 
     def histogram(self) -> list[float]:

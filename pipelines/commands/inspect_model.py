@@ -103,7 +103,7 @@ def _network(size: str, overrides: list[str]) -> Any:
     from pydantic import ValidationError
 
     from orchestration.errors import RecipeError
-    from pipelines.pretrain.pretrain import NetworkParams
+    from pipelines.pretrain.params import NetworkParams
 
     values: dict[str, Any] = {"size": size}
     for override in overrides:

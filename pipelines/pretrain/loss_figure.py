@@ -1,4 +1,4 @@
-"""Figures of a training, drawn from its history."""
+"""Figure of the losses and masked accuracies of a pretraining, drawn from its history."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

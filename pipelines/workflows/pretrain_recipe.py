@@ -13,7 +13,7 @@ from pipelines.ingest.source import Kind
 from pipelines.ingest.sources.registry import AnyImageSource, AnySource
 from pipelines.pretrain.evaluate import Params as EvaluateParams
 from pipelines.pretrain.export import Params as ExportParams
-from pipelines.pretrain.pretrain import Params as PretrainParams
+from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.report.data_report import Params as DataReportParams
 from pipelines.tokens.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
@@ -97,6 +97,6 @@ class PretrainRecipe(Recipe):
                 f"{grid * tokenizer.patch_size} pixels"
             )
         length = self.train.network.config(vocabulary=1, codes=1).max_text_length
-        if max(self.text_tokens.length, self.train.caption_length) > length:
+        if max(self.text_tokens.length, self.train.max_caption_length) > length:
             raise ValueError(f"texts are longer than train.network.max_text_length = {length}")
         return self

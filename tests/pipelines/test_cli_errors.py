@@ -62,7 +62,7 @@ def test_a_good_recipe_can_be_planned(recipe):
         ("text_tokens.length=5000", ["max_text_length"]),
         ("train.substreams=300", ["images_per_step = 2048", "substreams = 300"]),
         ("train.num_workers=3", ["num_workers = 3", "substreams = 256"]),
-        ("image_tokenizer.substreams=9", ["batch = 512", "substreams = 9"]),
+        ("image_tokenizer.substreams=9", ["batch_size = 512", "substreams = 9"]),
         ("download.contact=null", ["download.contact"]),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_teacher_without_weights_stops_the_plan(recipe, monkeypatch, tmp_path)
     assert "timm/vit_base_patch16_clip_224.openai on the Hugging Face hub" in message
     assert "teacher_weights" in message
     workdir = str(recipe.parent / "work")
-    with pytest.raises(RecipeError, match=r"teacher dino: its weights cannot be had"):
+    with pytest.raises(RecipeError, match=r"teacher dino: its weights cannot be downloaded"):
         plan(str(recipe), workdir, ["image_tokenizer.teacher=dino"])
     message = refused(
         recipe, "image_tokenizer.teacher=clip", "image_tokenizer.teacher_weights=none.pt"
