@@ -18,7 +18,7 @@ from pipelines.workflows.shrink import shrink
 
 RECIPES = builtin_recipes()
 CONTACT = ["download.contact=me@example.org"]
-MAX_LINES = 60
+MAX_LINES = 40
 
 
 def template() -> dict:
@@ -39,7 +39,7 @@ def test_a_recipe_opens_with_a_one_line_summary_and_is_named_as_its_file(name):
     assert yaml.safe_load(text)["name"] == name
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", RECIPES.keys() - {"tiny"})  # tiny spells out every size
 def test_a_recipe_is_short_apart_from_its_sources(name):
     lines, in_sources = 0, False
     for line in RECIPES[name].path.read_text().splitlines():
@@ -137,7 +137,7 @@ def test_the_base_recipe_is_the_papers_ablation_setting(tmp_path):
         200_000,
         2e-3,
     )
-    assert sum(recipe.train.batch.values()) == 6144
+    assert sum(recipe.train.samples_per_step.values()) == 6144
     assert recipe.sources.keys() == {
         "cc3m", "sbu", "coco", "visual_genome", "imagenet21k", "wikipedia", "books",
     }  # fmt: skip
