@@ -7,7 +7,7 @@ by the variable of that name, which the command defines.
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
@@ -78,6 +78,7 @@ def load_recipe(
     path: Path,
     *,
     variables: Mapping[str, str] = MappingProxyType({}),
+    overlay: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     overrides: Iterable[str] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> R:
@@ -87,6 +88,7 @@ def load_recipe(
         schema: model of the recipe.
         path: YAML file.
         variables: values of ``${name}`` by name.
+        overlay: changes the values of the file before the environment and ``overrides`` do.
         overrides: assignments such as ``train.steps=50``.
         environment: environment variables.
 
@@ -95,6 +97,8 @@ def load_recipe(
             names the key of each error and, for an unknown key, the nearest known one.
     """
     values = _read_yaml(path)
+    if overlay is not None:
+        values = overlay(values)
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             keys = name.removeprefix(ENVIRONMENT_PREFIX).split("__")

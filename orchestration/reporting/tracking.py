@@ -44,6 +44,11 @@ def tracking_uri(params: TrackingParams, workdir: Store) -> str:
             f"{workdir.uri}: an object store cannot hold MLflow's SQLite file; set tracking.uri to "
             "a tracking server, or to sqlite:////a/local/path.db"
         )
+    return sqlite_uri(workdir)
+
+
+def sqlite_uri(workdir: Store) -> str:
+    """Return the tracking URI of a local workdir's own database."""
     return f"sqlite:///{workdir.native_path('mlflow.db')}"
 
 

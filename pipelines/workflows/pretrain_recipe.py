@@ -31,30 +31,41 @@ SOURCE_KINDS: Final[dict[Kind, str]] = {
 
 
 class MiniwebParams(StageParams):
-    """Draw and serve the miniature web in the workdir; sources then point into it."""
+    """The drawn miniature web: files for the sources, and a server for their images."""
 
     seed: int = 0
+    "Seed of everything that is drawn."
     num_cc3m: int = Field(ge=1)
+    "Number of rows of the CC3M list."
     num_cc12m: int = Field(ge=1)
+    "Number of rows of the CC12M list."
     num_classes: int = Field(ge=1, le=64)
+    "Number of classes of the ImageNet-21K archive."
     num_images_per_class: int = Field(ge=1)
+    "Number of images of each class of the ImageNet-21K archive."
     num_documents: int = Field(ge=1)
+    "Number of documents of the JSON-lines corpus."
     num_sbu: int = Field(default=0, ge=0)
-    "Rows of SBU's two files of lines."
+    "Number of rows of SBU's two files of lines."
     num_sbu_json: int = Field(default=0, ge=0)
-    "Rows of SBU's JSON file: other images."
+    "Number of rows of SBU's JSON file, which has other images."
     num_own: int = Field(default=0, ge=0)
-    "Rows of an own list: kinds of files, behaviors of servers, copies of other images."
+    "Number of rows of the user's own list: image formats, server behaviors, planted copies."
     num_coco: int = Field(default=0, ge=0)
+    "Number of COCO images."
     num_visual_genome: int = Field(default=0, ge=0)
+    "Number of Visual Genome images."
     num_webdataset: int = Field(default=0, ge=0)
+    "Number of samples in WebDataset tars."
     num_wikipedia: int = Field(default=0, ge=0)
-    "Pages, of which some are no articles."
+    "Number of pages of the Wikipedia dump; some of them are not articles."
     num_openwebtext: int = Field(default=0, ge=0)
+    "Number of OpenWebText documents."
     num_books: int = Field(default=0, ge=0)
+    "Number of books, each a text file."
 
     def size(self) -> WebSize:
-        """Return the same for ``dataprep``."""
+        """Return the sizes as ``dataprep.miniweb`` takes them."""
         return WebSize(**self.model_dump())
 
 
@@ -62,6 +73,7 @@ class PretrainRecipe(Recipe):
     """From source lists to a checkpoint."""
 
     miniweb: MiniwebParams | None = None
+    "Sizes of the miniature web to draw and serve; null if the sources are real."
     sources: dict[Annotated[str, Field(pattern=SHORT_NAME)], AnySource]
     "Lists of pairs, archives of images and corpora of documents to train on, by name."
     evaluation_sets: dict[Annotated[str, Field(pattern=SHORT_NAME)], AnyImageSource] = Field(
@@ -69,16 +81,27 @@ class PretrainRecipe(Recipe):
     )
     "Images that models are evaluated on, by name; images that look like them are not trained on."
     download: DownloadParams
+    "How images are downloaded."
     curate: CurateParams = CurateParams()
+    "Which images and captions are kept."
     data_report: DataReportParams = DataReportParams()
+    "What the data report shows."
     text_tokenizer: TextTokenizerParams = TextTokenizerParams()
+    "How the text vocabulary is trained."
     text_tokens: TextTokensParams = TextTokensParams()
+    "How documents are packed into sequences."
     image_tokenizer: ImageTokenizerParams = ImageTokenizerParams()
+    "How the image tokenizer (VQ-KD) is trained."
     image_tokens: ImageTokensParams = ImageTokensParams()
+    "How images are turned into views with codes."
     pair_tokens: PairTokensParams = PairTokensParams()
+    "How image-text pairs are turned into views with codes and token ids."
     train: PretrainParams = PretrainParams()
+    "How the network is pretrained."
     evaluate: EvaluateParams = EvaluateParams()
+    "How a checkpoint is evaluated on held-out rows."
     export: ExportParams = ExportParams()
+    "What the export holds."
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":

@@ -34,7 +34,7 @@ from tokenizer import VQKD, TextTokenizer
 
 pytestmark = pytest.mark.slow
 
-RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "tiny.yaml"
+RECIPE = "tiny"
 SMALL = [
     "miniweb={num_cc3m: 180, num_cc12m: 150, num_classes: 4, num_images_per_class: 35, "
     "num_documents: 300}",

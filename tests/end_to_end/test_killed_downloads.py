@@ -18,7 +18,7 @@ from orchestration.storage.store import Store
 
 pytestmark = pytest.mark.exhaustive
 
-RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "tiny.yaml"
+RECIPE = "tiny"
 SETTINGS = [
     "miniweb={num_cc3m: 1800, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
     "num_documents: 10}",

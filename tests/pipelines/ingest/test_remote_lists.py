@@ -8,7 +8,8 @@ from orchestration import Dataset
 from orchestration.plan import State
 from orchestration.storage.remote_files import version_of
 from orchestration.storage.store import Store
-from pipelines import cli
+from pipelines.commands.options import console
+from pipelines.commands.run import run_opened
 from pipelines.open_recipe import open_recipe
 from tests.one_file import serving
 
@@ -33,14 +34,15 @@ def test_a_list_given_by_uri_has_the_same_rows_as_on_a_disk(web, tmp_path):
         recipe = tmp_path / "remote.yaml"
         recipe.write_text(RECIPE.format(path=path, uri=server.uri))
         for source in ("near", "far"):
-            cli._run(recipe, str(workdir), [], only=f"index/{source}")
+            opened = open_recipe(str(recipe), str(workdir), [], console)
+            run_opened(opened, only=f"index/{source}")
         near, far = (rows(workdir, source) for source in ("near", "far"))
         assert near and near == far
         assert not list((workdir / "index" / "far").glob("*/external"))
 
         def state() -> State:
             version_of.cache_clear()
-            opened = open_recipe(recipe, str(workdir), [], cli.console)
+            opened = open_recipe(str(recipe), str(workdir), [], console)
             planned = {p.stage.name: p for p in opened.workflow.plan(opened.store)}
             return planned["index/far"].state
 
