@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.coco import evaluation_ids, read_coco
+from dataprep.sources.members import MemberError
 from dataprep.sources.visual_genome import coco_ids, read_visual_genome
-from dataprep.sources.zips import MemberError, ZipSet
+from dataprep.sources.zips import ZipSet
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text(max_size=5),
@@ -64,8 +65,22 @@ def test_coco_gives_the_images_of_its_training_splits(coco):
 
 def test_an_annotation_with_a_missing_field_is_named(tmp_path):
     path = tmp_path / "dataset_coco.json"
-    path.write_text(json.dumps({"images": [coco_image(1, "train", "x"), {"split": "train"}]}))
-    with pytest.raises(AnnotationError, match=r"images\[1\]: filename is None, expected str"):
+    bad = [{"split": "train"}, None, {"split": 3}, coco_image(2, "train", "y") | {"sentences": [1]}]
+    path.write_text(json.dumps({"images": [coco_image(1, "train", "x"), *bad]}))
+    good, *others = read_coco(path, ("train",))
+    assert (good.captions, good.problem) == (["x"], None)
+    assert [image.problem for image in others] == [
+        "images[1]: filename is None, expected str",
+        "images[2]: not an object",
+        "images[3]: filename is None, expected str",
+        "images[4]: a sentence without raw",
+    ]
+    assert len({image.name for image in others}) == 4
+    assert len(read_coco(path, ("val",))) == 2, "an entry without a split may be in any split"
+    with pytest.raises(AnnotationError, match=r"images\[1\]: filename"):
+        evaluation_ids(path)
+    path.write_text(json.dumps({"images": bad}))
+    with pytest.raises(AnnotationError, match=r"no readable entry; images\[0\]: filename is None"):
         read_coco(path, ("train",))
 
 
