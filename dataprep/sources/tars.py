@@ -66,6 +66,8 @@ def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[TarFile]:
             yield TarFile(name, problem=problem)
         else:
             yield TarFile(name, _content(forward, member, num_bytes))
+    if num_bytes is None:
+        _check_end(forward)
 
 
 def headers(file: Any, num_bytes: int | None = None) -> Iterator[tarfile.TarInfo]:
@@ -138,6 +140,23 @@ class Forward(_Watched):
         data = super().read(num_bytes)
         self.offset += len(data)
         return data
+
+
+def _check_end(file: Forward) -> None:
+    """Read what follows the end of a tar, which also lets a compressed file compare its checksum.
+
+    Raises:
+        TarDamage: it is more than padding.
+    """
+    end = file.tell()
+    try:
+        while block := file.read(_BLOCK_BYTES):
+            if block.strip(b"\0"):
+                raise TarDamage(f"data follow the end of the tar at byte {end}: another tar?")
+    except TarDamage:
+        raise
+    except _DAMAGE as error:
+        raise TarDamage(str(error)) from None
 
 
 def _skip(file: Forward, member: tarfile.TarInfo, num_bytes: int | None) -> None:

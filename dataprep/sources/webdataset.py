@@ -4,8 +4,8 @@ The key is the folder and the base name up to its first dot, as the ``webdataset
 names: the key of ``./train.v1/000012.left.jpg`` is ``train.v1/000012``, its extension ``left.jpg``.
 The files of a sample are adjacent in the tar. A key that comes again, with an extension that the
 sample has already or after another key, begins another sample, whose name gets a number (``a+2``).
-Files that no sample consists of are left out: ``__name__`` (the package's own) and what operating
-systems leave.
+What belongs to no sample is left out, as the package does: files without an extension, ``__name__``
+(its own), and what operating systems leave. A tar without samples is one reject.
 
 A sample has the image that comes first. Its captions are, in the tar's order, the texts of the
 files that end in ``.txt``; if there is none, those of ``caption``, else ``captions``, in the files
@@ -34,7 +34,7 @@ _IMAGES: Final = frozenset({
 })  # fmt: skip
 "Extensions of images; the decoder decides which formats it reads."
 _MAX_TEXT_BYTES: Final = 1 << 22
-_RESERVED: Final = re.compile(r"__[^/]*__")
+_RESERVED: Final = re.compile(r"__[^/]*__(?:$|/)")
 
 
 @dataclass
@@ -74,7 +74,7 @@ def read_tar(path: Path) -> Iterator[Sample]:
         with Unpacked(path) as file:
             for found in tar_files(file):
                 key, extension = split_name(found.name)
-                if _RESERVED.fullmatch(found.name):
+                if not extension or _RESERVED.match(found.name):
                     continue
                 if building is None or building.key != key or extension in building.extensions:
                     if building is not None:
@@ -90,6 +90,8 @@ def read_tar(path: Path) -> Iterator[Sample]:
         return
     if building is not None:
         yield building.sample(names)
+    else:
+        yield Sample("+", reason=MISSING_FILE, detail="no samples in the tar")
 
 
 class _Building:
