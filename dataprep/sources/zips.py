@@ -69,6 +69,8 @@ class ZipSet:
         archive, info = found[0]
         try:
             return read_member(archive, info, MAX_FILE_BYTES)
+        except MemberError:
+            raise
         except ZIP_DAMAGE as error:
             raise MemberError(DAMAGED_FILE, f"{archives}: {shown}: {error}") from None
 
@@ -80,11 +82,11 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int)
         MemberError: the member is a link.
         one of ZIP_DAMAGE: it is damaged, or larger than ``max_bytes``.
     """
+    if info.file_size > max_bytes:
+        raise zipfile.BadZipFile(f"{info.file_size} bytes, the limit is {max_bytes}")
     if stat.S_ISLNK(info.external_attr >> 16):
         target = safe_name(archive.read(info).decode("utf-8", "surrogateescape"))
         raise MemberError(LINKED_FILE, f"{safe_name(info.filename)} is a link to {target}")
-    if info.file_size > max_bytes:
-        raise zipfile.BadZipFile(f"{info.file_size} bytes, the limit is {max_bytes}")
     return archive.read(info)
 
 

@@ -29,13 +29,14 @@ def parts_of(location: Path, patterns: Sequence[str]) -> list[str]:
     """Return the parts of a list or corpus: those of a folder, else one empty string.
 
     Raises:
-        ListError: the folder holds no such part, or there is no file.
+        ListError: the folder holds no such part, there is no file, or all parts are empty.
     """
-    if location.is_dir():
-        return files_in(location, *patterns)
-    if not location.is_file():
+    if not location.exists():
         raise ListError(f"{location}: no such file; correct the path in the recipe")
-    return [""]
+    parts = files_in(location, *patterns) if location.is_dir() else [""]
+    if not any((location / part).stat().st_size for part in parts):
+        raise ListError(f"{location}: empty, there is nothing to read")
+    return parts
 
 
 def line_slices(
