@@ -1,11 +1,12 @@
-"""Samples a second of a whole optimizer step on a GPU, and the share of its peak that this is.
+"""Samples per second of a whole optimizer step, against the rate of a bare matrix product.
 
-    python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--compile]
+    python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--smoke]
+        [--compile] [--recompute]
 
-As many images, texts (128 tokens) and pairs (64 tokens), from pinned memory, in bf16: forward,
-backward, clipping, AdamW. The share counts the operations of ``model.training.cost`` against the
-measured rate of a large bf16 product. The peak of memory stands beside what
-``beit3 inspect model`` says.
+Equal numbers of images, texts and pairs from pinned memory, in bf16 on a GPU: forward, backward,
+clipping, AdamW. Prints the ratio of the step's operations per second, counted by
+``model.training.cost``, to the rate of a large matrix product measured in the same run; on a GPU
+also the peak memory and its ratio to the estimate that ``beit3 inspect model`` prints.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import time
 
 import torch
+from measuring import parse_options
 from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
 
 from model import BEiT3, BEiT3Config
@@ -27,12 +29,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="base")
-    parser.add_argument("--samples", type=int, default=512, help="of each stream in a step")
+    parser.add_argument("--samples", type=int, default=512, help="per stream and step")
     parser.add_argument("--micro-batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--recompute", action="store_true")
-    options = parser.parse_args()
+    options = parse_options(parser, size="tiny", samples=4, micro_batch=2, steps=3)
     config = BEiT3Config.named(options.size)
     torch.manual_seed(0)
     with DEVICE:
@@ -68,17 +70,22 @@ def main() -> None:
         config, text_length=TEXT_LENGTH["text"], caption_length=TEXT_LENGTH["pair"]
     )
     counts = dict.fromkeys(STREAMS, options.samples)
-    share = step_flops(config, per_sample, counts, recompute=False) / taken / matmul_rate()
-    memory = torch.cuda.max_memory_allocated() / 1e9 if GPU else float("nan")
+    rate = matmul_rate(256) if options.smoke else matmul_rate()
+    fraction = step_flops(config, per_sample, counts, recompute=False) / taken / rate
     plan = Plan(micro_batch=options.micro_batch, recompute=options.recompute)
-    told = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
+    estimate = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
     sys.stdout.write(
         f"{options.size}, {options.samples} of each stream, micro-batch {options.micro_batch}, "
         f"compile {options.compile}, recompute {options.recompute}: first step {seconds[0]:.1f} s, "
-        f"then {taken:.3f} s, {3 * options.samples / taken:.0f} samples/s, {share:.0%} of the "
-        f"product's rate, peak {memory:.1f} GB (the account says {told:.1f}), "
-        f"loss {losses[0]:.2f} -> {losses[-1]:.2f}\n"
+        f"then {taken:.3f} s, {3 * options.samples / taken:.0f} samples/s, {fraction:.2f}x of the "
+        f"matmul rate, loss {losses[0]:.2f} -> {losses[-1]:.2f}\n"
     )
+    if GPU:
+        memory = torch.cuda.max_memory_allocated() / 1e9
+        sys.stdout.write(
+            f"peak memory {memory:.1f} GB, {memory / estimate:.2f}x of the estimated "
+            f"{estimate:.1f} GB\n"
+        )
 
 
 if __name__ == "__main__":

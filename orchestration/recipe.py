@@ -7,7 +7,7 @@ what the command gives under that name.
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
@@ -73,16 +73,21 @@ def load_recipe(
     path: Path,
     *,
     variables: Mapping[str, str] = MappingProxyType({}),
+    overlay: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     overrides: Iterable[str] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> R:
     """Read, override and validate a recipe.
+
+    ``overlay`` changes the file's values before the environment and ``overrides`` do.
 
     Raises:
         RecipeError: unreadable file, bad override, unknown key or wrong type; the message names
             each place, and the nearest known key for an unknown one.
     """
     values = _read_yaml(path)
+    if overlay is not None:
+        values = overlay(values)
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             keys = name.removeprefix(ENVIRONMENT_PREFIX).split("__")
