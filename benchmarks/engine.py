@@ -25,7 +25,8 @@ from measuring import parse_options, timed
 from rich.console import Console
 
 from orchestration import Context, Output, Recipe, Slice, Stage, Workflow
-from orchestration.manifest import canonical_json, read_parts
+from orchestration.fingerprint import canonical_json, fingerprint_of
+from orchestration.manifest import read_parts
 from orchestration.params import StageParams
 from orchestration.plan import IDENTITY, latest_record, make_plan
 from orchestration.recipe import ClusterParams
@@ -33,7 +34,6 @@ from orchestration.reporting.progress import Shown, StageProgress
 from orchestration.reporting.summary import status_table
 from orchestration.reporting.tracking import RunLog
 from orchestration.slice_runner import commit_slice
-from orchestration.stage import fingerprint_of
 from orchestration.storage.store import Store
 
 

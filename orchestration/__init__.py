@@ -1,9 +1,23 @@
-"""The workflow engine: recipes, stages, slices, manifests and the store.
+"""The workflow engine: it plans and runs a graph of stages over a workdir.
 
-The engine knows nothing of images or text. A *stage* turns committed datasets into one
-committed dataset; a *workflow* is a graph of stages; the *store* holds everything, so that any
-process can be killed anywhere and the next run continues with what is missing.
-See ``docs/engine.md``.
+A *recipe* holds the parameters; a *stage* turns committed datasets into one committed dataset; a
+*workflow* is a graph of stages; a *slice* is the unit of work of a stage; the *store* holds all
+state, so any process can be killed at any time and the next run continues with the missing slices.
+
+- ``params.py``, ``recipe.py``: parameter models, and reading a recipe.
+- ``stage.py``, ``workflow.py``, ``fingerprint.py``, ``plan.py``: declaring stages, and deciding
+  which of them must run.
+- ``runner.py``, ``cluster.py``: running a plan on Ray.
+- ``slices.py``, ``slice_runner.py``: the slices of a stage, and running them on Ray Data.
+- ``training.py``: a training loop on Ray Train.
+- ``manifest.py``, ``dataset.py``: committed outputs, and reading them by row number.
+- ``retries.py``, ``integrity.py``, ``gc.py``, ``doctor.py``: retrying rejected rows, finding and
+  repairing damage, removing unused outputs, checking the installation.
+- ``storage/``: files and the lock of a workdir. ``reporting/``: MLflow, progress, logs, tables.
+
+The engine is generic: nothing here may depend on what a row contains, and no other room may be
+imported. Ray, MLflow, boto3 and pyarrow are imported only where they are used, as a plan or a
+status needs none of them. See ``docs/engine.md``.
 """
 
 from orchestration.dataset import Dataset

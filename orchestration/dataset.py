@@ -1,8 +1,9 @@
 """Datasets: the committed rows of a stage, read by row range.
 
-A row has a number: its place in the table, part after part. Slices are ranges of these numbers.
-Each part is checked when it is opened: it is there, and its size, rows and columns are those that
-the manifest says. Its digest is checked where that is asked for, as it costs a whole read.
+A row number is the row's index in the table, counted over the parts in order. Slices are ranges of
+row numbers. Opening a part checks that it exists and that its size, number of rows and columns
+agree with the manifest. The digest costs a complete read and is checked by
+:mod:`orchestration.integrity` on request.
 """
 
 import bisect
@@ -12,45 +13,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from orchestration.errors import ManifestError
 from orchestration.manifest import Manifest, TablePart, columns_of, read_manifest
 from orchestration.storage.store import Store
 
-_FOOTERS_KEPT = 1024
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_MAX_CACHED_FOOTERS = 1024
+_REPAIR = "`beit3 run … --repair` computes it again"
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group of a table: the unit in which training reads."""
+    """One row group of a table: the unit in which training reads rows."""
 
     part: TablePart
     index: int
-    "Row group within the part."
+    "Index of the row group within its part."
     num_rows: int
     first_row: int
-    "Number of its first row within the table."
+    "Row number of its first row."
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A committed table of a stage. Picklable: workers open it again by its folder."""
+    """A committed table of a stage. Pickling keeps the folder and table name only."""
 
     folder: Store
     manifest: Manifest
     name: str = "data"
-    "Of the table."
+    "Name of the table."
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A manifest of many parts is read again by whoever needs it rather than sent along.
+        # A manifest of many parts is large: a worker reads it from the store instead.
         return Dataset.open, (self.folder, self.name)
 
     @classmethod
     def open(cls, folder: Store, table: str = "data") -> "Dataset":
-        """Open a stage's committed output.
+        """Open one table of a stage's committed output.
 
         Raises:
             StoreError: the stage has not been committed.
@@ -59,7 +63,7 @@ class Dataset:
         return cls(folder, read_manifest(folder), table)
 
     def table(self, name: str) -> "Dataset":
-        """Return another table of the same stage."""
+        """Return the dataset of another table of the same stage."""
         return Dataset(self.folder, self.manifest, name)
 
     @cached_property
@@ -72,16 +76,16 @@ class Dataset:
         return list(itertools.accumulate(part.num_rows for part in self.parts))
 
     @cached_property
-    def _footers(self) -> OrderedDict[str, pq.FileMetaData]:
+    def _footers(self) -> "OrderedDict[str, pq.FileMetaData]":
         return OrderedDict()
 
     @property
     def num_rows(self) -> int:
-        """Rows in the table."""
+        """Number of rows in the table."""
         return self._ends[-1] if self._ends else 0
 
     def row_groups(self) -> list[RowGroup]:
-        """Return every row group in row order."""
+        """Return every row group, in row order."""
         groups, first = [], 0
         for part in self.parts:
             for index, num_rows in enumerate(part.row_groups):
@@ -89,23 +93,26 @@ class Dataset:
                 first += num_rows
         return groups
 
-    def read_group(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
-        """Return one row group.
+    def read_group(self, group: RowGroup, columns: Sequence[str]) -> "pa.Table":
+        """Return the rows of one row group.
 
         Raises:
-            ManifestError: its part is not what the manifest says.
+            ManifestError: the part is missing or disagrees with the manifest.
         """
         with self._opened(group.part) as file:
             return file.read_row_group(group.index, columns=list(columns))
 
     def read(
         self, start: int = 0, stop: int | None = None, columns: Sequence[str] | None = None
-    ) -> pa.Table:
-        """Return rows ``start`` to ``stop`` (exclusive; default the end).
+    ) -> "pa.Table":
+        """Return rows ``start`` to ``stop`` (exclusive); by default all rows and columns.
 
         Raises:
-            ManifestError: a part is not what the manifest says.
+            ManifestError: the stage has no such table, or a part is missing or disagrees with the
+                manifest.
         """
+        import pyarrow as pa
+
         stop = self.num_rows if stop is None else min(stop, self.num_rows)
         tables: list[pa.Table] = []
         for i in range(bisect.bisect_right(self._ends, start), len(self.parts)):
@@ -120,10 +127,10 @@ class Dataset:
         return pa.concat_tables(tables)
 
     def fetch(self, name: str) -> Path:
-        """Return a local copy of the only committed file of that name.
+        """Return a local copy of the committed file with that name.
 
         Raises:
-            ManifestError: there is none, or there are several, or it has another size.
+            ManifestError: no file or several files have that name, or the size is wrong.
         """
         found = [f for f in self.manifest.files if PurePosixPath(f.path).name == name]
         if len(found) != 1:
@@ -131,7 +138,7 @@ class Dataset:
         return self._fetch(found[0].path)
 
     def fetch_folder(self, name: str) -> Path:
-        """Return a local copy of the folder that holds the only committed file of that name."""
+        """Return a local copy of the folder that holds the committed file with that name."""
         folder = self.fetch(name).parent
         (path,) = (f.path for f in self.manifest.files if PurePosixPath(f.path).name == name)
         for file in self.manifest.files:
@@ -146,8 +153,11 @@ class Dataset:
             raise ManifestError(_size_differs(self.folder.uri_of(path), size, expected))
         return self.folder.fetch(path)
 
-    def _opened(self, part: TablePart) -> pq.ParquetFile:
-        """Open a part and compare it with its manifest."""
+    def _opened(self, part: TablePart) -> "pq.ParquetFile":
+        """Open a part and compare it with the manifest."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         where = self.folder.uri_of(part.path)
         size = self.folder.size(part.path)
         if size != part.bytes:
@@ -160,11 +170,11 @@ class Dataset:
         if footer is None:
             self._compare(file, part, where)
             self._footers[part.path] = file.metadata
-            if len(self._footers) > _FOOTERS_KEPT:
+            if len(self._footers) > _MAX_CACHED_FOOTERS:
                 self._footers.popitem(last=False)
         return file
 
-    def _compare(self, file: pq.ParquetFile, part: TablePart, where: str) -> None:
+    def _compare(self, file: "pq.ParquetFile", part: TablePart, where: str) -> None:
         found = columns_of(file.schema_arrow)
         expected = self.manifest.columns[self.name]
         if found != expected:
@@ -178,8 +188,8 @@ class Dataset:
 
     def _read_part(
         self, part: TablePart, start: int, stop: int, columns: Sequence[str] | None
-    ) -> pa.Table:
-        """Rows ``start`` to ``stop`` of a part, out of the row groups that hold them."""
+    ) -> "pa.Table":
+        """Return rows ``start`` to ``stop`` of a part, reading only their row groups."""
         ends = list(itertools.accumulate(part.row_groups))
         start = max(start, 0)
         first, last = bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop)
@@ -188,9 +198,6 @@ class Dataset:
             table = file.read_row_groups(groups, columns=list(columns) if columns else None)
         skipped = ends[first - 1] if first else 0
         return table.slice(start - skipped, max(stop - start, 0)) if groups else table
-
-
-_REPAIR = "`beit3 run … --repair` computes it again"
 
 
 def _size_differs(where: str, size: int | None, expected: int) -> str:

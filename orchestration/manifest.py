@@ -1,28 +1,30 @@
-"""Parts and manifests: what a stage has committed, in two kinds of small JSON file.
+"""Parts and manifests: the two kinds of small JSON file that record what a stage has committed.
 
-``parts/<slice>.json`` says that one slice is whole; it is written after the slice's Parquet files.
-``manifest.json`` says that the whole output is; it is written last. Readers trust nothing else.
-Neither holds times or hosts, so the same work gives the same bytes.
+``parts/<slice>.json`` marks one slice as complete and is written after the slice's Parquet files.
+``manifest.json`` marks the whole output as complete and is written last. Readers trust nothing
+else. Neither file contains times or hosts, so the same work gives the same bytes.
 """
 
 import hashlib
-import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration.errors import ManifestError
+from orchestration.fingerprint import canonical_json
 from orchestration.storage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
 PARTS: Final = "parts"
 REJECTS: Final = "rejects"
 _READERS: Final = 32
-"Threads that read parts from an object store, where each read waits for an answer."
+"Threads that read parts from an object store, where latency dominates."
 
 
 class _Record(BaseModel):
@@ -46,22 +48,22 @@ class TablePart(File):
 
     num_rows: int
     row_groups: tuple[int, ...]
-    "Rows of each row group."
+    "Number of rows of each row group."
 
 
 class Part(_Record):
-    """What one slice committed."""
+    """Everything that one slice has committed."""
 
     slice: str
     num_rows_in: int
     tables: dict[str, TablePart]
     rejects: dict[str, int]
-    "Rejected rows by reason."
+    "Number of rejected rows by reason."
     counters: dict[str, int]
 
 
 class Parent(_Record):
-    """An input of a stage."""
+    """One input of a stage, identified by the digest of its manifest."""
 
     stage: str
     fingerprint: str
@@ -69,7 +71,7 @@ class Parent(_Record):
 
 
 class Manifest(_Record):
-    """A stage's whole output."""
+    """The complete output of a stage."""
 
     schema_version: int
     stage: str
@@ -78,67 +80,70 @@ class Manifest(_Record):
     parents: dict[str, list[Parent]]
     parts: list[Part]
     columns: dict[str, list[str]]
-    "Of each table, with their types, as every part of it has them."
+    "Columns of each table with their types; the same in every part."
     files: list[File]
     rounds: list[list[str]]
-    "Of retries: the reasons that each was for."
+    "Rejection reasons of each round of retries, in order."
     numbers: dict[str, float]
-    "Results of a stage that has no rows (a loss, a vocabulary size)."
+    "Results by name, such as a loss or a vocabulary size."
 
     @property
     def num_rows_in(self) -> int:
-        """Rows that went in, over all parts."""
+        """Number of input rows, over all parts."""
         return sum(part.num_rows_in for part in self.parts)
 
     @property
     def rejects(self) -> Counter[str]:
-        """Rejected rows by reason, over all parts."""
+        """Number of rejected rows by reason, over all parts."""
         return _sum(part.rejects for part in self.parts)
 
     @property
     def counters(self) -> Counter[str]:
-        """Counters by name, over all parts."""
+        """Sum of each counter, over all parts."""
         return _sum(part.counters for part in self.parts)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of every committed file."""
+        """Total size of the committed files in bytes."""
         tables = sum(t.bytes for part in self.parts for t in part.tables.values())
         return tables + sum(file.bytes for file in self.files)
 
     def num_rows(self, table: str) -> int:
-        """Rows of one table, over all parts."""
+        """Return the number of rows of one table, over all parts."""
         return sum(part.tables[table].num_rows for part in self.parts if table in part.tables)
 
     def num_rows_out(self) -> int:
-        """Rows of every table but the rejects."""
+        """Return the number of rows of all tables except the rejects."""
         names = {name for part in self.parts for name in part.tables} - {REJECTS}
         return sum(self.num_rows(name) for name in names)
 
 
-def canonical_json(value: Any) -> bytes:
-    """Return JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def columns_of(schema: pa.Schema) -> list[str]:
-    """Return the columns of a table with their types, in words."""
+def columns_of(schema: "pa.Schema") -> list[str]:
+    """Return the columns of a table with their types, each as ``name: type``."""
     return [f"{field.name}: {field.type}" for field in schema]
 
 
 def part_path(slice_id: str) -> str:
-    """Return where the part of a slice lies in its stage's folder."""
+    """Return the path of a slice's part within its stage's folder."""
     return f"{PARTS}/{slice_id}.json"
 
 
 def read_part(folder: Store, slice_id: str) -> Part | None:
-    """Return the part of a slice, or None if it is not committed."""
+    """Return the part of a slice, or None if it is not committed.
+
+    Raises:
+        ManifestError: the part is damaged.
+    """
     path = part_path(slice_id)
     return _parse(Part, folder, path, folder.read(path)) if folder.exists(path) else None
 
 
 def read_parts(folder: Store) -> dict[str, Part]:
-    """Return the committed parts of a stage's folder by slice id."""
+    """Return the committed parts of a stage's folder by slice id.
+
+    Raises:
+        ManifestError: a part is damaged.
+    """
     paths = [f"{PARTS}/{name}" for name in folder.names(PARTS, ".json")]
     with ThreadPoolExecutor(1 if folder.is_local else _READERS) as pool:
         parts = [
@@ -152,8 +157,8 @@ def read_manifest(folder: Store, name: str = MANIFEST) -> Manifest:
     """Return the manifest of a stage's folder.
 
     Raises:
-        StoreError: there is none.
-        ManifestError: it is damaged or of another schema version.
+        StoreError: the stage has no manifest.
+        ManifestError: the manifest is damaged or has another schema version.
     """
     manifest = _parse(Manifest, folder, name, folder.read(name))
     if manifest.schema_version != SCHEMA_VERSION:
@@ -165,7 +170,7 @@ def read_manifest(folder: Store, name: str = MANIFEST) -> Manifest:
 
 
 def manifest_sha256(folder: Store) -> str:
-    """Return the digest by which a child names this output."""
+    """Return the digest by which the manifest of a dependent stage identifies this output."""
     return hashlib.sha256(folder.read(MANIFEST)).hexdigest()
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from orchestration.fingerprint import fingerprint_of
 from orchestration.manifest import MANIFEST, PARTS
 from orchestration.retries import num_rounds
-from orchestration.stage import Stage, fingerprint_of
+from orchestration.stage import Stage
 from orchestration.storage.store import Store
 
 IDENTITY = "stage.json"

@@ -1,23 +1,20 @@
-"""Rounds of retries: rows that a committed stage had rejected are processed again.
+"""Rounds of retries: process the rejected rows of a committed stage again.
 
-A round goes over the parts that hold rejects of the wanted reasons. For each, a new part
-``<slice>-r<round>`` takes over all of its rejected rows: those that succeed now become data, the
-others are rejects again. The old part keeps its data and loses its rejects, so every row still lies
-in exactly one place. The manifest is replaced last, whole; until then the old one holds. It counts
-its rounds, and stages that read the output take that into their fingerprints.
+A round covers the parts that hold rejects with the requested reasons. For each such part, a new
+part ``<slice>-r<round>`` takes over all of its rejected rows: rows that succeed now become data,
+the others are rejects again. The old part keeps its data and loses its rejects, so every row is
+still in exactly one table of one part. The manifest is replaced last, in one write; until then the
+old manifest is valid. The manifest records its rounds, and their number enters the fingerprints of
+the stages that read the output.
 
-A repair takes parts out of an output and its manifest with them. The rounds are then gone through
-again behind the first run: what is whole of them is found, the rest is processed.
+A repair removes damaged parts and the manifest of an output. The next run then repeats the first
+run and each round in order: committed parts are reused, the missing ones are processed.
 """
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Final
 
 from orchestration.errors import RecipeError
 from orchestration.manifest import (
@@ -33,15 +30,18 @@ from orchestration.slices import Process, Slice
 from orchestration.stage import Context
 from orchestration.storage.store import Store
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 INTENT: Final = "retry.json"
 ROUNDS: Final = "rounds.json"
-"Of an output under repair: the rounds that it had seen."
+"File of an output under repair that lists the rounds to repeat."
 _PENDING: Final = "manifest.pending.json"
 _ROUND: Final = "-r"
 
 
 def num_rounds(folder: Store) -> int:
-    """Return how many rounds a committed output has seen."""
+    """Return the number of rounds of retries of a committed output."""
     return len(read_manifest(folder).rounds) if folder.exists(INTENT) else 0
 
 
@@ -55,19 +55,20 @@ def retry(
     num_cpus: float,
     row_group_rows: int,
 ) -> None:
-    """Run a round over a committed output and commit it.
+    """Run one round of retries over a committed output and commit it.
 
     Args:
-        context: of the stage.
-        slices: as the stage made them in its first run.
-        factory: makes a process that understands the slices of :func:`rejected_rows`.
-        patterns: of reasons; ``x`` stands for a digit, as in ``http_5xx``.
-        num_actors: as in :meth:`Context.map_slices_with_actors`.
-        num_cpus: as there.
-        row_group_rows: as there.
+        context: context of the stage.
+        slices: the slices of the stage's first run.
+        factory: makes a process that reads its rows with :func:`rejected_rows`.
+        patterns: rejection reasons to retry; ``x`` stands for a digit, as in ``http_5xx``.
+        num_actors: see :meth:`Context.map_slices_with_actors`.
+        num_cpus: see :meth:`Context.map_slices_with_actors`.
+        row_group_rows: see :meth:`Context.map_slices_with_actors`.
 
     Raises:
-        RecipeError: there is nothing to retry, or a round for other reasons is unfinished.
+        RecipeError: no reject has such a reason, or a round for other reasons is unfinished.
+        StageError: some slices failed; the parts of the others are kept.
     """
     before = read_manifest(context.folder, context.manifest_name)
     reasons = [reason for reason in before.rejects if matches(reason, patterns)]
@@ -102,7 +103,7 @@ def retry(
 
 
 def run_with_rounds(context: Context) -> None:
-    """Run a stage, and behind it the rounds that its output had seen before a repair."""
+    """Run a stage, then repeat the rounds of retries that its output had before a repair."""
     folder, stage = context.folder, context.stage
     if stage.retry is None or not folder.exists(ROUNDS):
         stage.run(context)
@@ -117,7 +118,7 @@ def run_with_rounds(context: Context) -> None:
 
 
 def forget_slice(folder: Store, slice_id: str) -> None:
-    """Remove a slice's part, and those of later rounds, which stand on its rejects."""
+    """Remove a slice's part and the parts of later rounds, which were made from its rejects."""
     first, _, number = slice_id.partition(_ROUND)
     folder.remove(part_path(slice_id))
     for name in folder.names(PARTS, ".json"):
@@ -126,8 +127,15 @@ def forget_slice(folder: Store, slice_id: str) -> None:
             folder.remove(f"{PARTS}/{name}")
 
 
-def rejected_rows(folder: Store, piece: Slice) -> tuple[pa.Table, pa.Table] | None:
-    """Return the rejects of a slice of a round, to be done again and to be kept; else None."""
+def rejected_rows(folder: Store, piece: Slice) -> "tuple[pa.Table, pa.Table] | None":
+    """Return the rejected rows of a slice as (rows to process again, rows to keep as rejects).
+
+    Returns None for a slice of the first run.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     if "rejects" not in piece.payload:
         return None
     rejects = pq.read_table(folder.open(piece.payload["rejects"]))
@@ -136,7 +144,7 @@ def rejected_rows(folder: Store, piece: Slice) -> tuple[pa.Table, pa.Table] | No
 
 
 def matches(reason: str, patterns: Sequence[str]) -> bool:
-    """Say whether a reason is meant by some pattern."""
+    """Return whether a rejection reason matches one of the patterns."""
     return any(re.fullmatch(_regex(pattern), reason) for pattern in patterns)
 
 
@@ -146,7 +154,10 @@ def _regex(pattern: str) -> str:
 
 
 def merged(before: Manifest, new: dict[str, Part], patterns: Sequence[str]) -> Manifest:
-    """Return the manifest after a round; ``new`` holds parts by the slice that they follow."""
+    """Return the manifest after a round.
+
+    ``new`` holds the parts of the round by the id of the slice whose rejects they take over.
+    """
     parts: list[Part] = []
     for part in before.parts:
         if part.slice not in new:
@@ -161,7 +172,7 @@ def merged(before: Manifest, new: dict[str, Part], patterns: Sequence[str]) -> M
 
 
 def _declare(folder: Store, number: int, patterns: Sequence[str]) -> None:
-    """Write down what is about to be done; a killed round can only be finished as it began."""
+    """Record the round before it starts: a killed round must be finished with the same reasons."""
     intent = {"round": number, "reasons": sorted(patterns)}
     if folder.exists(INTENT):
         begun = json.loads(folder.read(INTENT))

@@ -21,8 +21,9 @@ from rich.console import Console
 
 from orchestration.cluster import check_shared, start_ray
 from orchestration.errors import PipelineError, StageError
+from orchestration.fingerprint import canonical_json, fingerprint_of
 from orchestration.integrity import verify_inputs
-from orchestration.manifest import canonical_json, read_manifest
+from orchestration.manifest import read_manifest
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage
 from orchestration.recipe import Recipe
 from orchestration.reporting.logs import log_file
@@ -31,7 +32,7 @@ from orchestration.reporting.summary import stage_metrics
 from orchestration.reporting.tracking import RunLog, Tracker
 from orchestration.reporting.usage import Usage, add_usage
 from orchestration.retries import run_with_rounds
-from orchestration.stage import Context, fingerprint_of
+from orchestration.stage import Context
 from orchestration.storage.lock import Lock, workdir_lock
 from orchestration.storage.store import Store
 

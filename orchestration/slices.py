@@ -1,12 +1,16 @@
-"""Slices: the fixed ranges of an input into which a stage cuts its work."""
+"""Slices: the data model of a stage's work, cut into fixed ranges of its input.
+
+:mod:`orchestration.slice_runner` runs them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from orchestration.dataset import Dataset
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -14,34 +18,36 @@ class Slice:
     """The unit of work, of retry and of resume: a fixed range of an input."""
 
     id: str
-    "Sortable name; names the part that it commits."
+    "Sortable name; also the name of the committed part."
     payload: Mapping[str, Any]
-    "What the process needs to find its input; JSON-able."
+    "JSON-able values by which the process finds its input."
     num_rows: int | None = None
-    "Rows of its input, where that is known beforehand; for progress only."
+    "Number of input rows if known in advance; used for progress only."
 
 
 @dataclass(frozen=True)
 class Output:
-    """What processing one slice gives."""
+    """The result of processing one slice."""
 
     num_rows_in: int
-    tables: Mapping[str, pa.Table]
-    "By name; a table named ``rejects`` has a column ``reason``."
+    "Number of input rows of the slice."
+    tables: "Mapping[str, pa.Table]"
+    "Tables by name. A table named ``rejects`` holds rejected rows and has a column ``reason``."
     counters: Mapping[str, int] = field(default_factory=dict)
+    "Further counts by name."
 
 
 Process = Callable[[Slice], Output]
-"Processes one slice. Deterministic: the same slice gives the same output."
+"A function that processes one slice; the same slice must give the same output."
 
 
 def row_slices(dataset: Dataset, num_rows: int) -> list[Slice]:
-    """Cut a dataset into slices of ``num_rows`` rows; read them with :func:`read_slice`."""
+    """Return slices of ``num_rows`` rows of a dataset; :func:`read_slice` reads one."""
     return range_slices(dataset.num_rows, num_rows)
 
 
 def range_slices(total: int, size: int) -> list[Slice]:
-    """Cut ``total`` things into slices of ``size``: their payload holds ``start`` and ``stop``."""
+    """Return slices of ``size`` out of ``total`` items; the payload is ``start`` and ``stop``."""
     slices = []
     for i, start in enumerate(range(0, total, size)):
         stop = min(start + size, total)
@@ -50,7 +56,7 @@ def range_slices(total: int, size: int) -> list[Slice]:
 
 
 def name_slices(names: Sequence[str], size: int) -> list[Slice]:
-    """Cut named things into slices of ``size``: their payload holds ``names``."""
+    """Return slices of ``size`` names each; the payload is ``names``."""
     slices = []
     for piece in range_slices(len(names), size):
         mine = names[piece.payload["start"] : piece.payload["stop"]]
@@ -58,6 +64,6 @@ def name_slices(names: Sequence[str], size: int) -> list[Slice]:
     return slices
 
 
-def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the rows of one of :func:`row_slices`."""
+def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> "pa.Table":
+    """Return the rows of a slice that :func:`row_slices` made; all columns by default."""
     return dataset.read(piece.payload["start"], piece.payload["stop"], columns)

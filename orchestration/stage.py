@@ -1,21 +1,18 @@
-"""Stages: what a stage is, and what its ``run`` is given.
+"""Stages: the declaration of a stage, and the context that its ``run`` receives.
 
-A stage's *fingerprint* is a hash of its name, its code version, its semantic parameters and the
-fingerprints of its inputs. Its output lies at ``<workdir>/<stage>/<fingerprint>/``.
+The output of a stage lies at ``<workdir>/<stage>/<fingerprint>/``; see
+:mod:`orchestration.fingerprint`.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
+from orchestration.fingerprint import identity_of, semantic
 from orchestration.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -23,11 +20,10 @@ from orchestration.manifest import (
     Manifest,
     Parent,
     Part,
-    canonical_json,
     columns_of,
     manifest_sha256,
 )
-from orchestration.params import StageParams, semantic
+from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.tracking import RunLog
@@ -35,6 +31,9 @@ from orchestration.reporting.usage import Expected, peak_memory
 from orchestration.slices import Process, Slice
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 P = TypeVar("P", bound=StageParams)
 R = TypeVar("R")
@@ -48,84 +47,78 @@ class Stage:
     run: "Callable[[Context], None]"
     params: StageParams
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    "Names of the stages that feed it, by role; the order within a role has a meaning."
+    "Names of the input stages by role; :func:`feeding` makes them. The order in a role counts."
     seed: int | None = None
-    "Of the recipe, for a stage that draws random numbers; part of the fingerprint."
+    "The recipe's seed, for a stage that draws random numbers; part of the fingerprint."
     version: int = 1
-    "Raise it when a change of the code changes the output."
+    "Version of the code; raise it when a change of the code changes the output."
     requires: Callable[[], str | None] = lambda: None
-    "Says what is lacking to run the stage, or None; asked before anything runs."
+    "Returns what the stage needs and does not find, or None; called before anything runs."
     retry: "Callable[[Context, Sequence[str]], None] | None" = None
     "Processes rejected rows of the committed output again; see ``orchestration.retries``."
     expects: Callable[[], Expected] = Expected
-    "Says what the stage will give, for plans; asked when it is not there yet."
+    "Returns the expected size of the output; called for a plan when no output exists yet."
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The stages that feed it, each once."""
+        """Names of the input stages, each once."""
         return tuple(dict.fromkeys(name for names in self.inputs.values() for name in names))
 
     def identity(self, input_fingerprints: Mapping[str, str]) -> dict[str, Any]:
-        """Return what the fingerprint is made of."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "params": semantic(self.params) | ({} if self.seed is None else {"seed": self.seed}),
-            "inputs": {
-                role: [[name, input_fingerprints[name]] for name in names]
-                for role, names in self.inputs.items()
-            },
-        }
+        """Return everything that the fingerprint is made of; see :func:`identity_of`."""
+        return identity_of(
+            name=self.name,
+            version=self.version,
+            params=self.params,
+            seed=self.seed,
+            inputs=self.inputs,
+            input_fingerprints=input_fingerprints,
+        )
 
 
 def feeding(**roles: Stage | Sequence[Stage]) -> dict[str, tuple[str, ...]]:
-    """Return the names of input stages by role, as :attr:`Stage.inputs` takes them."""
+    """Return :attr:`Stage.inputs` for the stages that feed each role."""
     return {
         role: (stages.name,) if isinstance(stages, Stage) else tuple(s.name for s in stages)
         for role, stages in roles.items()
     }
 
 
-def fingerprint_of(identity: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits for a stage's identity."""
-    return hashlib.sha256(canonical_json(identity)).hexdigest()[:16]
-
-
 @dataclass
 class Context:
-    """What a stage's ``run`` is given: its inputs, its folder, and ways to commit."""
+    """Everything that a stage's ``run`` uses: inputs, output folder, ways to work and to commit."""
 
     stage: Stage
     fingerprint: str
     folder: Store
     input_folders: Mapping[str, Store]
-    "Folder of each input stage by name."
+    "Output folder of each input stage by name."
     progress: StageProgress
     log: RunLog
     slices: SliceParams = field(default_factory=SliceParams)
     before_commit: Callable[[], None] = lambda: None
-    "Raises where the output must not be committed: the workdir's lock is lost."
+    "Raises if the output must not be committed because the workdir's lock is lost."
     stopping: threading.Event = field(default_factory=threading.Event)
-    "Set when the person who runs the workflow wants it to end."
+    "Set when the workflow is interrupted; no further slice is started."
     memory: int = 0
-    "Bytes of the largest worker so far."
+    "Largest peak memory of a worker so far, in bytes."
     manifest_name: str = MANIFEST
-    "Of the file that a commit writes; another one while an output is not whole by it."
+    "Name of the manifest that :meth:`commit` writes; a repair uses another until it is complete."
     _parts: dict[str, Part] = field(default_factory=dict)
-    "Committed in this run or before, of the slices that it went through."
+    "Parts by slice id, for the slices that this run has mapped over."
 
     @property
     def seed(self) -> int:
-        """The stage's seed."""
-        assert self.stage.seed is not None, f"{self.stage.name} was given no seed"
+        """The stage's seed; the stage must have been declared with one."""
+        assert self.stage.seed is not None, f"{self.stage.name}: declare the stage with seed=..."
         return self.stage.seed
 
     def inputs(self, role: str) -> list[Dataset]:
-        """Return the datasets of a role, in order."""
+        """Return the input datasets of a role, in their declared order."""
         return [Dataset.open(self.input_folders[name]) for name in self.stage.inputs[role]]
 
     def input(self, role: str) -> Dataset:
-        """Return the only dataset of a role."""
+        """Return the input dataset of a role that has exactly one."""
         (dataset,) = self.inputs(role)
         return dataset
 
@@ -137,10 +130,10 @@ class Context:
         row_group_rows: int = 1024,
         num_cpus: float = 1,
     ) -> None:
-        """Run ``process`` on each slice whose part is not there yet.
+        """Run ``process`` as a Ray task on each slice that has no committed part yet.
 
         Raises:
-            StageError: some slices failed; the others are kept.
+            StageError: some slices failed; the parts of the others are kept.
         """
         self._run(slices, partial(_same, process), row_group_rows, num_cpus, 0, num_actors=0)
 
@@ -154,9 +147,9 @@ class Context:
         num_cpus: float = 1,
         num_gpus: float = 0,
     ) -> None:
-        """As :meth:`map_slices`; ``factory`` makes the process once per actor.
+        """Run slices as :meth:`map_slices` does, on actors that each call ``factory`` once.
 
-        For processes with heavy objects: actors live as long as the stage runs.
+        Use it for a process that holds heavy objects: an actor lives as long as the stage runs.
         """
         self._run(slices, factory, row_group_rows, num_cpus, num_gpus, num_actors)
 
@@ -169,7 +162,7 @@ class Context:
         num_gpus: float,
         num_actors: int,
     ) -> None:
-        from orchestration.slice_runner import run_slices  # Ray loads only when a stage runs
+        from orchestration.slice_runner import run_slices  # imports Ray, which a plan never needs
 
         parts, memory = run_slices(
             self.folder,
@@ -189,7 +182,7 @@ class Context:
     def run_task(
         self, function: Callable[..., R], *args: Any, num_cpus: float = 1, num_gpus: float = 0
     ) -> R:
-        """Run a function as one Ray task and return what it gives.
+        """Run a function as one Ray task and return its result.
 
         Raises:
             StageError: the function failed.
@@ -208,9 +201,9 @@ class Context:
         return cast(R, result)
 
     def local_files(self, params: P) -> P:
-        """Return ``params`` with local copies of the files that they name by URI.
+        """Return ``params`` with each URI of an external file replaced by a local copy's path.
 
-        They stay until the stage commits. Workers find the same copies with
+        The copies are kept until the stage commits. Workers reach the same copies through
         :func:`orchestration.storage.remote_files.with_local_files`.
 
         Raises:
@@ -221,16 +214,19 @@ class Context:
         return remote_files.with_local_files(params, self.folder)
 
     def parts_of(self, slices: Sequence[Slice]) -> list[Part]:
-        """Return the parts of slices that this run went through."""
+        """Return the committed parts of slices that this run has mapped over."""
         return [self._parts[piece.id] for piece in slices]
 
-    def read_parts(self, slices: Sequence[Slice], table: str = "data") -> pa.Table:
-        """Return the rows that these slices of this stage have written, before the commit."""
+    def read_parts(self, slices: Sequence[Slice], table: str = "data") -> "pa.Table":
+        """Return the rows that these slices have written, before the stage is committed."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         paths = [self._parts[piece.id].tables[table].path for piece in slices]
         return pa.concat_tables([pq.read_table(self.folder.open(path)) for path in paths])
 
     def files_of(self, folder: Store) -> list[str]:
-        """Return the files of a folder within the stage's own, as :meth:`commit` takes them."""
+        """Return the paths that :meth:`commit` takes for every file of a sub-folder."""
         within = folder.uri.removeprefix(f"{self.folder.uri}/")
         return [f"{within}/{path}" for path, _ in folder.walk()]
 
@@ -240,12 +236,15 @@ class Context:
         files: Sequence[str] = (),
         numbers: Mapping[str, float] | None = None,
     ) -> None:
-        """Write the manifest: from here on the output is whole.
+        """Write the manifest, which makes the output complete and readable.
 
         Args:
-            slices: whose parts belong to the output.
-            files: paths within the stage's folder.
+            slices: slices whose parts belong to the output.
+            files: further files of the output, as paths within the stage's folder.
             numbers: results by name.
+
+        Raises:
+            LockError: another driver may have taken the workdir; nothing was committed.
         """
         parts = self.parts_of(slices)
         manifest = Manifest(
@@ -266,7 +265,12 @@ class Context:
             remote_files.remove_copies(self.folder)
 
     def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
-        """Of each table; all parts come from one process, so the first speaks for them."""
+        """Return the columns of each table, read from its first part.
+
+        One process writes all parts, so they have the same columns.
+        """
+        import pyarrow.parquet as pq
+
         first: dict[str, str] = {}
         for part in parts:
             for name, table in part.tables.items():

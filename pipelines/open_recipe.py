@@ -59,12 +59,12 @@ def open_recipe(path: Path, workdir: str, overrides: Sequence[str], console: Con
 def _lacking(file: ExternalFile, to_draw: Path | None) -> str | None:
     """Say why a file cannot be read, or None; what lies in ``to_draw`` will be there."""
     if not file.is_remote:
-        path = Path(file.place)
-        return None if path.exists() or to_draw in path.parents else file.place
+        path = Path(file.location)
+        return None if path.exists() or to_draw in path.parents else file.location
     if not file.or_uri:
-        return f"{file.place}: read in place, so it is given by path; download it"
+        return f"{file.location}: read in place, so it is given by path; download it"
     try:
-        remote_files.check(file.place)
+        remote_files.check(file.location)
     except RecipeError as error:
         return str(error)
     return None

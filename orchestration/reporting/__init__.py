@@ -1,1 +1,13 @@
-"""What people see of a run: MLflow, progress, logs, usage, estimates, tables."""
+"""Everything that reports on a run: to a person, to MLflow, or to a later plan.
+
+- ``tracking.py``: MLflow runs of the workflow and its stages.
+- ``progress.py``: progress bar or plain lines, and the heartbeat file of a stage.
+- ``logs.py``: the log file of a run.
+- ``usage.py``: duration and memory of a stage over its attempts.
+- ``estimates.py``: expected rows, bytes, duration and memory of the stages of a plan.
+- ``summary.py``: tables of a plan, of the state of a workdir, and of the finished stages.
+
+Nothing here changes an output: a stage commits the same bytes with and without reports. MLflow is
+imported only when a run is opened, so a plan or a status starts fast. Reports that know images,
+text or models belong to ``pipelines/report/``.
+"""

@@ -1,68 +1,77 @@
-"""The interface behind :class:`orchestration.storage.store.Store`: what a place for files can do.
+"""The interface of the file backends behind :class:`orchestration.storage.store.Store`.
 
-Paths are whole: an absolute path of a disk, ``bucket/key`` of an object store. A file has a
-*version* (a digest, an ETag) by which two writers can tell who came first.
+A path is native: an absolute path on a disk, ``bucket/key`` in an object store. A file has a
+*version* (a digest or an ETag), which makes conditional writes possible.
 """
 
 import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import IO, Annotated, Protocol
+from typing import IO, TYPE_CHECKING, Annotated, Protocol
 
-import pyarrow as pa
 from pydantic import Field
 
 from orchestration.params import OPERATIONAL, StageParams
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 class StorageParams(StageParams):
-    """How an object store is reached. Credentials come from the environment alone."""
+    """Access to an object store. Credentials come from the standard chain of boto3 only."""
 
     endpoint_url: Annotated[str | None, OPERATIONAL] = None
-    "Of an S3-compatible store, for boto3, pyarrow, Ray Train and MLflow alike; null is AWS."
+    "Endpoint of an S3-compatible store, used by boto3, pyarrow, Ray Train and MLflow; null is AWS."
     region: Annotated[str | None, OPERATIONAL] = None
+    "Region of the bucket; null follows the environment."
     connect_timeout_s: Annotated[float, OPERATIONAL] = Field(default=10, gt=0)
+    "Seconds to wait for a connection to the store."
     read_timeout_s: Annotated[float, OPERATIONAL] = Field(default=60, gt=0)
+    "Seconds to wait for a response of the store."
     max_attempts: Annotated[int, OPERATIONAL] = Field(default=6, ge=1)
-    "At one request, with a growing pause between them."
+    "Largest number of attempts per request, with exponential backoff."
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A child of a folder."""
+    """A file or sub-folder of a folder."""
 
     name: str
     is_folder: bool
     bytes: int
+    "Size of a file; meaningless for a folder."
 
 
 class Files(Protocol):
-    """A kind of place. Every method raises OSError with a message where it cannot do its work."""
+    """A file backend. Every method raises OSError with a message if it fails."""
 
     def entry(self, path: str) -> Entry | None:
-        """Describe a file or folder; None if there is none."""
+        """Return the entry of a file or folder, or None if it does not exist."""
 
     def children(self, folder: str) -> list[Entry]:
-        """List a folder, in no order; empty if there is none."""
+        """Return the entries of a folder in any order; empty if it does not exist."""
 
-    def open(self, path: str) -> pa.NativeFile:
-        """Open for reads at any place."""
+    def open(self, path: str) -> "pa.NativeFile":
+        """Open a file for reading with random access."""
 
     def writing(self, path: str) -> AbstractContextManager[IO[bytes]]:
-        """Open for an atomic, durable write: nothing appears if the block raises."""
+        """Open a file for an atomic, durable write; nothing appears if the block raises."""
 
     def read_version(self, path: str) -> tuple[bytes, str] | None:
-        """Return a small file's bytes and version; None if there is none."""
+        """Return a small file's content and version, or None if it does not exist."""
 
     def write_if(self, path: str, data: bytes, version: str | None) -> str | None:
-        """Write if the file still has ``version`` (None: is absent); return the new, or None."""
+        """Write ``data`` if the file still has ``version``, where None means that it is absent.
+
+        Returns the new version, or None if nothing was written.
+        """
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all it holds; nothing if there is none."""
+        """Remove a file, or a folder with everything in it; do nothing if it does not exist."""
 
 
 class Digesting:
-    """A file for writing that knows how many bytes went in, and their SHA-256."""
+    """A writable file that computes the number and SHA-256 of the bytes written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -71,7 +80,7 @@ class Digesting:
         self.closed = False
 
     def write(self, data: bytes) -> int:
-        """Write and count."""
+        """Write ``data``; return the number of bytes written."""
         view = memoryview(data)
         self._sha256.update(view)
         self.bytes += view.nbytes
@@ -79,28 +88,28 @@ class Digesting:
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal digest of what was written so far."""
+        """Hexadecimal SHA-256 of the bytes written so far."""
         return self._sha256.hexdigest()
 
     def tell(self) -> int:
-        """Bytes written so far."""
+        """Return the number of bytes written so far."""
         return self.bytes
 
     def flush(self) -> None:
-        """Pass on what is buffered."""
+        """Flush the underlying file."""
         self._file.flush()
 
     def close(self) -> None:
-        """Nothing: the store closes the file."""
+        """Do nothing: the store closes the underlying file."""
 
     def readable(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Never."""
+        """Return False."""
         return False

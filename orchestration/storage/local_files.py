@@ -1,4 +1,4 @@
-"""Files on a disk, or on a network file system that every node mounts."""
+"""The file backend of a local disk, or of a network file system that every node mounts."""
 
 import fcntl
 import hashlib
@@ -9,21 +9,22 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
-
-import pyarrow as pa
+from typing import IO, TYPE_CHECKING
 
 from orchestration.storage.files import Entry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TEMPORARY = ".tmp-"
 _GUARD = ".guard"
 
 
 class LocalFiles:
-    """See :class:`orchestration.storage.files.Files`."""
+    """Implements :class:`orchestration.storage.files.Files` for absolute paths."""
 
     def entry(self, path: str) -> Entry | None:
-        """Describe a file or folder; None if there is none."""
+        """Return the entry of a file or folder, or None if it does not exist."""
         try:
             status = Path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -31,7 +32,7 @@ class LocalFiles:
         return Entry(Path(path).name, stat.S_ISDIR(status.st_mode), status.st_size)
 
     def children(self, folder: str) -> list[Entry]:
-        """List a folder, in no order; empty if there is none."""
+        """Return the entries of a folder in any order; empty if it does not exist."""
         try:
             with os.scandir(folder) as found:
                 return [
@@ -42,13 +43,15 @@ class LocalFiles:
         except FileNotFoundError:
             return []
 
-    def open(self, path: str) -> pa.NativeFile:
-        """Open for reads at any place."""
+    def open(self, path: str) -> "pa.NativeFile":
+        """Open a file for reading with random access."""
+        import pyarrow as pa
+
         return pa.OSFile(path)
 
     @contextmanager
     def writing(self, path: str) -> Iterator[IO[bytes]]:
-        """Open for an atomic, durable write: temporary name, flush to the disk, rename."""
+        """Open a file for an atomic, durable write: temporary name, flush to the disk, rename."""
         final = Path(path)
         temporary = final.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
@@ -63,7 +66,7 @@ class LocalFiles:
             temporary.unlink(missing_ok=True)
 
     def read_version(self, path: str) -> tuple[bytes, str] | None:
-        """Return a small file's bytes and their digest; None if there is none."""
+        """Return a small file's content and its digest, or None if it does not exist."""
         try:
             data = Path(path).read_bytes()
         except FileNotFoundError:
@@ -71,9 +74,10 @@ class LocalFiles:
         return data, hashlib.sha256(data).hexdigest()
 
     def write_if(self, path: str, data: bytes, version: str | None) -> str | None:
-        """Write if the file still has ``version`` (None: is absent); return the new one, or None.
+        """Write ``data`` if the file still has ``version``, where None means that it is absent.
 
-        A guard file that is locked meanwhile makes the comparison and the write one step.
+        Returns the new version, or None if nothing was written. An exclusive lock on a guard file
+        makes the comparison and the write one step.
         """
         folder = Path(path).parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +91,7 @@ class LocalFiles:
         return hashlib.sha256(data).hexdigest()
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all it holds; nothing if there is none."""
+        """Remove a file, or a folder with everything in it; do nothing if it does not exist."""
         if Path(path).is_dir():
             shutil.rmtree(path)
         else:

@@ -1,16 +1,17 @@
 """The lock of a workdir: one driver at a time.
 
-``lock.json`` names the holder. It is written only where none is there (or over one that is stale)
-by a conditional write, so of two drivers one gets it. The holder renews it from a thread; a lock
-that was not renewed for some time is stale, and so is one whose process on this machine is gone.
-Clocks of two machines differ, so a lock from elsewhere must also be seen unchanged for a while.
-A driver that finds its lock taken stops before it commits anything more.
+``lock.json`` names the driver that holds the lock. A conditional write creates it, or replaces a
+stale one, so of two drivers one succeeds. The holder renews the lock from a thread. A lock is stale
+if its process on this machine has ended, or if it was not renewed for some time. The clocks of two
+machines differ, so a lock from another machine must also be seen unchanged for a while. A driver
+that finds its lock taken commits nothing more.
 """
 
 import json
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -31,7 +32,7 @@ STALE_AFTER_S: Final = 60.0
 
 
 class Lock:
-    """A lock that is held."""
+    """A lock that this driver holds; a thread renews it until it is released."""
 
     def __init__(self, workdir: Store, holder: dict[str, Any], version: str) -> None:
         self.workdir = workdir
@@ -44,10 +45,10 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise if the lock is no longer ours: another driver may be writing.
+        """Check that no other driver can have taken the lock.
 
         Raises:
-            LockError: it was taken, or could not be renewed for so long that it may be.
+            LockError: the lock was taken, or was not renewed for so long that it may be taken.
         """
         late = time.monotonic() - self._last_renewal > STALE_AFTER_S
         if self._lost or late:
@@ -58,7 +59,7 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Give the lock back; :meth:`check` refuses from then on."""
+        """Release the lock; :meth:`check` raises from then on."""
         self._stop.set()
         self._thread.join()
         if not self._lost:
@@ -68,7 +69,7 @@ class Lock:
                 if found is not None and found[1] == self._version:
                     self.workdir.remove(LOCK)
             except StoreError as error:
-                logger.warning("the lock stays until it is stale: %s", error)
+                logger.warning("the lock was not removed and stays until it is stale: %s", error)
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_EVERY_S):
@@ -90,7 +91,7 @@ def workdir_lock(workdir: Store) -> Iterator[Lock]:
     """Hold the lock of a workdir while the block runs.
 
     Raises:
-        LockError: another driver holds it; the message says who, and since when.
+        LockError: another driver holds the lock; the message names it and its start time.
     """
     lock = take(workdir)
     try:
@@ -100,10 +101,10 @@ def workdir_lock(workdir: Store) -> Iterator[Lock]:
 
 
 def take(workdir: Store) -> Lock:
-    """Take the lock of a workdir, over a stale one if need be.
+    """Take the lock of a workdir, replacing a stale one.
 
     Raises:
-        LockError: another driver holds it.
+        LockError: another driver holds the lock.
     """
     now = time.time()
     holder = {
@@ -123,13 +124,13 @@ def take(workdir: Store) -> Lock:
         other = workdir.read_version(LOCK)
         raise LockError(_who(workdir, json.loads(other[0]) if other else {}))
     if found is not None:
-        logger.warning("took over a stale lock: %s", found[0].decode())
+        logger.warning("replaced a stale lock: %s", found[0].decode())
     return Lock(workdir, holder, version)
 
 
 def _is_stale(workdir: Store, holder: dict[str, Any], version: str) -> bool:
     if holder["machine"] == _machine():
-        # A number is given to another process in time: when it started tells them apart.
+        # Process ids are reused; the start time distinguishes two processes with one id.
         return _process_started(holder["pid"]) != holder["process_started"]
     if time.time() - float(holder["renewed_at"]) < STALE_AFTER_S:
         return False
@@ -139,26 +140,42 @@ def _is_stale(workdir: Store, holder: dict[str, Any], version: str) -> bool:
 
 
 def _machine() -> str:
-    """Name what process numbers are valid in: a boot of a machine, and a container in it."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    """Return a name for the scope of process ids: one boot of a machine and one container."""
+    if sys.platform == "linux":
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    import psutil
+
+    return f"{uuid.getnode():012x} {psutil.boot_time():.0f}"
 
 
 def _process_started(pid: int) -> str | None:
-    """Return when a process of this machine started, in clock ticks; None if there is none."""
+    """Return the start time of a running process of this machine, or None if it has ended.
+
+    On Linux the time is in clock ticks since boot, which no correction of the clock changes;
+    psutil would convert it to the time of day.
+    """
+    if sys.platform == "linux":
+        try:
+            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if after_name[0] == "Z" else after_name[19]
+    import psutil
+
     try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
+    except psutil.NoSuchProcess:
         return None
-    return None if after_name[0] == "Z" else after_name[19]
 
 
 def _who(workdir: Store, holder: dict[str, Any]) -> str:
     if not holder:
-        return f"{workdir.uri}: another driver has just taken the lock"
+        return f"{workdir.uri}: another driver has just taken the lock; wait for it or stop it"
     since = datetime.fromtimestamp(holder["taken_at"], UTC).isoformat(" ", "seconds")
     return (
-        f"{workdir.uri}: process {holder['pid']} on {holder['host']} works here since {since}; "
+        f"{workdir.uri}: locked by process {holder['pid']} on {holder['host']} since {since}; "
         f"wait for it or stop it (its lock is stale {STALE_AFTER_S:.0f} s after its end)"
     )
 

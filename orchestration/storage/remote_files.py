@@ -1,8 +1,8 @@
-"""Files given by URI, ``http(s)://`` or ``s3://``: what their servers say of them, and copies.
+"""Files that a recipe names by URI, ``http(s)://`` or ``s3://``: their versions and local copies.
 
 A remote file enters a fingerprint by its size and its ETag (or the time of its last change):
-reading gigabytes before every plan would cost minutes. A stage copies it into its own folder once.
-S3 is reached as the environment says: credentials, ``AWS_ENDPOINT_URL``.
+reading gigabytes before every plan would cost minutes. A stage copies the file into its own folder
+once. Credentials and endpoint of S3 come from the environment (``AWS_ENDPOINT_URL`` and others).
 """
 
 import hashlib
@@ -29,29 +29,27 @@ _FOLDER: Final = "external"
 _SCHEMES: Final = ("http", "https", "s3")
 _TIMEOUT_S: Final = 60
 _BLOCK_BYTES: Final = 1 << 20
-_PASSING: Final = (429, 500, 502, 503, 504)
+_RETRIED_STATUSES: Final = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
 class Version:
-    """What a server says of a file."""
+    """The version of a file, as its server reports it."""
 
     bytes: int
+    "Size of the file."
     tag: str
     "ETag, or the time of the last change."
-
-    @property
-    def digest(self) -> str:
-        """Changes when the file does; where it lies does not count."""
-        return f"sha256:{hashlib.sha256(f'{self.bytes} {self.tag}'.encode()).hexdigest()}"
 
 
 @lru_cache
 def version_of(uri: str) -> Version:
-    """Ask a server about a file, once a process: a stage must end under the name it began with.
+    """Return the version of a remote file.
+
+    The server is asked once per process, so that a fingerprint cannot change during a run.
 
     Raises:
-        RecipeError: there is no such file, or the server does not say which version it has.
+        RecipeError: the file cannot be read, or the server reports no version.
     """
     try:
         return _ask(uri)
@@ -60,23 +58,23 @@ def version_of(uri: str) -> Version:
 
 
 def versions_of(params: StageParams) -> dict[str, Version]:
-    """Return what the servers say of the files that ``params`` names by URI.
+    """Return the versions of the files that ``params`` names by URI, by URI.
 
     Raises:
-        RecipeError: see :func:`version_of`.
+        RecipeError: a file cannot be read, or its server reports no version.
     """
     return {uri: version_of(uri) for uri in _remote(params).values()}
 
 
 def copy_files(planned: Mapping[str, Version], folder: Store) -> None:
-    """Copy files into ``external/`` of a stage's folder, where they are not there yet.
+    """Copy remote files into ``external/`` of a stage's folder; existing copies are kept.
 
     Args:
-        planned: :func:`versions_of` where the workflow was planned.
-        folder: the stage's.
+        planned: versions by URI when the workflow was planned, from :func:`versions_of`.
+        folder: folder of the stage.
 
     Raises:
-        StageError: a file cannot be read, or is not what it was then.
+        StageError: a file cannot be read, or has changed since the workflow was planned.
     """
     for uri, version in planned.items():
         if not folder.exists(_path(uri)):
@@ -87,35 +85,35 @@ def copy_files(planned: Mapping[str, Version], folder: Store) -> None:
 
 
 def with_local_files(params: P, folder: Store) -> P:
-    """Return ``params`` with the paths of what :func:`copy_files` copied in the place of URIs."""
+    """Return ``params`` with each URI replaced by the path of its copy by :func:`copy_files`."""
     local = {name: str(folder.fetch(_path(uri))) for name, uri in _remote(params).items()}
     return params.model_copy(update=local) if local else params
 
 
 def remove_copies(folder: Store) -> None:
-    """Remove all that was copied into a stage's folder."""
+    """Remove every copy of a remote file from a stage's folder."""
     folder.remove(_FOLDER)
 
 
 def _remote(params: StageParams) -> dict[str, str]:
-    """URIs by field."""
-    return {file.key: file.place for file in external_files(params) if file.is_remote}
+    """Return the URIs of external files by field."""
+    return {file.key: file.location for file in external_files(params) if file.is_remote}
 
 
 class _BrokenOffError(Exception):
-    """A body did not come to its end; no OSError, for those belong to what is written."""
+    """A download ended early. Not an OSError, as that would be taken for a failed write."""
 
 
-def _passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, _BrokenOffError):
         return True
     if isinstance(error, HTTPError):
-        return error.code in _PASSING
+        return error.code in _RETRIED_STATUSES
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
 
 
 _retried = retry(
-    retry=retry_if_exception(_passing),
+    retry=retry_if_exception(_is_transient),
     stop=stop_after_attempt(4),
     wait=wait_exponential_jitter(initial=0.5, max=10),
     reraise=True,
@@ -132,7 +130,7 @@ def _ask(uri: str) -> Version:
 def _copy(uri: str, planned: Version, folder: Store) -> None:
     with _opened(uri) as (version, body):
         if version != planned:
-            raise StageError(f"{uri}: has changed since the workflow was planned; run it again")
+            raise StageError(f"{uri}: changed since the workflow was planned; run it again")
         with folder.write(_path(uri)) as file:
             for block in _blocks(body):
                 file.write(block)
@@ -146,7 +144,7 @@ def _blocks(body: IO[bytes]) -> Iterator[bytes]:
         while block := body.read(_BLOCK_BYTES):
             done += len(block)
             yield block
-    except Exception as error:  # urllib and boto3 have errors of their own for this
+    except Exception as error:  # urllib and boto3 raise various exceptions here
         raise _BrokenOffError(f"broke off after {done} bytes: {error!r}") from error
 
 
@@ -155,7 +153,7 @@ def _opened(uri: str) -> Iterator[tuple[Version, IO[bytes]]]:
     try:
         opened = _open_s3(uri) if urlsplit(uri).scheme == "s3" else _open_http(uri)
     except HTTPException as error:
-        raise OSError(f"broken answer: {error!r}") from error
+        raise OSError(f"invalid HTTP response: {error!r}") from error
     try:
         yield opened
     finally:
@@ -163,16 +161,16 @@ def _opened(uri: str) -> Iterator[tuple[Version, IO[bytes]]]:
 
 
 def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
-    # A GET that is not read on: signed addresses and some servers refuse a HEAD.
+    # A GET whose body is not read: signed URLs and some servers refuse a HEAD.
     request = Request(uri, headers={"Accept-Encoding": "identity"})
-    answer = urlopen(request, timeout=_TIMEOUT_S)  # file: and the like were refused before
+    answer = urlopen(request, timeout=_TIMEOUT_S)  # check() has refused file: and the like
     size = answer.headers.get("Content-Length")
     tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
     if size is None or tag is None:
         answer.close()
         raise RecipeError(
-            f"{uri}: the server tells no size, or neither ETag nor Last-Modified, so a change "
-            "could not be seen; download the file and give its path"
+            f"{uri}: the server sends no Content-Length, or neither ETag nor Last-Modified, so a "
+            "change could not be detected; download the file and give its path"
         )
     return Version(int(size), tag), answer
 
@@ -180,22 +178,25 @@ def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
 def _open_s3(uri: str) -> tuple[Version, IO[bytes]]:
     from orchestration.storage.s3_files import as_os_error, client
 
-    place = urlsplit(uri)
+    address = urlsplit(uri)
     with as_os_error():
         found: dict[str, Any] = client(StorageParams()).get_object(
-            Bucket=place.netloc, Key=place.path.lstrip("/")
+            Bucket=address.netloc, Key=address.path.lstrip("/")
         )
     return Version(found["ContentLength"], found["ETag"]), found["Body"]
 
 
 def check(uri: str) -> None:
-    """Ask whether a file is there.
+    """Check that a remote file can be read.
 
     Raises:
-        RecipeError: it is not, or its scheme is none that is read.
+        RecipeError: the file cannot be read, its server reports no version, or its scheme is not
+            supported.
     """
     if urlsplit(uri).scheme not in _SCHEMES:
-        raise RecipeError(f"{uri}: a file is given by path, or as {', '.join(_SCHEMES)}")
+        raise RecipeError(
+            f"{uri}: unsupported scheme; give a file by path or as one of {', '.join(_SCHEMES)}"
+        )
     version_of(uri)
 
 

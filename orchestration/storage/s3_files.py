@@ -1,8 +1,9 @@
-"""Files in an S3-compatible object store: reads and lists through pyarrow, writes through boto3.
+"""The file backend of an S3-compatible object store.
 
-pyarrow completes an upload when a stream is closed, also where the writer failed half-way; boto3
-aborts it, and has the conditional puts that a lock needs. An object appears whole or not at all.
-Checksums are asked for only where the service demands them: many compatible stores know no other.
+pyarrow reads and lists; boto3 writes. pyarrow completes an upload when a stream is closed, even if
+the writer failed; boto3 aborts it, and has the conditional puts that a lock needs. An object
+appears complete or not at all. Checksums are sent only if the service requires them, as many
+compatible stores do not support the optional ones.
 """
 
 import tempfile
@@ -28,7 +29,7 @@ _ABSENT = ("NoSuchKey", "404")
 
 
 class ObjectFiles:
-    """See :class:`orchestration.storage.files.Files`; paths are ``bucket/key``."""
+    """Implements :class:`orchestration.storage.files.Files` for paths ``bucket/key``."""
 
     def __init__(self, params: StorageParams) -> None:
         self.params = params
@@ -36,14 +37,14 @@ class ObjectFiles:
         self.client = client(params)
 
     def entry(self, path: str) -> Entry | None:
-        """Describe an object or a prefix; None if there is none."""
+        """Return the entry of an object or prefix, or None if it does not exist."""
         info = self.fs.get_file_info(path)
         if info.type == fs.FileType.NotFound:
             return None
         return Entry(info.base_name, info.type == fs.FileType.Directory, info.size or 0)
 
     def children(self, folder: str) -> list[Entry]:
-        """List a prefix, in no order; empty if there is none."""
+        """Return the entries under a prefix in any order; empty if it does not exist."""
         selector = fs.FileSelector(folder, allow_not_found=True)
         return [
             Entry(i.base_name, i.type == fs.FileType.Directory, i.size or 0)
@@ -51,12 +52,12 @@ class ObjectFiles:
         ]
 
     def open(self, path: str) -> pa.NativeFile:
-        """Open for reads at any place."""
+        """Open an object for reading with random access."""
         return self.fs.open_input_file(path)
 
     @contextmanager
     def writing(self, path: str) -> Iterator[IO[bytes]]:
-        """Open for an atomic write: collected here, uploaded when the block has ended."""
+        """Open an object for an atomic write: buffered locally, uploaded when the block ends."""
         bucket, key = _parts(path)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as file:
             yield file
@@ -68,7 +69,7 @@ class ObjectFiles:
                 self.client.upload_fileobj(_Unclosable(file), bucket, key, Config=config)
 
     def read_version(self, path: str) -> tuple[bytes, str] | None:
-        """Return a small object's bytes and ETag; None if there is none."""
+        """Return a small object's content and ETag, or None if it does not exist."""
         bucket, key = _parts(path)
         try:
             with as_os_error():
@@ -78,7 +79,10 @@ class ObjectFiles:
             return None
 
     def write_if(self, path: str, data: bytes, version: str | None) -> str | None:
-        """Write if the object still has ``version`` (None: is absent); return the new, or None."""
+        """Write ``data`` if the object still has ``version``, where None means that it is absent.
+
+        Returns the new version, or None if nothing was written.
+        """
         bucket, key = _parts(path)
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         try:
@@ -92,7 +96,7 @@ class ObjectFiles:
         return str(put["ETag"])
 
     def remove(self, path: str) -> None:
-        """Remove an object, or all objects under a prefix; nothing if there is none."""
+        """Remove an object, or all objects under a prefix; do nothing if none exists."""
         info = self.fs.get_file_info(path)
         if info.type == fs.FileType.Directory:
             self.fs.delete_dir(path)
@@ -101,7 +105,7 @@ class ObjectFiles:
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def stale_uploads(self, folder: str, older_than: timedelta) -> list[tuple[str, str]]:
-        """Return (key, upload id) of the multipart uploads below a prefix that nobody ends."""
+        """Return (key, upload id) of the unfinished multipart uploads below a prefix."""
         bucket, prefix = _parts(folder)
         before = datetime.now(UTC) - older_than
         with as_os_error():
@@ -114,7 +118,7 @@ class ObjectFiles:
             ]
 
     def abort_upload(self, folder: str, key: str, upload_id: str) -> None:
-        """Abort one of :meth:`stale_uploads`: its parts cost money and nobody sees them."""
+        """Abort an upload from :meth:`stale_uploads`; its invisible parts cost storage."""
         with as_os_error():
             self.client.abort_multipart_upload(
                 Bucket=_parts(folder)[0], Key=key, UploadId=upload_id
@@ -122,7 +126,7 @@ class ObjectFiles:
 
 
 def client(params: StorageParams) -> Any:
-    """Return a boto3 client."""
+    """Return a boto3 client for the store."""
     return boto3.client(
         "s3",
         endpoint_url=params.endpoint_url,
@@ -138,7 +142,7 @@ def client(params: StorageParams) -> Any:
 
 
 def file_system(params: StorageParams) -> fs.S3FileSystem:
-    """Return a pyarrow file system on the same store."""
+    """Return a pyarrow file system for the store."""
     options: dict[str, Any] = {}
     if params.endpoint_url:
         url = urlsplit(params.endpoint_url)
@@ -154,7 +158,7 @@ def file_system(params: StorageParams) -> fs.S3FileSystem:
 
 
 class _Unclosable:
-    """boto3 closes what it has uploaded; the temporary file is closed by who made it."""
+    """A file whose ``close`` does nothing: boto3 closes a file that its owner still needs."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -163,12 +167,12 @@ class _Unclosable:
         return getattr(self._file, name)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @contextmanager
 def as_os_error() -> Iterator[None]:
-    """Turn errors of boto3 into those of an operating system."""
+    """Turn errors of boto3 into OSError."""
     try:
         yield
     except ClientError as error:
@@ -181,9 +185,9 @@ def as_os_error() -> Iterator[None]:
 
 
 def _words(error: ClientError) -> str:
-    told = error.response["Error"]
+    details = error.response["Error"]
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    return f"{told.get('Code')} {status}: {told.get('Message')}"
+    return f"{details.get('Code')} {status}: {details.get('Message')}"
 
 
 def _parts(path: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
-"""The store: where every dataset lies, a local folder or ``s3://bucket/prefix``.
+"""The store: a folder that holds datasets, local or ``s3://bucket/prefix``.
 
-A write is atomic and durable: a reader sees the whole file or none. Errors name the object.
+A write is atomic and durable: a reader sees the complete file or none. Errors name the object.
 """
 
 import atexit
@@ -12,20 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-
-import pyarrow as pa
-from pyarrow import fs
+from typing import TYPE_CHECKING
 
 from orchestration.errors import StoreError
 from orchestration.storage.files import Digesting, Files, StorageParams
 from orchestration.storage.local_files import LocalFiles
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import fs
 
 _BLOCK_BYTES = 1 << 20
 _S3 = "s3://"
 
 
 class Store:
-    """A folder of the store. Paths given to its methods are relative, with ``/`` between parts."""
+    """A folder of the store. Methods take paths relative to it, with ``/`` between names."""
 
     def __init__(self, root: str | Path, storage: StorageParams | None = None) -> None:
         """Open ``root``; it need not exist yet.
@@ -57,34 +59,37 @@ class Store:
 
     @property
     def files(self) -> Files:
-        """The place behind; one a process."""
+        """The file backend; one instance per process and setting."""
         return _files(self.is_local, self.storage)
 
     def sub(self, path: str) -> "Store":
-        """Return the store of a folder below this one."""
+        """Return the store of a sub-folder."""
         return Store(f"{self.uri}/{path}", self.storage)
 
     def uri_of(self, path: str) -> str:
-        """Return the whole name of ``path``, for people."""
+        """Return the full URI or absolute path of ``path``, for messages and records."""
         return f"{self.uri}/{path}" if path else self.uri
 
     def native_path(self, path: str = "") -> str:
-        """Return ``path`` as :attr:`files` and pyarrow's file systems take it."""
+        """Return ``path`` as the file system addresses it: an absolute path, or ``bucket/key``.
+
+        :attr:`files` and the file systems of pyarrow take this form.
+        """
         return self.uri_of(path).removeprefix(_S3)
 
     def exists(self, path: str) -> bool:
-        """Whether a committed file or folder of that name exists."""
+        """Return whether a committed file or a folder exists at ``path``."""
         with self._naming(path):
             return self.files.entry(self.native_path(path)) is not None
 
     def size(self, path: str) -> int | None:
-        """Return a file's bytes, or None if there is none."""
+        """Return a file's size in bytes, or None if it does not exist."""
         with self._naming(path):
             entry = self.files.entry(self.native_path(path))
         return None if entry is None else entry.bytes
 
     def names(self, folder: str, suffix: str) -> list[str]:
-        """Return the sorted names of committed files in ``folder`` that end in ``suffix``."""
+        """Return the sorted names of the committed files in ``folder`` that end in ``suffix``."""
         with self._naming(folder):
             found = self.files.children(self.native_path(folder))
         return sorted(e.name for e in found if not e.is_folder and e.name.endswith(suffix))
@@ -97,7 +102,7 @@ class Store:
             )
 
     def walk(self, folder: str = "") -> Iterator[tuple[str, int]]:
-        """Yield (path, bytes) of every committed file below ``folder``, sorted within each."""
+        """Yield (path, size in bytes) of every committed file below ``folder``, in sorted order."""
         with self._naming(folder):
             found = sorted(self.files.children(self.native_path(folder)), key=lambda e: e.name)
         for entry in found:
@@ -108,10 +113,10 @@ class Store:
                 yield path, entry.bytes
 
     def read(self, path: str) -> bytes:
-        """Return a file's bytes.
+        """Return a file's content.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the file is missing or cannot be read.
         """
         with self._naming(path):
             found = self.files.read_version(self.native_path(path))
@@ -119,11 +124,11 @@ class Store:
             raise StoreError(f"{self.uri_of(path)}: no such file")
         return found[0]
 
-    def open(self, path: str) -> pa.NativeFile:
-        """Open a file for reads at any place.
+    def open(self, path: str) -> "pa.NativeFile":
+        """Open a file for reading with random access.
 
         Raises:
-            StoreError: it cannot be opened.
+            StoreError: the file is missing or cannot be opened.
         """
         with self._naming(path):
             return self.files.open(self.native_path(path))
@@ -133,7 +138,7 @@ class Store:
         """Open ``path`` for an atomic, durable write; nothing appears if the block raises.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the file cannot be written.
         """
         with self._naming(path), self.files.writing(self.native_path(path)) as file:
             yield Digesting(file)
@@ -150,15 +155,16 @@ class Store:
         return file
 
     def read_version(self, path: str) -> tuple[bytes, str] | None:
-        """Return a small file's bytes and version, or None if there is none."""
+        """Return a small file's content and version, or None if it does not exist."""
         with self._naming(path):
             return self.files.read_version(self.native_path(path))
 
     def write_if(self, path: str, data: bytes, version: str | None) -> str | None:
-        """Write if the file still has ``version`` (None: is absent); return the new one, or None.
+        """Write ``data`` if the file still has ``version``, where None means that it is absent.
 
-        Of two writers that saw the same version one succeeds, if what they write differs: an
-        answer that got lost makes the second try find its own data, which counts as a success.
+        Returns the new version, or None if another writer was first. Of two writers that saw the
+        same version one succeeds, provided that their data differ: after a lost response the retry
+        finds its own data, which counts as success.
         """
         with self._naming(path):
             written = self.files.write_if(self.native_path(path), data, version)
@@ -177,44 +183,46 @@ class Store:
         return size, digest.hexdigest()
 
     def remove(self, path: str) -> None:
-        """Remove a file or a folder with all it holds, if it exists."""
+        """Remove a file, or a folder with everything in it; do nothing if it does not exist."""
         with self._naming(path):
             self.files.remove(self.native_path(path))
 
-    def file_system(self) -> fs.FileSystem:
-        """Return a pyarrow file system for libraries that take one, with :meth:`whole` paths."""
+    def file_system(self) -> "fs.FileSystem":
+        """Return a pyarrow file system, which takes paths from :meth:`native_path`."""
         if self.is_local:
+            from pyarrow import fs
+
             return fs.LocalFileSystem()
         from orchestration.storage.s3_files import file_system
 
         return file_system(self.storage)
 
     def fetch(self, path: str) -> Path:
-        """Return a local copy of a committed file; on a disk, the file itself.
+        """Return a local copy of a committed file; in a local store, the file itself.
 
-        A copy is made once a process: what is committed does not change.
+        A file is copied once per process, as a committed file does not change.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the file cannot be read.
         """
         if self.is_local:
             return Path(self.native_path(path))
         copy = _copies() / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / path
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            half = copy.with_name(f"{copy.name}.half")
+            partial = copy.with_name(f"{copy.name}.partial")
             with (
                 self._naming(path),
                 self.files.open(self.native_path(path)) as file,
-                half.open("wb") as to,
+                partial.open("wb") as to,
             ):
                 shutil.copyfileobj(file, to, _BLOCK_BYTES)
-            half.rename(copy)
+            partial.rename(copy)
         return copy
 
     @contextmanager
     def _naming(self, path: str) -> Iterator[None]:
-        """Turn an operating-system error into one that names the object."""
+        """Turn an OSError into a StoreError that names the object."""
         try:
             yield
         except OSError as error:
@@ -225,7 +233,7 @@ class Store:
 def _files(is_local: bool, storage: StorageParams) -> Files:
     if is_local:
         return LocalFiles()
-    from orchestration.storage.s3_files import ObjectFiles  # boto3 takes a second to import
+    from orchestration.storage.s3_files import ObjectFiles  # boto3 imports slowly
 
     return ObjectFiles(storage)
 

@@ -6,14 +6,13 @@ from typing import Annotated
 import pytest
 
 from orchestration.errors import RecipeError
+from orchestration.fingerprint import file_digest, semantic
 from orchestration.params import (
     EXTERNAL_FILE,
     OPERATIONAL,
     ExternalFile,
     StageParams,
     external_files,
-    file_digest,
-    semantic,
 )
 from orchestration.recipe import Recipe, load_recipe
 

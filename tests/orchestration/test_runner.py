@@ -98,7 +98,7 @@ def test_a_failure_stops_only_what_needs_the_stage_that_failed(tmp_path):
 def test_a_workdir_that_another_driver_holds_is_not_touched(tmp_path):
     store = Store(tmp_path)
     flow = Workflow(RECIPE, (stage("a"),))
-    with workdir_lock(store), pytest.raises(LockError, match="works here since"):
+    with workdir_lock(store), pytest.raises(LockError, match="locked by process"):
         flow.run(store, QUIET)
     assert [path for path, _ in store.walk()] == []
 

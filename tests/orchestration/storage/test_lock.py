@@ -1,4 +1,4 @@
-"""The lock of a workdir: one driver, safe take-over, and what a driver does that lost it."""
+"""The lock of a workdir: one driver at a time, stale locks, and a driver that lost its lock."""
 
 import json
 import os
@@ -24,15 +24,15 @@ def holder(store) -> dict:
 
 
 def put(store, **changes) -> None:
-    """A lock that somebody else left."""
+    """Write a lock that another driver left."""
     with workdir_lock(store):
         left = holder(store)
     store.write_bytes(LOCK, json.dumps(left | changes).encode())
 
 
-def test_the_second_of_two_drivers_is_told_who_holds_it(store):
+def test_the_second_of_two_drivers_gets_an_error_that_names_the_first(store):
     with workdir_lock(store):
-        with pytest.raises(LockError, match=f"process {os.getpid()} on .* works here since 20"):
+        with pytest.raises(LockError, match=f"process {os.getpid()} on .* since 20"):
             take(store)
         time.sleep(0.2)
         assert holder(store)["renewed_at"] > holder(store)["taken_at"]
@@ -41,7 +41,27 @@ def test_the_second_of_two_drivers_is_told_who_holds_it(store):
         pass
 
 
-def test_the_lock_of_a_process_that_is_gone_is_taken_over_at_once(store):
+@pytest.fixture(params=["linux", "darwin"])
+def platform(request, monkeypatch) -> str:
+    """The platform by which the lock chooses between /proc and psutil; both work on Linux."""
+    if request.param != "linux":
+        pytest.importorskip("psutil")
+    monkeypatch.setattr(sys, "platform", request.param)
+    return request.param
+
+
+def test_a_process_is_identified_on_every_platform(store, platform):
+    with workdir_lock(store), pytest.raises(LockError, match=f"process {os.getpid()} "):
+        take(store)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    assert lock_module._process_started(ended.pid) is not None
+    while lock_module._process_started(ended.pid) is not None:  # a zombie until it is waited for
+        time.sleep(0.01)
+    ended.wait()
+    assert lock_module._process_started(ended.pid) is None
+
+
+def test_the_lock_of_an_ended_process_is_replaced_at_once(store):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     put(store, pid=gone.pid, process_started="1", renewed_at=time.time())
@@ -49,13 +69,13 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over_at_once(store):
         assert holder(store)["pid"] == os.getpid()
 
 
-def test_a_number_that_another_process_has_now_is_no_holder(store):
+def test_a_reused_process_id_does_not_hold_the_lock(store):
     put(store, process_started="1", renewed_at=time.time())
     with workdir_lock(store):
         assert holder(store)["process_started"] != "1"
 
 
-def test_a_lock_from_elsewhere_counts_until_it_is_old_and_unchanged(store):
+def test_a_lock_of_another_machine_is_valid_until_it_is_old_and_unchanged(store):
     put(store, machine="elsewhere", host="far", renewed_at=time.time())
     with pytest.raises(LockError, match="on far"):
         take(store)
@@ -65,7 +85,7 @@ def test_a_lock_from_elsewhere_counts_until_it_is_old_and_unchanged(store):
         assert holder(store)["machine"] != "elsewhere"
 
 
-def test_a_lock_from_a_machine_whose_clock_is_late_is_not_taken_while_it_is_renewed(store):
+def test_a_lock_of_a_machine_with_a_late_clock_is_kept_while_it_is_renewed(store):
     put(store, machine="elsewhere", host="late", renewed_at=time.time() - 3600)
     renewing = subprocess.Popen(
         [sys.executable, "-c", _RENEW, store.uri, str(store.storage.endpoint_url or "")]
@@ -99,4 +119,4 @@ def test_a_driver_that_lost_its_lock_commits_nothing_more(store):
         store.write_bytes(LOCK, b'{"token": "other"}')
         time.sleep(0.3)
         lock.check()
-    assert store.read(LOCK) == b'{"token": "other"}'  # what is not ours stays
+    assert store.read(LOCK) == b'{"token": "other"}'  # the other driver's lock is not removed

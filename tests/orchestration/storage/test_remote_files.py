@@ -7,7 +7,8 @@ from typing import Annotated
 import pytest
 
 from orchestration.errors import RecipeError, StageError
-from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, semantic
+from orchestration.fingerprint import semantic
+from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
 from orchestration.storage import remote_files
 from orchestration.storage.files import StorageParams
 from orchestration.storage.remote_files import (
@@ -101,7 +102,7 @@ def test_a_server_that_tells_no_version_is_refused(server):
     with pytest.raises(RecipeError, match="neither ETag nor Last-Modified"):
         check(server.uri)
     for uri in ("ftp://example.org/x", "file:///etc/passwd"):
-        with pytest.raises(RecipeError, match="given by path"):
+        with pytest.raises(RecipeError, match="unsupported scheme; give a file by path"):
             check(uri)
 
 
