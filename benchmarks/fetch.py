@@ -39,7 +39,7 @@ from pipelines.ingest.fetch_engines import NativeEngine
 CONNECTIONS = 64
 THREADS = 2
 IMAGES = ImageRules(short_side=256, jpeg_quality=95, min_side=1, max_pixels=200_000_000)
-NO_LIMITS = HostRules(at_once=10_000, per_second=1e9)
+NO_LIMITS = HostRules(max_concurrent_requests=10_000, max_requests_per_second=1e9)
 
 
 def main() -> None:
@@ -126,8 +126,8 @@ def contestant(
     """Return a function that fetches and stores the images at some URLs."""
     rules = FetchRules(
         user_agent="benchmark",
-        attempts=1,
-        connections=CONNECTIONS,
+        max_attempts=1,
+        max_connections=CONNECTIONS,
         addresses=AddressRules(allow_private=True, connect_to={"*.test": f"127.0.0.1:{port}"}),
     )
     if who == "native":

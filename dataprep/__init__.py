@@ -1,4 +1,22 @@
 """What a corpus looks like, and how an image or a text is read, fetched and cleaned.
 
-Free of Ray, MLflow and torch: plain functions on bytes, arrays and Arrow tables.
+| file | job |
+|---|---|
+| ``schemas.py`` | Arrow schemas of the datasets that stages exchange |
+| ``sources/`` | readers of list files, archives and dumps, one file per source |
+| ``fetch.py`` | HTTP client with retries, redirects, limits and a reason for each failure |
+| ``host_limiter.py`` | limits per host: open requests, request rate, pauses of dead hosts |
+| ``addresses.py``, ``robots.py`` | private addresses, opt-out headers, robots.txt |
+| ``img2dataset_engine.py`` | img2dataset's downloader behind the same results |
+| ``images.py`` | bytes of any image format to the stored JPEG and its hashes |
+| ``views.py`` | crops, flips and color jitter, drawn from the sample's name |
+| ``near_duplicates.py`` | pairs of perceptual hashes that differ in few bits |
+| ``text.py`` | cleaning of captions and documents |
+| ``randomness.py`` | random generators keyed by name |
+| ``miniweb/`` | a drawn corpus in the real file formats, with a server and its ground truth |
+
+Everything is a plain function on bytes, arrays and Arrow tables, or a small class that holds open
+files or connections. The room imports no Ray, MLflow or torch and no other room, so each part can
+be tested and reused without a cluster. Bytes that cannot be read never raise past a reader's
+documented errors: they become rejects with a reason.
 """

@@ -1,4 +1,4 @@
-"""Which addresses a fetcher may talk to, and where a host name leads.
+"""Addresses that a fetcher may connect to, and the resolver that enforces them.
 
 Private and link-local addresses are refused unless the rules allow them, so that a list file
 cannot make a cluster probe its own network.
@@ -16,14 +16,15 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 @dataclass(frozen=True)
 class AddressRules:
-    """Where requests may go."""
+    """Addresses that requests may go to."""
 
     allow_private: bool = False
+    "Whether private and link-local addresses are allowed."
     connect_to: Mapping[str, str] = field(default_factory=dict)
-    "``ADDRESS:PORT`` by host pattern, in place of what DNS says (as curl's --connect-to)."
+    "``ADDRESS:PORT`` by host pattern, used instead of DNS (like curl's --connect-to)."
 
     def target(self, host: str) -> tuple[str, int] | None:
-        """Return the address that stands in for a host, if one does."""
+        """Return the address and port that ``connect_to`` gives for a host, or None."""
         for pattern, target in self.connect_to.items():
             if fnmatch.fnmatch(host, pattern):
                 address, _, port = target.rpartition(":")
@@ -31,16 +32,16 @@ class AddressRules:
         return None
 
     def allows(self, address: str) -> bool:
-        """Say whether an address may be connected to."""
+        """Return whether the rules allow a connection to an address."""
         return self.allow_private or ipaddress.ip_address(address).is_global
 
 
 class PrivateAddress(Exception):
-    """A host leads to an address that the rules do not allow."""
+    """A host resolves only to addresses that the rules do not allow."""
 
 
 def is_literal(host: str) -> bool:
-    """Say whether a host is an address itself."""
+    """Return whether a host is written as an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -49,7 +50,7 @@ def is_literal(host: str) -> bool:
 
 
 class Resolver(AbstractResolver):
-    """DNS, less private addresses, with the replacements of ``connect_to``."""
+    """DNS without private addresses, and with the replacements of ``connect_to``."""
 
     def __init__(self, rules: AddressRules) -> None:
         self.rules = rules
@@ -58,7 +59,7 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """See aiohttp.
+        """Resolve a host for aiohttp.
 
         Raises:
             PrivateAddress: every address of the host is private.
@@ -75,15 +76,15 @@ class Resolver(AbstractResolver):
                     flags=socket.AI_NUMERICHOST,
                 )
             ]
-        # RFC 6761: names under .invalid never exist; some networks are slow to say so.
+        # RFC 6761: names under .invalid never exist; some networks take seconds to answer that.
         if host.endswith(".invalid"):
             raise OSError(f"{host} does not exist")
         found = await self.dns.resolve(host, port, family)
         allowed = [result for result in found if self.rules.allows(result["host"])]
         if found and not allowed:
-            raise PrivateAddress(f"{host} is {found[0]['host']}")
+            raise PrivateAddress(f"{host} resolves to the private address {found[0]['host']}")
         return allowed
 
     async def close(self) -> None:
-        """See aiohttp."""
+        """Close the DNS client."""
         await self.dns.close()

@@ -1,13 +1,13 @@
-"""Fetching images over HTTP: many at once, politely, with a reason for each that fails.
+"""An HTTP client that fetches many images concurrently and gives a reason for each failure.
 
-Timeouts, resets, 408, 429 and 5xx are tried again after a jittered wait, or what ``Retry-After``
-says; 403, 404, 410 and everything about the image itself are final. Each host is asked through a
-gate (``dataprep.host_limiter``), which may stand for a whole cluster. Redirects are followed hop by
-hop, so that each is checked and each host is asked.
+Timeouts, resets, 408, 429 and 5xx are retried after a jittered wait or after the ``Retry-After``
+time; 403, 404, 410 and every fault of the image itself are final. Each request first acquires its
+host from a limiter (``dataprep.host_limiter``), which may be shared by a whole cluster. The client
+follows redirects itself, so that the target of each one is checked and limited too.
 
 Reasons: ``http_<status>``, ``timeout``, ``connection``, ``truncated``, ``dns``, ``tls``,
 ``redirects``, ``bad_url``, ``too_large``, ``opt_out``, ``robots_txt``, ``private_address``,
-``host_unavailable`` (left alone: it did not answer, or asked for it).
+``host_unavailable`` (the host is paused: it did not answer, or asked for a long pause).
 """
 
 import asyncio
@@ -25,16 +25,16 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from dataprep.addresses import AddressRules, PrivateAddress, Resolver, is_literal
-from dataprep.host_limiter import Answer, Gate, HostUnavailable
+from dataprep.host_limiter import Answer, HostUnavailable, Limiter
 from dataprep.robots import RobotsTxt, opted_out
 
-UNREACHED: Final = frozenset({"timeout", "connection", "dns", "host_unavailable"})
-"Reasons that may be the network's fault rather than the list's."
+UNREACHABLE: Final = frozenset({"timeout", "connection", "dns", "host_unavailable"})
+"Reasons that may come from a network outage rather than from a dead link."
 _RETRIED_REASONS: Final = frozenset({"timeout", "connection", "truncated"})
 _RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ACCEPT: Final = "image/jpeg, image/png, image/gif, image/webp, */*;q=0.5"
-"A site that serves what the client asks for must not send a format that OpenCV lacks."
+"Sites that negotiate the format must not send one that OpenCV cannot decode."
 _DNS_THREADS: Final = 32
 _DNS_TTL_S: Final = 600
 _LONGEST_WAIT_S: Final = 30.0
@@ -42,27 +42,34 @@ _LONGEST_WAIT_S: Final = 30.0
 
 @dataclass(frozen=True)
 class FetchRules:
-    """How to fetch."""
+    """Limits and headers of the client."""
 
     user_agent: str
+    "Value of the User-Agent header."
     connect_timeout_s: float = 5.0
+    "Largest number of seconds until a connection is open."
     read_timeout_s: float = 10.0
-    "Longest silence while a body arrives."
+    "Largest number of seconds between two pieces of a body."
     total_timeout_s: float = 30.0
-    "Of one attempt, redirects included."
+    "Largest number of seconds of one attempt, redirects included."
     max_bytes: int = 50 << 20
+    "Largest size of a body in bytes."
     max_redirects: int = 5
-    attempts: int = 3
+    "Largest number of redirects of one attempt."
+    max_attempts: int = 3
+    "Largest number of attempts per image."
     first_wait_s: float = 0.5
-    "Before the second attempt; doubles with each, half of it random."
-    connections: int = 64
-    "Open at once, which also bounds the bodies in memory."
+    "Longest wait before the second attempt; doubles with each attempt, half of it random."
+    max_connections: int = 64
+    "Largest number of open connections, which also bounds the bodies in memory."
     obey_robots_txt: bool = False
+    "Whether to read and obey each site's robots.txt."
     addresses: AddressRules = field(default_factory=AddressRules)
+    "Addresses that requests may go to."
 
 
 class FetchError(Exception):
-    """A fetch that failed; ``reason`` is a class, ``detail`` is for people."""
+    """A failed fetch: ``reason`` is one of the module's, ``detail`` is text for people."""
 
     def __init__(self, reason: str, detail: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -80,13 +87,13 @@ class FetchError(Exception):
 
 
 class Fetcher:
-    """A client in one event loop: its connections and DNS answers serve every slice."""
+    """A client in one event loop; its connections and DNS answers are reused between calls."""
 
-    def __init__(self, rules: FetchRules, gate: Gate) -> None:
-        """Open the client; call it within its event loop."""
+    def __init__(self, rules: FetchRules, limiter: Limiter) -> None:
+        """Open the client; must be called inside its event loop."""
         self.rules = rules
-        self.gate = gate
-        self._slots = asyncio.Semaphore(rules.connections)
+        self.limiter = limiter
+        self._slots = asyncio.Semaphore(rules.max_connections)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_DNS_THREADS, "dns"))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -98,7 +105,7 @@ class Fetcher:
             headers={"User-Agent": rules.user_agent, "Accept": _ACCEPT},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._robots = RobotsTxt(self._session, gate, rules.total_timeout_s)
+        self._robots = RobotsTxt(self._session, limiter, rules.total_timeout_s)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -107,10 +114,9 @@ class Fetcher:
     async def fetch_all(
         self, urls: Sequence[str], finish: Callable[[bytes], Any], threads: ThreadPoolExecutor
     ) -> list[Any]:
-        """Fetch every URL; return what ``finish(body)`` gives, or the :class:`FetchError`.
+        """Fetch every URL; return for each the value of ``finish(body)`` or a :class:`FetchError`.
 
-        ``finish`` runs in ``threads``, beside the fetching of the others. Nothing else is
-        raised for a single URL.
+        ``finish`` runs in ``threads`` while other URLs are fetched. A URL that fails never raises.
         """
         loop = asyncio.get_running_loop()
 
@@ -127,10 +133,10 @@ class Fetcher:
         return await asyncio.gather(*map(one, urls))
 
     async def _with_retries(self, url: str) -> tuple[bytes, Callable[[], None]]:
-        """Return a body and what frees the slot that it holds in memory."""
+        """Return a body and the function that frees its connection slot."""
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda e: isinstance(e, FetchError) and e.retried),
-            stop=stop_after_attempt(self.rules.attempts),
+            stop=stop_after_attempt(self.rules.max_attempts),
             wait=self._wait,
             reraise=True,
         )
@@ -140,16 +146,16 @@ class Fetcher:
             try:
                 return await self._attempt(url)
             except FetchError as error:
-                # A host that is left alone since tells less than what it had answered before.
-                told = before[-1] if before and error.reason == "host_unavailable" else error
-                before.append(told)
-                raise told from None
+                # "host_unavailable" on a retry says less than the first attempt's failure.
+                kept = before[-1] if before and error.reason == "host_unavailable" else error
+                before.append(kept)
+                raise kept from None
 
         result: tuple[bytes, Callable[[], None]] = await retrying(attempt)
         return result
 
     def _wait(self, state: RetryCallState) -> float:
-        """The gate keeps a Retry-After; this is what spreads attempts out."""
+        """Return a jittered wait; the limiter itself keeps a Retry-After."""
         longest = self.rules.first_wait_s * 2 ** (state.attempt_number - 1)
         return min(longest * random.uniform(0.5, 1.0), _LONGEST_WAIT_S)
 
@@ -160,24 +166,28 @@ class Fetcher:
                 for _ in range(self.rules.max_redirects + 1):
                     if self.rules.obey_robots_txt and not await self._robots.allows(url):
                         raise FetchError("robots_txt", f"the site's robots.txt disallows {url}")
-                    answer = await self._ask(url, deadline)
+                    answer = await self._request(url, deadline)
                     if isinstance(answer, bytes):
                         return answer, self._slots.release
                     url = answer
         except TimeoutError:
-            raise FetchError("timeout", f"{url}: not done in {seconds:g} s") from None
-        raise FetchError("redirects", f"more than {self.rules.max_redirects}, the last to {url}")
+            raise FetchError("timeout", f"{url}: not complete after {seconds:g} s") from None
+        raise FetchError(
+            "redirects", f"more than {self.rules.max_redirects} redirects, last to {url}"
+        )
 
-    async def _ask(self, url: str, deadline: asyncio.Timeout) -> bytes | str:
-        """Send one request; return a body, whose slot is still held, or where to go instead."""
+    async def _request(self, url: str, deadline: asyncio.Timeout) -> bytes | str:
+        """Send one request; return its body, whose slot stays held, or the redirect's target."""
         host = _host(url)
         if is_literal(host) and not self.rules.addresses.allows(host):
-            raise FetchError("private_address", url)
-        with _stopped(deadline):
+            raise FetchError("private_address", f"{url} leads to a private address")
+        with _suspended(deadline):
             try:
-                await self.gate.enter(host)
+                await self.limiter.acquire(host)
             except HostUnavailable:
-                raise FetchError("host_unavailable", f"{host} is left alone for a while") from None
+                raise FetchError(
+                    "host_unavailable", f"{host} is paused after failures or by its Retry-After"
+                ) from None
             await self._slots.acquire()
         kept, answer = False, Answer(reached=True)
         try:
@@ -185,13 +195,13 @@ class Fetcher:
             kept = isinstance(body, bytes)
             return body
         except FetchError as error:
-            answer = Answer(error.reason not in UNREACHED, error.retry_after_s)
+            answer = Answer(error.reason not in UNREACHABLE, error.retry_after_s)
             raise
         except asyncio.CancelledError:  # the attempt's deadline
             answer = Answer(reached=False)
             raise
         finally:
-            self.gate.leave(host, answer)
+            self.limiter.release(host, answer)
             if not kept:
                 self._slots.release()
 
@@ -218,8 +228,8 @@ class Fetcher:
 
 
 @contextmanager
-def _stopped(deadline: asyncio.Timeout) -> Iterator[None]:
-    """Stop a clock: waiting for one's turn is not the server's time."""
+def _suspended(deadline: asyncio.Timeout) -> Iterator[None]:
+    """Suspend a deadline: waiting for the limiter does not count as the server's time."""
     now = asyncio.get_running_loop().time
     left = (deadline.when() or now()) - now()
     deadline.reschedule(None)
@@ -236,18 +246,20 @@ async def _body(response: aiohttp.ClientResponse, rules: FetchRules) -> bytes:
     if directives := opted_out(response.headers.getall("X-Robots-Tag", [])):
         raise FetchError("opt_out", f"X-Robots-Tag: {', '.join(directives)}")
     if (response.content_length or 0) > rules.max_bytes:
-        raise FetchError("too_large", f"{response.content_length} bytes, over {rules.max_bytes}")
+        raise FetchError(
+            "too_large", f"{response.content_length} bytes, the limit is {rules.max_bytes}"
+        )
     chunks, size = [], 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
         if size > rules.max_bytes:
-            raise FetchError("too_large", f"over {rules.max_bytes} bytes")
+            raise FetchError("too_large", f"the body exceeds {rules.max_bytes} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
 
 
 def _seconds(retry_after: str) -> float:
-    """Return what a ``Retry-After`` header says: seconds, or a date."""
+    """Return the wait of a ``Retry-After`` header, which holds seconds or a date."""
     if retry_after.isdigit():
         return float(retry_after)
     try:

@@ -1,10 +1,11 @@
-"""When a host may be asked: never too many requests at once or a second, and not while it is down.
+"""Limits per host: open requests, request rate, and pauses for hosts that do not answer.
 
-``HostBook`` is the policy: no waiting, no threads, the clock is given. ``Gate`` waits by it.
+:class:`HostPolicy` is the policy alone: it never waits, and the caller gives it the time.
+:class:`HostLimiter` waits by that policy in one event loop. The pauses are a circuit breaker:
 
-    closed --- so many failures in a row ---> open --- after a pause ---> one probe
-       ^------------ the probe answers -------------------------------------|
-                                 open, twice as long <--- the probe fails --|
+    closed --- consecutive failures ---> open --- after a pause ---> one probe request
+       ^----------- the probe is answered ------------------------------|
+                       open, twice as long <--- the probe fails --------|
 """
 
 import asyncio
@@ -15,174 +16,177 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 _LONGEST_PAUSE_S: Final = 600.0
-_FORGOTTEN_ABOVE: Final = 100_000
-"Idle hosts are forgotten beyond this number."
+_MAX_HOSTS: Final = 100_000
+"Number of hosts above which idle ones are forgotten."
 
 
 @dataclass(frozen=True)
 class HostRules:
-    """How a host is treated."""
+    """Limits for each host."""
 
-    at_once: int = 8
-    "Requests to one host that are open together."
-    per_second: float = 50.0
-    "Requests to one host."
-    failures: int = 20
-    "In a row, without an answer, after which a host is left alone."
+    max_concurrent_requests: int = 8
+    "Largest number of open requests to one host."
+    max_requests_per_second: float = 50.0
+    "Largest rate of requests to one host."
+    max_consecutive_failures: int = 20
+    "Largest number of consecutive unanswered requests before the host is paused."
     pause_s: float = 60.0
-    "Before a host that was left alone is probed; doubles with each probe that fails."
+    "First pause of a host before it is probed; doubles with each probe that fails."
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a request."""
+    """The result of a request, as far as it concerns the host."""
 
     reached: bool
-    "Whether the host answered at all, be it with an error."
+    "Whether the host answered at all, even with an error."
     pause_s: float = 0.0
-    "How long the host asked to be left alone."
+    "Pause that the host asked for."
 
 
 @dataclass
 class _Host:
     waiting: deque[int] = field(default_factory=deque)
-    open: int = 0
+    num_open: int = 0
     failures: int = 0
     not_before: float = 0.0
-    "Clock's time of the next request, by the rate or by the host's own wish."
-    down_until: float | None = None
-    "Set while the host is left alone."
+    "Earliest time of the next request, from the rate limit or the host's Retry-After."
+    paused_until: float | None = None
+    "End of the pause; None while the host answers."
     pause_s: float = 0.0
     probing: bool = False
 
 
 class HostUnavailable(Exception):
-    """The host is left alone for now: it did not answer, or asked for it."""
+    """The host is paused: it did not answer, or asked for a long pause."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of tickets."""
+class Decision:
+    """Tickets of a host that were granted or refused."""
 
     granted: list[int]
     refused: list[int]
     next_time: float | None
-    "When to ask again, if time alone could grant more."
+    "Time of the next decision, if waiting alone could grant more; else None."
 
 
-class HostBook:
-    """Who waits for which host, and who may go."""
+class HostPolicy:
+    """Queues of tickets by host, and the decision which of them may go."""
 
     def __init__(self, rules: HostRules) -> None:
         self.rules = rules
         self._hosts: dict[str, _Host] = {}
 
-    def ask(self, ticket: int, host: str) -> None:
+    def add(self, ticket: int, host: str) -> None:
         """Queue a ticket for a host."""
         if host not in self._hosts:
-            if len(self._hosts) > _FORGOTTEN_ABOVE:
-                self._forget()
+            if len(self._hosts) > _MAX_HOSTS:
+                self._forget_idle()
             self._hosts[host] = _Host()
         self._hosts[host].waiting.append(ticket)
 
-    def drop(self, ticket: int, host: str) -> None:
-        """Take a ticket that still waits out of its queue."""
+    def cancel(self, ticket: int, host: str) -> None:
+        """Remove a ticket that still waits."""
         self._hosts[host].waiting.remove(ticket)
 
-    def leave(self, host: str, answer: Answer, now: float) -> None:
+    def release(self, host: str, answer: Answer, now: float) -> None:
         """End a request that was granted."""
         state = self._hosts[host]
-        state.open -= 1
+        state.num_open -= 1
         state.not_before = max(state.not_before, now + answer.pause_s)
         probed, state.probing = state.probing, False
         if answer.reached:
-            state.failures, state.down_until, state.pause_s = 0, None, 0.0
+            state.failures, state.paused_until, state.pause_s = 0, None, 0.0
             return
         state.failures += 1
-        if probed or (state.failures >= self.rules.failures and state.down_until is None):
+        too_many = state.failures >= self.rules.max_consecutive_failures
+        if probed or (too_many and state.paused_until is None):
             longer = min(state.pause_s * 2, _LONGEST_PAUSE_S)
             state.pause_s = longer if probed else self.rules.pause_s
-            state.down_until = now + state.pause_s
+            state.paused_until = now + state.pause_s
 
-    def decide(self, host: str, now: float) -> Verdict:
+    def decide(self, host: str, now: float) -> Decision:
         """Grant and refuse tickets that wait for a host."""
         state, granted = self._hosts.get(host, _Host()), list[int]()
         if state.probing:
-            return Verdict([], [], None)
-        is_down = state.down_until is not None
-        if is_down and now >= (state.down_until or 0) and state.waiting and not state.open:
+            return Decision([], [], None)
+        is_paused = state.paused_until is not None
+        is_over = now >= (state.paused_until or 0)
+        if is_paused and is_over and state.waiting and not state.num_open:
             state.probing = True
-            state.open += 1
-            return Verdict([state.waiting.popleft()], [], None)
-        if is_down or state.not_before - now > self.rules.pause_s:
+            state.num_open += 1
+            return Decision([state.waiting.popleft()], [], None)
+        if is_paused or state.not_before - now > self.rules.pause_s:
             refused = list(state.waiting)
             state.waiting.clear()
-            return Verdict([], refused, None)
-        while state.waiting and state.open < self.rules.at_once and state.not_before <= now:
+            return Decision([], refused, None)
+        most = self.rules.max_concurrent_requests
+        while state.waiting and state.num_open < most and state.not_before <= now:
             granted.append(state.waiting.popleft())
-            state.open += 1
-            state.not_before = now + 1 / self.rules.per_second
-        blocked = state.waiting and state.open < self.rules.at_once
-        return Verdict(granted, [], state.not_before if blocked else None)
+            state.num_open += 1
+            state.not_before = now + 1 / self.rules.max_requests_per_second
+        blocked = state.waiting and state.num_open < most
+        return Decision(granted, [], state.not_before if blocked else None)
 
-    def _forget(self) -> None:
+    def _forget_idle(self) -> None:
         self._hosts = {
             name: state
             for name, state in self._hosts.items()
-            if state.waiting or state.open or state.down_until is not None
+            if state.waiting or state.num_open or state.paused_until is not None
         }
 
 
-class Gate(Protocol):
-    """Where a fetcher waits before each request."""
+class Limiter(Protocol):
+    """A fetcher acquires a host before each request and releases it afterwards."""
 
-    async def enter(self, host: str) -> None:
-        """Wait until the host may be asked.
+    async def acquire(self, host: str) -> None:
+        """Wait until a request to the host is allowed.
 
         Raises:
-            HostUnavailable: it is left alone.
+            HostUnavailable: the host is paused.
         """
 
-    def leave(self, host: str, answer: Answer) -> None:
-        """Say what came of it."""
+    def release(self, host: str, answer: Answer) -> None:
+        """Report the result of a request that was allowed."""
 
 
 class HostLimiter:
-    """A gate for the fetchers of one event loop."""
+    """A :class:`Limiter` for the fetchers of one event loop."""
 
     def __init__(self, rules: HostRules, clock: Callable[[], float] = time.monotonic) -> None:
-        self.book = HostBook(rules)
+        self.policy = HostPolicy(rules)
         self.clock = clock
         self._futures: dict[int, asyncio.Future[None]] = {}
         self._next = 0
 
-    async def enter(self, host: str) -> None:
-        """See :class:`Gate`."""
+    async def acquire(self, host: str) -> None:
+        """See :class:`Limiter`."""
         self._next += 1
         ticket, future = self._next, asyncio.get_running_loop().create_future()
         self._futures[ticket] = future
-        self.book.ask(ticket, host)
+        self.policy.add(ticket, host)
         self._decide(host)
         try:
             await future
         except asyncio.CancelledError:
             if self._futures.pop(ticket, None) is not None:
-                self.book.drop(ticket, host)
+                self.policy.cancel(ticket, host)
             elif not future.cancelled() and future.exception() is None:
-                self.leave(host, Answer(reached=True))
+                self.release(host, Answer(reached=True))
             raise
 
-    def leave(self, host: str, answer: Answer) -> None:
-        """See :class:`Gate`."""
-        self.book.leave(host, answer, self.clock())
+    def release(self, host: str, answer: Answer) -> None:
+        """See :class:`Limiter`."""
+        self.policy.release(host, answer, self.clock())
         self._decide(host)
 
     def _decide(self, host: str) -> None:
-        verdict = self.book.decide(host, self.clock())
-        for ticket in verdict.granted:
+        decision = self.policy.decide(host, self.clock())
+        for ticket in decision.granted:
             self._futures.pop(ticket).set_result(None)
-        for ticket in verdict.refused:
+        for ticket in decision.refused:
             self._futures.pop(ticket).set_exception(HostUnavailable(host))
-        if verdict.next_time is not None:
-            wait = max(verdict.next_time - self.clock(), 0.001)
+        if decision.next_time is not None:
+            wait = max(decision.next_time - self.clock(), 0.001)
             asyncio.get_running_loop().call_later(wait, self._decide, host)

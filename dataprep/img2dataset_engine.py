@@ -1,9 +1,11 @@
-"""img2dataset as an engine: its downloader and resizer run a slice, its statuses become reasons.
+"""img2dataset's downloader and resizer as a fetch engine; its messages are mapped to our reasons.
 
-It has no limits per host, no breaker and no Retry-After, follows redirects without asking, turns
-nothing by EXIF, unpacks no Content-Encoding, and cannot tell HTML from a damaged image (both are
-``undecodable``). Where requests may go, how long a body may take and how large it may be is kept by
-what it is given to read from.
+img2dataset has no limits per host, no circuit breaker and no Retry-After. It follows redirects
+without checking them, ignores EXIF orientation and Content-Encoding, and cannot tell HTML from a
+damaged image (both are ``undecodable``). The URL opener that this module installs adds the address
+rules, the total timeout and the size limit.
+
+The library is imported at the first call: its import takes seconds, and few recipes choose it.
 """
 
 import http.client
@@ -36,7 +38,7 @@ from dataprep.robots import AGENT, OPT_OUT
 
 _CHUNK_BYTES: Final = 1 << 16
 OTHER: Final = "img2dataset"
-"Reason where its message says nothing that we know; the message is the detail."
+"Reason for a message that matches no pattern; the message becomes the detail."
 _REASONS: Final = (
     (r"infinite loop", "redirects"),
     (r"HTTP Error (\d+)", r"http_\1"),
@@ -53,13 +55,13 @@ _REASONS: Final = (
     (r"unknown url type|no host given", "bad_url"),
     (r"decod|imdecode|cannot identify", UNDECODABLE),
 )
-"What its messages contain, in the order in which they are looked for."
+"Patterns of its messages and the reasons they mean; the first match counts."
 
 
 def fetch_with_img2dataset(
     urls: Sequence[str], rules: FetchRules, images: ImageRules
 ) -> Iterator[StoredImage | FetchError]:
-    """Yield what became of each URL, in their order."""
+    """Yield the stored image or the failure of each URL, in the order of ``urls``."""
     rows = {row["number"]: row for row in run_downloader(urls, rules, images)}
     for number in range(len(urls)):
         yield _outcome(rows.get(number))
@@ -68,9 +70,9 @@ def fetch_with_img2dataset(
 def run_downloader(
     urls: Sequence[str], rules: FetchRules, images: ImageRules
 ) -> list[dict[str, Any]]:
-    """Return the rows that the library writes, in the order in which they were done."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network when it loads
-    from img2dataset.downloader import Downloader  # loads slowly, and only where it is chosen
+    """Return the rows that the library writes, in the order of completion."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import sends a request
+    from img2dataset.downloader import Downloader
     from img2dataset.resizer import Resizer
     from img2dataset.writer import ParquetSampleWriter
 
@@ -91,7 +93,7 @@ def run_downloader(
         download = Downloader(
             sample_writer_class=ParquetSampleWriter,
             resizer=resizer,
-            thread_count=rules.connections,
+            thread_count=rules.max_connections,
             save_caption=False,
             extract_exif=False,
             output_folder=folder,
@@ -102,7 +104,7 @@ def run_downloader(
             compute_hash="sha256",
             verify_hash_type=None,
             encode_format="jpg",
-            retries=rules.attempts - 1,
+            retries=rules.max_attempts - 1,
             user_agent_token=AGENT,
             disallowed_header_directives=sorted(OPT_OUT),
         )
@@ -111,7 +113,7 @@ def run_downloader(
 
 
 def reason_of(message: str) -> str:
-    """Return the reason that one of its messages stands for."""
+    """Return the reason for one of the library's messages."""
     for pattern, reason in _REASONS:
         if found := re.search(pattern, message):
             return found.expand(reason)
@@ -120,7 +122,7 @@ def reason_of(message: str) -> str:
 
 def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
     if row is None:
-        return FetchError(OTHER, "the library gave no row")
+        return FetchError(OTHER, "img2dataset returned no row for this URL")
     if row["status"] != "success":
         return FetchError(reason_of(row["error_message"]), row["error_message"])
     phash, colors = look_of(decode_stored(row["jpg"]))
@@ -138,7 +140,7 @@ def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
 
 
 def _opener(fetch_rules: FetchRules) -> urllib.request.OpenerDirector:
-    """Return an opener whose connections go only where the rules allow, and whose bodies end."""
+    """Return a URL opener that keeps the address rules, the total timeout and the size limit."""
     rules = fetch_rules.addresses
 
     def connect(address: tuple[str, int], timeout: Any = None, *_: Any) -> socket.socket:
@@ -178,7 +180,7 @@ def _opener(fetch_rules: FetchRules) -> urllib.request.OpenerDirector:
 
 
 def _bounded(response: Any, rules: FetchRules) -> Any:
-    """Give a response a ``read`` with a total timeout and a largest size; the library has none."""
+    """Replace a response's ``read`` by one with a total timeout and a size limit."""
     deadline = time.monotonic() + rules.total_timeout_s
 
     def read(_: int | None = None) -> bytes:
@@ -189,7 +191,7 @@ def _bounded(response: Any, rules: FetchRules) -> Any:
             if size > rules.max_bytes:
                 raise ValueError(f"body over {rules.max_bytes} bytes")
             if time.monotonic() > deadline:
-                raise TimeoutError("timed out as a whole")
+                raise TimeoutError("timed out: total timeout")
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         return b"".join(chunks)

@@ -1,8 +1,8 @@
-"""Images that look alike: pairs of perceptual hashes that differ in a few bits.
+"""Pairs of perceptual hashes that differ in few bits: images that look alike.
 
-Comparing every pair is out of reach for millions of images. The 64 bits are cut into
+Comparing every pair of millions of images would take too long. The bits are cut into
 ``max_bits + agreeing`` bands: two hashes that differ in at most ``max_bits`` bits agree in at least
-``agreeing`` whole bands, so it is enough to compare those that agree in some choice of bands
+``agreeing`` whole bands, so only hashes that agree in some choice of bands are compared
 (multi-index hashing, Norouzi et al. 2012).
 """
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 _BITS: Final = 64
-_MOST_IN_A_BUCKET: Final = 2048
-"Beyond it a hash is compared with so many neighbors only: flat images hash by the thousand."
+_MAX_NEIGHBORS: Final = 2048
+"Largest number of bucket neighbors that a hash is compared with; flat images fill huge buckets."
 _SPARE_BITS: Final = 4
-"Buckets of about two to the power of this many hashes are cheap enough."
+"Base-2 logarithm of the bucket size aimed at."
 
 
 def near_pairs(hashes: Hashes, max_bits: int) -> NDArray[np.int64]:
@@ -28,21 +28,21 @@ def near_pairs(hashes: Hashes, max_bits: int) -> NDArray[np.int64]:
     for mask in _masks(max_bits, len(hashes)):
         order = np.argsort(hashes & mask, kind="stable")
         keys = (hashes & mask)[order]
-        places = np.arange(len(keys))
-        for step in range(1, min(_MOST_IN_A_BUCKET, len(keys))):
-            places = places[places < len(keys) - step]
-            places = places[keys[places] == keys[places + step]]
-            if not len(places):
+        first = np.arange(len(keys))
+        for step in range(1, min(_MAX_NEIGHBORS, len(keys))):
+            first = first[first < len(keys) - step]
+            first = first[keys[first] == keys[first + step]]
+            if not len(first):
                 break
-            pairs = np.stack([order[places], order[places + step]], 1)
+            pairs = np.stack([order[first], order[first + step]], 1)
             apart = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
             found.append(np.sort(pairs[apart <= max_bits], axis=1))
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _masks(max_bits: int, number: int) -> Iterator[np.uint64]:
-    """Yield the bits that must agree, for every choice of bands."""
-    wanted = max(math.log2(max(number, 2)) - _SPARE_BITS, 1)
+def _masks(max_bits: int, num_hashes: int) -> Iterator[np.uint64]:
+    """Yield a mask of the bits that must agree, for every choice of bands."""
+    wanted = max(math.log2(max(num_hashes, 2)) - _SPARE_BITS, 1)
     agreeing = next(
         r for r in itertools.count(1) if _BITS * r // (max_bits + r) >= wanted or r == max_bits + 1
     )

@@ -1,4 +1,4 @@
-"""Random numbers by name: what is drawn for a sample depends on the sample alone."""
+"""Random generators keyed by name, so that a draw depends only on its key."""
 
 import hashlib
 
@@ -6,6 +6,6 @@ import numpy as np
 
 
 def rng_of(*key: object) -> np.random.Generator:
-    """Return the generator of a key, such as a seed, the name of a sample and a purpose."""
+    """Return the generator of a key, for example (seed, sample id, purpose)."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))

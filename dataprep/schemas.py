@@ -13,7 +13,16 @@ INDEX: Final = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-"One row a line of a list file that could be read; null: the list gives no digest."
+"""One row per readable line of a list file.
+
+| field | content |
+|---|---|
+| ``sample_id`` | ``<source>/<number in the list>``; unique |
+| ``source`` | name of the source in the recipe |
+| ``url`` | address of the image, ``http`` or ``https`` |
+| ``captions`` | cleaned captions, at least one |
+| ``sha256`` | the list's hexadecimal SHA-256 of the image; null if it gives none |
+"""
 
 REJECTS: Final = pa.schema(
     [
@@ -24,7 +33,16 @@ REJECTS: Final = pa.schema(
         ("url", pa.string()),
     ]
 )
-"One row for each row that went no further, with the reason from a fixed list; null: no URL."
+"""One row per input row that a stage dropped.
+
+| field | content |
+|---|---|
+| ``sample_id`` | id of the sample or document |
+| ``source`` | name of the source in the recipe |
+| ``reason`` | why the row was dropped, from the stage's fixed list |
+| ``detail`` | what exactly was wrong, for people |
+| ``url`` | address of the image; null if it has none |
+"""
 
 IMAGES: Final = pa.schema(
     [
@@ -45,10 +63,26 @@ IMAGES: Final = pa.schema(
         ("label", pa.string()),
     ]
 )
-"""A stored image: JPEG bytes and their size in pixels; digests of the original and of its look.
+"""One row per stored image.
 
-The URL is null where the image came out of an archive; ``hash_matches`` is null where the list
-gives no digest: an image that was re-encoded since is a label, not a reason to drop it."""
+| field | content |
+|---|---|
+| ``sample_id`` | ``<source>/<name in the source>``; unique |
+| ``source`` | name of the source in the recipe |
+| ``url`` | address of the image; null if it came out of an archive |
+| ``jpeg`` | bytes of the stored JPEG: upright RGB or gray |
+| ``width``, ``height`` | size of the stored JPEG in pixels |
+| ``original_width``, ``original_height`` | upright size of the original in pixels |
+| ``original_bytes`` | size of the original file; null if the fetch engine does not report it |
+| ``sha256`` | hexadecimal SHA-256 of the original file |
+| ``phash`` | perceptual hash, 16 hexadecimal digits |
+| ``colors`` | mean RGB of each cell of a grid, row by row, one byte per channel |
+| ``hash_matches`` | whether ``sha256`` equals the list's; null if the list gives none |
+| ``captions`` | cleaned captions; empty for images without text |
+| ``label`` | class of the image; empty if it has none |
+
+``hash_matches`` is a label: an image that its site re-encoded since is kept.
+"""
 
 DOCUMENTS: Final = pa.schema(
     [
@@ -57,7 +91,14 @@ DOCUMENTS: Final = pa.schema(
         ("text", pa.string()),
     ]
 )
-"One cleaned document a row."
+"""One row per cleaned document.
+
+| field | content |
+|---|---|
+| ``doc_id`` | ``<source>/<name in the source>``; unique |
+| ``source`` | name of the source in the recipe |
+| ``text`` | cleaned text, one paragraph per line |
+"""
 
 KEPT: Final = pa.schema(
     [
@@ -66,7 +107,14 @@ KEPT: Final = pa.schema(
         ("row", pa.int64()),
     ]
 )
-"An image that curation kept: its row in one of curation's inputs."
+"""One row per image that curation kept.
+
+| field | content |
+|---|---|
+| ``sample_id`` | id of the image |
+| ``dataset`` | index of the input dataset among curation's inputs |
+| ``row`` | row number of the image in that dataset |
+"""
 
 
 def rejects_table(rows: list[dict[str, str | None]]) -> pa.Table:

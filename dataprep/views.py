@@ -1,8 +1,8 @@
-"""Views: the box and flip by which a stored image is cut, for the tokenizer and for training.
+"""Views: a crop box and a flip of a stored image, shared by the image tokenizer and training.
 
-Both cut with :func:`cut`, so that the codes belong to exactly the pixels that the model sees
-(the paper's random resized crop and flip; BEiT draws them anew each time, ours are drawn once
-per view so that codes can be stored).
+Both cut with :func:`cut`, so the codes belong to exactly the pixels that the model sees. The view
+is the paper's random resized crop and flip. BEiT draws it anew in each epoch; here each image has a
+fixed number of views, so that their codes can be stored.
 """
 
 import math
@@ -16,12 +16,12 @@ from dataprep.images import Pixels
 from dataprep.randomness import rng_of
 
 _LOG_ASPECT: Final = math.log(4 / 3)
-"Boxes are up to 4 : 3 and 3 : 4."
+"Largest absolute logarithm of a box's aspect ratio, as in torchvision."
 _ATTEMPTS: Final = 10
 
 
 class View(NamedTuple):
-    """A box in pixels of the stored image, and whether the cut is mirrored."""
+    """A crop box in pixels of the stored image, and whether the crop is mirrored."""
 
     x: int
     y: int
@@ -36,11 +36,11 @@ def random_view(
     """Draw view ``index`` of a sample: a pure function of its arguments.
 
     Args:
-        width: of the stored image, pixels.
-        height: of the stored image, pixels.
-        min_scale: smallest share of the image's area.
-        seed: of the recipe.
-        sample_id: names the image.
+        width: width of the stored image in pixels.
+        height: height of the stored image in pixels.
+        min_scale: smallest fraction of the image's area.
+        seed: the recipe's seed.
+        sample_id: id of the image.
         index: number of the view.
     """
     rng = rng_of(seed, sample_id, index)
@@ -53,7 +53,7 @@ def random_view(
             x = int(rng.integers(0, width - box_width + 1))
             y = int(rng.integers(0, height - box_height + 1))
             return View(x, y, box_width, box_height, flip)
-    # As torchvision's: the largest box in the middle whose shape is allowed.
+    # As in torchvision: the largest centered box whose aspect ratio is allowed.
     box_height = min(height, round(width * math.exp(_LOG_ASPECT)))
     box_width = min(width, round(height * math.exp(_LOG_ASPECT)))
     return View((width - box_width) // 2, (height - box_height) // 2, box_width, box_height, flip)
@@ -62,14 +62,14 @@ def random_view(
 def random_cut(
     pixels: Pixels, min_scale: float, seed: int, sample_id: str, index: int, size: int
 ) -> tuple[View, Pixels]:
-    """Return a view of an image (see :func:`random_view`) and its cut."""
+    """Draw a view of an image (see :func:`random_view`) and return it with its pixels."""
     height, width = pixels.shape[:2]
     view = random_view(width, height, min_scale, seed, sample_id, index)
     return view, cut(pixels, view, size)
 
 
 def cut(pixels: Pixels, view: View, size: int) -> Pixels:
-    """Return the view as a square of ``size`` pixels: averaged down or bicubic up."""
+    """Return a view as (size, size, 3): area interpolation down, bicubic interpolation up."""
     box = pixels[view.y : view.y + view.height, view.x : view.x + view.width]
     shrinks = min(view.width, view.height) > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -81,9 +81,9 @@ def jitter_color(pixels: Pixels, strength: float, uniforms: NDArray[np.float64])
     """Change brightness, contrast and saturation by up to ``strength``, in that order.
 
     Args:
-        pixels: RGB.
-        strength: 0 changes nothing; the paper's is 0.4.
-        uniforms: three numbers in [0, 1).
+        pixels: RGB, (height, width, 3).
+        strength: largest relative change of each; 0 changes nothing.
+        uniforms: three random numbers in [0, 1), one for each property.
     """
     brightness, contrast, saturation = 1 + strength * (2 * np.asarray(uniforms) - 1)
     image = pixels.astype(np.float32) * np.float32(brightness)

@@ -1,6 +1,17 @@
 """The miniature web: drawn scenes with true captions, in the file formats of the real sources.
 
-``corpora.build`` writes the list files, archives and images; ``server`` plays the internet,
-misbehavior included; ``truth.parquet`` and ``text_truth.parquet`` say what must become of every
-row.
+| file | job |
+|---|---|
+| ``corpora.py`` | builds the whole web in a folder: the one entry point |
+| ``grammar.py``, ``drawing.py`` | scenes, the sentences that are true of them, their pixels |
+| ``image_formats.py``, ``drawn_images.py`` | image files of every format, and copies of images |
+| ``lists.py``, ``edge_cases.py`` | lists of URLs and captions; a list of every edge case |
+| ``annotated.py``, ``archives.py`` | COCO, Visual Genome, ImageNet-21K, WebDataset |
+| ``texts.py``, ``wikipedia.py`` | documents |
+| ``server.py``, ``server_behaviors.py`` | an HTTP server that misbehaves on purpose |
+| ``truth.py`` | the expected outcome of every row |
+
+The same size and seed give the same bytes. ``truth.parquet`` and ``text_truth.parquet`` hold the
+expected outcome of every row, so tests compare a run with them. Nothing outside this folder treats
+the miniature web specially: readers, fetcher and stages see files and an HTTP server.
 """

@@ -3,9 +3,9 @@
     dataset_coco.json   Karpathy's form, with train2014.zip (train) and val2014.zip (the others)
     region_descriptions.json, image_data.json
                         with images.zip (VG_100K) and images2.zip (VG_100K_2); every second image
-                        is one of COCO's as long as there are some, encoded anew
+                        is a re-encoded COCO image, until all of those are used
 
-Some members are cut short (``undecodable``), not there (``missing_file``) or spoilt
+Some members are truncated (``undecodable``), missing (``missing_file``) or corrupted
 (``damaged_file``); some images have no caption.
 """
 
@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from dataprep.miniweb.drawing import lay_out
-from dataprep.miniweb.drawn_images import DrawnImage, Studio, image_size, numbered_rng
+from dataprep.miniweb.drawing import Placement, lay_out
+from dataprep.miniweb.drawn_images import DrawnImage, ImageRenderer, image_size, numbered_rng
 from dataprep.miniweb.grammar import Group, Scene, caption, random_scene
 from dataprep.miniweb.truth import Row, Written
 
@@ -28,22 +28,22 @@ COCO: Final = "dataset_coco.json"
 COCO_TRAIN: Final = "train2014.zip"
 COCO_VAL: Final = "val2014.zip"
 EVALUATED: Final = "coco_eval"
-"In place of the source, in the name of an image of COCO's val and test."
+"Prefix, instead of the source, of the names of COCO's val and test images."
 REGIONS: Final = "region_descriptions.json"
 IMAGE_DATA: Final = "image_data.json"
 VG_ARCHIVES: Final = {"VG_100K": "images.zip", "VG_100K_2": "images2.zip"}
-"By folder within."
+"Archive by the folder inside it."
 _LONGEST_SIDE: Final = 640
 _SPLITS: Final = (*("train",) * 6, "restval", "restval", "val", "test")
 _CAPTIONS: Final = 5
 _FAULTS: Final = ("undecodable", "missing_file", "damaged_file", "empty_caption")
 
 Box = tuple[int, int, int, int]
-"x, y, width, height."
+"x, y, width, height in pixels."
 
 
-def write_coco(folder: Path, number: int, seed: int, studio: Studio) -> Written:
-    """Write ``dataset_coco.json`` and its archives; two images in ten are evaluated on."""
+def write_coco(folder: Path, number: int, seed: int, renderer: ImageRenderer) -> Written:
+    """Write ``dataset_coco.json`` and its archives; two images in ten are in val or test."""
     written, entries, members = Written(), list[dict[str, Any]](), dict[str, str]()
     images: list[DrawnImage] = []
     num_trained = 0
@@ -66,16 +66,18 @@ def write_coco(folder: Path, number: int, seed: int, studio: Studio) -> Written:
         if outcome == "ok":
             written.originals[name] = images[-1]
     (folder / COCO).write_text(json.dumps({"images": entries, "dataset": "coco"}))
-    files = list(zip(members.items(), studio.draw(images), strict=True))
+    files = list(zip(members.items(), renderer.render(images), strict=True))
     for archive, prefix in ((COCO_TRAIN, "train2014/"), (COCO_VAL, "val2014/")):
         _write_zip(folder / archive, (f for f in files if f[0][0].startswith(prefix)))
     return written
 
 
-def parted(coco: Mapping[str, DrawnImage]) -> tuple[dict[str, DrawnImage], dict[str, DrawnImage]]:
-    """Part COCO's images by name: those to train on, those to evaluate on."""
-    trained = {n: image for n, image in coco.items() if not n.startswith(EVALUATED)}
-    return trained, {n: image for n, image in coco.items() if n not in trained}
+def split_by_use(
+    coco: Mapping[str, DrawnImage],
+) -> tuple[dict[str, DrawnImage], dict[str, DrawnImage]]:
+    """Return COCO's images by name, as (training images, evaluation images)."""
+    training = {n: image for n, image in coco.items() if not n.startswith(EVALUATED)}
+    return training, {n: image for n, image in coco.items() if n not in training}
 
 
 def _coco_image(number: int, split: str, sentences: list[str]) -> dict[str, Any]:
@@ -102,16 +104,16 @@ def _coco_image(number: int, split: str, sentences: list[str]) -> dict[str, Any]
 
 
 def write_visual_genome(
-    folder: Path, number: int, seed: int, studio: Studio, coco: Mapping[str, DrawnImage]
+    folder: Path, number: int, seed: int, renderer: ImageRenderer, coco: Mapping[str, DrawnImage]
 ) -> list[Row]:
     """Write Visual Genome's files.
 
     Args:
-        folder: of the web.
-        number: images.
-        seed: of the web.
-        studio: draws.
-        coco: by name, the images of which every second one here is a copy.
+        folder: folder of the web.
+        number: number of images.
+        seed: seed of the web.
+        renderer: draws the images.
+        coco: COCO's images by name; every second image here is a copy of one of them.
     """
     rows, annotations, data = list[Row](), [], []
     members, images = dict[str, str](), []
@@ -121,28 +123,28 @@ def write_visual_genome(
         rng = numbered_rng(seed, 8, i)
         of, original = next(copied, (None, None)) if i % 2 else (None, None)
         if original:
-            image = replace(original, kind="reencoded")
+            image = replace(original, format="reencoded")
         else:
             image = DrawnImage(random_scene(rng), *image_size(rng, _LONGEST_SIDE), (seed, 8, i))
         if of and of.startswith(EVALUATED):
             outcome = "evaluation_image"
         else:
             outcome, num_free = _fault(num_free), num_free + 1
-        image_id, place = i + 1, list(VG_ARCHIVES)[i % 3 == 2]
+        image_id, subfolder = i + 1, list(VG_ARCHIVES)[i % 3 == 2]
         found = [] if outcome == "empty_caption" else list(_regions(image))
         annotations.append(_vg_image(image_id, found))
-        data.append(_vg_data(image_id, place, image, of))
-        members[f"{place}/{image_id}.jpg"] = outcome
+        data.append(_vg_data(image_id, subfolder, image, of))
+        members[f"{subfolder}/{image_id}.jpg"] = outcome
         images.append(image)
         first = found[0][0] if found else ""
         name = f"visual_genome/{image_id}"
         row = Row("visual_genome", name, outcome, first, image.width, image.height)
-        rows.append(replace(row, copy_of=of, copy_kind=image.kind) if of else row)
+        rows.append(replace(row, copy_of=of, copy_kind=image.format) if of else row)
     (folder / REGIONS).write_text(json.dumps(annotations))
     (folder / IMAGE_DATA).write_text(json.dumps(data))
-    files = list(zip(members.items(), studio.draw(images), strict=True))
-    for place, archive in VG_ARCHIVES.items():
-        _write_zip(folder / archive, (f for f in files if f[0][0].startswith(f"{place}/")))
+    files = list(zip(members.items(), renderer.render(images), strict=True))
+    for subfolder, archive in VG_ARCHIVES.items():
+        _write_zip(folder / archive, (f for f in files if f[0][0].startswith(f"{subfolder}/")))
     return rows
 
 
@@ -161,10 +163,10 @@ def _vg_image(image_id: int, regions: list[tuple[str, Box]]) -> dict[str, Any]:
     }
 
 
-def _vg_data(image_id: int, place: str, image: DrawnImage, coco: str | None) -> dict[str, Any]:
+def _vg_data(image_id: int, subfolder: str, image: DrawnImage, coco: str | None) -> dict[str, Any]:
     return {
         "image_id": image_id,
-        "url": f"http://cdn.miniweb.test/{place}/{image_id}.jpg",
+        "url": f"http://cdn.miniweb.test/{subfolder}/{image_id}.jpg",
         "width": image.width,
         "height": image.height,
         "coco_id": int(coco.rsplit("/", 1)[1]) if coco else None,
@@ -173,11 +175,11 @@ def _vg_data(image_id: int, place: str, image: DrawnImage, coco: str | None) -> 
 
 
 def _regions(image: DrawnImage) -> Iterator[tuple[str, Box]]:
-    """Yield what is to be seen where: groups, each shape, how groups lie, the background."""
+    """Yield a phrase and a box for groups, single shapes, relations and the background."""
     scene, size = image.scene, (image.width, image.height)
     layout = lay_out(scene, *size, image.rng)
-    for group, places in zip(scene.groups, layout.groups, strict=True):
-        whole = _box(places, size)
+    for group, placements in zip(scene.groups, layout.groups, strict=True):
+        whole = _box(placements, size)
         yield group.phrase, whole
         yield f" the {group.color} {group.noun}", whole
         if group.texture != "plain":
@@ -189,7 +191,7 @@ def _regions(image: DrawnImage) -> Iterator[tuple[str, Box]]:
             )
         if group.count > 1:
             one = Group(1, group.size, group.color, group.texture, group.shape)
-            yield from ((one.phrase, _box([place], size)) for place in places)
+            yield from ((one.phrase, _box([placement], size)) for placement in placements)
     if len(scene.groups) == 2:
         yield _relation(scene), _box(itertools.chain(*layout.groups), size)
     yield f"{scene.background} background", (0, 0, *size)
@@ -200,9 +202,9 @@ def _relation(scene: Scene) -> str:
     return f"{first} {scene.relation} {second}"
 
 
-def _box(places: Iterable[tuple[float, float, float]], size: tuple[int, int]) -> Box:
-    """Return the box around some shapes, within the image."""
-    x, y, radius = np.array(list(places)).T
+def _box(placements: Iterable[Placement], size: tuple[int, int]) -> Box:
+    """Return the box around some shapes, clipped to the image."""
+    x, y, radius = np.array(list(placements)).T
     left, top = max(int((x - radius).min()), 0), max(int((y - radius).min()), 0)
     right, bottom = (
         min(int((x + radius).max()) + 1, size[0]),
@@ -216,18 +218,18 @@ def _fault(number: int) -> str:
 
 
 def _write_zip(path: Path, files: Iterable[tuple[tuple[str, str], bytes]]) -> None:
-    """Write a zip of ``((name, outcome), bytes)``, the damage included."""
-    spoilt = []
+    """Write a zip of ``((name, outcome), bytes)`` with the damage that the outcomes name."""
+    corrupted = []
     with zipfile.ZipFile(path, "w") as archive:
         for (name, outcome), data in files:
             if outcome == "missing_file":
                 continue
-            whole = outcome != "undecodable"
-            archive.writestr(zipfile.ZipInfo(name), data if whole else data[: len(data) // 3])
+            is_whole = outcome != "undecodable"
+            archive.writestr(zipfile.ZipInfo(name), data if is_whole else data[: len(data) // 3])
             if outcome == "damaged_file":
-                spoilt.append(archive.getinfo(name))
+                corrupted.append(archive.getinfo(name))
     with path.open("r+b") as file:
-        for info in spoilt:
+        for info in corrupted:
             file.seek(info.header_offset + len(info.FileHeader()) + info.file_size // 2)
             byte = file.read(1)
             file.seek(-1, 1)

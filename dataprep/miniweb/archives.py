@@ -3,7 +3,7 @@
 imagenet21k.tar     a tar of one tar per synset, images named <wnid>_<n>.JPEG
 words.txt           wnid TAB names (WordNet's list of ImageNet synsets)
 webdataset/         00000.tar, …: 000000012.jpg, .json and .txt of each sample, as img2dataset
-                    writes them; the last of several tars is cut short
+                    writes them; the last of several tars is truncated
 """
 
 import io
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from dataprep.miniweb.drawn_images import DrawnImage, Studio, image_size, numbered_rng
+from dataprep.miniweb.drawn_images import DrawnImage, ImageRenderer, image_size, numbered_rng
 from dataprep.miniweb.grammar import COLORS, SHAPES, caption, class_scene, random_scene
 from dataprep.miniweb.truth import Row
 
@@ -26,7 +26,7 @@ _FAULTS: Final = ("undecodable", "missing_file", "empty_caption")
 
 
 def write_imagenet(
-    folder: Path, num_classes: int, num_images: int, seed: int, studio: Studio
+    folder: Path, num_classes: int, num_images: int, seed: int, renderer: ImageRenderer
 ) -> list[Row]:
     """Write ``imagenet21k.tar`` with ``num_images`` of each class, and ``words.txt``."""
     classes = [(color, shape) for shape in SHAPES for color in COLORS][:num_classes]
@@ -42,7 +42,7 @@ def write_imagenet(
             outcome = "undecodable" if i % 29 == 17 else "ok"
             name = f"imagenet21k/{wnid}_{i}"
             rows.append(Row("imagenet21k", name, outcome, f"{color} {shape}", width, height))
-    drawn = zip(rows, studio.draw(images), strict=True)
+    drawn = zip(rows, renderer.render(images), strict=True)
     with tarfile.open(folder / IMAGENET, "w") as outer:
         for c in range(len(classes)):
             buffer = io.BytesIO()
@@ -56,8 +56,8 @@ def write_imagenet(
     return rows
 
 
-def write_webdataset(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]:
-    """Write ``number`` samples."""
+def write_webdataset(folder: Path, number: int, seed: int, renderer: ImageRenderer) -> list[Row]:
+    """Write ``webdataset/`` with ``number`` samples."""
     (folder / WEBDATASET).mkdir()
     rows, images = list[Row](), []
     for i in range(number):
@@ -68,11 +68,11 @@ def write_webdataset(folder: Path, number: int, seed: int, studio: Studio) -> li
         outcome = _FAULTS[(i // 11) % len(_FAULTS)] if i % 11 == 6 else "ok"
         name = f"webdataset/{i // _SAMPLES_OF_A_TAR:05d}/{i:09d}"
         rows.append(Row("webdataset", name, outcome, caption(scene, rng), width, height))
-    drawn = list(zip(rows, studio.draw(images), strict=True))
+    drawn = list(zip(rows, renderer.render(images), strict=True))
     for first in range(0, number, _SAMPLES_OF_A_TAR):
         data = _sample_tar(drawn[first : first + _SAMPLES_OF_A_TAR])
         if first > 0 and first + _SAMPLES_OF_A_TAR >= number:
-            data, rows[-1] = _cut_short(data, rows[-1])
+            data, rows[-1] = _truncated(data, rows[-1])
         path = folder / WEBDATASET / f"{first // _SAMPLES_OF_A_TAR:05d}.tar"
         path.write_bytes(data)
     return rows
@@ -93,11 +93,11 @@ def _sample_tar(samples: list[tuple[Row, bytes]]) -> bytes:
     return buffer.getvalue()
 
 
-def _cut_short(data: bytes, last: Row) -> tuple[bytes, Row]:
-    """Cut a tar behind the header of the file with its last sample's caption."""
+def _truncated(data: bytes, last: Row) -> tuple[bytes, Row]:
+    """Truncate a tar after the header of its last sample's caption file."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         end = archive.getmembers()[-2].offset_data  # the JSON; a text follows it
-    # A reader marks the sample in which a tar breaks off with a "+".
+    # A reader names damage by the last sample's name and a "+".
     return data[:end], replace(last, sample_id=f"{last.sample_id}+", outcome="damaged_tar")
 
 

@@ -1,9 +1,9 @@
-"""The whole miniature web in a folder: each source's files, and what must become of each row.
+"""Builds the miniature web in a folder: the files of each source and the expected outcomes.
 
-A source whose size is zero leaves no file. ``images/`` is what the server sends; the files of
-each source are told in ``lists``, ``zoo``, ``archives``, ``annotated``, ``texts``, ``wikipedia``;
-``truth`` tells what must become of them. The same parameters give the same bytes, so a web that is
-built again keeps its fingerprints.
+A source whose size is zero has no files. ``images/`` holds what the server sends. The modules
+``lists``, ``edge_cases``, ``archives``, ``annotated``, ``texts`` and ``wikipedia`` document the
+files of each source, ``truth`` the expected outcomes. The same parameters give the same bytes, so
+a web that is built again keeps its fingerprints.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from dataprep.miniweb import annotated, archives, edge_cases, lists, texts, wikipedia
-from dataprep.miniweb.drawn_images import Studio
+from dataprep.miniweb.drawn_images import ImageRenderer
 from dataprep.miniweb.server_behaviors import DELAYS, HOSTS, MISBEHAVIORS, PLACEHOLDER
 from dataprep.miniweb.truth import TEXT_TRUTH, TRUTH, Row, TextRow, Written, write_truth
 
@@ -25,12 +25,12 @@ __all__ = [
 
 _DONE: Final = "built.json"
 _VERSION: Final = 3
-"Raise it when the same size draws another web."
+"Must be raised when the same size would give other bytes."
 
 
 @dataclass(frozen=True)
 class WebSize:
-    """How much to draw: rows of lists, images, pages or documents."""
+    """Size of each source: its number of list rows, images, pages or documents."""
 
     seed: int
     num_cc3m: int
@@ -50,11 +50,11 @@ class WebSize:
 
 
 def build(folder: Path, size: WebSize) -> None:
-    """Write the web into ``folder``; does nothing when it is already there in that size.
+    """Write the web into ``folder``, unless the folder already holds a web of that size.
 
     Args:
-        folder: replaced if it holds a web of another size.
-        size: how much to draw.
+        folder: folder of the web; replaced if it holds a web of another size.
+        size: size of each source.
     """
     done = folder / _DONE
     record = json.dumps({"version": _VERSION, **asdict(size)})
@@ -63,34 +63,34 @@ def build(folder: Path, size: WebSize) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = _write_images(folder, size, Studio(pool))
+        rows = _write_images(folder, size, ImageRenderer(pool))
     write_truth(folder, rows, _write_texts(folder, size))
     done.write_text(record)
 
 
-def _write_images(folder: Path, size: WebSize, studio: Studio) -> list[Row]:
+def _write_images(folder: Path, size: WebSize, renderer: ImageRenderer) -> list[Row]:
     seed = size.seed
-    lists.write_placeholder(folder, seed, studio)
-    cc3m = lists.write_conceptual(folder, "cc3m", size.num_cc3m, seed, studio)
-    cc12m = lists.write_conceptual(folder, "cc12m", size.num_cc12m, seed, studio)
+    lists.write_placeholder(folder, seed, renderer)
+    cc3m = lists.write_conceptual(folder, "cc3m", size.num_cc3m, seed, renderer)
+    cc12m = lists.write_conceptual(folder, "cc12m", size.num_cc12m, seed, renderer)
     classes, images = size.num_classes, size.num_images_per_class
-    imagenet = archives.write_imagenet(folder, classes, images, seed, studio)
+    imagenet = archives.write_imagenet(folder, classes, images, seed, renderer)
     rows, coco = [*cc3m.rows, *cc12m.rows, *imagenet], Written()
     if number := size.num_coco:
-        coco = annotated.write_coco(folder, number, seed, studio)
+        coco = annotated.write_coco(folder, number, seed, renderer)
         rows += coco.rows
     if number := size.num_visual_genome:
-        rows += annotated.write_visual_genome(folder, number, seed, studio, coco.originals)
+        rows += annotated.write_visual_genome(folder, number, seed, renderer, coco.originals)
     if number := size.num_webdataset:
-        rows += archives.write_webdataset(folder, number, seed, studio)
+        rows += archives.write_webdataset(folder, number, seed, renderer)
     if number := size.num_sbu:
-        rows += lists.write_sbu(folder, number, seed, studio)
+        rows += lists.write_sbu(folder, number, seed, renderer)
     if number := size.num_sbu_json:
-        rows += lists.write_sbu_json(folder, number, seed, studio)
+        rows += lists.write_sbu_json(folder, number, seed, renderer)
     if number := size.num_own:
-        trained, evaluated = annotated.parted(coco.originals)
-        originals = {"cc3m": cc3m.originals, "coco": trained, annotated.EVALUATED: evaluated}
-        rows += edge_cases.write_own(folder, number, seed, studio, originals)
+        training, evaluation = annotated.split_by_use(coco.originals)
+        originals = {"cc3m": cc3m.originals, "coco": training, annotated.EVALUATED: evaluation}
+        rows += edge_cases.write_own(folder, number, seed, renderer, originals)
     return rows
 
 

@@ -18,25 +18,28 @@ _AREAS: Final = {
     "above": ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 0.5)),
     "below": ((0.0, 0.5, 1.0, 0.5), (0.0, 0.0, 1.0, 0.5)),
 }
-"By relation: x, y, width, height of both groups as shares of the image."
+"By relation: x, y, width, height of both groups as fractions of the image."
+
+Placement = tuple[float, float, float]
+"Center x, center y and radius of a shape in pixels."
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What chance decides of an image."""
+    """The random part of an image."""
 
     light: tuple[float, float]
-    "At the top and at the bottom, as a share."
-    groups: list[list[tuple[float, float, float]]]
-    "By group, of each shape: x and y of its center, radius; in pixels."
+    "Brightness at the top and at the bottom, as a fraction."
+    groups: list[list[Placement]]
+    "Placements of the shapes of each group."
 
 
 def lay_out(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Layout:
-    """Draw the light and the places of a scene's shapes."""
+    """Draw the light and the placements of a scene's shapes."""
     above, below = rng.uniform(0.88, 1.0, 2)
     areas = _AREAS[scene.relation] if len(scene.groups) == 2 else ((0.0, 0.0, 1.0, 1.0),)
     groups = [
-        _places(group, (x * width, y * height, w * width, h * height), rng)
+        _placements(group, (x * width, y * height, w * width, h * height), rng)
         for group, (x, y, w, h) in zip(scene.groups, areas, strict=True)
     ]
     return Layout((above, below), groups)
@@ -48,32 +51,32 @@ def draw(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Pix
     light = np.linspace(*layout.light, height)[:, None, None]
     image: Pixels = np.empty((height, width, 3), np.uint8)
     image[:] = (np.array(BACKGROUNDS[scene.background]) * light).astype(np.uint8)
-    for group, places in zip(scene.groups, layout.groups, strict=True):
-        for place in places:
-            _draw_shape(image, group, place)
+    for group, placements in zip(scene.groups, layout.groups, strict=True):
+        for placement in placements:
+            _draw_shape(image, group, placement)
     return image
 
 
-def _places(
+def _placements(
     group: Group, area: tuple[float, float, float, float], rng: np.random.Generator
-) -> list[tuple[float, float, float]]:
+) -> list[Placement]:
     x, y, width, height = area
     columns = min(group.count, 2) if width <= 1.5 * height else group.count
     rows = -(-group.count // columns)
     cell_width, cell_height = width / columns, height / rows
     cell = min(cell_width, cell_height)
     radius = cell * (0.42 if group.size == "large" else 0.24)
-    places = []
+    placements = []
     for i in range(group.count):
         jitter = rng.uniform(-1, 1, 2) * (cell * 0.46 - radius)
         center_x = x + (i % columns + 0.5) * cell_width + jitter[0]
         center_y = y + (i // columns + 0.5) * cell_height + jitter[1]
-        places.append((center_x, center_y, radius))
-    return places
+        placements.append((center_x, center_y, radius))
+    return placements
 
 
-def _draw_shape(image: Pixels, group: Group, place: tuple[float, float, float]) -> None:
-    center_x, center_y, radius = place
+def _draw_shape(image: Pixels, group: Group, placement: Placement) -> None:
+    center_x, center_y, radius = placement
     left, top = max(int(center_x - radius), 0), max(int(center_y - radius), 0)
     right, bottom = int(center_x + radius) + 1, int(center_y + radius) + 1
     window = image[top:bottom, left:right]
@@ -92,7 +95,7 @@ def _draw_shape(image: Pixels, group: Group, place: tuple[float, float, float]) 
 def _pattern(
     texture: str, origin: tuple[int, int], shape: tuple[int, ...], period: float
 ) -> NDArray[np.bool_]:
-    """Where the full color goes; the rest is pale."""
+    """Return a mask of the full color; the other pixels get a pale one."""
     rows = np.arange(origin[0], origin[0] + shape[0], dtype=np.float32)[:, None]
     columns = np.arange(origin[1], origin[1] + shape[1], dtype=np.float32)[None, :]
     if texture == "striped":
@@ -117,7 +120,7 @@ def _fill_shape(mask: Pixels, shape: str, center: tuple[float, float], radius: f
 
 
 def _outlines(shape: str) -> list[list[tuple[float, float]]]:
-    """Corners on the unit circle's scale; y points down."""
+    """Return the outlines' corners in units of the radius; y points down."""
     if shape == "square":
         return [[(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]]
     if shape == "cross":

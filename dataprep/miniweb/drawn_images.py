@@ -1,7 +1,7 @@
-"""Images of scenes as files: what is drawn, how large, and by whom.
+"""Images of scenes as files: their parameters, and a renderer that draws them in threads.
 
-Threads draw: numpy, OpenCV and Pillow let each other run, and a process forked from one that has
-used OpenCV hangs at its first call.
+Threads suffice, because numpy, OpenCV and Pillow release the GIL. Processes do not work: one that
+is forked after a use of OpenCV hangs at its first OpenCV call.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ import numpy as np
 
 from dataprep.miniweb.drawing import draw
 from dataprep.miniweb.grammar import Scene
-from dataprep.miniweb.image_formats import KINDS
+from dataprep.miniweb.image_formats import FORMATS
 
 SHORTEST_SIDE: Final = 200
 _DRAWING: Final = 77
@@ -22,32 +22,32 @@ _DRAWING: Final = 77
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """An image to draw; equal ones have equal bytes."""
+    """The parameters of an image; equal parameters give equal bytes."""
 
     scene: Scene
     width: int
     height: int
     seed: tuple[int, ...]
-    kind: str = "jpeg"
-    "One of ``kinds.KINDS``."
+    format: str = "jpeg"
+    "A key of ``image_formats.FORMATS``."
 
     @property
     def rng(self) -> np.random.Generator:
-        """Draws light and places."""
+        """Generator of the light and the placements."""
         return numbered_rng(*self.seed, _DRAWING)
 
 
-class Studio:
-    """Draws images in the threads of a pool, in their order."""
+class ImageRenderer:
+    """Draws images in the threads of a pool."""
 
     def __init__(self, pool: Executor) -> None:
         self.pool = pool
 
-    def draw(self, images: Iterable[DrawnImage]) -> Iterator[bytes]:
-        """Yield the bytes of each image."""
+    def render(self, images: Iterable[DrawnImage]) -> Iterator[bytes]:
+        """Yield the bytes of each image, in order."""
         return self.pool.map(encoded, images)
 
-    def draw_files(self, images: Iterable[tuple[Path, DrawnImage]]) -> None:
+    def render_files(self, images: Iterable[tuple[Path, DrawnImage]]) -> None:
         """Write each image to its path."""
         for _ in self.pool.map(_write, images):
             pass
@@ -56,7 +56,7 @@ class Studio:
 def encoded(image: DrawnImage) -> bytes:
     """Return the bytes of an image."""
     pixels = draw(image.scene, image.width, image.height, image.rng)
-    return KINDS[image.kind](pixels)
+    return FORMATS[image.format](pixels)
 
 
 def _write(task: tuple[Path, DrawnImage]) -> None:
@@ -65,12 +65,12 @@ def _write(task: tuple[Path, DrawnImage]) -> None:
 
 
 def image_size(rng: np.random.Generator, longest: int) -> tuple[int, int]:
-    """Draw a width and a height of at most 1 : 1.4."""
+    """Draw a width and a height whose aspect ratio is at most 1.4."""
     width = int(rng.integers(SHORTEST_SIDE, longest))
     height = int(np.clip(width * rng.uniform(1 / 1.4, 1.4), SHORTEST_SIDE, longest))
     return width, height
 
 
 def numbered_rng(*key: int) -> np.random.Generator:
-    """Return the generator of a key; the first number is the web's seed, the second the source."""
+    """Return the generator of a key: the web's seed, the number of the source, further numbers."""
     return np.random.default_rng(key)

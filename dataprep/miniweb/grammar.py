@@ -1,7 +1,7 @@
-"""Scenes and the sentences that are true of them.
+"""Scenes, and true sentences about them.
 
 A scene holds one or two groups of shapes in front of a background. Captions, documents and class
-names use the same words, so a masked word can be told from the image or from other sentences.
+names use the same words, so a masked word can be inferred from the image or other sentences.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ TECHNIQUES: Final = {
 }
 PLACES: Final = ("kitchen", "garden", "library", "museum", "workshop", "school")
 _DETAILS: Final = 4
-"Sentences of a document after its opening."
+"Number of a document's sentences after its opening."
 OPENINGS: Final = (
     "a picture of",
     "a photo of",
@@ -69,7 +69,7 @@ OPENINGS: Final = (
 
 @dataclass(frozen=True)
 class Group:
-    """Equal shapes side by side."""
+    """Several equal shapes."""
 
     count: int
     size: str
@@ -79,13 +79,13 @@ class Group:
 
     @property
     def noun(self) -> str:
-        """The shape's name in the right number."""
+        """The shape's name, singular or plural."""
         plural = "crosses" if self.shape == "cross" else f"{self.shape}s"
         return self.shape if self.count == 1 else plural
 
     @property
     def phrase(self) -> str:
-        """As in ``two large red striped circles``."""
+        """A noun phrase such as ``two large red striped circles``."""
         texture = "" if self.texture == "plain" else f"{self.texture} "
         count = "a" if self.count == 1 else COUNTS[self.count - 1]
         return f"{count} {self.size} {self.color} {texture}{self.noun}"
@@ -93,12 +93,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """What an image shows."""
+    """The content of an image."""
 
     background: str
     groups: tuple[Group, ...]
     relation: str
-    "How the first group lies to the second; unused with one group."
+    "Position of the first group relative to the second; unused with one group."
 
 
 def random_scene(rng: np.random.Generator, num_groups: int | None = None) -> Scene:
@@ -126,7 +126,7 @@ def class_scene(rng: np.random.Generator, color: str, shape: str) -> Scene:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Describe a scene in one sentence, without capitals and full stop."""
+    """Describe a scene in one sentence, without a capital or a full stop."""
     where = f"on a {scene.background} background"
     first = scene.groups[0]
     if len(scene.groups) == 1:
@@ -150,7 +150,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def document(scene: Scene, rng: np.random.Generator) -> str:
-    """Tell of a scene in several sentences that repeat its facts."""
+    """Describe a scene in several sentences that repeat its facts."""
     name, day, place = _one_of(rng, NAMES), _one_of(rng, DAYS), _one_of(rng, PLACES)
     verb = _one_of(rng, tuple(TECHNIQUES))
     work = TECHNIQUES[verb]
@@ -190,7 +190,7 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def tokenized(text: str) -> str:
-    """Write a caption as CC3M does: lower case, punctuation set apart."""
+    """Write a caption as in CC3M: in lower case, with punctuation set apart."""
     return f"{text.lower().replace(',', ' ,')} ."
 
 

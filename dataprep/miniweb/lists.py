@@ -1,20 +1,20 @@
-"""Lists of captions and URLs as the real sources give them out.
+"""Lists of captions and URLs in the formats of the real sources.
 
     cc3m.tsv    caption TAB url, no header (Conceptual Captions 3M)
     cc12m.tsv   url TAB caption, no header (Conceptual 12M)
     SBU_captioned_photo_dataset_urls.txt, SBU_captioned_photo_dataset_captions.txt
-                two files whose lines belong together
+                two parallel text files
     sbu-captions-all.json
-                an object of parallel lists: image_urls, user_ids, captions
+                one object of parallel lists: image_urls, user_ids, captions
 
-SBU's two forms list different images here, so that a recipe can read both.
+SBU's two formats list different images here, so that a recipe can read both.
 """
 
 import json
 from pathlib import Path
 from typing import Final
 
-from dataprep.miniweb.drawn_images import DrawnImage, Studio, image_size, numbered_rng
+from dataprep.miniweb.drawn_images import DrawnImage, ImageRenderer, image_size, numbered_rng
 from dataprep.miniweb.grammar import caption, random_scene, tokenized
 from dataprep.miniweb.server_behaviors import DELAYS, MISBEHAVIORS, PLACEHOLDER, url_of
 from dataprep.miniweb.truth import Row, Written
@@ -29,14 +29,16 @@ _SBU_ANSWERS: Final = ("forbidden", "missing", "forbidden", "gone")
 _SBU_FAULTS: Final = ("malformed_line", "empty_caption", "bad_url")
 
 
-def write_placeholder(folder: Path, seed: int, studio: Studio) -> None:
-    """Write what sites show in place of an image that is gone."""
+def write_placeholder(folder: Path, seed: int, renderer: ImageRenderer) -> None:
+    """Write the placeholder that sites send instead of a removed image."""
     image = DrawnImage(random_scene(numbered_rng(seed, 9)), 300, 300, (0,))
-    studio.draw_files([(folder / f"images/{PLACEHOLDER}.jpg", image)])
+    renderer.render_files([(folder / f"images/{PLACEHOLDER}.jpg", image)])
 
 
-def write_conceptual(folder: Path, source: str, number: int, seed: int, studio: Studio) -> Written:
-    """Write ``cc3m.tsv`` or ``cc12m.tsv``, by ``source``, and its images."""
+def write_conceptual(
+    folder: Path, source: str, number: int, seed: int, renderer: ImageRenderer
+) -> Written:
+    """Write the list of ``source``, ``cc3m`` or ``cc12m``, and its images."""
     is_first = source == "cc3m"
     written, lines, files = Written(), [], []
     for i in range(number):
@@ -59,23 +61,23 @@ def write_conceptual(folder: Path, source: str, number: int, seed: int, studio: 
         written.rows.append(Row(source, name, outcome, text, width, height, placeholder))
         if behavior == outcome == "ok":
             written.originals[name] = image
-    studio.draw_files(files)
+    renderer.render_files(files)
     (folder / f"{source}.tsv").write_text("\n".join(lines) + "\n")
     return written
 
 
 def _conceptual_answer(number: int) -> tuple[str, str]:
-    """Return what the server does at a row, and what becomes of it."""
-    if number % 9 == 4:  # every misbehavior comes, evenly spread
+    """Return the server's behavior for a row and the row's expected outcome."""
+    if number % 9 == 4:  # every misbehavior occurs, evenly spread
         return list(MISBEHAVIORS.items())[(number // 9) % len(MISBEHAVIORS)]
     if number % 31 == 7:
         return DELAYS[(number // 31) % len(DELAYS)], "ok"
     return (PLACEHOLDER if number % 53 == 11 else "ok"), "ok"
 
 
-def write_sbu(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]:
+def write_sbu(folder: Path, number: int, seed: int, renderer: ImageRenderer) -> list[Row]:
     """Write SBU as two files of lines; a malformed line is not UTF-8."""
-    rows, urls, captions = _sbu(folder, "sbu", number, (seed, 5), studio)
+    rows, urls, captions = _sbu(folder, "sbu", number, (seed, 5), renderer)
     (folder / SBU_URLS).write_text("".join(f"{url}\n" for url in urls))
     lines = [
         text.encode() + (b" \xff" if row.outcome == "malformed_line" else b"") + b"\n"
@@ -85,9 +87,9 @@ def write_sbu(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]
     return rows
 
 
-def write_sbu_json(folder: Path, number: int, seed: int, studio: Studio) -> list[Row]:
-    """Write SBU as one JSON object; a malformed entry has null for a caption."""
-    rows, urls, captions = _sbu(folder, "sbu_json", number, (seed, 6), studio)
+def write_sbu_json(folder: Path, number: int, seed: int, renderer: ImageRenderer) -> list[Row]:
+    """Write SBU as one JSON object; the caption of a malformed entry is null."""
+    rows, urls, captions = _sbu(folder, "sbu_json", number, (seed, 6), renderer)
     lists = {
         "image_urls": urls,
         "user_ids": [f"{10_000_000 + i}@N00" for i in range(number)],
@@ -101,9 +103,9 @@ def write_sbu_json(folder: Path, number: int, seed: int, studio: Studio) -> list
 
 
 def _sbu(
-    folder: Path, source: str, number: int, key: tuple[int, ...], studio: Studio
+    folder: Path, source: str, number: int, key: tuple[int, ...], renderer: ImageRenderer
 ) -> tuple[list[Row], list[str], list[str]]:
-    """Return the rows of a form, its URLs and its captions; draw its images."""
+    """Draw the images of one format; return its rows, URLs and captions."""
     rows, urls, captions, files = list[Row](), [], [], []
     for i in range(number):
         rng = numbered_rng(*key, i)
@@ -122,5 +124,5 @@ def _sbu(
         rows.append(Row(source, f"{source}/{i + 1:09d}", outcome, text, width, height))
         if outcome == "ok":
             files.append((folder / "images" / name, DrawnImage(scene, width, height, (*key, i))))
-    studio.draw_files(files)
+    renderer.render_files(files)
     return rows, urls, captions

@@ -1,8 +1,8 @@
-"""The server of the miniature web: the first part of a path says how it behaves.
+"""The HTTP server of the miniature web: the first part of a path selects the behavior.
 
-``python -m dataprep.miniweb.server FOLDER`` serves on a free port of the loopback interface,
-writes the port to standard output, and ends a while after its standard input does: whoever started
-it may have been killed, and workers that it left behind must not find the web gone before they end.
+``python -m dataprep.miniweb.server FOLDER`` serves on a free port of the loopback interface and
+writes the port to standard output. It ends some time after its standard input closes: the parent
+process may have been killed, and its remaining workers still need the server until they end.
 """
 
 import argparse
@@ -39,16 +39,16 @@ _TYPES = {
     ".bmp": "image/bmp",
     ".svg": "image/svg+xml",
 }
-"By the ending of a name; all others are JPEG."
+"Content types by file name extension; all other files are JPEG."
 
 
 class MiniWeb:
-    """Answers requests out of a folder of images."""
+    """Answers requests from a folder of images."""
 
     def __init__(self, folder: Path) -> None:
         self.images = folder / "images"
         self.visits: Counter[str] = Counter()
-        "Requests by path."
+        "Number of requests by path."
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -97,7 +97,7 @@ class MiniWeb:
         if behavior == "half-image":
             data = data[: len(data) // 2]
         if behavior == "truncated":
-            return await _cut_short(request, data)
+            return await _truncated(request, data)
         if behavior == "drip":
             return await _drip(request, data)
         if behavior == "chunked":
@@ -110,8 +110,8 @@ class MiniWeb:
         return web.Response(body=data, content_type=kind, headers=headers)
 
 
-async def _cut_short(request: web.Request, data: bytes) -> web.StreamResponse:
-    """Announce a whole body, send half of it, hang up."""
+async def _truncated(request: web.Request, data: bytes) -> web.StreamResponse:
+    """Announce the full length, send half of the body and close the connection."""
     response = web.StreamResponse(headers={"Content-Length": str(len(data))})
     await response.prepare(request)
     await response.write(data[: len(data) // 2])
@@ -121,7 +121,7 @@ async def _cut_short(request: web.Request, data: bytes) -> web.StreamResponse:
 
 
 async def _drip(request: web.Request, data: bytes) -> web.StreamResponse:
-    """Send a byte at a time and never the last: no silence is long, no image whole."""
+    """Send single bytes without long silences, and never send the last one."""
     response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
     await response.prepare(request)
     for i in range(len(data) - 1):
@@ -132,7 +132,7 @@ async def _drip(request: web.Request, data: bytes) -> web.StreamResponse:
 
 
 async def _in_chunks(request: web.Request, data: bytes, kind: str) -> web.StreamResponse:
-    """Send a body whose length nobody is told."""
+    """Send a body in chunks, without a Content-Length."""
     response = web.StreamResponse(headers={"Content-Type": kind})
     response.enable_chunked_encoding()
     await response.prepare(request)
@@ -144,7 +144,7 @@ async def _in_chunks(request: web.Request, data: bytes, kind: str) -> web.Stream
 
 @contextmanager
 def serving(folder: Path) -> Iterator[int]:
-    """Serve ``folder`` from a process of its own while the block runs; give its port."""
+    """Serve ``folder`` from another process while the block runs; yield the port."""
     command = [sys.executable, "-m", "dataprep.miniweb.server", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout

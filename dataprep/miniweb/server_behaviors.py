@@ -1,7 +1,7 @@
-"""What the server of the miniature web does at a path, by the path's first part.
+"""Behaviors of the miniature web's server, selected by the first part of a path.
 
-The lists of Conceptual Captions go through ``MISBEHAVIORS`` and ``DELAYS`` in this order, so that
-their bytes stay what they are; whatever is new belongs to the zoo's two tables.
+The Conceptual Captions lists cycle through ``MISBEHAVIORS`` and ``DELAYS`` in this order, and
+their bytes are fixed by tests; new behaviors belong to the two tables for edge cases.
 """
 
 from typing import Final
@@ -25,31 +25,31 @@ MISBEHAVIORS: Final = {
     "dns": "dns",
     "speck": "too_small",
 }
-"What the server does at a path of that name, and the reason that a fetcher must give."
+"Behaviors that never give a good image, and the reason that a fetcher must report."
 
 DELAYS: Final = ("redirect", "busy-once", "flaky")
-"What the server does before it sends the image after all."
+"Behaviors that give the image in the end."
 
-ZOO_MISBEHAVIORS: Final = {
+EDGE_CASE_MISBEHAVIORS: Final = {
     "drip": "timeout",
     "noindex": "opt_out",
     "noimageindex": "opt_out",
     "busy-for-hours": "http_429",
 }
-"As ``MISBEHAVIORS``, on the zoo's list."
+"Like ``MISBEHAVIORS``, for the list of edge cases."
 
-ZOO_DETOURS: Final = ("redirect-3", "flaky", "other-robot", "gzip", "chunked")
-"As ``DELAYS``, on the zoo's list; ``other-robot`` opts out for somebody else's robot."
+EDGE_CASE_DETOURS: Final = ("redirect-3", "flaky", "other-robot", "gzip", "chunked")
+"Like ``DELAYS``, for the list of edge cases; ``other-robot`` opts out for another robot."
 
-ALONE: Final = frozenset({"drip", "busy-for-hours"})
-"A fetcher may leave their host alone afterwards, so each such image has a host of its own."
+NEEDS_OWN_HOST: Final = frozenset({"drip", "busy-for-hours"})
+"Behaviors after which a fetcher may pause the host, so each such image has its own host."
 
 
 def url_of(behavior: str, name: str, number: int) -> str:
-    """Return the address of image ``number`` of a list."""
+    """Return the URL of image ``number`` of a list."""
     host = HOSTS[number % len(HOSTS)]
     if behavior == "dns":
         host = f"gone-{number}.invalid"
-    elif behavior in ALONE:
+    elif behavior in NEEDS_OWN_HOST:
         host = f"{behavior}-{number}.miniweb.test"
     return f"http://{host}/{behavior}/{name}"

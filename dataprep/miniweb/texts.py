@@ -1,10 +1,10 @@
-"""Corpora of texts: JSON lines, OpenWebText, books.
+"""Text corpora: JSON lines, OpenWebText, books.
 
-documents.jsonl     one {"text": …} a line; some lines are cut short
+documents.jsonl     one {"text": …} per line; some lines are truncated
 openwebtext/        urlsf_subset00-1_data.xz, …: a compressed tar of one-document files, with
-                    a lock file beside it; the last of several archives is cut short
-books/              a book a file, wrapped at 72 columns; some with a byte order mark or DOS
-                    line ends, some not UTF-8 or next to empty
+                    a lock file beside it; the last of several archives is truncated
+books/              one book per file, wrapped at 72 columns; some with a byte order mark or DOS
+                    line ends, some not UTF-8 or nearly empty
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _PARAGRAPHS_OF_A_CHAPTER: Final = 8
 
 
 def prose(num_paragraphs: int, *key: int) -> list[str]:
-    """Return paragraphs, each of which tells of a scene."""
+    """Return paragraphs, each of which describes a scene."""
     rng = numbered_rng(*key)
     return [document(random_scene(rng), rng) for _ in range(num_paragraphs)]
 
@@ -64,7 +64,7 @@ def write_openwebtext(folder: Path, number: int, seed: int) -> list[TextRow]:
 
 
 def _web_texts(stem: str, numbers: range, seed: int, cut: bool) -> tuple[bytes, list[TextRow]]:
-    """Return a tar of documents; ``cut`` ends it behind the header of its last file."""
+    """Return a tar of documents; ``cut`` truncates it after its last header."""
     buffer, rows, end = io.BytesIO(), list[TextRow](), 0
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for i in numbers:
@@ -78,7 +78,7 @@ def _web_texts(stem: str, numbers: range, seed: int, cut: bool) -> tuple[bytes, 
             rows.append(_row("openwebtext", f"{stem}/{name}", outcome, paragraphs))
     if not cut:
         return buffer.getvalue(), rows
-    # What cannot be read has no name: a reader gives its number in the archive.
+    # An unreadable document has no name, so a reader names it by its number.
     rows[-1] = _row("openwebtext", f"{stem}/{len(numbers)}", "malformed_line", [])
     return buffer.getvalue()[:end], rows
 

@@ -1,14 +1,14 @@
-"""What must become of every row of the miniature web.
+"""The expected outcome of every row of the miniature web.
 
-    truth.parquet       images, a row each: source, sample_id, outcome (``ok`` or the reason),
+    truth.parquet       one row per image: source, sample_id, outcome (``ok`` or the reason),
                         placeholder, caption (the first of several), width and height (of the
-                        upright original; null where there is none), copy_of (sample_id of the
-                        image that this one was made of), copy_kind
-    text_truth.parquet  documents, a row each: source, doc_id, outcome, text (cleaned; null unless
+                        upright original; null if there is none), copy_of (sample_id of the
+                        image that this one is a copy of), copy_kind
+    text_truth.parquet  one row per document: source, doc_id, outcome, text (cleaned; null unless
                         the outcome is ``ok``)
 
-Pages that are no articles have no row. Images of COCO's val and test have none either: no
-training reads them; where they were copied from they are called ``coco_eval/<cocoid>``.
+Wikipedia pages that are not articles have no row. COCO's val and test images have none, because no
+training reads them; ``copy_of`` names them ``coco_eval/<cocoid>``.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ _TEXTS: Final = pa.schema([(n, pa.string()) for n in ("source", "doc_id", "outco
 
 @dataclass(frozen=True)
 class Row:
-    """What must become of an image."""
+    """The expected outcome of an image."""
 
     source: str
     sample_id: str
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TextRow:
-    """What must become of a document."""
+    """The expected outcome of a document."""
 
     source: str
     doc_id: str
@@ -67,11 +67,11 @@ class TextRow:
 
 @dataclass
 class Written:
-    """What a writer of images leaves behind."""
+    """The result of a writer of images."""
 
     rows: list[Row] = field(default_factory=list)
     originals: dict[str, DrawnImage] = field(default_factory=dict)
-    "By sample_id: images that come through, of which others may be copies."
+    "Images with outcome ``ok`` by sample_id, which other sources may copy."
 
 
 def write_truth(folder: Path, rows: Sequence[Row], texts: Sequence[TextRow]) -> None:

@@ -1,8 +1,8 @@
 """A Wikipedia dump: ``wikipedia.xml.bz2`` and ``wikipedia-index.txt.bz2``, multistream.
 
-A bzip2 stream with the head, streams of a hundred pages, a stream with the end; the index has a
-line ``offset:page:title`` a page. Among the articles are redirects, talk pages and templates, and
-stubs of which nothing is left without their markup.
+The dump is a bzip2 stream with the head, streams of pages, and a stream with the end; the index has
+a line ``offset:page:title`` per page. Among the articles are redirects, talk pages, templates, and
+stubs that are empty without their markup.
 """
 
 import bz2
@@ -68,7 +68,7 @@ def _page_id(number: int) -> int:
 
 
 def _page(seed: int, number: int) -> tuple[str, str, TextRow | None]:
-    """Return a page's title, its XML, and what must become of it if it is an article."""
+    """Return a page's title, its XML, and its expected outcome if it is an article."""
     rng = numbered_rng(seed, 14, number)
     color, shape = str(rng.choice(list(COLORS))), str(rng.choice(SHAPES))
     title = f"{color.capitalize()} {shape} & {number}"
@@ -91,7 +91,7 @@ def _page(seed: int, number: int) -> tuple[str, str, TextRow | None]:
 
 
 def _article(title: str, background: str, paragraphs: list[str]) -> tuple[str, str]:
-    """Return an article's markup, and the prose that is in it."""
+    """Return an article's markup and its prose."""
     first, second, third = paragraphs
     blocks = [
         _INFOBOX % (title, background),
@@ -111,7 +111,7 @@ def _article(title: str, background: str, paragraphs: list[str]) -> tuple[str, s
 
 
 def _linked(text: str) -> str:
-    """Link the first shape that a text names; write the space behind a sentence as an entity."""
+    """Link the first shape in a text, and write the space after a sentence as an entity."""
     shape = next(shape for shape in SHAPES if f" {shape}" in text)
     text = text.replace(f" {shape}", f" [[{shape.capitalize()}|{shape}]]", 1)
     return text.replace(". ", ".&#32;", 1)

@@ -1,4 +1,4 @@
-"""Annotated images: what the readers of COCO and Visual Genome give."""
+"""Annotated images, as the readers of COCO, Flickr30K and Visual Genome return them."""
 
 import json
 import zipfile
@@ -10,27 +10,27 @@ from dataprep.sources.zips import ZIP_DAMAGE
 
 
 class AnnotationError(ValueError):
-    """A file of annotations that does not have its form."""
+    """An annotation file does not have the format of its dataset."""
 
 
 @dataclass(frozen=True)
-class Annotated:
-    """One image with its captions, as an annotation file has it."""
+class AnnotatedImage:
+    """One image of an annotation file, with its captions."""
 
     name: str
-    "Within the source: becomes part of the sample id."
+    "Name within the source; becomes part of the sample id."
     member: str
-    "Path in the archives of images."
+    "Path of the image inside the archives."
     captions: list[str]
     excluded: str | None = None
-    "Why the image must not be trained on."
+    "Reason why the image must not be used for training; None if it may."
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, also of one that lies alone in a zip archive.
+    """Return the content of a JSON file, or of the one JSON file in a zip archive.
 
     Raises:
-        AnnotationError: it is not JSON.
+        AnnotationError: the content is not JSON.
     """
     try:
         if zipfile.is_zipfile(path):

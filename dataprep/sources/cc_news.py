@@ -1,9 +1,10 @@
-"""CC-News: a folder of ``CC-NEWS-*.warc.gz``, news pages as Common Crawl's crawler got them.
+"""CC-News: a folder of ``CC-NEWS-*.warc.gz``, news pages from Common Crawl's crawler.
 
-Articles are responses with status 200 that hold HTML; their prose is extracted by trafilatura,
-without comments and tables. A page's language is what it says of itself (``lang`` of ``<html>``,
-else the ``Content-Language`` header), else the one whose stop words, as justext lists them, make up
-most of the prose; Chinese and Japanese have no list and must say it themselves.
+Articles are HTML responses with status 200; trafilatura extracts their prose without comments and
+tables. A page's language is the one that it declares (``lang`` of ``<html>``, else the
+``Content-Language`` header). A page that declares none has the language whose stop words (justext's
+lists) cover most of the prose. justext has no list for Chinese and Japanese, so such pages are kept
+only if they declare their language.
 """
 
 import gzip
@@ -25,25 +26,25 @@ from dataprep.sources.documents import BadDocument, Document, Documents
 OTHER_LANGUAGE: Final = "other_language"
 PATTERN: Final = "CC-NEWS-*.warc.gz"
 _MAX_PAGE_BYTES: Final = 1 << 22
-"Of a page unzipped; the rest is not looked at. The crawler itself cuts at a quarter of it."
+"Largest part of an unzipped page that is read; the crawler itself cuts at a quarter of it."
 _BLOCK_BYTES: Final = 1 << 20
 _RECORD_ID: Final = re.compile(r"<urn:uuid:([0-9a-fA-F-]{36})>")
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _MIN_STOP_WORDS: Final = 0.1
-"Of the prose's letters, for a language to be recognized."
+"Smallest fraction of letters in stop words for a language to be recognized."
 _HTTP: Final = StatusAndHeadersParser(["HTTP/1.0", "HTTP/1.1"], verify=False)
 _MAX_WORDS: Final = 1000
 _DAMAGE: Final = (
     *(OSError, EOFError, zlib.error, ArchiveLoadFailed, StatusAndHeadersParserException),
     *(ValueError, AttributeError, AssertionError),
 )
-"What gzip and warcio raise on bytes that are no records; warcio names the middle two alone."
+"Raised by gzip and warcio on damaged bytes; warcio documents only its own two."
 
 
 def read_warc(folder: Path, name: str, language: str) -> Documents:
-    """Yield the articles of one file, streamed; damage ends it with a bad document.
+    """Yield the articles of one file, streamed; damage ends the file with a bad document.
 
-    A document is named by its record's id, or by the file and the record's number. A page of
+    A document's name is its record's id, else the file's name and the record's number. A page of
     another language is a bad document with reason ``other_language``.
     """
     stem = name.removesuffix(".warc.gz")
@@ -62,52 +63,54 @@ def read_warc(folder: Path, name: str, language: str) -> Documents:
 
 
 def read_page(
-    name: str, page: bytes, charset: str | None, said: str | None, language: str
+    name: str, page: bytes, charset: str | None, declared: str | None, language: str
 ) -> Document | BadDocument:
-    """Return the article of an HTML page, or why there is none.
+    """Return the article of an HTML page, or a bad document with the reason.
 
     Args:
-        name: of the document.
-        page: its HTML.
-        charset: that its headers give.
-        said: the language that its headers give.
-        language: to keep, as ISO 639-1.
+        name: name of the document.
+        page: HTML of the page.
+        charset: charset in the HTTP headers, if any.
+        declared: language in the HTTP headers, if any.
+        language: language to keep, as ISO 639-1.
     """
     trafilatura = _trafilatura()
     try:
         tree = trafilatura.load_html(_decoded(page, charset))
         if tree is None:
             return Document(name, "")
-        said = _primary(tree.get("lang") or tree.get("xml:lang")) or said
-        if said not in (None, language):
-            return BadDocument(name, f"the page is {said}", OTHER_LANGUAGE)
+        declared = _primary(tree.get("lang") or tree.get("xml:lang")) or declared
+        if declared not in (None, language):
+            return BadDocument(name, f"the page declares language {declared}", OTHER_LANGUAGE)
         text = trafilatura.extract(tree, include_comments=False, include_tables=False) or ""
-    except Exception as error:  # trafilatura names none, and a page must not end its file
+    except Exception as error:  # trafilatura documents none, and one page must not end its file
         return BadDocument(name, f"{type(error).__name__}: {error}")
-    if said is None and text and (read := language_of(text)) != language:
-        return BadDocument(name, f"its words are {read or 'of no known language'}", OTHER_LANGUAGE)
+    if declared is None and text and (found := language_of(text)) != language:
+        detail = f"stop words of language {found}" if found else "no known stop words"
+        return BadDocument(name, detail, OTHER_LANGUAGE)
     return Document(name, text)
 
 
 def language_of(text: str) -> str | None:
-    """Return the language whose stop words make up most of a text, as ISO 639-1."""
+    """Return the language (ISO 639-1) whose stop words cover most of a text, or None."""
     words = re.findall(r"\w+", text.lower())[:_MAX_WORDS]
     num_letters = max(sum(map(len, words)), 1)
-    shares = {
+    coverage = {
         code: sum(len(word) for word in words if word in stop_words) / num_letters
         for code, stop_words in _stop_words().items()
     }
-    # Of two lists that cover the same, the shorter says more.
-    best = max(shares, key=lambda code: (shares[code], -len(_stop_words()[code])))
-    return best if shares[best] >= _MIN_STOP_WORDS else None
+    # Of two lists with equal coverage, the shorter one is the stronger evidence.
+    best = max(coverage, key=lambda code: (coverage[code], -len(_stop_words()[code])))
+    return best if coverage[best] >= _MIN_STOP_WORDS else None
 
 
 def _records(file: Any) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
-    """Yield the records of an unzipped WARC, with the page if it is one that was got.
+    """Yield the records of an unzipped WARC, each with its HTML page or None.
 
-    warcio's own iterator takes a damaged file for one that ends, hence the loop. A record is given
-    when the next one has begun, or the file has ended: by then gzip has compared its checksum. What
-    is no beginning may still be a damaged record's own, which came out longer than it was.
+    warcio's own iterator takes damage for the end of the file, so this loop reads the records
+    itself. A record is yielded once the next one has begun or the file has ended, because only then
+    has gzip compared its checksum. Bytes between two records may belong to a damaged record that
+    was inflated to more than its length, so they raise.
     """
     loader = ArcWarcRecordLoader()
     line = _next_line(file)
@@ -121,10 +124,10 @@ def _records(file: Any) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
         page = _page(record)
         while body.limit > 0:
             if not body.read(_BLOCK_BYTES):
-                raise EOFError(f"a record lacks its last {body.limit} bytes")
+                raise EOFError(f"the last {body.limit} bytes of a record are missing")
         line = _next_line(file)
         if line and not line.startswith(b"WARC/"):
-            raise ValueError(f"behind a record stands {line[:20]!r}")
+            raise ValueError(f"expected a WARC record, found {line[:20]!r}")
         yield record, page
 
 
@@ -136,7 +139,7 @@ def _next_line(file: Any) -> bytes:
 
 
 def _page(record: ArcWarcRecord) -> bytes | None:
-    """Return the HTML that a record holds, if it is a page that was got."""
+    """Return the HTML of a successful response, or None for any other record."""
     if record.rec_type != "response" or record.length == 0:
         return None
     headers = record.http_headers = _HTTP.parse(record.raw_stream)
@@ -158,14 +161,14 @@ def _language(record: ArcWarcRecord) -> str | None:
 
 
 def _primary(tag: str | None) -> str | None:
-    """Return the language of a tag such as ``en-GB``, or of a list whose languages are one."""
+    """Return the language of a tag such as ``en-GB``, or of a list with only one language."""
     parts = re.split(r"[,;]", (tag or "").lower())
     languages = {re.split("[-_]", part.strip())[0] for part in parts if part.strip()}
     return languages.pop() if len(languages) == 1 else None
 
 
 def _decoded(page: bytes, charset: str | None) -> str | bytes:
-    """Decode as the headers say; bytes are left to trafilatura, which looks for a charset."""
+    """Decode by the header's charset; without one, trafilatura detects it from the bytes."""
     try:
         return page.decode(charset) if charset else page
     except (LookupError, ValueError):
@@ -174,9 +177,9 @@ def _decoded(page: bytes, charset: str | None) -> str | bytes:
 
 @lru_cache
 def _trafilatura() -> Any:
-    import trafilatura  # takes a fifth of a second, and no other source needs it
+    import trafilatura  # a slow import that no other source needs
 
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it tells of each odd page
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # else a line for each odd page
     return trafilatura
 
 

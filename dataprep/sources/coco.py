@@ -1,27 +1,27 @@
 """COCO captions in Karpathy's split: ``dataset_coco.json``, ``train2014.zip`` and ``val2014.zip``.
 
-Beside what ``karpathy.py`` says an entry has ``filepath``, the archive's folder, and ``cocoid``.
-Training takes train and restval: 113,287 images.
+An entry has the fields of ``karpathy.py``, and ``filepath`` (the folder in the archive) and
+``cocoid``. Training uses the splits train and restval.
 """
 
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from dataprep.sources.annotations import Annotated
+from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.karpathy import captions_of, images_of
 
 _FIELDS: Final = {"cocoid": int, "filepath": str}
 
 
-def read_coco(path: Path, splits: Collection[str]) -> list[Annotated]:
-    """Return the images of some splits, in the file's order.
+def read_coco(path: Path, splits: Collection[str]) -> list[AnnotatedImage]:
+    """Return the images of the given splits, in the file's order.
 
     Raises:
-        AnnotationError: the file has another form; the message names the entry.
+        AnnotationError: the file has another format; the message names the entry.
     """
     return [
-        Annotated(
+        AnnotatedImage(
             name=str(image["cocoid"]),
             member=f"{image['filepath']}/{image['filename']}",
             captions=captions_of(image),
@@ -32,7 +32,7 @@ def read_coco(path: Path, splits: Collection[str]) -> list[Annotated]:
 
 
 def evaluation_ids(path: Path) -> set[int]:
-    """Return the COCO ids of the images that captioning and retrieval are evaluated on.
+    """Return the COCO ids of the images that captioning and retrieval evaluate on (val and test).
 
     Raises:
         AnnotationError: the file has another form.

@@ -1,7 +1,7 @@
-"""Own documents: text files, JSON lines, Parquet; and how a document becomes a row.
+"""Own documents (text files, JSON lines, Parquet), and the table rows made of any document.
 
-A text that cannot be read is a reject with reason ``malformed_line``; one with fewer letters than
-a sentence is ``too_short``.
+A document that cannot be read is a reject with reason ``malformed_line``; a text shorter than the
+recipe allows is ``too_short``.
 """
 
 import json
@@ -23,21 +23,21 @@ TOO_SHORT: Final = "too_short"
 
 @dataclass(frozen=True)
 class Document:
-    """One document as it was read."""
+    """One document, not yet cleaned."""
 
     name: str
-    "Within the source: becomes part of the document id."
+    "Name within the source; becomes part of the document id."
     text: str
 
 
 @dataclass(frozen=True)
 class BadDocument:
-    """A document that cannot be read, or is not wanted."""
+    """A document that cannot be read or is not kept."""
 
     name: str
     detail: str
     reason: str = MALFORMED_LINE
-    "One of the source's, as the rejects table names it."
+    "Reason in the rejects table."
 
 
 Documents = Iterator[Document | BadDocument]
@@ -46,13 +46,13 @@ Documents = Iterator[Document | BadDocument]
 def document_tables(
     documents: Iterable[Document | BadDocument], source: str, file: str, min_chars: int
 ) -> tuple[pa.Table, pa.Table]:
-    """Return (documents, rejects); each document is cleaned and ends in one of the two.
+    """Return (documents, rejects); each cleaned document ends in exactly one of the two.
 
     Args:
-        documents: in the file's order.
-        source: its short name.
-        file: its name, for messages.
-        min_chars: shorter texts are rejects.
+        documents: documents in the file's order.
+        source: short name of the source.
+        file: name of the file, for messages.
+        min_chars: number of characters below which a text is a reject.
     """
     rows, rejects = [], []
     for document in documents:
@@ -68,27 +68,27 @@ def document_tables(
     return pa.Table.from_pylist(rows, DOCUMENTS), rejects_table(rejects)
 
 
-def read_jsonl(path: Path, piece: LineRange, field: str) -> Documents:
-    """Yield the documents of a range of lines: an object each, its text under ``field``."""
-    for number, line in read_lines(path, piece):
+def read_jsonl(path: Path, line_range: LineRange, field: str) -> Documents:
+    """Yield the documents of a range of JSON lines, whose texts are under the key ``field``."""
+    for number, line in read_lines(path, line_range):
         name = f"{number:09d}"
         try:
             text = json.loads(line)[field]
             if not isinstance(text, str):
-                raise TypeError(f"{field} is {type(text).__name__}")
+                raise TypeError(f"{field} is a {type(text).__name__}, expected a string")
             yield Document(name, text)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             yield BadDocument(name, f"{type(error).__name__}: {error}")
 
 
-def read_text_lines(path: Path, piece: LineRange) -> Documents:
-    """Yield the documents of a range of lines: a line each."""
-    for number, line in read_lines(path, piece):
+def read_text_lines(path: Path, line_range: LineRange) -> Documents:
+    """Yield the documents of a range of lines, one per line."""
+    for number, line in read_lines(path, line_range):
         yield _decoded(f"{number:09d}", line)
 
 
 def read_text_files(folder: Path, names: Iterable[str]) -> Documents:
-    """Yield files of a folder: a document each."""
+    """Yield the named files of a folder, one document per file."""
     for name in names:
         yield _decoded(name, (folder / name).read_bytes())
 
@@ -96,7 +96,7 @@ def read_text_files(folder: Path, names: Iterable[str]) -> Documents:
 def read_parquet(path: Path, group: int, first_row: int, column: str) -> Documents:
     """Yield the documents of a row group whose first row has number ``first_row``.
 
-    A group that is damaged is one bad document.
+    A damaged group is one bad document.
     """
     try:
         texts = pq.ParquetFile(path).read_row_group(group, [column])[column].to_pylist()
@@ -109,7 +109,7 @@ def read_parquet(path: Path, group: int, first_row: int, column: str) -> Documen
         if isinstance(text, str):
             yield Document(name, text)
         else:
-            yield BadDocument(name, f"{column} is {type(text).__name__}")
+            yield BadDocument(name, f"{column} is a {type(text).__name__}, expected a string")
 
 
 def _decoded(name: str, data: bytes) -> Document | BadDocument:

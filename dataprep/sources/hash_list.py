@@ -1,7 +1,8 @@
-"""CC12M's hash list: ``url TAB sha256 TAB md5`` a line, in no order that one could rely on.
+"""CC12M's hash list: one line ``url TAB sha256 TAB md5`` per image, in arbitrary order.
 
-It says what each image was when the list was made. The table made of it is two NumPy files, keys
-sorted and digests beside them, so that workers map them into memory and look up by bisection.
+The digests are those of the images when the list was made. :func:`make_table` turns the list into
+two NumPy files, sorted keys and their digests, which workers map into memory and search by
+bisection.
 """
 
 import binascii
@@ -26,20 +27,20 @@ class HashTable:
         self._digests = np.load(digests, mmap_mode="r")
 
     def lookup(self, urls: Sequence[str]) -> list[str | None]:
-        """Return the hexadecimal digest of each URL, or None where the list has none."""
+        """Return the hexadecimal digest of each URL, or None for a URL that is not in the list."""
         if not len(self._keys):
             return [None] * len(urls)
         keys = np.array([_key(url.encode()) for url in urls], np.uint64)
-        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        known = self._keys[places] == keys
+        rows = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        known = self._keys[rows] == keys
         return [
-            self._digests[place].tobytes().hex() if yes else None
-            for place, yes in zip(places, known, strict=True)
+            self._digests[row].tobytes().hex() if is_known else None
+            for row, is_known in zip(rows, known, strict=True)
         ]
 
 
 def make_table(path: Path, folder: Path) -> tuple[int, int]:
-    """Read a hash list and write its table; return how many lines are good and how many are bad."""
+    """Read a hash list and write its table; return the numbers of good and of bad lines."""
     keys, digests, bad = list[int](), bytearray(), 0
     with path.open("rb") as file:
         for line in file:

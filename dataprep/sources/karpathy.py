@@ -1,7 +1,7 @@
-"""Karpathy's splits of captioned images, one JSON file a dataset.
+"""Karpathy's splits of captioned images: one JSON file per dataset.
 
-``images[]`` holds ``filename``, ``split`` (train, restval, val, test), ``sentences[].raw``, and
-what the dataset adds: ``coco.py`` and ``flickr30k.py`` say what.
+Each entry of ``images`` holds ``filename``, ``split`` (train, restval, val or test),
+``sentences[].raw``, and the dataset's own fields (see ``coco.py`` and ``flickr30k.py``).
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ _FIELDS: Final = {"filename": str, "split": str, "sentences": list}
 
 
 def images_of(path: Path, more: Mapping[str, type]) -> list[dict[str, Any]]:
-    """Return the entries of a file, in its order; ``more`` are fields that each must have as well.
+    """Return the entries of a file in order; ``more`` names further required fields by type.
 
     Raises:
-        AnnotationError: the file has another form; the message names the entry.
+        AnnotationError: the file has another format; the message names the entry.
     """
     content = read_json(path)
     try:
@@ -26,12 +26,12 @@ def images_of(path: Path, more: Mapping[str, type]) -> list[dict[str, Any]]:
         for i, image in enumerate(images):
             _check(image, {**_FIELDS, **more}, f"{path}: images[{i}]")
     except (KeyError, TypeError) as error:
-        raise AnnotationError(f"{path}: not one of Karpathy's files ({error!r})") from None
+        raise AnnotationError(f"{path}: not a file of Karpathy's splits ({error!r})") from None
     return list(images)
 
 
 def captions_of(image: Mapping[str, Any]) -> list[str]:
-    """Return the captions of an entry, cleaned; empty ones are left out."""
+    """Return the cleaned captions of an entry, without empty ones."""
     return [c for s in image["sentences"] if (c := clean_caption(s["raw"]))]
 
 

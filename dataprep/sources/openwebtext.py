@@ -1,7 +1,7 @@
 """OpenWebText: a folder of ``urlsf_subset*_data.xz``, each a compressed tar of one-document files.
 
-That is what ``openwebtext.tar.xz`` holds; unpack it once (13 GB), the inner archives stay as they
-are. Lock files among them are skipped.
+The published ``openwebtext.tar.xz`` holds these files; the user unpacks it once and leaves the
+inner archives packed. Lock files among them are skipped.
 """
 
 import lzma

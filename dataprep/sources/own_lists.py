@@ -1,7 +1,8 @@
-"""Own lists of pairs: CSV and TSV with a header, JSON lines, Parquet; the columns have names.
+"""Own lists of URLs and captions, read by column name: CSV, TSV, JSON lines, Parquet.
 
-CSV is RFC 4180 with one record a line: a line break within quotes makes bad entries. Lines are
-numbered as in an editor, the header is line 1; rows of Parquet are numbered from 1.
+CSV and TSV have a header. CSV follows RFC 4180, but a record must not span lines: a line break
+within quotes makes bad entries. Lines are numbered from 1, the header included; rows of Parquet are
+numbered from 1.
 """
 
 import csv
@@ -17,36 +18,36 @@ from dataprep.sources.entries import BadEntry, Entry
 from dataprep.sources.lines import LineRange, read_lines
 
 PARQUET_DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
-"What pyarrow raises on bytes that are no Parquet, or no text."
+"Raised by pyarrow on bytes that are not Parquet or not UTF-8."
 TextForm = Literal["csv", "tsv", "jsonl"]
 
 
 class ColumnError(ValueError):
-    """A file is not of its form, has no header, or not a column that the recipe names."""
+    """A file does not have its format, has no header, or misses a column that the recipe names."""
 
 
 def header(path: Path, form: TextForm) -> list[str]:
     """Return the names in the first line of a CSV or TSV file.
 
     Raises:
-        ColumnError: there are none.
+        ColumnError: the line is empty or not CSV.
     """
     with path.open("rb") as file:
         line = file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
     try:
         names = _record(line, form)
     except csv.Error as error:
-        raise ColumnError(f"{path}: its first line is no header ({error})") from None
+        raise ColumnError(f"{path}: the first line is not a header ({error})") from None
     if not names:
-        raise ColumnError(f"{path}: its first line is empty, a header is needed")
+        raise ColumnError(f"{path}: the first line is empty, expected a header")
     return names
 
 
 def check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuse a file without the columns that are asked for.
+    """Check that a file has the given columns.
 
     Raises:
-        ColumnError: the message names what is there.
+        ColumnError: a column is missing; the message names the columns that exist.
     """
     missing = [column for column in columns if column not in names]
     if missing:
@@ -57,7 +58,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a Parquet file.
 
     Raises:
-        ColumnError: it is none.
+        ColumnError: the file is not Parquet.
     """
     try:
         return pq.ParquetFile(path)
@@ -66,11 +67,11 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def read_text(
-    path: Path, form: TextForm, piece: LineRange, url: str, caption: str
+    path: Path, form: TextForm, line_range: LineRange, url: str, caption: str
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of lines."""
     names = [] if form == "jsonl" else header(path, form)
-    for number, line in read_lines(path, piece):
+    for number, line in read_lines(path, line_range):
         if number == 1 and names:
             continue
         try:
@@ -92,7 +93,7 @@ def read_parquet(
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a row group whose first row has number ``first_row``.
 
-    A group that is damaged is one bad entry.
+    A damaged group is one bad entry.
     """
     try:
         rows = pq.ParquetFile(path).read_row_group(group, [url, caption]).to_pylist()
@@ -105,7 +106,7 @@ def read_parquet(
 
 def _entry(number: int, row: object, url: str, caption: str) -> Entry | BadEntry:
     if not isinstance(row, dict):
-        return BadEntry(number, f"not an object: {type(row).__name__}")
+        return BadEntry(number, f"expected an object, found {type(row).__name__}")
     values = row.get(url), row.get(caption)
     if not isinstance(values[0], str) or not isinstance(values[1], str):
         return BadEntry(number, f"{url} = {values[0]!r}, {caption} = {values[1]!r}"[:200])

@@ -1,8 +1,8 @@
-"""What is published of each source's files: rows, checksums, and how many images others got.
+"""Published facts about each source's files: numbers of rows, checksums, download rates.
 
-A list that differs is another list, a part of one, or one that was cut off: worth a line for people
-to read, never an error. Shares are of the URLs of a list that gave an image; they fall with the
-years, so each carries its date and the place where it was reported.
+A file whose numbers differ may be another release, a part of one, or truncated: the report says so,
+but it is never an error. A rate is the fraction of a list's URLs that gave an image. Rates fall
+over the years, so each one has a date and a reference.
 """
 
 import hashlib
@@ -15,48 +15,51 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Release:
-    """One published file, or what its makers say that it holds."""
+    """The published size of one file."""
 
     name: str
     rows: int
-    "Lines of a list, images of an archive, documents of a corpus."
+    "Number of lines of a list, images of an archive, or documents of a corpus."
     seen_in: str
+    "Reference."
     synsets: int | None = None
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share that somebody reported."""
+    """A fraction that somebody reported."""
 
     lowest: float
     highest: float
     when: str
     "Year, or year and month."
     of: str
+    "Part of the list that the rate is about."
     seen_in: str
+    "Reference."
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a source beforehand."""
+    """All published facts about one source."""
 
     releases: tuple[Release, ...] = ()
     rates: tuple[Rate, ...] = ()
     md5: Mapping[str, str] = field(default_factory=dict)
-    "File name by MD5."
+    "File name by MD5 checksum."
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a comparison says."""
+    """The result of one comparison, as text."""
 
     text: str
     agrees: bool
 
 
-def rate(share: float, when: str, of: str, seen_in: str, highest: float | None = None) -> Rate:
-    """Return a rate that was reported as one number, or as two."""
-    return Rate(share, share if highest is None else highest, when, of, seen_in)
+def rate(value: float, when: str, of: str, seen_in: str, highest: float | None = None) -> Rate:
+    """Return a rate that was reported as one number, or as a range."""
+    return Rate(value, value if highest is None else highest, when, of, seen_in)
 
 
 _SBU: Final = Published(
@@ -132,17 +135,17 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "jsonl_pairs": _OWN,
     "parquet_pairs": _OWN,
 }
-"By the format of a source."
+"Facts by the format of a source."
 
 HASH_DRIFT: Final = (
     rate(0.85, "2023", "LAION-5B after eight months", "img2dataset laion5B.md"),
     rate(0.86, "2023", "DataComp", "datacomp#67"),
 )
-"Shares of images whose bytes were still those of the list's digest."
+"Fractions of images whose bytes still had the list's digest."
 
 
 def published(form: str) -> Published:
-    """Return what is known of a format; nothing of one that is not in the table."""
+    """Return the facts about a format; none for a format that is not in the table."""
     return PUBLISHED.get(form, Published())
 
 
@@ -162,12 +165,12 @@ def nearest_release(form: str, *, rows: int = 0, synsets: int = 0) -> Release | 
 
 
 def compare(form: str, *, rows: int = 0, synsets: int = 0, md5: str | None = None) -> list[Finding]:
-    """Compare what was found with what is published; what is 0 or None was not looked at."""
+    """Compare counts with the published ones; an argument of 0 or None is not compared."""
     findings = []
     release = nearest_release(form, rows=rows, synsets=synsets)
     if release is None and rows and (known := published(form).releases):
         sizes = ", ".join(f"{each.rows:,} ({each.name})" for each in known)
-        findings.append(Finding(f"{rows:,} rows, unlike what is published: {sizes}", agrees=False))
+        findings.append(Finding(f"{rows:,} rows, published: {sizes}", agrees=False))
     if release is not None and rows:
         findings.append(_counted(rows, release.rows, "rows", release.name))
     if release is not None and synsets and release.synsets is not None:
@@ -178,7 +181,7 @@ def compare(form: str, *, rows: int = 0, synsets: int = 0, md5: str | None = Non
 
 
 def file_md5(path: Path) -> str:
-    """Return a file's MD5, as sites publish it."""
+    """Return the hexadecimal MD5 checksum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -201,7 +204,7 @@ def _checksums(known: Mapping[str, str], found: str) -> Sequence[Finding]:
     if found in known:
         return [Finding(f"MD5 {found}, as published ({known[found]})", agrees=True)]
     names = ", ".join(known.values())
-    return [Finding(f"MD5 {found}; published are those of {names}", agrees=False)]
+    return [Finding(f"MD5 {found}, differs from the published one of {names}", agrees=False)]
 
 
 def _distance(one: int, other: int) -> float:

@@ -1,8 +1,8 @@
-"""SBU Captioned Photos, in both forms it is passed on in.
+"""SBU Captioned Photos, in its two published formats.
 
-``SBU_captioned_photo_dataset_urls.txt`` and ``…_captions.txt`` are two files whose lines belong
-together; ``sbu-captions-all.json`` is one object of parallel lists, ``image_urls``, ``user_ids``
-and ``captions``.
+``SBU_captioned_photo_dataset_urls.txt`` and ``…_captions.txt`` are two parallel text files;
+``sbu-captions-all.json`` is one object with the parallel lists ``image_urls``, ``user_ids`` and
+``captions``.
 """
 
 import json
@@ -14,21 +14,21 @@ from dataprep.sources.lines import LineRange, line_ranges, read_lines
 
 
 class SbuError(ValueError):
-    """Files that are no SBU list, or do not belong together."""
+    """Files that are not an SBU list, or do not belong together."""
 
 
 def paired_ranges(urls: Path, captions: Path, num_lines: int) -> list[tuple[LineRange, LineRange]]:
-    """Cut both files at the same lines.
+    """Split both files at the same lines.
 
     Raises:
-        SbuError: they do not have the same number of lines.
+        SbuError: the files do not have the same number of lines.
     """
     ranges = [line_ranges(path, num_lines) for path in (urls, captions)]
     counts = [sum(piece.num_lines for piece in pieces) for pieces in ranges]
     if counts[0] != counts[1]:
         raise SbuError(
             f"{urls} has {counts[0]} lines and {captions} has {counts[1]}: they do not belong "
-            "together, or one was cut off"
+            "together, or one is truncated"
         )
     return list(zip(*ranges, strict=True))
 
@@ -46,10 +46,10 @@ def read_lines_form(
 
 
 def json_lists(path: Path) -> tuple[list[object], list[object]]:
-    """Return the URLs and the captions of the JSON form.
+    """Return the URLs and the captions of the JSON format.
 
     Raises:
-        SbuError: it has another form, or lists of different lengths.
+        SbuError: the file has another format, or lists of different lengths.
     """
     try:
         lists = json.loads(path.read_bytes())
@@ -59,7 +59,7 @@ def json_lists(path: Path) -> tuple[list[object], list[object]]:
             f"{path}: not an object with image_urls and captions ({type(error).__name__}: {error})"
         ) from None
     if not isinstance(urls, list) or not isinstance(captions, list) or len(urls) != len(captions):
-        raise SbuError(f"{path}: image_urls and captions are not lists of one length")
+        raise SbuError(f"{path}: image_urls and captions are not lists of equal length")
     return urls, captions
 
 

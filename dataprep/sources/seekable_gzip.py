@@ -1,8 +1,8 @@
-"""Gzip files that are read from the middle, by an index of restart points made in one pass.
+"""Random access to gzip files through an index of restart points, made in one pass.
 
-The index is the file that indexed_gzip writes (``GZIDX``, described in its ``zran.h``): a head, a
-table of points, and the window of output that precedes each. A reader needs the few points around
-its range; :func:`excerpt` takes these out, so that no worker holds the index of a terabyte.
+The index is indexed_gzip's file format (``GZIDX``, described in its ``zran.h``): a header, a table
+of points, and the window of output that precedes each point. :func:`excerpt` cuts out the few
+points around a range, so that no worker loads the index of a terabyte.
 """
 
 import io
@@ -13,12 +13,12 @@ from typing import Any, BinaryIO, Final
 from indexed_gzip.indexed_gzip import CrcError, IndexedGzipFile, NotCoveredError, ZranError
 
 GZIP_DAMAGE: Final = (CrcError, NotCoveredError, ZranError)
-"What is raised where compressed bytes are damaged."
+"Raised by indexed_gzip on damaged bytes."
 _MAGIC: Final = b"\x1f\x8b"
 _SPACING_BYTES: Final = 1 << 24
-"Between points. A window each makes the index 1/512 of the content."
+"Distance between points. With a window per point, the index is 1/512 of the content."
 _BUFFER_BYTES: Final = 1 << 25
-"Each refill inflates from the point before it, so it must be longer than their distance."
+"Largest buffer. A refill inflates from the point before it, so it must exceed their distance."
 _MIN_BUFFER_BYTES: Final = 1 << 16
 _HEAD: Final = struct.Struct("<5sBBQQIII")
 _POINT: Final = struct.Struct("<QQBB")
@@ -26,20 +26,20 @@ _FORM: Final = (b"GZIDX", 1)
 
 
 class IndexFileError(ValueError):
-    """A file that is no index, or not all of one."""
+    """A file is not an index, is truncated, or belongs to another archive."""
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether a file begins as gzip does."""
+    """Return whether a file begins with gzip's magic bytes."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 def build_index(path: Path, index: Path) -> Any:
-    """Read a gzip file once and write its index; return it, opened for reads at any place.
+    """Read a gzip file once and write its index; return the file, opened for random access.
 
     Raises:
-        one of GZIP_DAMAGE: the file is damaged. One that is cut off only looks shorter.
+        one of GZIP_DAMAGE: the file is damaged. A truncated file raises nothing and looks shorter.
     """
     file = IndexedGzipFile(path, spacing=_SPACING_BYTES, buffer_size=_MIN_BUFFER_BYTES)
     file.build_full_index()
@@ -51,7 +51,7 @@ def open_range(path: Path, index: BinaryIO, offset: int, num_bytes: int) -> Any:
     """Return a gzip file, opened at ``offset`` of its content to read ``num_bytes`` in order.
 
     Raises:
-        IndexFileError: ``index`` is not this file's.
+        IndexFileError: ``index`` belongs to another file.
     """
     buffer_bytes = min(max(num_bytes, _MIN_BUFFER_BYTES), _BUFFER_BYTES)
     file = IndexedGzipFile(path, spacing=_SPACING_BYTES, buffer_size=buffer_bytes)
@@ -67,12 +67,12 @@ def excerpt(index: BinaryIO, offset: int, num_bytes: int) -> bytes:
     """Return an index of the points that a range of the content needs.
 
     Raises:
-        IndexFileError: it is no index, or cut off.
+        IndexFileError: the file is not an index or is truncated.
     """
     index.seek(0)
     magic, version, *head, window_bytes, num_points = _HEAD.unpack(_exactly(index, _HEAD.size))
     if (magic, version) != _FORM:
-        raise IndexFileError(f"no index of version {_FORM[1]}: {magic!r}, version {version}")
+        raise IndexFileError(f"not an index of version {_FORM[1]}: {magic!r}, version {version}")
     points = list(_POINT.iter_unpack(_exactly(index, _POINT.size * num_points)))
     starts = [point[1] for point in points]
     first = max((i for i, start in enumerate(starts) if start <= offset), default=0)
@@ -91,5 +91,5 @@ def excerpt(index: BinaryIO, offset: int, num_bytes: int) -> bytes:
 def _exactly(file: BinaryIO, num_bytes: int) -> bytes:
     data = file.read(num_bytes)
     if len(data) != num_bytes:
-        raise IndexFileError("the index is cut off")
+        raise IndexFileError("the index is truncated")
     return data

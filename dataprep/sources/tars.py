@@ -1,7 +1,7 @@
-"""Files out of a tar, one after the other and one at a time in memory.
+"""Files of a tar, streamed in order with one file at a time in memory.
 
-tarfile takes a header that is none for the end of the archive: here that is damage, so that no
-file goes missing in silence.
+tarfile takes a damaged header for the end of the archive. Here it raises, so that no file goes
+missing silently.
 """
 
 import tarfile
@@ -15,24 +15,24 @@ _DAMAGE: Final = (
     *(tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError, zlib.error),
     *GZIP_DAMAGE,
 )
-"What tarfile raises on bytes that are no tar: its documentation names the first alone."
+"Raised by tarfile on damaged bytes; its documentation names only the first."
 _MAX_FILE_BYTES: Final = 1 << 30
 _BLOCK_BYTES: Final = 1 << 20
 
 
 class TarDamage(ValueError):
-    """A tar cannot be read from here on."""
+    """The rest of a tar cannot be read."""
 
 
 def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of the regular files of a tar that begins where ``file`` stands.
+    """Yield (name, content) of the regular files of a tar, from the file's current offset.
 
     Args:
-        file: is read forward only; what it raises itself passes through.
-        num_bytes: of the tar, where more may follow it.
+        file: read forward only; its own exceptions pass through.
+        num_bytes: size of the tar, if other bytes may follow it.
 
     Raises:
-        TarDamage: what follows cannot be read.
+        TarDamage: the rest cannot be read.
     """
     forward = Forward(file)
     for member in headers(forward, num_bytes):
@@ -44,16 +44,16 @@ def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[tuple[str, by
 
 
 def headers(file: Any, num_bytes: int | None = None) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of a tar that begins at place 0 of ``file``.
+    """Yield the headers of a tar that begins at offset 0 of ``file``.
 
     Raises:
-        TarDamage: what follows cannot be read.
+        TarDamage: the rest cannot be read.
     """
     watched: Any = file if isinstance(file, Forward) else _Watched(file)
     try:
         with tarfile.open(fileobj=watched, mode="r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # they must not pile up
+                archive.members.clear()  # type: ignore[attr-defined]  # else memory grows with the archive
                 if num_bytes is not None and member.offset >= num_bytes:
                     return
                 yield member
@@ -64,50 +64,50 @@ def headers(file: Any, num_bytes: int | None = None) -> Iterator[tarfile.TarInfo
 
 
 class _Watched:
-    """A file that remembers the block it gave last."""
+    """A file that remembers the last block that was read."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
         self.last = b""
 
     def tell(self) -> int:
-        """Return the place of the next byte."""
+        """Return the offset of the next byte."""
         return int(self.file.tell())
 
     def seek(self, offset: int) -> None:
-        """Go to a place."""
+        """Move to an offset."""
         self.file.seek(offset)
 
     def read(self, num_bytes: int) -> bytes:
         """Return the next bytes."""
         if not 0 <= num_bytes <= _MAX_FILE_BYTES:
-            raise tarfile.ReadError(f"{num_bytes} bytes in one piece")
+            raise tarfile.ReadError(f"a read of {num_bytes} bytes")
         self.last = self.file.read(num_bytes)
         return self.last
 
 
 class Forward(_Watched):
-    """A file whose places count from where it stood, read without a step back."""
+    """A file that is only read forward; its offsets count from where it stood."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
-        self.place = 0
+        self.offset = 0
 
     def tell(self) -> int:
-        """Return the place of the next byte."""
-        return self.place
+        """Return the offset of the next byte."""
+        return self.offset
 
     def seek(self, offset: int) -> None:
-        """Read up to a place, which may lie behind the end."""
-        if offset < self.place:
+        """Read up to an offset, which may lie behind the end."""
+        if offset < self.offset:
             raise tarfile.ReadError(f"a header leads back to byte {offset}")
-        while self.place < offset and self.read(min(offset - self.place, _BLOCK_BYTES)):
+        while self.offset < offset and self.read(min(offset - self.offset, _BLOCK_BYTES)):
             continue
 
     def read(self, num_bytes: int) -> bytes:
         """Return the next bytes."""
         data = super().read(num_bytes)
-        self.place += len(data)
+        self.offset += len(data)
         return data
 
 
@@ -116,11 +116,11 @@ def _content(file: Forward, member: tarfile.TarInfo, num_bytes: int | None) -> b
     end = member.offset_data + member.size
     try:
         if num_bytes is not None and end > num_bytes:
-            raise tarfile.ReadError("reaches behind the end of the tar")
+            raise tarfile.ReadError("extends past the end of the tar")
         file.seek(member.offset_data)
         data = file.read(member.size)
     except _DAMAGE as error:
         raise TarDamage(f"{member.name}: {error}") from None
     if len(data) != member.size:
-        raise TarDamage(f"{member.name}: {len(data)} of {member.size} bytes are there")
+        raise TarDamage(f"{member.name}: truncated, {len(data)} of {member.size} bytes")
     return data

@@ -1,8 +1,8 @@
 """Visual Genome: ``region_descriptions.json`` beside ``images.zip`` and ``images2.zip``.
 
-A list with one object an image: ``id`` or ``image_id``, and ``regions[]`` with ``phrase`` and a
-box. Phrases are short and about fifty an image, so a caption is made of a few of them, drawn by
-the seed. Half of the images are COCO's; ``image_data.json`` says which (``coco_id``).
+The JSON file is a list with one object per image: ``id`` or ``image_id``, and ``regions[]`` with
+``phrase`` and a box. An image has dozens of short phrases, so a caption joins a few of them, drawn
+by the seed. Half of the images are COCO images; ``image_data.json`` names them (``coco_id``).
 """
 
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dataprep.randomness import rng_of
-from dataprep.sources.annotations import Annotated, AnnotationError, read_json
+from dataprep.sources.annotations import AnnotatedImage, AnnotationError, read_json
 from dataprep.text import clean_caption
 
 EVALUATION_IMAGE: Final = "evaluation_image"
@@ -19,18 +19,18 @@ _FOLDERS: Final = ("VG_100K", "VG_100K_2")
 
 def read_visual_genome(
     path: Path, members: Collection[str], *, captions: int, phrases: int, seed: int
-) -> list[Annotated]:
+) -> list[AnnotatedImage]:
     """Return the images with captions of a few phrases each.
 
     Args:
-        path: of ``region_descriptions.json``, or its zip archive.
-        members: names in the archives of images; they say in which folder an image lies.
-        captions: of an image, at most.
-        phrases: of a caption, joined by commas.
-        seed: draws the phrases.
+        path: path of ``region_descriptions.json`` or of its zip archive.
+        members: names of the members of the image archives, which show each image's folder.
+        captions: largest number of captions of an image.
+        phrases: number of phrases of a caption, joined by commas.
+        seed: seed of the draw of phrases.
 
     Raises:
-        AnnotationError: the file has another form; the message names the entry.
+        AnnotationError: the file has another format; the message names the entry.
     """
     content = read_json(path)
     if not isinstance(content, list):
@@ -42,15 +42,15 @@ def read_visual_genome(
         member = next((p for p in paths if p in members), paths[0])
         drawn = _draw(found, captions * phrases, seed, number)
         joined = [", ".join(drawn[j : j + phrases]) for j in range(0, len(drawn), phrases)]
-        result.append(Annotated(str(number), member, joined))
+        result.append(AnnotatedImage(str(number), member, joined))
     return result
 
 
 def coco_ids(path: Path) -> dict[str, int]:
-    """Return the COCO id of each image that has one, by its name here.
+    """Return the COCO ids of the images that have one, by the name of the image.
 
     Raises:
-        AnnotationError: the file is not ``image_data.json``.
+        AnnotationError: the file does not have the format of ``image_data.json``.
     """
     content = read_json(path)
     try:
@@ -77,6 +77,6 @@ def _number(image: Any) -> int:
 
 
 def _draw(phrases: list[str], number: int, seed: int, image: int) -> list[str]:
-    """Draw without repetition: a pure function of the seed and the image."""
+    """Draw phrases without repetition: a pure function of the seed and the image."""
     order = rng_of(seed, "regions", image).permutation(len(phrases))
     return [phrases[i] for i in order[:number]]

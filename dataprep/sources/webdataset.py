@@ -1,7 +1,7 @@
-"""WebDataset tars, also those that img2dataset writes: a sample is the files with one stem.
+"""WebDataset tars, including img2dataset's output: a sample is a run of files with one stem.
 
-``000012.jpg`` beside ``000012.txt`` (the caption) or ``000012.json`` (the caption under
-``caption``); the text file comes first where both are there. Files of a sample follow each other.
+A sample is ``000012.jpg`` with ``000012.txt`` (the caption) or ``000012.json`` (the caption under
+the key ``caption``); the text file has precedence. The files of a sample are adjacent in the tar.
 """
 
 import json
@@ -13,24 +13,24 @@ from typing import Final
 from dataprep.sources.tars import TarDamage, tar_files
 from dataprep.text import clean_caption
 
-IMAGES: Final = ("jpg", "jpeg", "png", "webp")
+_IMAGE_EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp")
 DAMAGED_TAR: Final = "damaged_tar"
 
 
 @dataclass
 class Sample:
-    """One sample as it was read."""
+    """One sample, or the damage that ends a tar."""
 
     name: str
-    "Stem of its files, within the tar."
+    "Stem of the sample's files within the tar."
     image: bytes | None = None
     caption: str = ""
     problem: str | None = None
-    "What ended the tar here."
+    "Damage that ended the tar here; None for a sample."
 
 
 def read_tar(path: Path) -> Iterator[Sample]:
-    """Yield the samples of a tar, streamed; damage ends it with a sample that says so."""
+    """Yield the samples of a tar, streamed; damage ends it with a sample with a ``problem``."""
     sample: Sample | None = None
     try:
         with path.open("rb") as file:
@@ -43,7 +43,7 @@ def read_tar(path: Path) -> Iterator[Sample]:
                 _add(sample, extension.lower(), data)
     except (TarDamage, OSError) as error:
         if sample is not None and sample.image is not None and sample.caption:
-            yield sample  # whole: the damage lies behind it
+            yield sample  # complete: the damage follows it
         yield Sample(
             f"{sample.name if sample else ''}+", problem=f"{type(error).__name__}: {error}"
         )
@@ -53,7 +53,7 @@ def read_tar(path: Path) -> Iterator[Sample]:
 
 
 def _add(sample: Sample, extension: str, data: bytes) -> None:
-    if extension in IMAGES:
+    if extension in _IMAGE_EXTENSIONS:
         sample.image = data
     elif extension == "txt":
         sample.caption = clean_caption(data.decode("utf-8", errors="replace"))

@@ -1,8 +1,8 @@
 """Wikipedia: ``…-pages-articles-multistream.xml.bz2`` and its ``…-multistream-index.txt.bz2``.
 
-The dump is many bzip2 streams of a hundred pages; the index has a line ``offset:page:title`` for
-each page, so a slice of streams is read without what stands before it. Articles are pages of
-namespace 0 that redirect nowhere; markup is stripped by mwparserfromhell.
+The dump is a sequence of bzip2 streams of pages; the index has a line ``offset:page:title`` for
+each page, so that any range of streams can be read alone. Articles are pages of namespace 0 that
+are not redirects; mwparserfromhell strips the markup.
 """
 
 import bz2
@@ -25,7 +25,7 @@ _END: Final = b"</mediawiki>"
 
 
 class DumpError(ValueError):
-    """A file that is no multistream index, or does not belong to its dump."""
+    """A file is not a multistream index, or does not belong to its dump."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class StreamRange:
 
 
 def stream_ranges(dump: Path, index: Path, num_streams: int) -> list[StreamRange]:
-    """Cut a dump into ranges of ``num_streams`` streams.
+    """Split a dump into ranges of ``num_streams`` streams.
 
     Raises:
-        DumpError: the index is none, or points behind the dump's end.
+        DumpError: the index is not a multistream index, or points past the dump's end.
     """
     starts: list[int] = []
     try:
@@ -50,21 +50,21 @@ def stream_ranges(dump: Path, index: Path, num_streams: int) -> list[StreamRange
                 if not starts or offset > starts[-1]:
                     starts.append(offset)
     except (ValueError, OSError, EOFError) as error:
-        raise DumpError(f"{index}: no multistream index ({error})") from None
+        raise DumpError(f"{index}: not a multistream index ({error})") from None
     size = dump.stat().st_size
     if not starts or starts[-1] >= size:
-        raise DumpError(f"{index}: does not belong to {dump} of {size} bytes")
+        raise DumpError(f"{index}: does not belong to {dump}, which has {size} bytes")
     bounds = [*starts[::num_streams], size]
     return [StreamRange(start, end - start) for start, end in itertools.pairwise(bounds)]
 
 
-def read_streams(dump: Path, piece: StreamRange) -> Documents:
+def read_streams(dump: Path, stream_range: StreamRange) -> Documents:
     """Yield the articles of a range; a damaged range ends with a bad document."""
-    name = f"at {piece.offset}"
+    name = f"at {stream_range.offset}"
     try:
         with dump.open("rb") as file:
-            file.seek(piece.offset)
-            pages = bz2.decompress(file.read(piece.num_bytes))
+            file.seek(stream_range.offset)
+            pages = bz2.decompress(file.read(stream_range.num_bytes))
         root = ElementTree.fromstring(
             b"<pages>" + pages.removesuffix(b"\n").removesuffix(_END) + b"</pages>"
         )
@@ -79,12 +79,12 @@ def read_streams(dump: Path, piece: StreamRange) -> Documents:
 
 
 def plain_text(markup: str) -> str:
-    """Return an article's prose: no templates, tables, references, files, categories."""
+    """Return an article's prose, without templates, tables, references, files and categories."""
     code = mwparserfromhell.parse(markup)
     for node in _dropped(code):
         try:
             code.remove(node)
-        except ValueError:  # it lay within one that is gone already
+        except ValueError:  # part of a node that was removed before
             continue
     return str(code.strip_code(normalize=True, collapse=True))
 

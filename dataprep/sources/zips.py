@@ -1,4 +1,4 @@
-"""Images out of zip archives, by the names that annotations give them."""
+"""Images in zip archives, read by their member names."""
 
 import lzma
 import zipfile
@@ -9,17 +9,15 @@ from typing import Final
 
 MISSING_FILE: Final = "missing_file"
 DAMAGED_FILE: Final = "damaged_file"
-
-
 ZIP_DAMAGE: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(NotImplementedError, RuntimeError, ValueError),
 )
-"What zipfile raises on bytes that are no archive: the last three for forms that it does not read."
+"Raised by zipfile on damaged bytes; the last three also on features that it does not support."
 
 
 class MemberError(ValueError):
-    """An image that cannot be read from its archive; ``reason`` is one of this module's."""
+    """An image that cannot be read from its archive; ``reason`` is a constant of this module."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -28,13 +26,13 @@ class MemberError(ValueError):
 
 
 class ZipSet:
-    """Several archives that are read as one."""
+    """Several archives, read as one."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Open them; their directories are read, not their images.
+        """Open the archives and read their directories.
 
         Raises:
-            zipfile.BadZipFile: a file is no zip archive; the message names it.
+            zipfile.BadZipFile: a file is not a zip archive; the message names it.
         """
         self._archives = []
         for path in paths:
@@ -46,17 +44,18 @@ class ZipSet:
 
     @property
     def names(self) -> Collection[str]:
-        """Of every member."""
+        """Names of all members."""
         return self._owner.keys()
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a member, checked against its CRC.
 
         Raises:
-            MemberError: it is not there, or damaged.
+            MemberError: the member is missing or damaged.
         """
         if name not in self._owner:
-            raise MemberError(MISSING_FILE, f"{name} is in none of the archives")
+            archives = ", ".join(str(archive.filename) for archive in self._archives)
+            raise MemberError(MISSING_FILE, f"{name} is in none of {archives}")
         archive = self._owner[name]
         try:
             return archive.read(name)

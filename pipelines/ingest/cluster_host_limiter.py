@@ -48,7 +48,7 @@ class ClusterHostLimiter:
         for host, answer in leaves:
             if worker.held[host] > 0:
                 worker.held[host] -= 1
-                self.gate.leave(host, answer)
+                self.gate.release(host, answer)
         for ticket, host in asks:
             task = asyncio.create_task(self._enter(worker, ticket, host))
             worker.waiting.add(task)
@@ -67,7 +67,7 @@ class ClusterHostLimiter:
 
     async def _enter(self, worker: _Worker, ticket: int, host: str) -> None:
         try:
-            await self.gate.enter(host)
+            await self.gate.acquire(host)
         except HostUnavailable:
             worker.refused.append(ticket)
         else:
@@ -88,7 +88,7 @@ class ClusterHostLimiter:
                 for task in worker.waiting:
                     task.cancel()
                 for host in worker.held.elements():
-                    self.gate.leave(host, Answer(reached=True))
+                    self.gate.release(host, Answer(reached=True))
 
 
 def open_limiter(rules: HostRules) -> Any:
@@ -105,7 +105,7 @@ def open_limiter(rules: HostRules) -> Any:
 
 
 class ClusterGate:
-    """A worker's way to the desk; a :class:`dataprep.host_limiter.Gate`."""
+    """A worker's way to the desk; a :class:`dataprep.host_limiter.Limiter`."""
 
     def __init__(self, desk: Any, name: str) -> None:
         """Begin to listen; call it within the event loop of the fetcher."""
@@ -118,8 +118,8 @@ class ClusterGate:
         self._bunch: asyncio.TimerHandle | None = None
         self._listening = asyncio.create_task(self._listen())
 
-    async def enter(self, host: str) -> None:
-        """See :class:`dataprep.host_limiter.Gate`.
+    async def acquire(self, host: str) -> None:
+        """See :class:`dataprep.host_limiter.Limiter`.
 
         Raises:
             ray.exceptions.RayError: the desk is gone.
@@ -132,8 +132,8 @@ class ClusterGate:
         self._send_soon()
         await future
 
-    def leave(self, host: str, answer: Answer) -> None:
-        """See :class:`dataprep.host_limiter.Gate`."""
+    def release(self, host: str, answer: Answer) -> None:
+        """See :class:`dataprep.host_limiter.Limiter`."""
         self._leaves.append((host, answer))
         self._send_soon()
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dataprep.addresses import AddressRules
-from dataprep.fetch import UNREACHED, FetchRules
+from dataprep.fetch import UNREACHABLE, FetchRules
 from dataprep.host_limiter import HostRules
 from dataprep.images import StoredImage
 from dataprep.robots import AGENT
@@ -43,14 +43,14 @@ class OutageError(RuntimeError):
 class HostParams(StageParams):
     """How a host is treated, over the whole cluster."""
 
-    at_once: int = Field(default=8, ge=1)
-    "Requests to one host that are open together."
-    per_second: float = Field(default=50, gt=0)
-    "Requests to one host."
-    failures: int = Field(default=20, ge=1)
-    "In a row, without an answer, after which a host is left alone."
+    max_concurrent_requests: int = Field(default=8, ge=1)
+    "Largest number of open requests to one host, over the whole cluster."
+    max_requests_per_second: float = Field(default=50, gt=0)
+    "Largest rate of requests to one host, over the whole cluster."
+    max_consecutive_failures: int = Field(default=20, ge=1)
+    "Largest number of consecutive unanswered requests before the host is paused."
     pause_s: float = Field(default=60, gt=0)
-    "Before a host that was left alone is probed; the longest Retry-After that is waited for."
+    "First pause of a host before it is probed, and the longest Retry-After that is waited for."
 
     def rules(self) -> HostRules:
         """Return the same for ``dataprep``."""
@@ -66,18 +66,19 @@ class Params(StageParams):
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 10.0
     total_timeout_s: float = 30.0
-    attempts: int = Field(default=3, ge=1)
+    max_attempts: int = Field(default=3, ge=1)
+    "Largest number of attempts per image."
     max_bytes: int = 50 << 20
     max_redirects: int = 5
     obey_robots_txt: bool = False
-    max_unreached: float = Field(default=0.95, gt=0, le=1)
-    "Share of a slice's rows without an answer above which the slice fails; 1 never does."
+    max_unreachable_fraction: float = Field(default=0.95, gt=0, le=1)
+    "Fraction of unanswered requests above which a slice fails as an outage; 1 disables the check."
     slice_rows: int = Field(default=2048, ge=1)
     "Index rows of a slice."
     store: StoreParams = StoreParams()
     hosts: Annotated[HostParams, OPERATIONAL] = HostParams()
-    connections: Annotated[int, OPERATIONAL] = 64
-    "Open at once in an actor."
+    max_connections: Annotated[int, OPERATIONAL] = 64
+    "Largest number of open connections of an actor."
     num_actors: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
     "Two for each core let one fetch while the other waits for its last images."
     cpus_per_actor: Annotated[float, OPERATIONAL] = Field(default=0.5, gt=0)
@@ -96,8 +97,8 @@ class Params(StageParams):
             total_timeout_s=self.total_timeout_s,
             max_bytes=self.max_bytes,
             max_redirects=self.max_redirects,
-            attempts=self.attempts,
-            connections=self.connections,
+            max_attempts=self.max_attempts,
+            max_connections=self.max_connections,
             obey_robots_txt=self.obey_robots_txt,
             addresses=AddressRules(self.allow_private_addresses, self.connect_to),
         )
@@ -189,10 +190,10 @@ class SliceFetcher:
 
     def _check_outage(self, output: Output) -> None:
         reasons, num_rows = output.tables["rejects"]["reason"].to_pylist(), output.num_rows_in
-        unreached = sum(reason in UNREACHED for reason in reasons)
-        limit = self.params.max_unreached * num_rows
+        unreached = sum(reason in UNREACHABLE for reason in reasons)
+        limit = self.params.max_unreachable_fraction * num_rows
         if num_rows >= _MIN_ROWS_OF_AN_OUTAGE and unreached > limit:
             raise OutageError(
                 f"{unreached} of {num_rows} images got no answer: is the network down? Where the "
-                "list itself is dead, raise download.max_unreached"
+                "list itself is dead, raise download.max_unreachable_fraction"
             )

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import uvloop
 
 from dataprep.fetch import Fetcher, FetchError, FetchRules
-from dataprep.host_limiter import Gate
+from dataprep.host_limiter import Limiter
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
 from dataprep.img2dataset_engine import fetch_with_img2dataset
 from pipelines.ingest.cluster_host_limiter import ClusterGate
@@ -69,7 +69,7 @@ class Img2datasetEngine:
         return list(fetch_with_img2dataset(urls, self.rules, self.images))
 
 
-def cluster_gate(desk: Any) -> Gate:
+def cluster_gate(desk: Any) -> Limiter:
     """Return a worker's gate at a desk."""
     return ClusterGate(desk, uuid.uuid4().hex)
 

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 from pydantic import Field
 
 from dataprep.sources import webdataset
-from dataprep.sources.annotations import Annotated as Image
+from dataprep.sources.annotations import AnnotatedImage as Image
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.coco import evaluation_ids, read_coco
 from dataprep.sources.entries import EMPTY_CAPTION

@@ -1,4 +1,4 @@
-"""Shared fixtures of the rooms' tests: the miniature web that has everything."""
+"""Shared fixture: a miniature web with every source."""
 
 from pathlib import Path
 

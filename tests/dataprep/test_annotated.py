@@ -1,4 +1,4 @@
-"""COCO and Visual Genome: annotation files and archives in the forms they are published in."""
+"""COCO and Visual Genome: annotation files and archives in their published formats."""
 
 import json
 import zipfile
@@ -62,7 +62,7 @@ def test_coco_gives_the_images_of_its_training_splits(coco):
     assert evaluation_ids(coco) == {30, 31}
 
 
-def test_an_annotation_without_its_fields_names_itself(tmp_path):
+def test_an_annotation_with_a_missing_field_is_named(tmp_path):
     path = tmp_path / "dataset_coco.json"
     path.write_text(json.dumps({"images": [coco_image(1, "train", "x"), {"split": "train"}]}))
     with pytest.raises(AnnotationError, match=r"images\[1\]: filename is None, expected str"):
@@ -103,7 +103,7 @@ def test_regions_are_drawn_by_the_seed_and_joined(regions):
     assert len(read(regions, 100, 1)[0].captions) == 20
 
 
-def test_images_know_which_of_coco_s_they_are(tmp_path):
+def test_coco_ids_are_read_from_image_data(tmp_path):
     path = tmp_path / "image_data.json"
     path.write_text(json.dumps([{"image_id": 1, "coco_id": None}, {"image_id": 2, "coco_id": 30}]))
     assert coco_ids(path) == {"2": 30}
@@ -125,7 +125,7 @@ def test_no_annotation_file_crashes_a_reader(content, tmp_path_factory):
             assert "a.json" in str(error)
 
 
-def test_archives_are_read_as_one_and_damage_is_told(tmp_path):
+def test_archives_are_read_as_one_and_damage_is_named(tmp_path):
     for name, member in (("a.zip", "x/1.jpg"), ("b.zip", "y/2.jpg")):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr(member, member * 50)

@@ -1,4 +1,4 @@
-"""CC-News: WARC files as a crawler writes them, and what becomes of each record."""
+"""CC-News: WARC files as a crawler writes them, and the outcome of each record."""
 
 import gzip
 import io
@@ -72,7 +72,7 @@ def crawl(tmp_path):
     return Crawl(tmp_path / "CC-NEWS-20260101000000-00001.warc.gz")
 
 
-def test_an_article_is_its_prose_under_its_records_id(crawl):
+def test_an_article_is_named_by_its_record_and_holds_only_prose(crawl):
     record_id = crawl.add(page(ENGLISH, "en-GB"))
     (document,) = crawl.read()
     assert document.name == record_id
@@ -83,7 +83,7 @@ def test_an_article_is_its_prose_under_its_records_id(crawl):
     assert crawl.read() == [document]
 
 
-def test_only_html_that_was_got_is_read(crawl):
+def test_only_successful_html_responses_are_read(crawl):
     crawl.add(page(ENGLISH, "en"), status="404 Not Found")
     crawl.add(page(ENGLISH, "en"), status="301 Moved Permanently")
     crawl.add(b"%PDF", Content_Type="application/pdf")
@@ -106,7 +106,7 @@ def test_only_html_that_was_got_is_read(crawl):
         (JAPANESE, None, None, False),
     ],
 )
-def test_the_language_is_what_the_page_says_or_else_its_words(
+def test_the_language_is_declared_or_else_found_by_stop_words(
     crawl, paragraphs, lang, header, kept
 ):
     crawl.add(page(paragraphs, lang), **({"Content_Language": header} if header else {}))
@@ -133,7 +133,7 @@ def test_stop_words_tell_languages_apart():
     assert language_of("") is None
 
 
-def test_pages_are_unzipped_and_decoded_as_their_headers_say(crawl):
+def test_pages_are_unzipped_and_decoded_by_their_headers(crawl):
     umlauts = page(("Zoë and Jürgen said that it is the end of the year for all of them.",) * 4)
     crawl.add(gzip.compress(umlauts.encode()), Content_Encoding="gzip")
     crawl.add(umlauts.encode("latin-1"), Content_Type="text/html; charset=ISO-8859-1")
@@ -158,7 +158,7 @@ def test_damage_ends_a_file_with_a_bad_document(crawl):
     assert len(crawl.read()) == 3
     ends = [i for i in range(1, len(whole)) if whole[i : i + 3] == b"\x1f\x8b\x08"]
     flipped = bytearray(whole)
-    flipped[(ends[1] + ends[2]) // 2] ^= 255
+    flipped[ends[2] - 8] ^= 255  # the checksum of the second page
     unzipped = gzip.decompress(whole)
     longer = gzip.compress(unzipped.replace(b"Content-Length: ", b"Content-Length: 1", 3))
     for data, num_whole in (
@@ -181,12 +181,12 @@ def test_no_flipped_byte_gives_another_text(crawl):
         crawl.add(page(ENGLISH, "en"))
     whole = crawl.out.getvalue()
     (text,) = {document.text for document in crawl.read()}
-    for place in range(0, len(whole), 11):
+    for offset in range(0, len(whole), 11):
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
+        flipped[offset] ^= 1 << offset % 8
         crawl.out = io.BytesIO(bytes(flipped))
         found = [document for document in crawl.read() if not isinstance(document, BadDocument)]
-        assert {document.text for document in found} <= {text}, place
+        assert {document.text for document in found} <= {text}, offset
 
 
 def test_a_file_is_a_slice_and_every_page_is_counted(crawl, tmp_path):

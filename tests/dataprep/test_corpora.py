@@ -1,4 +1,4 @@
-"""Text corpora in the forms they are published in."""
+"""Text corpora in their published formats."""
 
 import bz2
 import io
@@ -62,7 +62,7 @@ def dump(tmp_path):
 
 
 @pytest.mark.parametrize("num_streams", [1, 2, 9])
-def test_a_wikipedia_dump_gives_its_articles_by_whole_streams(dump, num_streams):
+def test_a_wikipedia_dump_is_read_by_ranges_of_streams(dump, num_streams):
     pieces = wikipedia.stream_ranges(*dump, num_streams)
     assert sum(piece.num_bytes for piece in pieces) + pieces[0].offset == dump[0].stat().st_size
     found = [d for piece in pieces for d in wikipedia.read_streams(dump[0], piece)]
@@ -90,7 +90,7 @@ def test_an_index_of_another_dump_is_refused(dump, tmp_path):
     short.write_bytes(dump[0].read_bytes()[:50])
     with pytest.raises(wikipedia.DumpError, match=r"does not belong to .*short\.bz2"):
         wikipedia.stream_ranges(short, dump[1], 1)
-    with pytest.raises(wikipedia.DumpError, match=r"dump\.xml\.bz2: no multistream index"):
+    with pytest.raises(wikipedia.DumpError, match=r"dump\.xml\.bz2: not a multistream index"):
         wikipedia.stream_ranges(dump[0], dump[0], 1)
 
 

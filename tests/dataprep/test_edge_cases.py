@@ -1,4 +1,4 @@
-"""The zoo of the miniature web: kinds of files and copies against Pillow, behaviors over HTTP."""
+"""The miniature web's edge cases: image formats and copies against Pillow, behaviors over HTTP."""
 
 import asyncio
 import csv
@@ -17,19 +17,19 @@ from dataprep.addresses import AddressRules
 from dataprep.fetch import Fetcher, FetchError, FetchRules
 from dataprep.host_limiter import HostLimiter, HostRules
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
-from dataprep.miniweb.annotated import parted
+from dataprep.miniweb.annotated import split_by_use
 from dataprep.miniweb.corpora import TRUTH
 from dataprep.miniweb.drawn_images import DrawnImage, encoded, numbered_rng
-from dataprep.miniweb.edge_cases import exhibits
+from dataprep.miniweb.edge_cases import edge_cases
 from dataprep.miniweb.grammar import random_scene
-from dataprep.miniweb.image_formats import COPIES, KINDS
+from dataprep.miniweb.image_formats import COPIES, FORMATS
 from dataprep.miniweb.server import serving
-from dataprep.miniweb.server_behaviors import ZOO_DETOURS, ZOO_MISBEHAVIORS
+from dataprep.miniweb.server_behaviors import EDGE_CASE_DETOURS, EDGE_CASE_MISBEHAVIORS
 from tests.dataprep.webs import WHOLE_WEB
 
 RULES = ImageRules(short_side=96, jpeg_quality=95, min_side=32, max_pixels=200_000_000)
-TABLE = exhibits(["cc3m", "coco", "coco_eval"])
-LOOKS = {
+TABLE = edge_cases(["cc3m", "coco", "coco_eval"])
+PILLOW_FORMATS = {
     "jpeg": ("JPEG", "RGB"),
     "palette": ("PNG", "P"),
     "deep": ("PNG", "RGB"),  # Pillow reads eight of the sixteen bits
@@ -48,7 +48,7 @@ LOOKS = {
 
 @pytest.fixture(scope="module")
 def rows(whole_web: Path) -> list[dict]:
-    """Truth's rows of the list, each with its URL and the file that the server has for it."""
+    """Truth's rows of the list, each with its URL and the server's file."""
     with (whole_web / "own.csv").open(newline="") as file:
         records = list(csv.reader(file))[1:]
     found = [r for r in pq.read_table(whole_web / TRUTH).to_pylist() if r["source"] == "own"]
@@ -59,8 +59,8 @@ def rows(whole_web: Path) -> list[dict]:
 
 
 def first_of(rows: list[dict], **wanted: str) -> dict:
-    exhibit = next(e for e in TABLE if all(getattr(e, k) == v for k, v in wanted.items()))
-    return rows[TABLE.index(exhibit)]
+    case = next(e for e in TABLE if all(getattr(e, k) == v for k, v in wanted.items()))
+    return rows[TABLE.index(case)]
 
 
 def outcome(data: bytes) -> StoredImage | str:
@@ -70,49 +70,49 @@ def outcome(data: bytes) -> StoredImage | str:
         return error.reason
 
 
-def test_every_exhibit_is_shown():
+def test_the_list_holds_every_case():
     assert len(TABLE) <= WHOLE_WEB.num_own
-    assert {exhibit.kind for exhibit in TABLE} == KINDS.keys()
-    assert exhibits([])[0] == TABLE[0] and not any(e.origin for e in exhibits([]))
+    assert {case.format for case in TABLE} == FORMATS.keys()
+    assert edge_cases([])[0] == TABLE[0] and not any(e.origin for e in edge_cases([]))
 
 
-def test_every_file_is_stored_as_truth_says(rows):
-    for exhibit, row in zip(TABLE, rows, strict=False):
-        if exhibit.behavior != "ok" or exhibit.outcome in ("malformed_line", "bad_url"):
+def test_every_file_is_stored_or_rejected_as_truth_says(rows):
+    for case, row in zip(TABLE, rows, strict=False):
+        if case.behavior != "ok" or case.outcome in ("malformed_line", "bad_url"):
             continue
         stored = outcome(row["path"].read_bytes())
         if isinstance(stored, str):
-            assert stored == row["outcome"], exhibit
+            assert stored == row["outcome"], case
         else:
-            assert row["outcome"] in ("ok", "empty_caption"), exhibit
+            assert row["outcome"] in ("ok", "empty_caption"), case
             size = stored.original_width, stored.original_height
-            assert size == (row["width"], row["height"]), exhibit
+            assert size == (row["width"], row["height"]), case
 
 
-@pytest.mark.parametrize("kind", LOOKS)
-def test_pillow_finds_each_kind_to_be_what_it_is_called(rows, kind):
-    row = first_of(rows, kind=kind)
+@pytest.mark.parametrize("name", PILLOW_FORMATS)
+def test_pillow_reads_each_format_as_named(rows, name):
+    row = first_of(rows, format=name)
     with Image.open(row["path"]) as image:
-        assert (image.format, image.mode) == LOOKS[kind]
+        assert (image.format, image.mode) == PILLOW_FORMATS[name]
         size = (row["width"], row["height"])
-        assert image.size == (size[::-1] if kind == "turned" else size)
-        if kind == "turned":
+        assert image.size == (size[::-1] if name == "turned" else size)
+        if name == "turned":
             assert image.getexif()[274] == 6
-        if kind == "progressive":
+        if name == "progressive":
             assert image.info["progressive"]
-        if kind == "animated":
+        if name == "animated":
             assert image.n_frames == 2
     data = row["path"].read_bytes()
-    assert kind != "deep" or data[24] == 16  # bits of a sample, in the PNG's header
-    assert kind != "bomb" or len(data) < 150_000
+    assert name != "deep" or data[24] == 16  # bits of a sample, in the PNG's header
+    assert name != "bomb" or len(data) < 150_000
 
 
-@pytest.mark.parametrize("kind", ["turned", "progressive", "webp", "bmp", "deep", "cmyk"])
-def test_each_kind_looks_upright_as_its_scene(whole_web, kind):
+@pytest.mark.parametrize("name", ["turned", "progressive", "webp", "bmp", "deep", "cmyk"])
+def test_each_format_decodes_to_the_upright_scene(whole_web, name):
     """Against the plain JPEG of the same scene, both at the size they are stored in."""
     looks = []
-    for name in ("jpeg", kind):
-        image = DrawnImage(random_scene(numbered_rng(0, 1)), 260, 340, (0, 1), name)
+    for each in ("jpeg", name):
+        image = DrawnImage(random_scene(numbered_rng(0, 1)), 260, 340, (0, 1), each)
         stored = outcome(encoded(image))
         assert isinstance(stored, StoredImage)
         looks.append(np.frombuffer(stored.colors, np.uint8).astype(int))
@@ -120,18 +120,18 @@ def test_each_kind_looks_upright_as_its_scene(whole_web, kind):
 
 
 @pytest.mark.parametrize("origin", ["cc3m", "coco", "coco_eval"])
-def test_copies_are_of_what_truth_says(whole_web, rows, origin):
-    for kind in COPIES:
-        row = first_of(rows, kind=kind, origin=origin)
-        place, _, _ = row["copy_of"].partition("/")
-        assert (place, row["copy_kind"]) == (origin, kind)
+def test_copies_show_the_original_that_truth_names(whole_web, rows, origin):
+    for name in COPIES:
+        row = first_of(rows, format=name, origin=origin)
+        source, _, _ = row["copy_of"].partition("/")
+        assert (source, row["copy_kind"]) == (origin, name)
         original, copy = original_bytes(whole_web, row["copy_of"]), row["path"].read_bytes()
-        assert (original == copy) == (kind == "exact")
+        assert (original == copy) == (name == "exact")
         first, second = (Image.open(io.BytesIO(data)) for data in (original, copy))
         assert second.size == (row["width"], row["height"])
-        share = second.width / first.width
-        assert abs(share - {"resized": 0.6, "cropped": 0.96}.get(kind, 1.0)) < 0.01
-        if kind == "cropped":
+        scale = second.width / first.width
+        assert abs(scale - {"resized": 0.6, "cropped": 0.96}.get(name, 1.0)) < 0.01
+        if name == "cropped":
             left, top = (first.width - second.width) // 2, (first.height - second.height) // 2
             first = first.crop((left, top, left + second.width, top + second.height))
         difference = np.asarray(first.resize(second.size), int) - np.asarray(second, int)
@@ -139,20 +139,20 @@ def test_copies_are_of_what_truth_says(whole_web, rows, origin):
 
 
 def original_bytes(web: Path, name: str) -> bytes:
-    """Return the original's bytes as another reader of the web's files would find them."""
-    place, _, number = name.partition("/")
-    if place == "cc3m":
+    """Return the original's bytes read without the pipeline's readers."""
+    source, _, number = name.partition("/")
+    if source == "cc3m":
         return (web / f"images/cc3m_{int(number) - 1:06d}.jpg").read_bytes()
     images = json.loads((web / "dataset_coco.json").read_text())["images"]
     image = next(image for image in images if image["cocoid"] == int(number))
-    assert (image["split"] in ("val", "test")) == (place == "coco_eval")
+    assert (image["split"] in ("val", "test")) == (source == "coco_eval")
     with zipfile.ZipFile(web / f"{image['filepath']}.zip") as archive:
         return archive.read(f"{image['filepath']}/{image['filename']}")
 
 
-def test_coco_s_images_part_by_what_they_are_for():
+def test_coco_images_are_split_by_use():
     images = dict.fromkeys(["coco/1", "coco_eval/2"])
-    assert [list(part) for part in parted(images)] == [["coco/1"], ["coco_eval/2"]]
+    assert [list(part) for part in split_by_use(images)] == [["coco/1"], ["coco_eval/2"]]
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +169,11 @@ def fetch(url: str, port: int, attempts: int = 2) -> bytes | str:
             "tests",
             read_timeout_s=0.5,
             total_timeout_s=2,
-            attempts=attempts,
+            max_attempts=attempts,
             first_wait_s=0.01,
             addresses=AddressRules(False, {"*.test": f"127.0.0.1:{port}"}),
         )
-        fetcher = Fetcher(rules, HostLimiter(HostRules(per_second=1e6)))
+        fetcher = Fetcher(rules, HostLimiter(HostRules(max_requests_per_second=1e6)))
         with ThreadPoolExecutor(1) as threads:
             (body,) = await fetcher.fetch_all([url], bytes, threads)
         await fetcher.close()
@@ -182,21 +182,21 @@ def fetch(url: str, port: int, attempts: int = 2) -> bytes | str:
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("behavior", ZOO_MISBEHAVIORS)
+@pytest.mark.parametrize("behavior", EDGE_CASE_MISBEHAVIORS)
 def test_each_misbehavior_has_its_reason(rows, port, behavior):
     row = first_of(rows, behavior=behavior)
-    # A second attempt would find the host left alone, as it asked to be.
+    # A second attempt would find the host paused, as it asked to be.
     attempts = 1 if behavior == "busy-for-hours" else 2
-    assert fetch(row["url"], port, attempts) == row["outcome"] == ZOO_MISBEHAVIORS[behavior]
+    assert fetch(row["url"], port, attempts) == row["outcome"] == EDGE_CASE_MISBEHAVIORS[behavior]
 
 
-@pytest.mark.parametrize("behavior", ZOO_DETOURS)
-def test_an_image_that_comes_by_a_detour_is_whole(rows, port, behavior):
+@pytest.mark.parametrize("behavior", EDGE_CASE_DETOURS)
+def test_an_image_behind_a_detour_is_complete(rows, port, behavior):
     row = first_of(rows, behavior=behavior)
     assert fetch(row["url"], port) == row["path"].read_bytes() and row["outcome"] == "ok"
 
 
-@pytest.mark.parametrize("kind", ["palette", "svg", "empty", "bomb", "animated"])
-def test_files_of_every_kind_are_served_as_they_are(rows, port, kind):
-    row = first_of(rows, kind=kind)
+@pytest.mark.parametrize("name", ["palette", "svg", "empty", "bomb", "animated"])
+def test_files_of_every_format_are_served_unchanged(rows, port, name):
+    row = first_of(rows, format=name)
     assert fetch(row["url"], port) == row["path"].read_bytes()

@@ -1,4 +1,4 @@
-"""The fetcher against the miniature web's server: each misbehavior gets its true reason."""
+"""The fetcher against the miniature web's server: each misbehavior gets its reason."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from dataprep.miniweb.corpora import MISBEHAVIORS
 from dataprep.miniweb.server import serving
 
 IMAGE_REASONS = {"not_an_image", "undecodable", "too_small"}
-"Told from the bytes, so the fetcher itself succeeds."
+"Reasons that come from the bytes, so the fetch itself succeeds."
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,18 @@ def port(web: Path):
 
 
 def fetch(urls: list[str], port: int, hosts: HostRules | None = None, **rules) -> list:
-    settings = {"attempts": 2, "read_timeout_s": 0.5, "total_timeout_s": 2, "first_wait_s": 0.01}
+    settings = {
+        "max_attempts": 2,
+        "read_timeout_s": 0.5,
+        "total_timeout_s": 2,
+        "first_wait_s": 0.01,
+    }
     addresses = AddressRules(rules.pop("private", False), {"*.test": f"127.0.0.1:{port}"})
     settings |= {"addresses": addresses, **rules}
 
     async def run() -> list:
-        gate = HostLimiter(hosts or HostRules(per_second=1e6))
-        fetcher = Fetcher(FetchRules(user_agent="tests", **settings), gate)
+        limiter = HostLimiter(hosts or HostRules(max_requests_per_second=1e6))
+        fetcher = Fetcher(FetchRules(user_agent="tests", **settings), limiter)
         with ThreadPoolExecutor(1) as threads:
             outcomes = await fetcher.fetch_all(urls, bytes, threads)
         await fetcher.close()
@@ -59,16 +64,16 @@ def test_each_misbehavior_has_its_reason(web, port, behavior):
 
 
 @pytest.mark.parametrize("behavior", ["ok", "redirect", "flaky", "busy-once"])
-def test_an_image_that_comes_in_the_end_is_whole(web, port, behavior):
+def test_an_image_after_a_delay_is_complete(web, port, behavior):
     url = image_url(web, behavior)
     (body,) = fetch([url], port)
     assert body == (web / "images" / url.rsplit("/", 1)[1]).read_bytes()
 
 
-def test_no_second_attempt_means_a_flaky_server_fails(web, port):
+def test_a_flaky_server_fails_with_one_attempt(web, port):
     url = image_url(web, "flaky").replace("a.test", "b.test").replace(".jpg", ".jpg?2")
     with serving(web) as fresh:
-        assert reason(fetch([url], fresh, attempts=1)[0]) == "http_503"
+        assert reason(fetch([url], fresh, max_attempts=1)[0]) == "http_503"
 
 
 def test_a_body_over_the_limit_is_cut_off(web, port):

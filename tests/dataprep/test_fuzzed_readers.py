@@ -1,7 +1,7 @@
-"""Readers on bytes that are no source: they name what is bad, and raise only what they document.
+"""Readers on damaged bytes: they name what is damaged and raise only what they document.
 
-Each reader gets arbitrary bytes and mutations of a good file. What it may raise is in its
-docstring; anything else fails here. Deadlines catch a reader that hangs.
+Each reader gets arbitrary bytes and mutations of a good file. An exception that its docstring does
+not name fails the test. Deadlines catch a reader that hangs.
 """
 
 import bz2
@@ -59,8 +59,8 @@ def mutations(draw: st.DrawFn, good: bytes) -> bytes:
     """A file with some bytes replaced, then perhaps cut off, or with a piece twice or missing."""
     data = bytearray(good)
     for _ in range(draw(st.integers(0, 4))):
-        place = draw(st.integers(0, len(data) - 1))
-        data[place] = draw(st.integers(0, 255))
+        offset = draw(st.integers(0, len(data) - 1))
+        data[offset] = draw(st.integers(0, 255))
     first, second = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))
     kind = draw(st.sampled_from(["whole", "cut", "missing", "twice", "other"]))
     if kind == "cut":

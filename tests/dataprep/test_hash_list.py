@@ -1,4 +1,4 @@
-"""The hash list of CC12M: what each image was when the list was made."""
+"""CC12M's hash list: the digest of each image when the list was made."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ def line(url: str, content: bytes) -> bytes:
     return "\t".join([url, *digests]).encode() + b"\n"
 
 
-def test_each_url_has_its_digest_whatever_the_order(tmp_path):
+def test_each_url_has_its_digest_in_any_order(tmp_path):
     urls = [f"http://x.org/{i * 37 % 100}.jpg" for i in range(100)]
     data = b"".join(line(url, url.encode()) for url in urls)
     hashes, counts = table(tmp_path, data + b"no digest\n\tabc\nhttp://x.org/y\tzz\tzz\n")
@@ -31,11 +31,11 @@ def test_each_url_has_its_digest_whatever_the_order(tmp_path):
 
 
 @given(data=st.binary(max_size=300))
-def test_no_bytes_crash_it_and_every_line_is_counted(data, tmp_path_factory):
+def test_no_bytes_crash_the_reader_and_every_line_is_counted(data, tmp_path_factory):
     _, (good, bad) = table(tmp_path_factory.mktemp("hashes"), data)
     lines = data.split(b"\n")
     assert good + bad == len(lines) - (lines[-1] == b"")
 
 
-def test_an_empty_list_knows_nothing(tmp_path):
+def test_an_empty_list_has_no_digests(tmp_path):
     assert table(tmp_path, b"")[0].lookup(["http://x.org/1.jpg"]) == [None]

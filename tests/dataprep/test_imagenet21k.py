@@ -67,13 +67,13 @@ def read_gzipped(path: Path, index: Path, found: list[imagenet21k.Synset]) -> di
     return {image.name: image.data for image in images}
 
 
-def test_the_plain_archive_is_read_as_tar_reads_it(archive):
+def test_the_plain_archive_is_read_as_by_tarfile(archive):
     images = [p for synset in synsets(archive) for p in read_synset(archive, synset)]
     assert {p.name: p.data for p in images} == as_tarfile_reads(archive)
     assert len(images) == 9 * 12
 
 
-def test_the_gzipped_archive_is_read_as_tar_reads_it(archive, tmp_path):
+def test_the_gzipped_archive_is_read_as_by_tarfile(archive, tmp_path):
     gzipped, index = archive.with_suffix(".tar.gz"), tmp_path / "index"
     found = index_gzipped(gzipped, index)
     assert found == list(synsets(archive))
@@ -117,7 +117,7 @@ def test_memory_does_not_grow_with_a_synset(tmp_path, monkeypatch):
             assert peak < 10 << 20
 
 
-def test_a_damaged_synset_ends_with_an_image_that_says_so(archive, tmp_path):
+def test_a_damaged_synset_ends_with_an_image_that_names_the_damage(archive, tmp_path):
     second = list(synsets(archive))[1]
     inner_tar = io.BytesIO(archive.read_bytes()[second.offset :])
     with tarfile.open(fileobj=inner_tar) as inner:
@@ -134,7 +134,7 @@ def test_a_damaged_synset_ends_with_an_image_that_says_so(archive, tmp_path):
     data[header : header + 512] = fifth_that_is_too_long(fifth)
     path.write_bytes(bytes(data))
     *good, bad = read_synset(path, second)
-    assert len(good) == 4 and "behind the end" in bad.problem
+    assert len(good) == 4 and "past the end" in bad.problem
 
 
 def fifth_that_is_too_long(member: tarfile.TarInfo) -> bytes:
@@ -151,7 +151,7 @@ def test_an_archive_that_is_damaged_outside_its_synsets_is_refused(archive, tmp_
     broken[third.offset - 512 + 148] ^= 1
     cut = whole[: third.offset + 5000]
     for data, words in ((bytes(broken), "no header at byte"), (cut, "bad"), (b"", "empty"),
-                        (b"no tar" * 200, "not a whole tar")):  # fmt: skip
+                        (b"no tar" * 200, "not a complete tar")):  # fmt: skip
         path.write_bytes(data)
         with pytest.raises(ArchiveError, match=words):
             list(synsets(path))

@@ -1,4 +1,4 @@
-"""Images are stored by rule, and views cut the same pixels for tokenizer and training."""
+"""Storing images by the rules, and cutting the same views for tokenizer and training."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ def encoded(pixels: np.ndarray, kind: str = "JPEG", **more) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(200, 100), (100, 201), (64, 64), (50, 40)])
-def test_the_short_side_is_brought_down_and_never_up(size):
+def test_the_short_side_is_scaled_down_and_never_up(size):
     stored = store_image(encoded(image(*size)), RULES)
     assert min(stored.width, stored.height) == min(64, *size)
     assert (stored.original_width, stored.original_height) == size
@@ -58,7 +58,7 @@ def test_common_formats_keep_their_colors(kind):
 
 @given(seed=st.integers(0, 10_000), cells=st.integers(1, 32))
 @settings(max_examples=200, deadline=None)
-def test_the_hash_of_a_small_image_is_imagehash_s(seed, cells):
+def test_the_hash_of_a_small_image_equals_imagehash(seed, cells):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
     small = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
@@ -67,7 +67,7 @@ def test_the_hash_of_a_small_image_is_imagehash_s(seed, cells):
     assert found - expected <= 1  # a frequency within rounding of the median
 
 
-def test_the_hash_is_imagehash_of_the_look():
+def test_the_hash_of_a_stored_image_is_close_to_imagehash():
     stored = store_image(encoded(image(300, 200)), RULES)
     again = imagehash.phash(Image.open(io.BytesIO(encoded(image(300, 200)))))
     assert imagehash.hex_to_hash(stored.phash) - again <= 4
@@ -84,7 +84,7 @@ def test_the_hash_is_imagehash_of_the_look():
         (encoded(image(1001, 1000)), "too_many_pixels"),
     ],
 )
-def test_what_cannot_be_stored_says_why(data, reason):
+def test_an_image_that_cannot_be_stored_has_a_reason(data, reason):
     with pytest.raises(ImageError) as error:
         store_image(data, RULES)
     assert error.value.reason == reason
@@ -104,7 +104,7 @@ def test_no_bytes_crash_the_image_path(data, start):
     scale=st.floats(0.05, 1),
     index=st.integers(0, 5),
 )
-def test_views_lie_within_the_image_and_are_drawn_from_its_name(width, height, scale, index):
+def test_views_lie_within_the_image_and_depend_only_on_its_name(width, height, scale, index):
     view = random_view(width, height, scale, 7, "cc3m/1", index)
     assert view.x >= 0 and view.y >= 0
     assert view.x + view.width <= width and view.y + view.height <= height
@@ -112,7 +112,7 @@ def test_views_lie_within_the_image_and_are_drawn_from_its_name(width, height, s
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 10), (10, 400)])
-def test_where_no_box_fits_the_view_is_torchvision_s(width, height):
+def test_the_view_equals_torchvision_s_if_no_box_fits(width, height):
     transform = torchvision.transforms.RandomResizedCrop
     blank = torch.zeros(3, height, width)
     y, x, box_height, box_width = transform.get_params(blank, [4.0, 4.0], [3 / 4, 4 / 3])
@@ -132,7 +132,7 @@ def test_a_cut_is_a_crop_a_resize_and_a_flip():
     assert np.array_equal(cut(pixels, View(20, 10, 60, 60, True), 30), box[:, ::-1])
 
 
-def test_jitter_of_nothing_changes_nothing_and_keeps_order():
+def test_neutral_jitter_changes_nothing_and_strong_jitter_brightens_or_grays():
     pixels = image(40, 40)
     same = jitter_color(pixels, 0.4, np.array([0.5, 0.5, 0.5]))
     assert np.abs(same.astype(int) - pixels).max() <= 1
@@ -142,7 +142,7 @@ def test_jitter_of_nothing_changes_nothing_and_keeps_order():
     assert np.abs(np.diff(gray.astype(int), axis=-1)).max() <= 1
 
 
-def test_a_small_upright_jpeg_is_kept_as_it_is():
+def test_the_bytes_of_a_small_upright_jpeg_are_kept():
     data = encoded(image(60, 50))
     assert store_image(data, RULES).jpeg == data
     assert store_image(encoded(image(60, 50), "PNG"), RULES).jpeg.startswith(JPEG)
@@ -152,7 +152,7 @@ def test_a_small_upright_jpeg_is_kept_as_it_is():
 
 
 @pytest.mark.parametrize("longest", [300, 700, 1500])
-def test_an_image_decoded_at_a_fraction_looks_as_one_decoded_whole(longest):
+def test_decoding_at_a_fraction_gives_nearly_the_same_pixels(longest):
     rules = ImageRules(short_side=64, jpeg_quality=95, min_side=16, max_pixels=10_000_000)
     width, height = longest, longest * 5 // 7
     pixels = image(width, height)
@@ -189,7 +189,7 @@ ORIENTED[0x0112] = 6
             Image.fromarray(255 - image(90, 70))]}, "rgb"),
     ],
 )  # fmt: skip
-def test_every_kind_of_image_becomes_upright_rgb(kind, opened, more, like):
+def test_every_image_format_becomes_upright_rgb(kind, opened, more, like):
     file = io.BytesIO()
     opened.save(file, kind, **more)
     stored = store_image(file.getvalue(), RULES)
@@ -207,7 +207,7 @@ def test_every_kind_of_image_becomes_upright_rgb(kind, opened, more, like):
     assert np.abs(decode_stored(stored.jpeg).astype(int) - whole).mean() < 8
 
 
-def test_a_bomb_is_told_from_its_header():
+def test_a_decompression_bomb_is_rejected_by_its_header():
     width, height = 60_000, 60_000
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
@@ -218,7 +218,7 @@ def test_a_bomb_is_told_from_its_header():
     assert error.value.reason == "too_many_pixels"
 
 
-def test_the_colors_are_means_of_fields():
+def test_the_colors_are_means_of_grid_cells():
     pixels = np.zeros((80, 80, 3), np.uint8)
     pixels[:20, :20] = (200, 100, 50)
     _, colors = look_of(pixels)
@@ -234,7 +234,7 @@ def test_the_colors_are_means_of_fields():
         ("they do n't", "they don't"),
     ],
 )
-def test_cc3m_captions_are_joined_again(split, joined):
+def test_cc3m_captions_are_detokenized(split, joined):
     assert detokenize(split) == joined
 
 

@@ -1,4 +1,4 @@
-"""img2dataset's downloader gives the same classes as ours, where it can tell them apart."""
+"""img2dataset's engine gives the same outcomes as ours, except where it cannot tell them apart."""
 
 import io
 from dataclasses import replace
@@ -34,21 +34,23 @@ def urls_and_truth(web: Path) -> list[tuple[str, dict]]:
     return [row for row in rows if "/placeholder/" not in row[0]]
 
 
-def rules(port: int, attempts: int = 2) -> FetchRules:
+def rules(port: int, max_attempts: int = 2) -> FetchRules:
     addresses = AddressRules(True, {"*.test": f"127.0.0.1:{port}"})
     return FetchRules(
-        "tests", attempts=attempts, read_timeout_s=1, total_timeout_s=3, addresses=addresses
+        "tests", max_attempts=max_attempts, read_timeout_s=1, total_timeout_s=3, addresses=addresses
     )
 
 
 @pytest.mark.parametrize("engine", ["native", "img2dataset"])
-def test_every_row_ends_in_its_true_class_with_either_engine(web, engine):
+def test_both_engines_give_the_true_outcome_of_every_row(web, engine):
     rows = urls_and_truth(web)
     urls = [url for url, _ in rows]
     with serving(web) as port:
         if engine == "native":
-            gate = partial(HostLimiter, HostRules(at_once=50, per_second=1e6))
-            native = NativeEngine(rules(port), IMAGES, gate, num_threads=2)
+            limiter = partial(
+                HostLimiter, HostRules(max_concurrent_requests=50, max_requests_per_second=1e6)
+            )
+            native = NativeEngine(rules(port), IMAGES, limiter, num_threads=2)
             outcomes = native(urls)
             native.close()
         else:
@@ -66,7 +68,7 @@ def test_every_row_ends_in_its_true_class_with_either_engine(web, engine):
             assert min(stored.size) == 64 and stored.size == (outcome.width, outcome.height)
 
 
-def test_both_engines_keep_the_same_look(web):
+def test_both_engines_store_nearly_the_same_pixels(web):
     urls = [url for url, truth in urls_and_truth(web) if "/ok/" in url][:20]
     with serving(web) as port:
         native = NativeEngine(rules(port), IMAGES, partial(HostLimiter, HostRules()), 1)
@@ -79,28 +81,28 @@ def test_both_engines_keep_the_same_look(web):
         assert np.abs(a - b).mean() < 7
 
 
-def test_private_addresses_are_refused_here_too():
+def test_private_addresses_are_refused():
     urls = ["http://127.0.0.1:1/x.jpg", "http://localhost:1/x.jpg"]
-    outcomes = list(fetch_with_img2dataset(urls, FetchRules("tests", attempts=1), IMAGES))
+    outcomes = list(fetch_with_img2dataset(urls, FetchRules("tests", max_attempts=1), IMAGES))
     assert [outcome.reason for outcome in outcomes] == ["private_address"] * 2
 
 
-def test_a_message_that_nobody_knows_is_kept():
+def test_an_unknown_message_has_a_reason_of_its_own():
     assert reason_of("the moon is full") == OTHER
 
 
-def test_an_engine_survives_slices_of_nothing():
+def test_an_engine_accepts_no_urls():
     native = NativeEngine(FetchRules("tests"), IMAGES, partial(HostLimiter, HostRules()), 1)
     assert native([]) == []
     native.close()
 
 
-def test_a_body_that_drips_or_is_too_large_ends_here_too(web):
+def test_a_slow_or_large_body_is_cut_off(web):
     (url, _) = next(row for row in urls_and_truth(web) if "/ok/" in row[0])
     with serving(web) as port:
-        small = replace(rules(port, attempts=1), max_bytes=100)
+        small = replace(rules(port, max_attempts=1), max_bytes=100)
         (outcome,) = fetch_with_img2dataset([url], small, IMAGES)
         assert outcome.reason == "too_large"
         drip = url.replace("/ok/", "/drip/")
-        (outcome,) = fetch_with_img2dataset([drip], rules(port, attempts=1), IMAGES)
+        (outcome,) = fetch_with_img2dataset([drip], rules(port, max_attempts=1), IMAGES)
         assert outcome.reason == "timeout"

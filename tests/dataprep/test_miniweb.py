@@ -1,6 +1,6 @@
-"""The miniature web's files against its truth, by the pipeline's own readers and by other programs.
+"""The miniature web's files against its truth, with the pipeline's readers and other programs.
 
-What needs the server is in ``test_zoo.py``.
+Tests with the server are in ``test_edge_cases.py``.
 """
 
 import bz2
@@ -26,13 +26,13 @@ from orchestration.storage.store import Store
 from pipelines.ingest import documents, import_imagenet21k, import_pairs, index
 from tests.dataprep.webs import WHOLE_WEB
 
-AS_EVER = {
+FIXED_DIGESTS = {
     "cc3m.tsv": "9c28110780779c056eb51455a6eec706794008d36d1ba4e8f440bae0752c4217",
     "cc12m.tsv": "b2a861826d9fddaec38e2c6eb8b51ad84493ded912d82b432a602c7fadf3a70b",
     "imagenet21k.tar": "d55d74cab326c1b87c7fa7f0dee0d9bafd633ad18fbee8aa4c895e6e1af4237f",
     "documents.jsonl": "75261c9cb3605589cc324469e883269301c99bc22e4343cc339b195d292d60b2",
 }
-"SHA-256 of the files of ``conftest.SMALL_WEB``, before there were other sources."
+"SHA-256 of the files of ``conftest.SMALL_WEB``; adding a source must not change them."
 
 LIST_FAULTS = {"malformed_line", "empty_caption", "bad_url"}
 LISTS = {
@@ -78,7 +78,7 @@ def truth(web: Path, source: str, table: str = TRUTH) -> list[dict]:
 
 
 def read(outputs) -> tuple[list[dict], dict[str, str]]:
-    """Return all rows, and the reason of each reject by its name."""
+    """Return all rows, and the reason of each reject by its sample id."""
     tables = [output.tables for output in outputs]
     rows = [row for table in tables for row in table["data"].to_pylist()]
     rejects = [row for table in tables for row in table["rejects"].to_pylist()]
@@ -112,7 +112,7 @@ def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
     import_pairs.archives_of.cache_clear()
     params = ARCHIVES[source]
     slices = list(import_pairs.make_slices(params))
-    unused = Store("unused")  # nothing is given by URI
+    unused = Store("unused")  # no file is given by URI
     rows, rejects = read(
         import_pairs.import_slice(params, source, unused, piece) for piece in slices
     )
@@ -167,11 +167,13 @@ def test_each_corpus_is_read_as_truth_says(whole_web, monkeypatch, source):
     assert len(set(texts.values())) == len(texts)
 
 
-def test_a_small_web_is_what_it_was_before_there_were_other_sources(web):
-    digests = {name: hashlib.sha256((web / name).read_bytes()).hexdigest() for name in AS_EVER}
-    assert digests == AS_EVER
+def test_adding_sources_does_not_change_a_small_web(web):
+    digests = {
+        name: hashlib.sha256((web / name).read_bytes()).hexdigest() for name in FIXED_DIGESTS
+    }
+    assert digests == FIXED_DIGESTS
     others = {"images", "words.txt", TRUTH, TEXT_TRUTH, "built.json"}
-    assert {path.name for path in web.iterdir()} == others | AS_EVER.keys()
+    assert {path.name for path in web.iterdir()} == others | FIXED_DIGESTS.keys()
 
 
 def test_the_same_size_gives_the_same_bytes(whole_web, tmp_path):
@@ -187,7 +189,7 @@ def test_the_same_size_gives_the_same_bytes(whole_web, tmp_path):
     assert first == second
 
 
-def test_another_seed_and_another_size_are_drawn_anew(tmp_path):
+def test_another_seed_replaces_the_web(tmp_path):
     lists = []
     for seed in (1, 2):
         build(tmp_path / "web", WebSize(seed, 3, 1, 1, 1, 1))
@@ -213,20 +215,20 @@ def test_the_zips_hold_what_the_annotations_name(whole_web):
             assert {member.split("/")[0] for member in archive.namelist()} == {folder}
 
 
-def test_half_of_visual_genome_is_coco_s(whole_web):
+def test_half_of_visual_genome_is_from_coco(whole_web):
     data = json.loads((whole_web / "image_data.json").read_text())
     rows = {row["sample_id"]: row for row in truth(whole_web, "visual_genome")}
     for image in data:
         row = rows[f"visual_genome/{image['image_id']}"]
         assert (image["width"], image["height"]) == (row["width"], row["height"])
-        place, _, number = (row["copy_of"] or "/").partition("/")
+        source, _, number = (row["copy_of"] or "/").partition("/")
         assert image["coco_id"] == (int(number) if number else None)
-        assert (row["outcome"] == "evaluation_image") == (place == "coco_eval")
+        assert (row["outcome"] == "evaluation_image") == (source == "coco_eval")
     assert sum(image["coco_id"] is not None for image in data) == len(data) // 2
 
 
-def test_a_region_s_box_holds_its_shape(whole_web):
-    """A plain shape's color, found in the decoded image, fills its box and leaves it nowhere."""
+def test_the_box_of_a_region_holds_its_shape(whole_web):
+    """The pixels of a plain shape's color lie inside its box and reach its sides."""
     regions = json.loads((whole_web / "region_descriptions.json").read_text())
     checked = 0
     with zipfile.ZipFile(whole_web / "images.zip") as archive:
@@ -249,7 +251,7 @@ def test_a_region_s_box_holds_its_shape(whole_web):
     assert checked >= 3
 
 
-def test_the_tars_are_as_img2dataset_writes_them(whole_web):
+def test_webdataset_tars_have_the_layout_of_img2dataset(whole_web):
     first, last = sorted((whole_web / "webdataset").iterdir())
     with tarfile.open(first) as archive:
         stems = Counter(name.split(".")[0] for name in archive.getnames())
@@ -258,7 +260,7 @@ def test_the_tars_are_as_img2dataset_writes_them(whole_web):
         archive.getmembers()
 
 
-def test_the_dump_is_bzip2_streams_that_the_index_points_to(whole_web):
+def test_the_index_points_to_the_streams_of_the_dump(whole_web):
     dump = (whole_web / "wikipedia.xml.bz2").read_bytes()
     lines = bz2.decompress((whole_web / "wikipedia-index.txt.bz2").read_bytes()).splitlines()
     assert len(lines) == WHOLE_WEB.num_wikipedia
@@ -272,7 +274,7 @@ def test_the_dump_is_bzip2_streams_that_the_index_points_to(whole_web):
     assert text.count(b"<page>") == len(lines) and b"<redirect" in text
 
 
-def test_openwebtext_s_archives_are_compressed_tars(whole_web):
+def test_openwebtext_archives_are_compressed_tars(whole_web):
     path = whole_web / "openwebtext" / "urlsf_subset00-1_data.xz"
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(path.read_bytes()))) as archive:
         assert len(archive.getmembers()) == 50

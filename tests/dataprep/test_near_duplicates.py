@@ -1,4 +1,4 @@
-"""Pairs of near hashes: all of them and no others, whatever the bands."""
+"""Near pairs of hashes: all of them and no others, for any number of bands."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_every_near_pair_is_found_and_no_other(centers, flips, max_bits):
 
 
 @pytest.mark.parametrize("max_bits", [0, 3, 6])
-def test_many_hashes_use_longer_keys_and_find_the_same(max_bits):
+def test_many_hashes_use_longer_keys_and_give_the_same_pairs(max_bits):
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**64, 20_000, np.uint64)
     flipped = hashes[:300].copy()
@@ -47,5 +47,5 @@ def test_many_hashes_use_longer_keys_and_find_the_same(max_bits):
     assert found == {(i, 20_000 + i) for i in range(300) if i % 9 <= max_bits}
 
 
-def test_nothing_has_no_pairs():
+def test_no_hashes_give_no_pairs():
     assert near_pairs(np.array([], np.uint64), 4).shape == (0, 2)

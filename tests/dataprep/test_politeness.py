@@ -1,4 +1,4 @@
-"""The fetcher against a server that writes down what it sees."""
+"""Host limits, retries, opt-outs and timeouts, against a server that records its requests."""
 
 import asyncio
 import resource
@@ -18,19 +18,19 @@ BODY = b"\xff\xd8\xff" + bytes(1000)
 
 
 class Server:
-    """Counts requests that are open together, and when each came, by host."""
+    """Records the open requests and the times of requests, by host."""
 
     def __init__(self, answer: Callable[[web.Request, "Server"], Awaitable[web.StreamResponse]]):
         self.answer = answer
         self.open: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()
+        self.max_open: Counter[str] = Counter()
         self.times: dict[str, list[float]] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         host = request.host.partition(":")[0]
         self.times.setdefault(host, []).append(time.monotonic())
         self.open[host] += 1
-        self.most[host] = max(self.most[host], self.open[host])
+        self.max_open[host] = max(self.max_open[host], self.open[host])
         try:
             return await self.answer(request, self)
         finally:
@@ -45,7 +45,7 @@ async def ok(request: web.Request, _: Server) -> web.Response:
 def fetch(urls, answer=ok, hosts: HostRules | None = None, waves: int = 1, **rules):
     """Fetch from a fresh server; return it and the reasons (or ``ok``) of the last wave."""
     server = Server(answer)
-    settings = {"attempts": 1, "total_timeout_s": 5, "first_wait_s": 0.001, **rules}
+    settings = {"max_attempts": 1, "total_timeout_s": 5, "first_wait_s": 0.001, **rules}
 
     async def run() -> list[str]:
         application = web.Application()
@@ -57,7 +57,7 @@ def fetch(urls, answer=ok, hosts: HostRules | None = None, waves: int = 1, **rul
         port = site._server.sockets[0].getsockname()[1]
         connect = {"dead.test": "127.0.0.1:1", "*.test": f"127.0.0.1:{port}"}
         fetch_rules = FetchRules("tests", addresses=AddressRules(connect_to=connect), **settings)
-        fetcher = Fetcher(fetch_rules, HostLimiter(hosts or HostRules(per_second=1e6)))
+        fetcher = Fetcher(fetch_rules, HostLimiter(hosts or HostRules(max_requests_per_second=1e6)))
         with ThreadPoolExecutor(1) as threads:
             for _ in range(waves):
                 outcomes = await fetcher.fetch_all(urls, len, threads)
@@ -68,28 +68,34 @@ def fetch(urls, answer=ok, hosts: HostRules | None = None, waves: int = 1, **rul
     return server, asyncio.run(run())
 
 
-def test_no_host_has_more_requests_open_than_it_may():
+def test_open_requests_per_host_stay_below_the_limit():
     urls = [f"http://{host}.test/{i}" for i in range(40) for host in "ab"]
-    server, outcomes = fetch(urls, hosts=HostRules(at_once=3, per_second=1e6))
+    server, outcomes = fetch(
+        urls, hosts=HostRules(max_concurrent_requests=3, max_requests_per_second=1e6)
+    )
     assert set(outcomes) == {"ok"}
-    assert server.most == {"a.test": 3, "b.test": 3}
+    assert server.max_open == {"a.test": 3, "b.test": 3}
 
 
-def test_no_host_has_more_requests_in_a_second_than_it_may():
-    server, _ = fetch([f"http://a.test/{i}" for i in range(12)], hosts=HostRules(per_second=20))
+def test_the_request_rate_per_host_stays_below_the_limit():
+    server, _ = fetch(
+        [f"http://a.test/{i}" for i in range(12)], hosts=HostRules(max_requests_per_second=20)
+    )
     times = server.times["a.test"]
     assert times[-1] - times[0] >= 11 / 20 - 0.02
 
 
-def test_a_redirect_counts_for_the_host_that_it_leads_to():
+def test_a_redirect_counts_for_its_target_host():
     async def redirect(request: web.Request, server: Server) -> web.StreamResponse:
         if request.host.startswith("a."):
             raise web.HTTPFound(f"http://b.test{request.path}")
         return await ok(request, server)
 
     urls = [f"http://a.test/{i}" for i in range(20)]
-    server, outcomes = fetch(urls, redirect, HostRules(at_once=2, per_second=1e6))
-    assert set(outcomes) == {"ok"} and server.most["b.test"] == 2
+    server, outcomes = fetch(
+        urls, redirect, HostRules(max_concurrent_requests=2, max_requests_per_second=1e6)
+    )
+    assert set(outcomes) == {"ok"} and server.max_open["b.test"] == 2
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -99,29 +105,34 @@ def test_retry_after_is_kept(status):
             return web.Response(status=status, headers={"Retry-After": "1"})
         return await ok(request, server)
 
-    server, outcomes = fetch(["http://a.test/1"], busy, attempts=2)
+    server, outcomes = fetch(["http://a.test/1"], busy, max_attempts=2)
     first, second = server.times["a.test"]
     assert outcomes == ["ok"] and second - first >= 1
 
 
 @pytest.mark.parametrize(("status", "requests"), [(403, 1), (404, 1), (410, 1), (500, 3), (429, 3)])
-def test_what_will_not_change_is_not_asked_again(status, requests):
+def test_only_transient_statuses_are_retried(status, requests):
     async def answer(request: web.Request, _: Server) -> web.StreamResponse:
         return web.Response(status=status)
 
-    server, outcomes = fetch(["http://a.test/1"], answer, attempts=3)
+    server, outcomes = fetch(["http://a.test/1"], answer, max_attempts=3)
     assert outcomes == [f"http_{status}"]
     assert len(server.times["a.test"]) == requests
 
 
-def test_a_dead_host_is_left_alone_and_others_are_not():
-    hosts = HostRules(at_once=1, per_second=1e6, failures=5, pause_s=60)
+def test_a_dead_host_is_paused_and_others_are_not():
+    hosts = HostRules(
+        max_concurrent_requests=1,
+        max_requests_per_second=1e6,
+        max_consecutive_failures=5,
+        pause_s=60,
+    )
     urls = [f"http://{host}.test/{i}" for i in range(30) for host in ("dead", "a")]
     _, outcomes = fetch(urls, hosts=hosts)
     assert Counter(outcomes) == {"ok": 30, "connection": 5, "host_unavailable": 25}
 
 
-def test_a_host_that_comes_back_is_found_by_a_probe():
+def test_a_probe_finds_a_host_that_recovered():
     back = asyncio.Event()
 
     async def answer(request: web.Request, server: Server) -> web.StreamResponse:
@@ -132,7 +143,12 @@ def test_a_host_that_comes_back_is_found_by_a_probe():
             request.transport.close()
         return await ok(request, server)
 
-    hosts = HostRules(at_once=1, per_second=1e6, failures=3, pause_s=0.2)
+    hosts = HostRules(
+        max_concurrent_requests=1,
+        max_requests_per_second=1e6,
+        max_consecutive_failures=3,
+        pause_s=0.2,
+    )
     urls = [*(f"http://a.test/{i}" for i in range(20)), "http://b.test/"]
     server, outcomes = fetch(urls, answer, hosts, waves=2)
     assert outcomes == ["ok"] * 21
@@ -151,7 +167,7 @@ def test_a_host_that_comes_back_is_found_by_a_probe():
         ("unavailable_after: 25 Jun 2030 15:00:00 PST", "ok"),
     ],
 )
-def test_opt_out_headers_are_honoured(header, expected):
+def test_opt_out_headers_are_honored(header, expected):
     async def answer(request: web.Request, _: Server) -> web.StreamResponse:
         return web.Response(body=BODY, headers={"X-Robots-Tag": header})
 
@@ -162,7 +178,7 @@ def test_opt_out_headers_are_honoured(header, expected):
     ("status", "expected"),
     [(200, ["robots_txt", "ok"]), (404, ["ok", "ok"]), (500, ["robots_txt"] * 2)],
 )
-def test_robots_txt_is_obeyed_where_the_recipe_says_so(status, expected):
+def test_robots_txt_is_obeyed_if_the_rules_say_so(status, expected):
     async def answer(request: web.Request, _: Server) -> web.StreamResponse:
         if request.path == "/robots.txt":
             return web.Response(status=status, text="User-agent: *\nDisallow: /private/")
@@ -187,13 +203,18 @@ def test_a_body_that_drips_ends_at_the_total_timeout():
     assert outcomes == ["timeout"] and time.monotonic() - started < 3
 
 
-def test_waiting_for_one_s_turn_is_not_the_server_s_time():
+def test_waiting_for_the_limiter_does_not_count_as_the_server_s_time():
     async def slow(request: web.Request, _: Server) -> web.StreamResponse:
         await asyncio.sleep(0.2)
         return web.Response(body=BODY)
 
     urls = [f"http://a.test/{i}" for i in range(8)]
-    _, outcomes = fetch(urls, slow, HostRules(at_once=1, per_second=1e6), total_timeout_s=0.6)
+    _, outcomes = fetch(
+        urls,
+        slow,
+        HostRules(max_concurrent_requests=1, max_requests_per_second=1e6),
+        total_timeout_s=0.6,
+    )
     assert outcomes == ["ok"] * 8
 
 
@@ -208,9 +229,9 @@ def test_memory_is_bounded_with_a_thousand_connections_open():
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     urls = [f"http://h{i % 50}.test/{i}" for i in range(2000)]
-    hosts = HostRules(at_once=100, per_second=1e6)
-    server, outcomes = fetch(urls, together, hosts, connections=1000, total_timeout_s=60)
+    hosts = HostRules(max_concurrent_requests=100, max_requests_per_second=1e6)
+    server, outcomes = fetch(urls, together, hosts, max_connections=1000, total_timeout_s=60)
     assert set(outcomes) == {"ok"}
-    assert sum(server.most.values()) >= 1000
+    assert sum(server.max_open.values()) >= 1000
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 3 * 1000 * size, grown  # the server's copies lie in this process as well

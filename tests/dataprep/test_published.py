@@ -1,4 +1,4 @@
-"""What is published of a source, beside what was found."""
+"""Published facts about sources, compared with counts."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ from dataprep.sources.published import PUBLISHED, compare, file_md5, nearest_rel
         (
             "cc3m",
             {"rows": 400},
-            "400 rows, unlike what is published: 3,318,333 (train), 15,840 (validation)",
+            "400 rows, published: 3,318,333 (train), 15,840 (validation)",
             False,
         ),
         ("sbu_json", {"rows": 1_000_000}, "1,000,000 rows, as published (all)", True),
@@ -30,12 +30,12 @@ from dataprep.sources.published import PUBLISHED, compare, file_md5, nearest_rel
         (
             "sbu",
             {"md5": "0"},
-            "MD5 0; published are those of SBUCaptionedPhotoDataset.tar.gz",
+            "MD5 0, differs from the published one of SBUCaptionedPhotoDataset.tar.gz",
             False,
         ),
     ],
 )
-def test_what_is_found_is_told_beside_what_is_published(form, found, words, agrees):
+def test_a_finding_names_the_count_and_the_published_one(form, found, words, agrees):
     (finding,) = compare(form, **found)
     assert (finding.text, finding.agrees) == (words, agrees)
 
@@ -46,13 +46,13 @@ def test_an_archive_is_compared_with_the_release_of_its_synsets():
     assert synsets.agrees
 
 
-def test_nothing_is_said_of_what_nobody_published():
+def test_a_count_without_a_published_one_gives_no_finding():
     assert compare("csv", rows=5, md5="0") == compare("no such format", rows=5) == []
     assert nearest_release("csv", rows=5) is None
     assert compare("cc3m") == compare("cc3m", md5="0") == []
 
 
-def test_the_table_is_sound():
+def test_the_table_holds_valid_rates_and_checksums():
     for known in PUBLISHED.values():
         assert all(0 < rate.lowest <= rate.highest <= 1 for rate in known.rates)
         assert all(release.rows > 0 and release.seen_in for release in known.releases)
@@ -61,6 +61,6 @@ def test_the_table_is_sound():
     assert words[2] == "62.3%" and words[-1] == "50-60%"
 
 
-def test_a_checksum_is_the_one_that_sites_publish(tmp_path):
+def test_file_md5_is_the_hexadecimal_md5(tmp_path):
     (tmp_path / "list").write_bytes(b"a\tb\n")
     assert file_md5(tmp_path / "list") == hashlib.md5(b"a\tb\n").hexdigest()

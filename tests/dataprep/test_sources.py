@@ -50,7 +50,7 @@ def tables(reader, path: Path, source: str) -> tuple[pa.Table, pa.Table]:
     return index_tables(reader(path, whole(path)), source, path.name)
 
 
-def test_the_two_conceptual_lists_have_their_columns_the_other_way_round(tmp_path):
+def test_the_two_conceptual_lists_have_opposite_column_orders(tmp_path):
     path = tmp_path / "list.tsv"
     path.write_text("a red circle , left .\thttp://x.org/1.jpg\n")
     (row,) = tables(read_cc3m, path, "cc3m")[0].to_pylist()
@@ -118,7 +118,7 @@ def test_no_list_file_crashes_a_reader(data, tmp_path_factory):
     rest=st.text(st.sampled_from("aZ0.-:/?#[]@%\\ é\t\u2100"), max_size=8) | st.text(max_size=8),
     caption=st.text(st.sampled_from("aB&amp; \t\n\x1f\u200b\u0301e"), min_size=1, max_size=9),
 )
-def test_the_quick_ways_with_plain_entries_change_nothing(scheme, rest, caption):
+def test_the_fast_paths_give_the_same_rows(scheme, rest, caption):
     url = (scheme + rest).strip()
     try:
         parts = urlsplit(url)
@@ -134,7 +134,7 @@ def test_the_quick_ways_with_plain_entries_change_nothing(scheme, rest, caption)
         assert rejects["reason"].to_pylist() == ["bad_url" if cleaned else "empty_caption"]
 
 
-def test_both_forms_of_sbu_give_the_same_entries(tmp_path):
+def test_both_formats_of_sbu_give_the_same_entries(tmp_path):
     urls = [f"http://flickr.example/{i}.jpg" for i in range(5)]
     captions = ["one dog", "two\u2028cats", "", "four birds", "five"]
     (tmp_path / "urls").write_text("\n".join(urls) + "\n")
@@ -198,7 +198,7 @@ def test_an_own_parquet_list_is_read_by_row_groups(tmp_path):
     assert isinstance(entries[2], BadEntry)
 
 
-def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
+def test_a_missing_column_is_named_with_the_existing_ones(tmp_path):
     (tmp_path / "own.csv").write_text("link,alt\n")
     names = own_lists.header(tmp_path / "own.csv", "csv")
     with pytest.raises(own_lists.ColumnError, match="no column url; it has link, alt"):
@@ -214,7 +214,7 @@ def test_documents_are_cleaned_and_bad_ones_rejected(tmp_path):
     assert rejects["reason"].to_pylist() == ["too_short"] + ["malformed_line"] * 3
 
 
-def test_the_lists_of_the_miniature_web_read_as_its_truth_says(web):
+def test_the_lists_of_the_miniature_web_match_its_truth(web):
     truth = pq.read_table(web / "truth.parquet").to_pylist()
     for source, reader in (("cc3m", read_cc3m), ("cc12m", read_cc12m)):
         path = web / f"{source}.tsv"

@@ -1,4 +1,4 @@
-"""The miniature web that has everything, in little."""
+"""Size of a small miniature web with every source."""
 
 from dataprep.miniweb.corpora import WebSize
 

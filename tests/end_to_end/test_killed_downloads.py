@@ -23,7 +23,7 @@ SETTINGS = [
     "miniweb={num_cc3m: 1800, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
     "num_documents: 10}",
     "download.slice_rows=12",
-    "download.connections=4",
+    "download.max_connections=4",
 ]
 NUM_KILLS = 20
 

@@ -35,44 +35,44 @@ def test_workers_share_the_places_of_a_host():
 
     async def visit(gate: ClusterGate, host: str) -> None:
         nonlocal open_, most, done
-        await gate.enter(host)
+        await gate.acquire(host)
         if host == "a.org":
             open_ += 1
             most = max(most, open_)
         await asyncio.sleep(0.003)
         if host == "a.org":
             open_ -= 1
-        gate.leave(host, Answer(reached=True))
+        gate.release(host, Answer(reached=True))
         done += 1
 
     async def scenario(_: ClusterHostLimiter, gates: list[ClusterGate]) -> None:
         visits = [(gate, host) for _ in range(30) for gate in gates for host in ("a.org", "b.org")]
         await asyncio.gather(*(visit(*each) for each in visits))
 
-    run(HostRules(at_once=3, per_second=1e6), scenario)
+    run(HostRules(max_concurrent_requests=3, max_requests_per_second=1e6), scenario)
     assert done == 120 and most == 3
 
 
 def test_a_host_that_fails_one_worker_is_left_alone_by_all():
     async def scenario(_: ClusterHostLimiter, gates: list[ClusterGate]) -> None:
         for _ in range(2):
-            await gates[0].enter("dead.org")
-            gates[0].leave("dead.org", Answer(reached=False))
+            await gates[0].acquire("dead.org")
+            gates[0].release("dead.org", Answer(reached=False))
         await asyncio.sleep(0.05)
         with pytest.raises(HostUnavailable):
-            await gates[1].enter("dead.org")
+            await gates[1].acquire("dead.org")
 
-    run(HostRules(failures=2, pause_s=60), scenario)
+    run(HostRules(max_consecutive_failures=2, pause_s=60), scenario)
 
 
 def test_what_a_dead_worker_held_is_freed(monkeypatch):
     async def scenario(desk: ClusterHostLimiter, gates: list[ClusterGate]) -> None:
-        await gates[0].enter("a.org")
+        await gates[0].acquire("a.org")
         gates[0]._listening.cancel()  # it dies without leaving
         monkeypatch.setattr(cluster_host_limiter, "_SILENCE_S", 0.1)
         monkeypatch.setattr(cluster_host_limiter, "_LONGEST_WAIT_S", 0.05)
-        await gates[1].enter("a.org")
+        await gates[1].acquire("a.org")
         assert list(desk.workers) == ["second"]
 
     monkeypatch.setattr(cluster_host_limiter, "_LONGEST_WAIT_S", 0.05)
-    run(HostRules(at_once=1, per_second=1e6), scenario)
+    run(HostRules(max_concurrent_requests=1, max_requests_per_second=1e6), scenario)

@@ -77,7 +77,7 @@ def test_an_outage_fails_the_slice_and_dead_links_do_not(tmp_path):
     (piece,) = range_slices(40, 40)
     with pytest.raises(OutageError, match="39 of 40"):
         fetcher(tmp_path, ["timeout", "dns", "connection"] * 13 + ["ok"])(piece)
-    fetcher(tmp_path, ["timeout"] * 40, max_unreached=1)(piece)
+    fetcher(tmp_path, ["timeout"] * 40, max_unreachable_fraction=1)(piece)
     fetcher(tmp_path, ["http_403"] * 40)(piece)
     fetcher(tmp_path, ["timeout"] * 5)(range_slices(5, 5)[0])
 

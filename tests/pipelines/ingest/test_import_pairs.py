@@ -127,7 +127,7 @@ def test_files_of_another_form_stop_before_any_work(tmp_path, archives):
     params = CocoParams(
         format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
     )
-    with pytest.raises(RecipeError, match=r"coco\.json: not one of Karpathy's"):
+    with pytest.raises(RecipeError, match=r"coco\.json: not a file of Karpathy's"):
         run(SimpleNamespace(local_files=lambda params: params), params, "s")
     broken = params.model_copy(update={"format": "coco", "train_images": str(path)})
     path.write_text(json.dumps({"images": []}))

@@ -272,7 +272,7 @@ def test_the_page_holds_every_count_and_its_images(web):
         for reason in numbers["reasons"]
     ]
     assert drops == [cell for row in page.rows[-2:] for cell in row[3:]]
-    assert "183 rows, unlike what is published: 3,318,333 (train), 15,840" in page.text
+    assert "183 rows, published: 3,318,333 (train), 15,840" in page.text
     assert page.tags["img"] == 10 + 10 + 4 + 4
     assert page.titles[:2] == [f"pairs/{i:09d} · {HOSTILE} {i}" for i in (0, 13)]
     reason_of = {row["sample_id"]: row["reason"] for row in web.dropped}
