@@ -25,31 +25,33 @@ def model(
     set_: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="As in fusion_layers=0.")
     ] = [],  # noqa: B006
-    vocabulary: Annotated[int, typer.Option(help="Rows of the word table.")] = 64010,
-    codes: Annotated[int, typer.Option(help="Codes of the image tokenizer.")] = 8192,
+    vocab_size: Annotated[int, typer.Option(help="Rows of the token embedding.")] = 64010,
+    num_codes: Annotated[int, typer.Option(help="Codes of the image tokenizer.")] = 8192,
     text_length: Annotated[int, typer.Option(help="Tokens of a text.")] = 128,
     caption_length: Annotated[int, typer.Option(help="Tokens of a caption.")] = 64,
     samples_per_stream: Annotated[int, typer.Option(help="Of each stream in a step.")] = 2048,
-    workers: Annotated[int, typer.Option(help="Workers of the plan.")] = 1,
+    workers: Annotated[int, typer.Option(help="Number of workers, one GPU each.")] = 1,
     micro_batch: Annotated[int, typer.Option(help="Samples in one forward.")] = 64,
     sharded: Annotated[bool, typer.Option(help="Shard weights and state over workers.")] = False,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the forward.")] = "bf16",
-    recompute: Annotated[bool, typer.Option(help="Recompute activations.")] = False,
+    activation_checkpointing: Annotated[
+        bool, typer.Option(help="Recompute activations in the backward.")
+    ] = False,
 ) -> None:
-    """Print parameters by part, operations, and memory of a worker under a plan.
+    """Print parameters by part, operations, and memory of a worker under a parallel layout.
 
     Example: beit3 inspect model giant --workers 256 --sharded --micro-batch 8
     """
     from model.training.cost import (
-        Plan,
+        ParallelLayout,
         forward_flops,
         memory_bytes,
         parameters_by_part,
-        samples,
+        sample_shapes,
         step_flops,
     )
 
-    config = _network(size, set_).config(vocabulary=vocabulary, codes=codes)
+    config = _network(size, set_).config(vocab_size=vocab_size, num_codes=num_codes)
     parts = parameters_by_part(config)
     table = _table(f"{size}: parameters", "part", "millions")
     for name, count in parts.items():
@@ -58,7 +60,7 @@ def model(
     table.add_row("all", f"{sum(parts.values()) / 1e6:.2f}")
     console.print(table)
 
-    batch = samples(config, text_length=text_length, caption_length=caption_length)
+    batch = sample_shapes(config, text_length=text_length, caption_length=caption_length)
     counts = dict.fromkeys(batch, samples_per_stream)
     table = _table("operations", "of", "GFLOP forward", "GFLOP forward and backward")
     for stream, sample in batch.items():
@@ -66,15 +68,15 @@ def model(
         table.add_row(
             f"{'an' if stream == 'image' else 'a'} {stream} of {sample.length}",
             f"{forward:.1f}",
-            f"{(4 if recompute else 3) * forward:.1f}",
+            f"{(4 if activation_checkpointing else 3) * forward:.1f}",
         )
-    whole = step_flops(config, batch, counts, recompute) / 1e9
+    whole = step_flops(config, batch, counts, activation_checkpointing) / 1e9
     table.add_section()
     table.add_row(f"a step of 3 x {samples_per_stream}", "", f"{whole:,.0f}")
     console.print(table)
 
-    plan = Plan(workers, micro_batch, sharded, precision, recompute)
-    memory = memory_bytes(config, batch, plan)
+    layout = ParallelLayout(workers, micro_batch, sharded, precision, activation_checkpointing)
+    memory = memory_bytes(config, batch, layout)
     laid = "sharded over" if sharded else "copied to"
     table = _table(
         f"memory of a worker: {laid} {workers}, micro-batch {micro_batch}, {precision}",

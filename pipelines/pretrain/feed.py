@@ -199,7 +199,7 @@ class Feed:
                     groups,
                     batch=batch[stream],
                     num_substreams=num_substreams,
-                    window=window,
+                    shuffle_window=window,
                     seed=int(randomness.bits(seed, 100 + STREAMS.index(stream))),
                 )
                 self.slots[stream] = self.orders[stream].slots(rank, num_workers)

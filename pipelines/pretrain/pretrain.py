@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from model import BEiT3, BEiT3Config
 from model.network.config import SIZES
 from model.training import randomness
-from model.training.batch import OBJECTIVES, STREAMS, MicroBatch, Objective, Stream
-from model.training.cost import Plan, memory_bytes, samples
+from model.training.batch import STREAMS, MicroBatch, Stream
+from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
+from model.training.objectives import complete_loss_weights
 from model.training.optimizer import adamw, cosine_lr
 from model.training.step import StepResult, train_step
 from orchestration import Context, Dataset
@@ -47,7 +48,8 @@ class NetworkParams(StageParams):
     patch_size: int | None = None
     width: int | None = None
     depth: int | None = None
-    heads: int | None = None
+    num_heads: int | None = None
+    "Attention heads of a block; null keeps the named size's."
     ffn_width: int | None = None
     fusion_layers: int | None = None
     attention: Literal["shared", "decoupled"] | None = None
@@ -56,14 +58,14 @@ class NetworkParams(StageParams):
 
     @model_validator(mode="after")
     def _fits(self) -> "NetworkParams":
-        self.config(vocabulary=1, codes=1)
+        self.config(vocab_size=1, num_codes=1)
         return self
 
-    def config(self, *, vocabulary: int, codes: int) -> BEiT3Config:
+    def config(self, *, vocab_size: int, num_codes: int) -> BEiT3Config:
         """Return the network's configuration."""
         assert self.size in SIZES
         changes = self.model_dump(exclude={"size"}, exclude_none=True)
-        return BEiT3Config.named(self.size, vocabulary=vocabulary, codes=codes, **changes)
+        return BEiT3Config.named(self.size, vocab_size=vocab_size, num_codes=num_codes, **changes)
 
 
 class Params(TrainingParams):
@@ -95,17 +97,18 @@ class Params(TrainingParams):
     isolate_documents: bool = False
     "No attention crosses the documents that are packed into one text."
     jitter: float = Field(default=0.4, ge=0, lt=1)
-    loss_weights: dict[Objective, float] = Field(
-        default_factory=lambda: dict.fromkeys(OBJECTIVES, 1.0)
+    loss_weights: Annotated[dict[str, float], AfterValidator(complete_loss_weights)] = Field(
+        default_factory=lambda: complete_loss_weights({})
     )
+    "Factor of each objective's mean loss in the total; an objective that is not named has 1."
     max_skipped: int = Field(default=10, ge=1)
     "Non-finite steps in a row that end the training."
     precision: Literal["fp32", "bf16"] = "bf16"
     micro_batch: Annotated[int, OPERATIONAL] = 64
     compile: Annotated[bool, OPERATIONAL] = False
     "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
-    recompute: Annotated[bool, OPERATIONAL] = False
-    "Compute activations again in the backward: less memory, a third more work."
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
+    "Recompute activations in the backward: less memory, a third more operations."
 
     @model_validator(mode="after")
     def _divides(self) -> "Params":
@@ -135,24 +138,24 @@ class Params(TrainingParams):
         return FeedParams(**{name: getattr(self, name) for name in FeedParams.__dataclass_fields__})
 
 
-def expects(params: Params, text_length: int, vocabulary: int, codes: int) -> Expected:
+def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -> Expected:
     """Say what is known beforehand: samples seen, the checkpoint's size, a worker's memory."""
-    config = params.network.config(vocabulary=vocabulary, codes=codes)
-    per_sample = samples(
+    config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
+    per_sample = sample_shapes(
         config,
         text_length=text_length,
         caption_length=params.caption_length,
-        image_share=params.image_mask_share,
-        text_share=params.text_mask_share,
-        caption_share=params.pair_text_mask_share,
+        image_mask_ratio=params.image_mask_share,
+        text_mask_ratio=params.text_mask_share,
+        pair_text_mask_ratio=params.pair_text_mask_share,
     )
-    plan = Plan(
+    layout = ParallelLayout(
         num_workers=params.num_workers,
         micro_batch=min(params.micro_batch, max(params.batch.values()) // params.num_workers),
         precision=params.precision,
-        recompute=params.recompute,
+        activation_checkpointing=params.activation_checkpointing,
     )
-    held = memory_bytes(config, per_sample, plan)
+    held = memory_bytes(config, per_sample, layout)
     return Expected(
         rows=params.steps * sum(params.batch.values()),
         bytes=held["weights"] + held["optimizer state"],
@@ -176,7 +179,7 @@ def run(context: Context, params: Params) -> None:
     text = context.input("text_tokenizer")
     codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
     config = params.network.config(
-        vocabulary=TextTokenizer.load(text.fetch(MODEL_FILE)).num_rows, codes=codes
+        vocab_size=TextTokenizer.load(text.fetch(MODEL_FILE)).num_rows, num_codes=codes
     )
     datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
     job = _Job(params, context.seed, datasets, text, config)
@@ -205,7 +208,7 @@ def train_loop(session: Session, job: _Job) -> None:
     network = BEiT3(job.config).to(device)
     optimizer = adamw(network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps)
     start, history = restore(session, network, optimizer)
-    network.recompute = params.recompute
+    network.activation_checkpointing = params.activation_checkpointing
     if params.compile:
         for block in network.blocks:
             block.compile()
@@ -225,18 +228,18 @@ def train_loop(session: Session, job: _Job) -> None:
     ):
         rate = cosine_lr(
             step,
-            peak=params.lr,
-            floor=params.min_lr,
-            warmup=params.warmup_steps,
-            total=params.steps,
+            lr=params.lr,
+            min_lr=params.min_lr,
+            warmup_steps=params.warmup_steps,
+            steps=params.steps,
         )
         result = train_step(
             network,
             optimizer,
             batches,
-            rate=rate,
-            weights=params.loss_weights,
-            clip=params.clip,
+            lr=rate,
+            loss_weights=params.loss_weights,
+            max_grad_norm=params.clip,
             autocast=autocast,
         )
         num_skipped = num_skipped + 1 if result.skipped else 0
@@ -279,7 +282,7 @@ def step_metrics(result: StepResult, rate: float) -> dict[str, float]:
     metrics = {f"loss/{name}": value for name, value in result.loss.items()}
     metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
     return metrics | {
-        "gradient_norm": result.gradient_norm,
+        "grad_norm": result.grad_norm,
         "lr": rate,
         "skipped": float(result.skipped),
     }

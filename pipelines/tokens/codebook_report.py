@@ -16,7 +16,7 @@ from orchestration import Dataset
 from orchestration.storage.store import Store
 from pipelines.readers.rows import KeptImages, cut_views
 from pipelines.tokens.codebook_figures import draw_code_maps, draw_code_sheet
-from tokenizer.code_usage import CodeUse
+from tokenizer.code_usage import CodeCounts
 from tokenizer.vqkd import VQKD, to_input
 
 REPORT_FILE: Final = "report.json"
@@ -57,7 +57,7 @@ def examine(
         what: the images.
     """
     device = next(tokenizer.parameters()).device
-    use = CodeUse(tokenizer.config.num_codes, len(what.images))
+    use = CodeCounts(tokenizer.config.num_codes, len(what.images))
     cosines: list[float] = []
     seen: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
     for crops, sources in _crops(what, tokenizer.config.image_size):

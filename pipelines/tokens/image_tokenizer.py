@@ -46,13 +46,15 @@ class Params(TrainingParams):
     patch_size: int = 16
     width: int = 768
     depth: int = 12
-    heads: int = 12
+    num_heads: int = 12
+    "Attention heads of encoder and decoder."
     decoder_depth: int = 3
     num_codes: int = Field(default=8192, ge=2, le=65_536)
     code_dim: int = 32
-    decay: float = Field(default=0.99, gt=0, lt=1)
-    revive_below: float = Field(default=0.01, ge=0)
-    "A code used less than this part of an even share is set anew."
+    ema_decay: float = Field(default=0.99, gt=0, lt=1)
+    "Decay per step of the codebook's moving averages."
+    dead_code_threshold: float = Field(default=0.01, ge=0)
+    "Fraction of an even share of the patches below which a code is replaced; 0 replaces none."
     kmeans: bool = True
     "Start the codebook from k-means over the first batch; if false, from random codes."
     min_usage: float = Field(default=0.5, ge=0, le=1)
@@ -88,12 +90,12 @@ class Params(TrainingParams):
             "patch_size",
             "width",
             "depth",
-            "heads",
+            "num_heads",
             "decoder_depth",
             "num_codes",
             "code_dim",
-            "decay",
-            "revive_below",
+            "ema_decay",
+            "dead_code_threshold",
             "kmeans",
         )
         return VQKDConfig(**{name: getattr(self, name) for name in names}, teacher_dim=teacher_dim)
@@ -166,8 +168,8 @@ def check_floors(params: Params, numbers: dict[str, float]) -> None:
         raise StageError(
             f"the codebook uses {numbers['code_usage']:.1%} of its codes (perplexity "
             f"{numbers['code_perplexity']:.0f}), image_tokenizer.min_usage asks for "
-            f"{params.min_usage:.1%}. A k-means start, a larger revive_below, fewer codes or more "
-            "steps help; lower min_usage to go on all the same."
+            f"{params.min_usage:.1%}. A k-means start, a larger dead_code_threshold, fewer "
+            "codes or more steps help; lower min_usage to go on all the same."
         )
     cosine = numbers.get("teacher_cosine", 1.0)
     if cosine < params.min_cosine:

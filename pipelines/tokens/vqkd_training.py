@@ -24,7 +24,7 @@ from orchestration.storage.store import Store
 from orchestration.training import Session
 from pipelines.readers.prefetch import prefetch
 from pipelines.readers.rows import KeptImages, cut_views
-from tokenizer.code_usage import CodeUse
+from tokenizer.code_usage import CodeCounts
 from tokenizer.vqkd import VQKD, to_input
 
 if TYPE_CHECKING:
@@ -69,16 +69,16 @@ def train_loop(session: Session, job: Job) -> None:
     network = _for_workers(tokenizer)
     feed = _Feed(job, session)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
-    use = CodeUse(params.num_codes, len(job.sources))
+    use = CodeCounts(params.num_codes, len(job.sources))
     for step, (images, sources) in zip(
         range(start, params.steps), prefetch(feed.batch, start, params.steps), strict=True
     ):
         rate = cosine_lr(
             step,
-            peak=params.lr,
-            floor=params.min_lr,
-            warmup=params.warmup_steps,
-            total=params.steps,
+            lr=params.lr,
+            min_lr=params.min_lr,
+            warmup_steps=params.warmup_steps,
+            steps=params.steps,
         )
         images = images.to(device)
         # Seeded by the step, so that a run which is resumed draws what it would have drawn.
@@ -101,7 +101,7 @@ def train_loop(session: Session, job: Job) -> None:
         }
         if (step + 1) % feed.steps_per_epoch == 0:  # after a resume, of the steps since
             metrics |= {f"epoch/{k}": v for k, v in use.over_workers().numbers(job.sources).items()}
-            use = CodeUse(params.num_codes, len(job.sources))
+            use = CodeCounts(params.num_codes, len(job.sources))
         session.show(step + 1, params.steps, metrics)
         if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.steps:
             session.save(step + 1, partial(_write, session, tokenizer, optimizer, step + 1))
@@ -139,7 +139,7 @@ class _Feed:
             group_rows,
             batch=self.params.batch,
             num_substreams=self.params.substreams,
-            window=_WINDOW,
+            shuffle_window=_WINDOW,
             seed=int(randomness.bits(self.seed, 10)),
         )
         # A run of slots each: features that workers gather then lie in the order of one worker's.

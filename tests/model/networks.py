@@ -4,7 +4,7 @@ import torch
 
 from model import BEiT3, BEiT3Config
 
-SHARED = BEiT3Config.named("tiny", vocabulary=60, codes=20, max_text_length=40)
+SHARED = BEiT3Config.named("tiny", vocab_size=60, num_codes=20, max_text_length=40)
 RELEASED = BEiT3Config(
     48,
     3,
@@ -15,8 +15,8 @@ RELEASED = BEiT3Config(
     fusion_layers=0,
     attention="decoupled",
     subln=True,
-    vocabulary=60,
-    codes=20,
+    vocab_size=60,
+    num_codes=20,
 )
 
 

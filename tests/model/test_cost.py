@@ -6,20 +6,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import BEiT3, BEiT3Config
 from model.training.cost import (
-    Plan,
-    Samples,
+    ParallelLayout,
+    SampleShape,
     activation_bytes,
     forward_flops,
     memory_bytes,
     parameters_by_part,
-    samples,
+    sample_shapes,
     step_flops,
 )
 from tests.model.networks import RELEASED, SHARED, network, random_images
 
 FORMS = pytest.mark.parametrize(
     "config",
-    [SHARED, RELEASED, BEiT3Config.named("tiny", vocabulary=60, codes=20, attention="decoupled")],
+    [
+        SHARED,
+        RELEASED,
+        BEiT3Config.named("tiny", vocab_size=60, num_codes=20, attention="decoupled"),
+    ],
     ids=["paper", "released", "decoupled"],
 )
 KINDS = pytest.mark.parametrize("kind", ["image", "text", "pair"])
@@ -31,7 +35,7 @@ def test_the_giant_costs_what_the_paper_says_by_part():
         "vision experts": 692,
         "language experts": 692,
         "vision-language experts": 52,
-        "word embeddings": 90,
+        "token embedding": 90,
         "attention": 317,
         "patch embedding, positions, LayerNorms": 3,
     }
@@ -53,9 +57,9 @@ def run(made: BEiT3, kind: str):
     return logits
 
 
-def sample(config: BEiT3Config, kind: str) -> Samples:
+def sample(config: BEiT3Config, kind: str) -> SampleShape:
     image, text = kind != "text", kind != "image"
-    return Samples((1 + config.num_patches) * image, 12 * text, 3 * image, 2 * text)
+    return SampleShape((1 + config.num_patches) * image, 12 * text, 3 * image, 2 * text)
 
 
 @FORMS
@@ -97,8 +101,8 @@ def test_activations_are_what_the_blocks_keep(config, kind, precision):
         for block in made.blocks:
             parts = block(parts, None, None, kind == "pair")
     measured = sum(storage.nbytes() for storage in kept.values())
-    plan = Plan(precision=precision)
-    assert 2 * activation_bytes(config, sample(config, kind), plan) == pytest.approx(
+    layout = ParallelLayout(precision=precision)
+    assert 2 * activation_bytes(config, sample(config, kind), layout) == pytest.approx(
         measured,
         rel=0.07,  # a decoupled pair without sub-LayerNorm keeps one copy more
     )
@@ -107,21 +111,21 @@ def test_activations_are_what_the_blocks_keep(config, kind, precision):
 def test_a_step_of_the_paper_s_giant():
     """6 operations per weight and token, the rule of thumb, is what most of it comes to."""
     config = BEiT3Config.named("giant")
-    batch = samples(config, text_length=512)
+    batch = sample_shapes(config, text_length=512)
     counts = dict.fromkeys(batch, 2048)
-    total = step_flops(config, batch, counts, recompute=False)
+    total = step_flops(config, batch, counts, activation_checkpointing=False)
     weights = config.depth * (4 * 1408**2 + 2 * 1408 * 6144)
     tokens = 2048 * (257 + 512 + 257 + 64)
     assert total == pytest.approx(6 * weights * tokens, rel=0.1)
-    assert step_flops(config, batch, counts, recompute=True) == total * 4 // 3
+    assert step_flops(config, batch, counts, activation_checkpointing=True) == total * 4 // 3
 
 
 def test_sharding_and_recomputing_take_what_they_promise():
     config = BEiT3Config.named("giant")
-    batch = samples(config)
-    alone = memory_bytes(config, batch, Plan(micro_batch=8))
-    many = memory_bytes(config, batch, Plan(num_workers=256, micro_batch=8, sharded=True))
+    batch = sample_shapes(config)
+    alone = memory_bytes(config, batch, ParallelLayout(micro_batch=8))
+    many = memory_bytes(config, batch, ParallelLayout(num_workers=256, micro_batch=8, sharded=True))
     assert many["optimizer state"] == alone["optimizer state"] // 256
-    lean = memory_bytes(config, batch, Plan(micro_batch=8, recompute=True))
+    lean = memory_bytes(config, batch, ParallelLayout(micro_batch=8, activation_checkpointing=True))
     assert lean["activations"] < alone["activations"] / 5
     assert lean["weights"] == alone["weights"] == 4 * sum(parameters_by_part(config).values())

@@ -35,7 +35,7 @@ def test_it_is_pytorch_s_however_the_rows_are_cut(rows, classes, chunk, seed):
     logits = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * 5
     targets = torch.randint(0, classes, (rows,), generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross_entropy, "_ON_A_CPU", chunk)
+        patch.setattr(cross_entropy, "_CPU_CHUNK", chunk)
         loss, gradient, expected, expected_gradient = both(logits, targets, factor=-0.3)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(gradient, expected_gradient)

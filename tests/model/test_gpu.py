@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from model import BEiT3, BEiT3Config
-from model.training.batch import OBJECTIVES, MicroBatch
+from model.training.batch import MicroBatch
 from model.training.cross_entropy import cross_entropy_sum
-from model.training.objectives import predict
+from model.training.objectives import complete_loss_weights, predict
 from model.training.optimizer import adamw
 from model.training.step import train_step
 from tests.model.networks import RELEASED, SHARED, network
@@ -37,11 +37,11 @@ def batches(config: BEiT3Config, size: int = 4, length: int = 12) -> list[MicroB
         side, num = config.image_size, config.num_patches
         batch.images = torch.randn(size, 3, side, side, generator=generator)
         batch.image_mask = torch.rand(size, num, generator=generator) < 0.4
-        batch.codes = torch.randint(0, config.codes, (size, num), generator=generator)
+        batch.codes = torch.randint(0, config.num_codes, (size, num), generator=generator)
         return batch
 
     def text(batch: MicroBatch) -> MicroBatch:
-        ids = torch.randint(4, config.vocabulary, (size, length), generator=generator)
+        ids = torch.randint(4, config.vocab_size, (size, length), generator=generator)
         batch.text_ids, batch.text_targets = ids, ids.flip(0)
         batch.text_mask = torch.rand(size, length, generator=generator) < 0.5
         return batch
@@ -115,7 +115,7 @@ def test_recomputed_activations_change_no_gradient(config):
     made = network(config).to(GPU)
     batch = batches(config)[2]
     _, expected = gradients(made, batch, BF16)
-    made.recompute = True
+    made.activation_checkpointing = True
     _, found = gradients(made, batch, BF16)
     assert angle(found, expected) > 0.9999
 
@@ -132,16 +132,16 @@ def test_a_step_moves_the_weights_as_on_the_cpu(config):
                 made,
                 optimizer,
                 batches(config),
-                rate=1e-2,
-                weights=dict.fromkeys(OBJECTIVES, 1.0),
-                clip=1.0,
+                lr=1e-2,
+                loss_weights=complete_loss_weights({}),
+                max_grad_norm=1.0,
                 autocast=off,
             )
         results.append((result, {n: p.detach().cpu() for n, p in made.named_parameters()}))
     (cpu, expected), (gpu, found) = results
     assert gpu.loss == pytest.approx(dict(cpu.loss), rel=1e-4)
     assert gpu.accuracy == pytest.approx(dict(cpu.accuracy), abs=0.05)
-    assert gpu.gradient_norm == pytest.approx(cpu.gradient_norm, rel=1e-3)
+    assert gpu.grad_norm == pytest.approx(cpu.grad_norm, rel=1e-3)
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-2, atol=1e-3, msg=name)
 
@@ -166,7 +166,12 @@ def test_no_micro_batch_waits_for_the_gpu(config):
 def test_the_fused_optimizer_continues_from_its_state():
     made = network(SHARED).to(GPU)
     optimizer = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
-    step = {"rate": 1e-3, "weights": dict.fromkeys(OBJECTIVES, 1.0), "clip": 3.0, "autocast": BF16}
+    step = {
+        "lr": 1e-3,
+        "loss_weights": complete_loss_weights({}),
+        "max_grad_norm": 3.0,
+        "autocast": BF16,
+    }
     train_step(made, optimizer, batches(SHARED), **step)
     other = copy.deepcopy(made)
     restored = adamw(other, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)

@@ -23,13 +23,13 @@ def torchscale(config: BEiT3Config):
         EncoderConfig(
             img_size=config.image_size,
             patch_size=config.patch_size,
-            vocab_size=config.vocabulary,
+            vocab_size=config.vocab_size,
             multiway=True,
             normalize_output=True,
             no_output_layer=True,
             subln=True,
             encoder_embed_dim=config.width,
-            encoder_attention_heads=config.heads,
+            encoder_attention_heads=config.num_heads,
             encoder_layers=config.depth,
             encoder_ffn_embed_dim=config.ffn_width,
             max_source_positions=config.max_text_length + 2,
@@ -55,7 +55,7 @@ def test_torchscale_gives_the_same_hidden_states(config):
     load(again, interop.from_official(back))
     assert all(torch.equal(t, again.state_dict()[n]) for n, t in ours.state_dict().items())
 
-    images, ids = random_images(config), torch.randint(4, config.vocabulary, (2, 10))
+    images, ids = random_images(config), torch.randint(4, config.vocab_size, (2, 10))
     padding = torch.zeros(2, 10, dtype=torch.bool)
     padding[1, 6:] = True
     mask = torch.rand(2, config.num_patches) < 0.4
@@ -83,7 +83,7 @@ def test_torchscale_gives_the_same_gradients_of_a_masked_language_loss():
     ours, theirs = network(RELEASED), torchscale(RELEASED)
     official, _ = interop.to_official(ours.state_dict(), RELEASED)
     theirs.load_state_dict(body(official))
-    head = torch.nn.Linear(RELEASED.width, RELEASED.vocabulary)
+    head = torch.nn.Linear(RELEASED.width, RELEASED.vocab_size)
     head.load_state_dict({k: official[f"mlm_head.{k}"] for k in ("weight", "bias")})
     ids, mask = torch.randint(4, 60, (3, 12)), torch.rand(3, 12) < 0.4
     padding = torch.arange(12) >= torch.tensor([12, 9, 5])[:, None]

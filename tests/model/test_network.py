@@ -27,7 +27,7 @@ def test_the_giant_has_the_paper_s_parameters_by_part():
     assert round(millions(giant, "experts.vision.fc")) == 692
     assert round(millions(giant, "experts.language.fc")) == 692
     assert round(millions(giant, "fusion.fc")) == 52
-    assert round(millions(giant, "language.words")) == 90
+    assert round(millions(giant, "language.tokens")) == 90
     assert round(millions(giant, "attention.qkv", "attention.out")) == 317
 
 
@@ -108,7 +108,7 @@ def test_packed_documents_that_are_kept_apart_are_as_if_each_stood_alone():
             )
             start += length
     assert not torch.allclose(hidden, together, atol=1e-2)
-    with pytest.raises(ValueError, match="kept apart in texts alone"):
+    with pytest.raises(ValueError, match="for texts alone"):
         made(random_images(SHARED), ids, text_documents=documents)
 
 
@@ -176,7 +176,7 @@ def test_a_cache_refuses_what_it_cannot_hold():
     padding = torch.zeros(2, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match="no padding"):
         made(None, ids, padding, attention="seq2seq", cache=cache)
-    with pytest.raises(ValueError, match="texts of 41 tokens, the network takes 40"):
+    with pytest.raises(ValueError, match="a text of 41 tokens is longer than max_text_length 40"):
         made(text_ids=torch.zeros(2, 41, dtype=torch.long))
 
 
@@ -214,7 +214,7 @@ def test_every_parameter_is_initialized():
 
 
 def test_beit_s_initialization_divides_outputs_by_depth():
-    made = BEiT3(BEiT3Config.named("tiny", width=256, heads=4, ffn_width=512, vocabulary=60))
+    made = BEiT3(BEiT3Config.named("tiny", width=256, num_heads=4, ffn_width=512, vocab_size=60))
     for layer, block in enumerate(made.blocks, start=1):
         expected = 0.02 / (2 * layer) ** 0.5
         assert abs(float(block.attention.out.both.weight.detach().std()) / expected - 1) < 0.05
@@ -224,7 +224,11 @@ def test_beit_s_initialization_divides_outputs_by_depth():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"heads": 5}, "5 heads"), ({"patch_size": 7}, "patch_size 7"), ({"fusion_layers": 9}, "9")],
+    [
+        ({"num_heads": 5}, "num_heads 5"),
+        ({"patch_size": 7}, "patch_size 7"),
+        ({"fusion_layers": 9}, "fusion_layers 9"),
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):

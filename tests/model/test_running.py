@@ -58,7 +58,7 @@ def assert_alike(found, expected, **tolerance):
 def test_recomputed_activations_change_no_gradient(config):
     made = network(config)
     expected = gradients(made, config)
-    made.recompute = True
+    made.activation_checkpointing = True
     assert_alike(gradients(made, config), expected, rtol=0, atol=0)
 
 
@@ -78,7 +78,7 @@ def test_recomputing_keeps_less_for_the_backward(config):
         return sum(seen.values())
 
     plain = kept()
-    made.recompute = True
+    made.activation_checkpointing = True
     assert kept() < plain / 2
 
 

@@ -46,7 +46,7 @@ def test_it_does_what_plain_loops_do_over_fifty_steps():
     """Start, assignment, loss and moving average of BEiT v2, restated."""
     torch.manual_seed(0)
     decay = 0.9
-    quantizer = Quantizer(CODES, DIM, decay, revive_below=0).double().train()
+    quantizer = Quantizer(CODES, DIM, decay, dead_code_threshold=0).double().train()
     batches = torch.randn(51, 5, 8, DIM).double()
     first = torch.randperm(40, generator=torch.Generator().manual_seed(1))[:CODES].tolist()
     codebook = kmeans(as_list(batches[0]), first)
@@ -82,7 +82,7 @@ def test_without_k_means_the_codes_start_at_random_on_the_sphere():
 
 def codebook_after(steps: torch.Tensor, share: slice) -> torch.Tensor:
     """Train on this worker's share of each step; revival on."""
-    quantizer = Quantizer(16, DIM, 0.9, revive_below=0.3).double().train()
+    quantizer = Quantizer(16, DIM, 0.9, dead_code_threshold=0.3).double().train()
     generator = torch.Generator().manual_seed(3)
     for z in steps:
         quantizer(z[share], generator)
@@ -116,8 +116,8 @@ def test_the_gradient_passes_straight_through():
 
 
 def test_a_dead_code_is_set_on_a_feature_and_without_revival_stays_dead():
-    for revive_below, alive in ((0.0, False), (0.5, True)):
-        quantizer = Quantizer(4, 2, 0.5, revive_below).train()
+    for dead_code_threshold, alive in ((0.0, False), (0.5, True)):
+        quantizer = Quantizer(4, 2, 0.5, dead_code_threshold).train()
         generator = torch.Generator().manual_seed(0)
         quantizer(F.normalize(torch.randn(1, 64, 2), dim=-1), generator)
         quantizer.embedding.weight[3] = torch.tensor([-1.0, 0.0])

@@ -17,12 +17,12 @@ CONFIG = VQKDConfig(
     patch_size=8,
     width=32,
     depth=1,
-    heads=2,
+    num_heads=2,
     decoder_depth=1,
     num_codes=16,
     code_dim=8,
     teacher_dim=HandCrafted.dim,
-    decay=0.9,
+    ema_decay=0.9,
 )
 
 
@@ -88,7 +88,7 @@ def shaken(tokenizer: VQKD) -> VQKD:
 def test_a_published_file_is_read_and_its_sizes_come_from_its_shapes(tmp_path):
     torch.manual_seed(0)
     config = VQKDConfig(
-        image_size=32, patch_size=8, width=128, depth=2, heads=2, decoder_depth=1, num_codes=16,
+        image_size=32, patch_size=8, width=128, depth=2, num_heads=2, decoder_depth=1, num_codes=16,
         code_dim=8, teacher_dim=20,
     )  # fmt: skip
     ours = shaken(VQKD(config))
@@ -118,7 +118,7 @@ def test_the_encoder_gives_the_features_of_timm_s_beit():
         patch_size=CONFIG.patch_size,
         embed_dim=CONFIG.width,
         depth=CONFIG.depth,
-        num_heads=CONFIG.heads,
+        num_heads=CONFIG.num_heads,
         num_classes=0,
         use_abs_pos_emb=True,
         init_values=None,
@@ -136,7 +136,7 @@ def test_the_encoder_gives_the_features_of_timm_s_beit():
 
 
 def test_the_start_is_beit_s():
-    encoder = VQKD(VQKDConfig(width=256, depth=3, heads=4, decoder_depth=1)).encoder
+    encoder = VQKD(VQKDConfig(width=256, depth=3, num_heads=4, decoder_depth=1)).encoder
     for layer, block in enumerate(encoder.blocks, start=1):
         for name in ("attn.proj", "mlp.fc2"):
             spread = float(block.get_submodule(name).weight.detach().std()) * (2 * layer) ** 0.5

@@ -108,11 +108,11 @@ def test_the_tiny_codebook_is_healthy_and_reported_by_source(corpus, tmp_path):
 
 @pytest.mark.slow
 def test_without_revival_and_k_means_it_collapses_and_the_floor_stops_the_stage(corpus, tmp_path):
-    chosen = params(kmeans=False, revive_below=0)
+    chosen = params(kmeans=False, dead_code_threshold=0)
     trained(corpus, tmp_path / "checkpoint", chosen)
     numbers = examined(corpus, tmp_path / "checkpoint", chosen, Store(tmp_path / "out"))
     assert numbers["code_usage"] < 0.4
-    with pytest.raises(StageError, match=r"uses .* of its codes .* larger revive_below"):
+    with pytest.raises(StageError, match=r"uses .* of its codes .* larger dead_code_threshold"):
         check_floors(chosen, numbers)
 
 
