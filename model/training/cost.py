@@ -68,7 +68,7 @@ def parameters_by_part(config: BEiT3Config) -> dict[str, int]:
         network = BEiT3(config)
     counts = dict.fromkeys([*_PARTS, _REST], 0)
     for name, parameter in network.named_parameters():
-        part = next((p for p, words in _PARTS.items() if any(w in name for w in words)), _REST)
+        part = next((p for p, keys in _PARTS.items() if any(key in name for key in keys)), _REST)
         counts[part] += parameter.numel()
     return counts
 

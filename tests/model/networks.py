@@ -1,4 +1,4 @@
-"""Small networks of both forms, for the tests."""
+"""Small networks of the paper's and the released form, for the tests."""
 
 import torch
 
@@ -21,7 +21,7 @@ RELEASED = BEiT3Config(
 
 
 def network(config: BEiT3Config) -> BEiT3:
-    """A network whose weights are all away from their start."""
+    """A network in evaluation mode, all of whose weights differ from their initial values."""
     torch.manual_seed(0)
     made = BEiT3(config).eval()
     with torch.no_grad():

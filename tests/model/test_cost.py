@@ -1,4 +1,4 @@
-"""The account of costs, against torch's own counters on networks that do run."""
+"""Computed costs against torch's own counters on networks that run."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ FORMS = pytest.mark.parametrize(
 KINDS = pytest.mark.parametrize("kind", ["image", "text", "pair"])
 
 
-def test_the_giant_costs_what_the_paper_says_by_part():
+def test_the_giant_has_the_paper_s_parameters_by_part_in_the_cost_table():
     parts = parameters_by_part(BEiT3Config.named("giant"))
     assert {name: round(count / 1e6) for name, count in parts.items() if "heads" not in name} == {
         "vision experts": 692,
@@ -45,7 +45,7 @@ def test_the_giant_costs_what_the_paper_says_by_part():
 
 
 def run(made: BEiT3, kind: str):
-    """Encode two samples and predict one patch or word of each."""
+    """Encode two samples and predict some patches and tokens of each."""
     image = random_images(made.config) if kind != "text" else None
     words = torch.randint(4, 60, (2, 12)) if kind != "image" else None
     encoded = made(image, words)
@@ -64,7 +64,7 @@ def sample(config: BEiT3Config, kind: str) -> SampleShape:
 
 @FORMS
 @KINDS
-def test_operations_are_those_that_torch_counts(config, kind):
+def test_operations_equal_those_that_torch_counts(config, kind):
     made = network(config)
     with (
         FlopCounterMode(display=False) as counter,
@@ -77,8 +77,8 @@ def test_operations_are_those_that_torch_counts(config, kind):
 @FORMS
 @KINDS
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_activations_are_what_the_blocks_keep(config, kind, precision):
-    """Of the blocks alone: the embeddings, the last LayerNorm and the heads are not in it."""
+def test_activation_bytes_equal_what_the_blocks_keep(config, kind, precision):
+    """Blocks alone, without the embeddings, the last LayerNorm and the heads."""
     made = network(config)
     weights = {p.untyped_storage().data_ptr() for p in made.parameters()}
     shapes = {tuple(p.shape[::order]) for p in made.parameters() for order in (1, -1)}
@@ -108,8 +108,8 @@ def test_activations_are_what_the_blocks_keep(config, kind, precision):
     )
 
 
-def test_a_step_of_the_paper_s_giant():
-    """6 operations per weight and token, the rule of thumb, is what most of it comes to."""
+def test_a_step_of_the_giant_costs_6_operations_per_weight_and_token():
+    """The rule of thumb covers most of the operations; attention and heads are the rest."""
     config = BEiT3Config.named("giant")
     batch = sample_shapes(config, text_length=512)
     counts = dict.fromkeys(batch, 2048)
@@ -120,7 +120,7 @@ def test_a_step_of_the_paper_s_giant():
     assert step_flops(config, batch, counts, activation_checkpointing=True) == total * 4 // 3
 
 
-def test_sharding_and_recomputing_take_what_they_promise():
+def test_sharding_and_activation_checkpointing_reduce_memory():
     config = BEiT3Config.named("giant")
     batch = sample_shapes(config)
     alone = memory_bytes(config, batch, ParallelLayout(micro_batch=8))

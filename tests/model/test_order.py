@@ -54,7 +54,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_workers(num_workers):
         assert np.array_equal(found, expected)
 
 
-def test_a_step_can_be_asked_for_without_those_before_it():
+def test_a_step_does_not_depend_on_the_calls_before_it():
     one, other = (
         Order([6] * 9, batch=6, num_substreams=3, shuffle_window=2, seed=8) for _ in range(2)
     )
@@ -79,7 +79,7 @@ def test_epochs_and_seeds_differ():
         ([3, 0], 2, 2, "row group 1 has no rows"),
     ],
 )
-def test_what_does_not_fit_is_said(groups, batch, substreams, words):
+def test_batches_and_row_groups_that_do_not_fit_are_refused(groups, batch, substreams, words):
     with pytest.raises(ValueError, match=words):
         Order(groups, batch=batch, num_substreams=substreams, shuffle_window=1, seed=0)
 

@@ -1,4 +1,4 @@
-"""The step: normalization over the whole batch, the schedule, and what a bad gradient does."""
+"""The step: normalization over the global batch, the schedule, and non-finite gradients."""
 
 import itertools
 import math
@@ -78,12 +78,12 @@ def step(batches, max_grad_norm=None, autocast=FP32):
 @given(cuts=st.tuples(*[st.sets(st.integers(1, 5)) for _ in range(3)]), data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_loss_and_gradient_do_not_depend_on_the_micro_batch(cuts, data):
-    """Each stream cut anywhere, the micro-batches in any order."""
+    """Each stream is cut anywhere, and the micro-batches come in any order."""
     whole, expected = step(global_batch())
     parts = [
         rows(batch, start, stop)
-        for batch, places in zip(global_batch(), cuts, strict=True)
-        for start, stop in itertools.pairwise([0, *sorted(places), 6])
+        for batch, boundaries in zip(global_batch(), cuts, strict=True)
+        for start, stop in itertools.pairwise([0, *sorted(boundaries), 6])
     ]
     split, found = step(data.draw(st.permutations(parts)))
     assert found.loss == pytest.approx(expected.loss, rel=1e-6)
@@ -92,8 +92,8 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch(cuts, data):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=1e-9, msg=name)
 
 
-def test_weights_that_are_cast_once_for_a_step_serve_every_backward():
-    """bf16: many micro-batches give the gradient of one, but for rounding."""
+def test_weights_cast_once_per_step_give_the_gradient_of_one_micro_batch():
+    """In bf16, many micro-batches give the gradient of one up to rounding."""
     bf16 = torch.autocast("cpu", torch.bfloat16)
 
     def floats() -> list[MicroBatch]:
@@ -123,7 +123,7 @@ def test_the_gradient_is_clipped():
     assert float(norm) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing():
+def test_a_step_with_a_non_finite_gradient_updates_no_weight():
     batches = global_batch()
     batches[0].images[0, 0, 0, 0] = math.inf
     network, result = step(batches)
@@ -135,7 +135,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     )
 
 
-def test_the_schedule_warms_up_peaks_and_ends_at_the_floor():
+def test_the_schedule_warms_up_peaks_and_ends_at_the_minimum():
     rates = [cosine_lr(s, lr=1.0, min_lr=0.1, warmup_steps=10, steps=110) for s in range(111)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == 1.0
