@@ -26,7 +26,9 @@ def doctor(
     store = open_workdir(workdir, endpoint_url)
     for finding in examine(store, TrackingParams(uri=tracking_uri)):
         mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
-        console.print(f"{mark} {finding.check:<34} {finding.details}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{mark} {finding.check:<34} {finding.details}", highlight=False, soft_wrap=True
+        )
         num_failed += not finding.ok
     if num_failed:
         raise typer.Exit(1)

@@ -79,7 +79,7 @@ def test_a_shrunk_recipe_needs_no_data_and_keeps_its_sources(name, tmp_path, no_
     assert recipe.evaluation_sets.keys() == written.get("evaluation_sets", {}).keys()
     for file in external_files(recipe):
         assert file.key.startswith(("sources.", "evaluation_sets."))
-        assert file.place.startswith(str(tmp_path / "work" / "miniweb"))
+        assert file.location.startswith(str(tmp_path / "work" / "miniweb"))
     assert recipe.train.steps <= 10 and recipe.train.network.size == "tiny"
     assert not recipe.train.use_gpu and not recipe.image_tokenizer.use_gpu
     assert recipe.image_tokenizer.teacher == "hand_crafted"
@@ -121,7 +121,7 @@ def test_a_recipe_validates_as_written_when_its_files_are_there(name, tmp_path):
     for file in external_files(
         load_recipe(PretrainRecipe, recipe_path(name), variables=values, overrides=CONTACT)
     ):
-        path = Path(file.place)
+        path = Path(file.location)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if not path.suffix and not path.exists() else path.touch()
     plan = opened(name, tmp_path, *CONTACT, data=str(data))
