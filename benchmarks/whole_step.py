@@ -17,8 +17,9 @@ import torch
 from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
 
 from model import BEiT3, BEiT3Config
-from model.training.batch import OBJECTIVES, STREAMS
-from model.training.cost import Plan, memory_bytes, samples, step_flops
+from model.training.batch import STREAMS
+from model.training.cost import ParallelLayout, memory_bytes, sample_shapes, step_flops
+from model.training.objectives import complete_loss_weights
 from model.training.optimizer import adamw
 from model.training.step import train_step
 
@@ -31,13 +32,13 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--activation-checkpointing", action="store_true")
     options = parser.parse_args()
     config = BEiT3Config.named(options.size)
     torch.manual_seed(0)
     with DEVICE:
         network = BEiT3(config)
-    network.recompute = options.recompute
+    network.activation_checkpointing = options.activation_checkpointing
     if options.compile:
         for block in network.blocks:
             block.compile()
@@ -56,25 +57,32 @@ def main() -> None:
             network,
             optimizer,
             batches,
-            rate=1e-4,
-            weights=dict.fromkeys(OBJECTIVES, 1.0),
-            clip=3.0,
+            lr=1e-4,
+            loss_weights=complete_loss_weights({}),
+            max_grad_norm=3.0,
             autocast=torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU),
         )
         seconds.append(time.perf_counter() - start)
         losses.append(sum(result.loss.values()))
     taken = statistics.median(seconds[2:])
-    per_sample = samples(
+    per_sample = sample_shapes(
         config, text_length=TEXT_LENGTH["text"], caption_length=TEXT_LENGTH["pair"]
     )
     counts = dict.fromkeys(STREAMS, options.samples)
-    share = step_flops(config, per_sample, counts, recompute=False) / taken / matmul_rate()
+    share = (
+        step_flops(config, per_sample, counts, activation_checkpointing=False)
+        / taken
+        / matmul_rate()
+    )
     memory = torch.cuda.max_memory_allocated() / 1e9 if GPU else float("nan")
-    plan = Plan(micro_batch=options.micro_batch, recompute=options.recompute)
+    plan = ParallelLayout(
+        micro_batch=options.micro_batch, activation_checkpointing=options.activation_checkpointing
+    )
     told = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
     sys.stdout.write(
         f"{options.size}, {options.samples} of each stream, micro-batch {options.micro_batch}, "
-        f"compile {options.compile}, recompute {options.recompute}: first step {seconds[0]:.1f} s, "
+        f"compile {options.compile}, activation checkpointing "
+        f"{options.activation_checkpointing}: first step {seconds[0]:.1f} s, "
         f"then {taken:.3f} s, {3 * options.samples / taken:.0f} samples/s, {share:.0%} of the "
         f"product's rate, peak {memory:.1f} GB (the account says {told:.1f}), "
         f"loss {losses[0]:.2f} -> {losses[-1]:.2f}\n"

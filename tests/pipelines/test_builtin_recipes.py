@@ -147,7 +147,7 @@ def test_the_base_recipe_is_the_papers_ablation_setting(tmp_path):
 
 def test_the_giants_tokenizer_has_the_grid_of_its_network():
     recipe = load_recipe(PretrainRecipe, recipe_path("giant"), overrides=CONTACT)
-    config = recipe.train.network.config(vocabulary=1, codes=1)
+    config = recipe.train.network.config(vocab_size=1, num_codes=1)
     assert (config.patch_size, config.image_size) == (14, 224)
     assert recipe.image_tokenizer.image_size == 256
     assert (recipe.train.steps, recipe.train.lr) == (1_000_000, 1e-3)
