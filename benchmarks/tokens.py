@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, default=2)
     options = parse_options(parser, documents=2000, images=2)
     rounds = 1 if options.smoke else ROUNDS
-    size = {"image_size": 32, "width": 96, "depth": 1, "heads": 3} if options.smoke else {}
+    size = {"image_size": 32, "width": 96, "depth": 1, "num_heads": 3} if options.smoke else {}
     config = VQKDConfig(teacher_dim=512, **size)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         texts(Path(folder), options.documents, rounds)
@@ -93,10 +93,10 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     params = Params(cpus_per_actor=cpus)
     stage = ViewTokenizer(params, 0, tokenizer, kept, [stored])
     piece = Slice("000000", {"start": 0, "stop": number})
-    crops = torch.zeros(number * params.views, 3, config.image_size, config.image_size).uniform_(
-        -1, 1
-    )
-    batches = crops.split(params.batch)
+    crops = torch.zeros(
+        number * params.num_views, 3, config.image_size, config.image_size
+    ).uniform_(-1, 1)
+    batches = crops.split(params.batch_size)
     forward, whole = alternating(
         rounds,
         lambda: [stage.tokenizer.encode(batch) for batch in batches],

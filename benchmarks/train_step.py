@@ -110,20 +110,20 @@ class Torchscale(nn.Module):
             EncoderConfig(
                 img_size=config.image_size,
                 patch_size=config.patch_size,
-                vocab_size=config.vocabulary,
+                vocab_size=config.vocab_size,
                 multiway=True,
                 normalize_output=True,
                 no_output_layer=True,
                 subln=True,
                 encoder_embed_dim=config.width,
-                encoder_attention_heads=config.heads,
+                encoder_attention_heads=config.num_heads,
                 encoder_layers=config.depth,
                 encoder_ffn_embed_dim=config.ffn_width,
                 max_source_positions=config.max_text_length + 2,
             )
         )
-        self.mlm_head = nn.Linear(config.width, config.vocabulary)
-        self.mim_head = nn.Linear(config.width, config.codes)
+        self.mlm_head = nn.Linear(config.width, config.vocab_size)
+        self.mim_head = nn.Linear(config.width, config.num_codes)
 
     def loss(self, batch: MicroBatch) -> Tensor:
         """Sum of both objectives, at masked positions only."""
@@ -135,14 +135,14 @@ class Torchscale(nn.Module):
         )
         hidden, split = out["encoder_out"], max(out["multiway_split_position"], 0)
         total = hidden.new_zeros(())
-        if batch.text_places is not None and batch.text_targets is not None:
+        if batch.masked_text_positions is not None and batch.text_targets is not None:
             words = hidden[:, split:].flatten(0, 1)
-            logits = self.mlm_head(words[batch.text_places])
-            total = total + _loss(logits, batch.text_targets.flatten()[batch.text_places])
-        if batch.image_places is not None and batch.codes is not None:
+            logits = self.mlm_head(words[batch.masked_text_positions])
+            total = total + _loss(logits, batch.text_targets.flatten()[batch.masked_text_positions])
+        if batch.masked_image_positions is not None and batch.codes is not None:
             patches = hidden[:, 1 : split or None].flatten(0, 1)
-            logits = self.mim_head(patches[batch.image_places])
-            total = total + _loss(logits, batch.codes.flatten()[batch.image_places])
+            logits = self.mim_head(patches[batch.masked_image_positions])
+            total = total + _loss(logits, batch.codes.flatten()[batch.masked_image_positions])
         return total
 
 
@@ -190,10 +190,10 @@ def micro_batch(stream: Stream, config: BEiT3Config, size: int) -> MicroBatch:
         batch.images = torch.randn(size, 3, side, side, generator=generator)
         count = num_masked_patches(grid * grid, 0.4)
         batch.image_mask = torch.from_numpy(mask_patches(grid, count, 0, 0, slots))
-        batch.codes = torch.randint(0, config.codes, (size, grid * grid), generator=generator)
+        batch.codes = torch.randint(0, config.num_codes, (size, grid * grid), generator=generator)
     if stream != "image":
         length = TEXT_LENGTH[stream]
-        ids = torch.randint(4, config.vocabulary - 9, (size, length), generator=generator)
+        ids = torch.randint(4, config.vocab_size - 9, (size, length), generator=generator)
         maskable = torch.ones_like(ids, dtype=torch.bool).numpy()
         words, mask = mask_tokens(
             ids.numpy(), maskable, TEXT_MASK_RATIO[stream], (4, 64000), 64001, 0, 0, slots

@@ -1,7 +1,7 @@
 """Samples per second of a whole optimizer step, against the rate of a bare matrix product.
 
     python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--smoke]
-        [--compile] [--recompute]
+        [--compile] [--activation-checkpointing]
 
 Equal numbers of images, texts and pairs from pinned memory, in bf16 on a GPU: forward, backward,
 clipping, AdamW. Prints the ratio of the step's operations per second, counted by
@@ -19,8 +19,9 @@ from measuring import parse_options
 from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
 
 from model import BEiT3, BEiT3Config
-from model.training.batch import OBJECTIVES, STREAMS
-from model.training.cost import Plan, memory_bytes, samples, step_flops
+from model.training.batch import STREAMS
+from model.training.cost import ParallelLayout, memory_bytes, sample_shapes, step_flops
+from model.training.objectives import complete_loss_weights
 from model.training.optimizer import adamw
 from model.training.step import train_step
 
@@ -33,13 +34,13 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--activation-checkpointing", action="store_true")
     options = parse_options(parser, size="tiny", samples=4, micro_batch=2, steps=3)
     config = BEiT3Config.named(options.size)
     torch.manual_seed(0)
     with DEVICE:
         network = BEiT3(config)
-    network.recompute = options.recompute
+    network.activation_checkpointing = options.activation_checkpointing
     if options.compile:
         for block in network.blocks:
             block.compile()
@@ -58,26 +59,29 @@ def main() -> None:
             network,
             optimizer,
             batches,
-            rate=1e-4,
-            weights=dict.fromkeys(OBJECTIVES, 1.0),
-            clip=3.0,
+            lr=1e-4,
+            loss_weights=complete_loss_weights({}),
+            max_grad_norm=3.0,
             autocast=torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU),
         )
         seconds.append(time.perf_counter() - start)
         losses.append(sum(result.loss.values()))
     taken = statistics.median(seconds[2:])
-    per_sample = samples(
+    per_sample = sample_shapes(
         config, text_length=TEXT_LENGTH["text"], caption_length=TEXT_LENGTH["pair"]
     )
     counts = dict.fromkeys(STREAMS, options.samples)
     rate = matmul_rate(256) if options.smoke else matmul_rate()
-    fraction = step_flops(config, per_sample, counts, recompute=False) / taken / rate
-    plan = Plan(micro_batch=options.micro_batch, recompute=options.recompute)
+    flops = step_flops(config, per_sample, counts, activation_checkpointing=False)
+    plan = ParallelLayout(
+        micro_batch=options.micro_batch, activation_checkpointing=options.activation_checkpointing
+    )
     estimate = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
     sys.stdout.write(
         f"{options.size}, {options.samples} of each stream, micro-batch {options.micro_batch}, "
-        f"compile {options.compile}, recompute {options.recompute}: first step {seconds[0]:.1f} s, "
-        f"then {taken:.3f} s, {3 * options.samples / taken:.0f} samples/s, {fraction:.2f}x of the "
+        f"compile {options.compile}, activation checkpointing "
+        f"{options.activation_checkpointing}: first step {seconds[0]:.1f} s, then {taken:.3f} s, "
+        f"{3 * options.samples / taken:.0f} samples/s, {flops / taken / rate:.2f}x of the "
         f"matmul rate, loss {losses[0]:.2f} -> {losses[-1]:.2f}\n"
     )
     if GPU:

@@ -9,11 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI
-from pipelines.ingest.documents import Params as DocumentsParams
-from pipelines.ingest.import_image_folder import Params as ImportFolderParams
-from pipelines.ingest.import_imagenet21k import Params as ImportParams
-from pipelines.ingest.import_pairs import Params as ImportPairsParams
-from pipelines.ingest.index import Params as IndexParams
+from pipelines.ingest.sources.registry import SOURCES
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 INTRODUCTION = """# Every section of a recipe
@@ -29,19 +25,12 @@ def page() -> str:
     sections: list[tuple[str, type[BaseModel]]] = [("The recipe itself", PretrainRecipe)]
     for name, field in PretrainRecipe.model_fields.items():
         sections += [
-            (f"`{name}`", model) for model in models_in(field.annotation) if name != "sources"
+            (f"`{name}`", model)
+            for model in models_in(field.annotation)
+            if name not in ("sources", "evaluation_sets")
         ]
     sections += [
-        *(
-            (f"`sources.<name>`, {source_title(model)}", model)
-            for model in (
-                *get_args(IndexParams),
-                *get_args(ImportPairsParams),
-                ImportParams,
-                ImportFolderParams,
-                *get_args(DocumentsParams),
-            )
-        ),
+        *((f"`sources.<name>`, {source_title(model)}", model) for model in SOURCES),
     ]
     for title, model in sections:
         lines += section(title, model)

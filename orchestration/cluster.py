@@ -1,4 +1,4 @@
-"""The Ray session: started once for a workflow, quiet, its log kept beside the workdir's own."""
+"""The Ray session of a workflow: started once, without output to the terminal."""
 
 import logging
 import os
@@ -9,15 +9,17 @@ from orchestration.errors import RecipeError
 from orchestration.recipe import ClusterParams
 from orchestration.storage.store import Store
 
-# Read by Ray Train's controller, which inherits the driver's environment: with the default of two
-# seconds each checkpoint report of a short run waits that long.
+# Ray Train's controller inherits the driver's environment and polls at this interval. With the
+# default of two seconds, every checkpoint report of a short run waits that long.
 _TRAIN_POLL_SECONDS = "0.5"
 
 
 def start_ray(params: ClusterParams, logs: Path) -> None:
-    """Join or start a Ray session; a second call does nothing.
+    """Join or start a Ray session; do nothing if one is initialized.
 
-    ``logs/ray`` becomes a link to the logs of a local session.
+    Args:
+        params: address of a cluster, or resources of a local session.
+        logs: folder in which ``ray`` becomes a link to the logs of a local session.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _TRAIN_POLL_SECONDS)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
@@ -33,7 +35,7 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(
-            address="local",  # without it Ray looks for a cluster that somebody left running
+            address="local",  # otherwise Ray joins any cluster that still runs on this machine
             num_cpus=params.num_cpus,
             object_store_memory=params.object_store_mb << 20,
             include_dashboard=False,
@@ -52,12 +54,12 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
 
 
 def check_shared(workdir: Store) -> None:
-    """Refuse a workdir that some node of the cluster does not see.
+    """Check that every node of the cluster reads the workdir.
 
-    Each node is asked for a file that the driver has just written.
+    The driver writes a file, and each node looks for it.
 
     Raises:
-        RecipeError: a node does not see it; nothing was run.
+        RecipeError: a node does not find the file; no stage was run.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -84,13 +86,13 @@ def check_shared(workdir: Store) -> None:
         workdir.remove(probe)
     if blind:
         raise RecipeError(
-            f"{workdir.uri}: not seen by {', '.join(blind)}; a workflow on several nodes needs a "
-            "workdir that all of them share: s3://… or a network file system"
+            f"{workdir.uri}: not visible on {', '.join(blind)}; a workflow on several nodes needs "
+            "a workdir that all nodes share: s3://… or a network file system"
         )
 
 
 def num_cpus() -> int:
-    """Cores of the Ray session."""
+    """Return the number of CPU cores of the Ray session."""
     import ray
 
     return int(ray.cluster_resources().get("CPU", 1))

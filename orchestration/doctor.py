@@ -1,16 +1,18 @@
-"""``beit3 doctor``: does what a workflow needs work here? Each check says what it saw."""
+"""``beit3 doctor``: check that everything a workflow needs works on this machine."""
 
 import os
 import platform
 import shutil
 import socket
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,18 +28,19 @@ _MAX_SKEW_S: Final = 30.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check saw."""
+    """The result of one check."""
 
     check: str
-    good: bool
-    saw: str
+    "Name of the check."
+    ok: bool
+    details: str
 
 
 def examine(workdir: Store, tracking: TrackingParams) -> Iterator[Finding]:
-    """Run every check; one that raises is a finding too."""
+    """Run every check and yield its finding; a check that raises has failed."""
     checks: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
         ("versions", _versions),
-        ("processors and memory", _machine),
+        ("CPU and memory", _machine),
         ("GPU", _gpu),
         ("Ray", _ray),
         ("disk", lambda: _disk(workdir)),
@@ -46,13 +49,13 @@ def examine(workdir: Store, tracking: TrackingParams) -> Iterator[Finding]:
         ("MLflow", lambda: _mlflow(tracking, workdir)),
     ]
     if workdir.storage.endpoint_url or not workdir.is_local:
-        checks.insert(5, ("names and clock", lambda: _names_and_clock(workdir)))
+        checks.insert(5, ("DNS and clock", lambda: _names_and_clock(workdir)))
     for name, check in checks:
         try:
-            good, saw = check()
+            ok, details = check()
         except (PipelineError, OSError, RuntimeError, ConnectionError, ValueError) as error:
-            good, saw = False, f"{type(error).__name__}: {error}"
-        yield Finding(name, good, saw)
+            ok, details = False, f"{type(error).__name__}: {error}"
+        yield Finding(name, ok, details)
 
 
 def _versions() -> tuple[bool, str]:
@@ -75,7 +78,7 @@ def _gpu() -> tuple[bool, str]:
     import torch
 
     if not torch.cuda.is_available():
-        return True, "none; training runs on the processor"
+        return True, "none; training runs on the CPU"
     number = torch.cuda.device_count()
     return True, f"{number} x {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
 
@@ -98,11 +101,11 @@ def _ray() -> tuple[bool, str]:
 
 
 def _disk(workdir: Store) -> tuple[bool, str]:
-    place = workdir.native_path() if workdir.is_local else "/tmp"
-    while not os.path.exists(place):  # noqa: PTH110  # a workdir need not exist yet
-        place = os.path.dirname(place)  # noqa: PTH120
-    free = shutil.disk_usage(place).free
-    return free > _MIN_FREE_BYTES, f"{free / 1e9:.0f} GB free at {place}"
+    folder = Path(workdir.native_path() if workdir.is_local else tempfile.gettempdir())
+    while not folder.exists():  # a workdir need not exist yet
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return free > _MIN_FREE_BYTES, f"{free / 1e9:.0f} GB free at {folder}"
 
 
 def _names_and_clock(workdir: Store) -> tuple[bool, str]:
@@ -115,7 +118,7 @@ def _names_and_clock(workdir: Store) -> tuple[bool, str]:
     try:
         answer = urllib.request.urlopen(endpoint, timeout=10)
         date = answer.headers["Date"]
-    except urllib.error.HTTPError as error:  # a refusal has a date too
+    except urllib.error.HTTPError as error:  # an error response has a date too
         date = error.headers["Date"]
     skew = time.time() - parsedate_to_datetime(date).timestamp()
     return abs(skew) < _MAX_SKEW_S, f"{host} is {address}; clocks differ by {skew:.0f} s"
@@ -127,11 +130,11 @@ def _store(workdir: Store) -> tuple[bool, str]:
     try:
         began = time.monotonic()
         folder.write_bytes("probe", data)
-        good = folder.read("probe") == data and folder.names("", "probe") == ["probe"]
+        ok = folder.read("probe") == data and folder.names("", "probe") == ["probe"]
         seconds = time.monotonic() - began
     finally:
         folder.remove("")
-    return good and not folder.exists("probe"), f"1 MB there and back in {seconds * 1000:.0f} ms"
+    return ok and not folder.exists("probe"), f"1 MiB written and read in {seconds * 1000:.0f} ms"
 
 
 def _conditional(workdir: Store) -> tuple[bool, str]:
@@ -141,12 +144,12 @@ def _conditional(workdir: Store) -> tuple[bool, str]:
         again = folder.write_if("probe", b"2", None)
         swapped = folder.write_if("probe", b"3", first)
         late = folder.write_if("probe", b"4", first)
-        good = bool(first and swapped) and again is None and late is None
+        ok = bool(first and swapped) and again is None and late is None
     finally:
         folder.remove("")
-    if good:
-        return True, "the second of two writers is refused"
-    return False, "two writers both succeed: the lock of a workdir would not hold on this store"
+    if ok:
+        return True, "of two concurrent writers one is refused"
+    return False, "two concurrent writers both succeed: this store cannot hold the workdir lock"
 
 
 def _mlflow(tracking: TrackingParams, workdir: Store) -> tuple[bool, str]:

@@ -1,25 +1,25 @@
-"""The few named failures of the engine; each message says what was wrong, where, and what to do."""
+"""The engine's exceptions. Each message says what was wrong, where, and what to do."""
 
 
 class PipelineError(Exception):
-    """Base of every error whose message is meant for the person who runs the pipeline."""
+    """Base class of the errors whose message is shown to the user without a traceback."""
 
 
 class RecipeError(PipelineError):
-    """The recipe, an override or a file that it names cannot be used. Nothing was written."""
+    """The recipe, an override, or a file that the recipe names is invalid; nothing was written."""
 
 
 class StoreError(PipelineError):
-    """The store cannot be read or written."""
+    """A file of the store cannot be read or written."""
 
 
 class ManifestError(PipelineError):
-    """A committed dataset is damaged or was written by an incompatible version."""
+    """A committed output is damaged or was written by an incompatible version."""
 
 
 class StageError(PipelineError):
-    """A stage failed; what it had committed is kept."""
+    """A stage failed; the parts and checkpoints that it had committed are kept."""
 
 
 class LockError(PipelineError):
-    """Another driver works on the workdir."""
+    """Another driver holds, or may hold, the lock of the workdir."""

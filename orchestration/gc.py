@@ -1,7 +1,7 @@
-"""Collecting garbage: outputs that no workflow of the workdir refers to any more.
+"""Garbage collection: removing outputs that no workflow record of the workdir refers to.
 
-A workflow record keeps what it names. Forgetting old records is the caller's choice: with
-``keep_last`` only that many of the newest count.
+An output is kept while some workflow record names it. With ``keep_last``, only that number of the
+newest records counts.
 """
 
 from dataclasses import dataclass
@@ -11,23 +11,31 @@ from typing import Final
 from orchestration.manifest import MANIFEST
 from orchestration.plan import IDENTITY, WORKFLOWS, records_of
 from orchestration.reporting.logs import LOGS
+from orchestration.reporting.tracking import MLFLOW_ARTIFACTS
 from orchestration.storage.store import Store
 
-_NEVER: Final = (WORKFLOWS, LOGS, "mlflow-artifacts", "miniweb")
+_NOT_OUTPUTS: Final = (WORKFLOWS, LOGS, MLFLOW_ARTIFACTS)
 STALE_UPLOAD: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that can go."""
+    """An output that can be removed."""
 
     path: str
+    "Path of its folder within the workdir."
     bytes: int
     what: str
+    "``complete`` or ``unfinished``."
 
 
 def garbage(workdir: Store, keep_last: int | None = None) -> list[Garbage]:
-    """Return the outputs that no (kept) workflow record names, and records that are not kept."""
+    """Return the outputs that no kept workflow record names.
+
+    Args:
+        workdir: folder to search.
+        keep_last: number of newest workflow records to keep; None keeps all.
+    """
     records = sorted(records_of(workdir), key=lambda record: -record["started_at"])
     kept = records if keep_last is None else records[:keep_last]
     named = {
@@ -38,20 +46,20 @@ def garbage(workdir: Store, keep_last: int | None = None) -> list[Garbage]:
     found = []
     for path in _outputs(workdir):
         if path not in named:
-            state = "whole" if workdir.exists(f"{path}/{MANIFEST}") else "unfinished"
+            state = "complete" if workdir.exists(f"{path}/{MANIFEST}") else "unfinished"
             found.append(Garbage(path, sum(size for _, size in workdir.walk(path)), state))
     return found
 
 
 def collect(workdir: Store, found: list[Garbage]) -> None:
-    """Remove garbage. Each output loses its manifest first, so nobody reads half of one."""
+    """Remove outputs, each starting with its manifest, so no reader trusts a partial one."""
     for item in found:
         workdir.remove(f"{item.path}/{MANIFEST}")
         workdir.remove(item.path)
 
 
 def abort_stale_uploads(workdir: Store) -> int:
-    """Abort multipart uploads that nobody ends; return their number. Nothing on a disk."""
+    """Abort unfinished multipart uploads of an object store; return their number."""
     if workdir.is_local:
         return 0
     from orchestration.storage.s3_files import ObjectFiles
@@ -65,14 +73,14 @@ def abort_stale_uploads(workdir: Store) -> int:
 
 
 def _outputs(workdir: Store, folder: str = "") -> list[str]:
-    """Every folder that holds a stage's output: it has ``stage.json``."""
+    """Return the path of every folder that holds a stage's output, recognized by ``stage.json``."""
     found = []
     for name in workdir.folders(folder):
         path = f"{folder}/{name}" if folder else name
-        if path in _NEVER:
+        if path in _NOT_OUTPUTS:
             continue
         if workdir.exists(f"{path}/{IDENTITY}"):
             found.append(path)
-        elif path.count("/") < 2:  # a stage's name has at most one "/"
+        elif path.count("/") < 2:  # the name of a stage has at most one "/"
             found += _outputs(workdir, path)
     return found

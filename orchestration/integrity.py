@@ -1,7 +1,7 @@
-"""Whether what was committed is still what was committed: size always, digest here.
+"""Integrity of committed outputs: compare every file with the digest in its manifest.
 
-A damaged part names itself. ``repair`` takes exactly what is damaged out of a stage, so that the
-next run computes it again; a slice gives the same bytes each time, hence so does the manifest.
+``repair`` removes exactly the damaged parts of a stage, so the next run computes only these again.
+A slice gives the same bytes each time, hence the new manifest equals the old one.
 """
 
 import json
@@ -20,20 +20,22 @@ _READERS: Final = 8
 
 @dataclass(frozen=True)
 class Damage:
-    """A committed file that is not what its manifest says."""
+    """A committed file that disagrees with its manifest."""
 
     folder: Store
     path: str
+    "Path of the file within the folder."
     slice: str | None
-    "Whose table it is; None for a file of the stage itself."
+    "Slice that wrote the file; None for a file of the stage itself."
     what: str
+    "Description of the damage."
 
     def __str__(self) -> str:
         return f"{self.folder.uri_of(self.path)}: {self.what}"
 
 
 def damages(folder: Store) -> Iterator[Damage]:
-    """Read every committed file of a stage and yield those that are damaged."""
+    """Read every committed file of a stage and yield the damaged ones."""
     manifest = read_manifest(folder)
     files: list[tuple[File, str | None]] = [
         (table, part.slice) for part in manifest.parts for table in part.tables.values()
@@ -50,7 +52,7 @@ def damages(folder: Store) -> Iterator[Damage]:
                 folder, file.path, slice_id, f"{size} bytes, its manifest says {file.bytes}"
             )
         if sha256 != file.sha256:
-            return Damage(folder, file.path, slice_id, "another content than its manifest says")
+            return Damage(folder, file.path, slice_id, "content differs from the manifest")
         return None
 
     with ThreadPoolExecutor(_READERS) as pool:
@@ -58,10 +60,10 @@ def damages(folder: Store) -> Iterator[Damage]:
 
 
 def verify_inputs(inputs: Mapping[str, Store]) -> None:
-    """Check the digest of everything that a stage is about to read.
+    """Check the digest of every file of a stage's inputs.
 
     Raises:
-        ManifestError: something is damaged; all of it is listed.
+        ManifestError: files are damaged; the message lists all of them.
     """
     found = [str(damage) for folder in inputs.values() for damage in damages(folder)]
     if found:
@@ -71,10 +73,10 @@ def verify_inputs(inputs: Mapping[str, Store]) -> None:
 
 
 def repair(folder: Store) -> list[Damage]:
-    """Take what is damaged out of a stage's output; return it.
+    """Remove the damaged parts of a stage's output; return the damage found.
 
-    A damaged slice loses its part and the stage its manifest, so a run redoes that slice alone. A
-    damaged file of the stage itself was not made by slices: the whole output goes.
+    Removing the part of a damaged slice and the manifest makes the next run repeat that slice only.
+    If a file of the stage itself is damaged, which no slice wrote, the complete output is removed.
     """
     found = list(damages(folder))
     if not found:
@@ -82,7 +84,7 @@ def repair(folder: Store) -> list[Damage]:
     rounds = read_manifest(folder).rounds
     if rounds:
         folder.write_bytes(ROUNDS, json.dumps(rounds).encode())
-    folder.remove(MANIFEST)  # from here on nobody takes the output for whole
+    folder.remove(MANIFEST)  # from here on the output is incomplete
     for damage in found:
         if damage.slice is not None:
             forget_slice(folder, damage.slice)

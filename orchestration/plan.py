@@ -1,4 +1,4 @@
-"""Plans: for each stage of a workflow, whether its output is there, and why not."""
+"""Plans: for each stage of a workflow, whether its output exists, and if not, why."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +18,16 @@ RECORD = "record.json"
 
 
 class State(StrEnum):
-    """What the store holds of a stage under its present fingerprint."""
+    """State of a stage's output under its current fingerprint."""
 
     FRESH = "fresh"
-    "Whole: nothing to do."
+    "The output is complete."
     INTERRUPTED = "interrupted"
-    "Begun: the missing slices or steps will be done."
+    "The stage was started; a run does the missing slices or steps."
     STALE = "stale"
-    "An output with other parameters or inputs exists; this one will be made beside it."
+    "Only an output with other parameters or inputs exists; a run makes a new one beside it."
     MISSING = "missing"
-    "Never run."
+    "The stage was never started."
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,20 @@ class PlannedStage:
     identity: Mapping[str, Any]
     state: State
     reason: str
+    "Why the stage is in this state."
 
     @property
     def path(self) -> str:
-        """The stage's folder within the workdir."""
+        """Path of the stage's folder within the workdir."""
         return f"{self.stage.name}/{self.fingerprint}"
 
 
 def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
-    """Compare each stage (in an order where inputs come first) with what the store holds.
+    """Compare each stage with the outputs in the workdir.
+
+    Args:
+        stages: stages, each after its inputs.
+        workdir: folder of the outputs.
 
     Raises:
         RecipeError: an external file is missing.
@@ -69,7 +74,7 @@ def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
 
 
 def latest_record(workdir: Store) -> dict[str, Any] | None:
-    """Return the record of the workflow that last started in this workdir."""
+    """Return the record of the workflow that was started last in this workdir, or None."""
     latest: dict[str, Any] | None = None
     for record in records_of(workdir):
         if latest is None or record["started_at"] > latest["started_at"]:
@@ -93,7 +98,7 @@ def _judge(
         return State.FRESH, "same parameters, same inputs"
     if folder.exists(IDENTITY):
         parts = len(folder.names(PARTS, ".json"))
-        return State.INTERRUPTED, f"begun, {parts} slices committed" if parts else "begun"
+        return State.INTERRUPTED, f"started, {parts} slices committed" if parts else "started"
     before = f"{name}/{old}/{IDENTITY}"
     if old is not None and workdir.exists(before):
         return State.STALE, "; ".join(differences(json.loads(workdir.read(before)), identity))
@@ -101,7 +106,7 @@ def _judge(
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say in words what changed between two identities of one stage."""
+    """Return a description of each difference between two identities of one stage."""
     words = []
     if before.get("version") != now["version"]:
         words.append(f"code version: {before.get('version')} → {now['version']}")
@@ -123,5 +128,5 @@ def _changed(before: Any, now: Any, key: str) -> list[str]:
     if before == now:
         return []
     if str(now).startswith("sha256:"):
-        return [f"{key}: another content"]
+        return [f"{key}: content changed"]
     return [f"{key}: {before} → {now}"]

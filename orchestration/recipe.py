@@ -1,8 +1,8 @@
-"""Recipes: one YAML file, checked whole before anything is done.
+"""Recipes: one YAML file, validated completely before anything runs.
 
 Precedence, weakest first: defaults of the parameter models, the recipe file, environment
-variables (``BEIT3__train__steps=50``), ``--set train.steps=50``. ``${name}`` in a value stands for
-what the command gives under that name.
+variables (``BEIT3__train__steps=50``), ``--set train.steps=50``. ``${name}`` in a value is replaced
+by the variable of that name, which the command defines.
 """
 
 import difflib
@@ -23,46 +23,51 @@ ENVIRONMENT_PREFIX = "BEIT3__"
 
 
 class ClusterParams(StageParams):
-    """The Ray session that a workflow runs on."""
+    """The Ray session of a workflow."""
 
     num_cpus: int | None = Field(default=None, ge=1)
-    "Cores of a local session; null takes all of this machine."
+    "Number of CPU cores of a local session; null uses all cores of the machine."
     object_store_mb: int = Field(default=512, ge=128)
-    "Shared memory of a local session."
+    "Shared memory for the object store of a local session, in MiB."
     address: str | None = None
-    "An existing cluster to join; null starts a local session (or follows RAY_ADDRESS)."
+    "Address of an existing cluster; null follows RAY_ADDRESS, else starts a local session."
 
 
 class SliceParams(StageParams):
-    """What happens when a slice fails."""
+    """Retries of slices that fail."""
 
     max_attempts: int = Field(default=3, ge=1)
-    "Of a slice in one run; then its stage fails, after the others are finished and kept."
+    "Largest number of attempts at a slice in one run before its stage fails."
     pause_s: float = Field(default=2, ge=0)
-    "Before the second attempt; it doubles with each."
+    "Seconds before the second attempt at failed slices; doubles with each further attempt."
     max_pause_s: float = Field(default=60, ge=0)
+    "Longest pause between two attempts in seconds."
 
 
 class TrackingParams(StageParams):
-    """Where MLflow keeps its runs."""
+    """The MLflow tracking store."""
 
     uri: str | None = None
-    "Tracking server; null follows MLFLOW_TRACKING_URI, else sqlite in the workdir."
+    "URI of the tracking server; null follows MLFLOW_TRACKING_URI, else uses SQLite in the workdir."
     experiment: str = "beit3"
     "Name of the MLflow experiment."
 
 
 class Recipe(StageParams):
-    """What every recipe has; a project's own recipe adds its sections."""
+    """The sections that every recipe has; a workflow's recipe model adds its own."""
 
     name: Annotated[str, OPERATIONAL]
-    "Names the workflow in MLflow and in reports."
+    "Name of the workflow in MLflow and in reports."
     seed: int = 0
-    "Every random choice is a pure function of it."
+    "Seed of every random choice."
     cluster: Annotated[ClusterParams, OPERATIONAL] = ClusterParams()
+    "Ray session of the workflow."
     tracking: Annotated[TrackingParams, OPERATIONAL] = TrackingParams()
+    "MLflow tracking store."
     storage: Annotated[StorageParams, OPERATIONAL] = StorageParams()
+    "Access to an object store."
     slices: Annotated[SliceParams, OPERATIONAL] = SliceParams()
+    "Retries of slices that fail."
 
 
 R = TypeVar("R", bound=Recipe)
@@ -79,11 +84,17 @@ def load_recipe(
 ) -> R:
     """Read, override and validate a recipe.
 
-    ``overlay`` changes the file's values before the environment and ``overrides`` do.
+    Args:
+        schema: model of the recipe.
+        path: YAML file.
+        variables: values of ``${name}`` by name.
+        overlay: changes the values of the file before the environment and ``overrides`` do.
+        overrides: assignments such as ``train.steps=50``.
+        environment: environment variables.
 
     Raises:
-        RecipeError: unreadable file, bad override, unknown key or wrong type; the message names
-            each place, and the nearest known key for an unknown one.
+        RecipeError: unreadable file, invalid override, unknown key or wrong type. The message
+            names the key of each error and, for an unknown key, the nearest known one.
     """
     values = _read_yaml(path)
     if overlay is not None:
@@ -112,7 +123,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of sections, this is {type(values)}")
+        raise RecipeError(
+            f"{path}: a recipe must be a mapping of sections, not {type(values).__name__}"
+        )
     return values
 
 
@@ -159,14 +172,14 @@ def _explain(schema: type[BaseModel], path: Path, error: ValidationError) -> str
 
 
 def _known_keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
-    """The field names at ``location``, following unions and containers of models."""
+    """Return the field names at ``location``, following unions and containers of models."""
     models = _models_of(schema)
     for key in location:
         inner: list[type[BaseModel]] = []
         for model in models:
             if key in model.model_fields:
                 inner += _models_of(model.model_fields[str(key)].annotation)
-        # A location also holds list indices, mapping keys and union tags: they change no model.
+        # Other entries are list indices, mapping keys and union tags, which lead to no other model.
         models = inner or models
     return sorted({name for model in models for name in model.model_fields})
 

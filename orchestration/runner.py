@@ -1,8 +1,8 @@
-"""Running the stages of a plan: the lock, the log, Ray, MLflow, and which stage goes when.
+"""Running the stages of a plan: the lock, the log file, Ray, MLflow, and the order of stages.
 
-A stage starts when its inputs are there and a place is free. If one fails, those that run are
-finished and those that do not need it still run. Ctrl-C stops between slices and marks the runs
-KILLED; a second one ends the process at once.
+A stage starts when its inputs are complete and fewer than ``jobs`` stages are running. If a stage
+fails, the running stages are finished, and stages that do not depend on it still run. Ctrl-C
+stops between slices and marks the MLflow runs KILLED; a second Ctrl-C ends the process at once.
 """
 
 import json
@@ -58,15 +58,15 @@ class Runner:
         self.verify = verify
         self.tracker = Tracker(recipe.tracking, workdir)
         self.stopping = threading.Event()
-        "Set once no further slice may be started."
+        "Set when no further slice may be started."
         self.open_logs: list[RunLog] = []
-        "Of the stages that run."
+        "MLflow runs of the running stages."
 
     def run(self, todo: Sequence[PlannedStage]) -> None:
         """Run the stages.
 
         Raises:
-            PipelineError: the first stage that failed; the message names the log.
+            PipelineError: the error of the first stage that failed; the message names the log.
         """
         with (
             workdir_lock(self.workdir) as lock,
@@ -74,7 +74,7 @@ class Runner:
             _naming_logs(str(logs)),
         ):
             record = self._write_record()
-            # Ray and MLflow both take seconds to start and wait for different things.
+            # Ray and MLflow each take seconds to start, so they start at the same time.
             with ThreadPoolExecutor(1) as pool:
                 parent_run = pool.submit(self.tracker.run, record, self.recipe.name)
                 start_ray(self.recipe.cluster, logs)
@@ -98,7 +98,9 @@ class Runner:
                     needs = set(planned.stage.input_names)
                     if needs & failed.keys():
                         waiting.remove(planned)
-                        failed[planned.stage.name] = StageError("not run")
+                        failed[planned.stage.name] = StageError(
+                            f"{planned.stage.name}: not run, as an input failed"
+                        )
                     elif not needs & pending and len(running) < self.jobs:
                         waiting.remove(planned)
                         work = partial(self._run_stage, planned, parent, lock, progress)
@@ -111,7 +113,9 @@ class Runner:
                         failed[name] = error
                     pending.discard(name)
         except KeyboardInterrupt:
-            self.console.print("stopping: slices that run are given up; Ctrl-C ends at once")
+            self.console.print(
+                "stopping: running slices are abandoned; press Ctrl-C again to end at once"
+            )
             self.stopping.set()
             with ending_at_once():
                 for log in list(self.open_logs):
@@ -155,7 +159,7 @@ class Runner:
                 attempt = Usage(time.monotonic() - started, context.memory, work)
                 usage = add_usage(folder, attempt)
             manifest = read_manifest(folder)
-            log.metrics({**stage_metrics(manifest), "seconds": usage.seconds}, step=0)
+            log.metrics({**stage_metrics(manifest), "duration_s": usage.seconds}, step=0)
             log.artifact(folder.fetch("manifest.json"))
         self.open_logs.remove(log)
         self.console.print(
@@ -178,7 +182,7 @@ class Runner:
 
 
 def _started(work: Callable[[], None], name: str) -> Future[None]:
-    """Run work on a thread that does not keep the process alive: Ctrl-C must not wait for it."""
+    """Run work on a daemon thread, as Ctrl-C must not wait for it; return its future."""
     future: Future[None] = Future()
 
     def run() -> None:
@@ -195,7 +199,7 @@ def _started(work: Callable[[], None], name: str) -> Future[None]:
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process without more ado while the block runs."""
+    """Make Ctrl-C end the process immediately while the block runs."""
     before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         yield
@@ -205,6 +209,7 @@ def ending_at_once() -> Iterator[None]:
 
 @contextmanager
 def _naming_logs(logs: str) -> Iterator[None]:
+    """Append the location of the logs to the message of an error."""
     try:
         yield
     except PipelineError as error:
@@ -215,7 +220,7 @@ def _naming_logs(logs: str) -> Iterator[None]:
 def _terminal_state(
     finish: Callable[[str], None], stopping: threading.Event | None = None
 ) -> Iterator[None]:
-    """End an MLflow run with the state that is true."""
+    """End an MLflow run as FINISHED, FAILED or KILLED, depending on how the block ends."""
     try:
         yield
     except KeyboardInterrupt:

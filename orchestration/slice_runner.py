@@ -1,8 +1,8 @@
 """Running slices on Ray Data: one row of the Ray dataset is one slice, never a row of data.
 
-Ray schedules, replaces lost workers and holds actor pools; each worker writes and commits its own
-slice and sends back a receipt: the part that it committed. What a slice holds never passes through
-Ray. A slice that fails is tried again after the others, with a growing pause.
+Ray schedules the slices, replaces lost workers and manages actor pools. Each worker writes and
+commits its own slice and returns a receipt with the committed part; the rows of a slice never pass
+through Ray. A slice that fails is retried after the others, with exponential backoff.
 """
 
 import json
@@ -29,7 +29,7 @@ from orchestration.storage.store import Store
 
 _MAX_ERRORS_SHOWN: Final = 3
 _MAX_BLOCKS: Final = 4096
-"A Ray block costs milliseconds: beyond this number slices share them."
+"A Ray block costs milliseconds; beyond this number, several slices share one."
 
 
 @dataclass
@@ -53,13 +53,25 @@ def run_slices(
     retries: SliceParams,
     stopping: threading.Event,
 ) -> tuple[dict[str, Part], int]:
-    """Process and commit each slice that has no part yet.
+    """Process and commit each slice that has no committed part yet.
 
-    Returns the parts of all by slice id, and the bytes of the largest worker.
+    Returns the parts of all slices by slice id, and the largest peak memory of a worker in bytes.
+
+    Args:
+        folder: folder of the stage.
+        slices: slices of the stage.
+        factory: makes the process of a worker.
+        progress: display of the stage.
+        row_group_rows: rows per row group of the Parquet files.
+        num_cpus: CPU cores per worker.
+        num_gpus: GPUs per worker.
+        num_actors: number of actors; 0 runs tasks.
+        retries: number of attempts and pauses between them.
+        stopping: set to stop before the next attempt.
 
     Raises:
-        StageError: slices failed as often as they may, or ``stopping`` is set; what was committed
-            is kept.
+        StageError: slices failed in every attempt, or ``stopping`` is set; committed parts are
+            kept.
     """
     committed = read_parts(folder)
     done = {piece.id: committed[piece.id] for piece in slices if piece.id in committed}
@@ -82,7 +94,7 @@ def run_slices(
             pause = min(retries.pause_s * 2 ** (attempt - 2), retries.max_pause_s)
             stopping.wait(pause * (0.5 + random.random() / 2))
         if stopping.is_set():
-            raise StageError(f"stopped; what was committed is kept in {folder.uri}")
+            raise StageError(f"stopped; committed slices are kept in {folder.uri}")
         receipts = _receipts(
             folder, missing, factory, row_group_rows, num_cpus, num_gpus, num_actors
         )
@@ -98,7 +110,7 @@ def run_slices(
         if not stopping.is_set():
             progress.failed(len(failures))
     if stopping.is_set() and len(done) < len(slices):
-        raise StageError(f"stopped; what was committed is kept in {folder.uri}")
+        raise StageError(f"stopped; committed slices are kept in {folder.uri}")
     if failures:
         raise StageError(_words(failures, len(slices), folder))
     return done, memory
@@ -113,7 +125,7 @@ def _receipts(
     num_gpus: float,
     num_actors: int,
 ) -> Iterator[tuple[Slice, Part | _Failure, int]]:
-    """Run slices once; yield what became of each, as they end, and its worker's memory."""
+    """Run slices once; yield (slice, part or failure, worker's peak memory) as they end."""
     by_id = {piece.id: piece for piece in missing}
     rows = [{"id": piece.id, "payload": json.dumps(piece.payload)} for piece in missing]
     committing = (folder, factory, row_group_rows)
@@ -139,7 +151,7 @@ def _receipts(
                 else:
                     yield piece, Part.model_validate(receipt["part"]), receipt["memory"]
     except RayError as error:
-        # Workers that died more often than Ray forgives. What they committed counts all the same.
+        # Workers died more often than Ray retries; the parts that they committed are valid.
         committed = read_parts(folder)
         for piece in left.values():
             if piece.id in committed:
@@ -162,7 +174,7 @@ def _words(failures: dict[str, _Failure], num_slices: int, folder: Store) -> str
 
 
 class Committer:
-    """Processes slices and commits their parts in a worker: one for a task, many for an actor."""
+    """Processes and commits slices in a worker: one slice in a task, many in an actor."""
 
     def __init__(self, folder: Store, factory: Callable[[], Process], row_group_rows: int) -> None:
         self.folder = folder
@@ -171,11 +183,11 @@ class Committer:
         self.process: Process | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """Return a receipt; an error is reported in it, so that other slices go on."""
+        """Return a receipt; it reports an error instead of raising, so that other slices go on."""
         piece = Slice(row["id"], json.loads(row["payload"]))
         receipt: dict[str, Any] = {"slice": piece.id, "error": None}
         try:
-            # Ray repeats the whole task of a worker that died: what it had committed stays.
+            # Ray repeats the complete task of a lost worker, whose committed parts are kept.
             part = read_part(self.folder, piece.id)
             if part is None:
                 self.process = self.process or self.factory()
@@ -183,7 +195,7 @@ class Committer:
             receipt["part"] = part.model_dump(mode="json")
         except Exception as error:
             receipt["error"] = traceback.format_exc()
-            # A message for people tells of something that another attempt cannot change.
+            # Another attempt cannot fix an error that was raised with a message for the user.
             receipt["fatal"] = isinstance(error, PipelineError) and not isinstance(
                 error, StoreError
             )
@@ -192,7 +204,7 @@ class Committer:
 
 
 def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: int) -> Part:
-    """Write a slice's tables, then its part: the order is what makes a crash harmless."""
+    """Write a slice's tables, then its part; a crash in between leaves an uncommitted slice."""
     tables = {
         name: _write_table(folder, f"{name}/{piece.id}.parquet", table, row_group_rows)
         for name, table in output.tables.items()

@@ -1,9 +1,9 @@
-"""Ray Train under the engine: a loop on several workers that continues from its last checkpoint.
+"""Training stages: a loop on the workers of Ray Train, resumed from its last checkpoint.
 
-Checkpoints lie in the stage's own folder. A run that is started again under the same fingerprint
-finds them there; Ray Train's own record of what it kept decides which is the latest.
+Checkpoints are stored in the stage's folder. A run that is started again under the same
+fingerprint finds them there; the record that Ray Train keeps of them decides which is the latest.
 
-Ray Train is imported where it is used: it takes seconds, and a plan needs none of it.
+Ray Train is imported inside functions, as it imports slowly and a plan never needs it.
 """
 
 import json
@@ -36,7 +36,14 @@ _FLUSH_EVERY_S = 5.0
 
 
 class Session:
-    """What a training loop is given in its worker."""
+    """The interface of a training loop to Ray Train in one worker.
+
+    Attributes:
+        rank: index of the worker.
+        num_workers: number of workers.
+        num_threads: CPU threads that the worker may use.
+        device: device of the worker.
+    """
 
     def __init__(
         self,
@@ -54,7 +61,7 @@ class Session:
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """Give the folder of the newest checkpoint, or None on a fresh start."""
+        """Yield a local folder with the newest checkpoint, or None if there is none."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -65,7 +72,7 @@ class Session:
                 yield Path(folder)
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Save a checkpoint: every worker calls it and writes its own files."""
+        """Save a checkpoint; every worker calls this, and ``write`` puts its files in a folder."""
         import ray.train
 
         folder = Path(tempfile.mkdtemp(prefix="checkpoint_"))
@@ -80,34 +87,34 @@ class Session:
             shutil.rmtree(folder, ignore_errors=True)
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Log a step's metrics and where the training is; only the first worker does."""
+        """Log metrics after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
         if self._reporter is not None:
             self._reporter.show(done, total, metrics)
 
 
 class _Reporter:
-    """Writes heartbeat and metrics from a thread, so that no step waits for a disk or a server."""
+    """Writes heartbeat and metrics from a thread, so no step waits for a disk or a server."""
 
     def __init__(self, folder: Store, log: RunLog) -> None:
         self.folder, self.log = folder, log
-        self._place: tuple[int, int, str] | None = None
+        self._latest: tuple[int, int, str] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
         self._thread.start()
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Take one step's numbers."""
+        """Record the metrics of one step."""
         self.log.metrics(metrics, step=done)
         losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
-        self._place = (done, total, ", ".join(losses))
+        self._latest = (done, total, ", ".join(losses))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the last heartbeat and all pending metrics."""
         self._stop.set()
         self._thread.join()
         self._beat()
         self.log.flush()
-        if left := self.log.unsent():  # the driver lives on and may reach the server later
+        if left := self.log.unsent():  # the driver sends them later
             self.folder.write_bytes(_UNSENT, json.dumps(left).encode())
 
     def _work(self) -> None:
@@ -119,23 +126,26 @@ class _Reporter:
                 last_flush = time.monotonic()
 
     def _beat(self) -> None:
-        if self._place is not None:
-            done, total, note = self._place
+        if self._latest is not None:
+            done, total, note = self._latest
             write_heartbeat(self.folder, done, total, "steps", note)
 
 
 class TrainingParams(StageParams):
-    """The workers of a training stage; none of it changes the result."""
+    """Workers and checkpoints of a training stage; no field changes the result."""
 
     checkpoint_every: Annotated[int, OPERATIONAL] = Field(default=1000, ge=1)
-    "Optimizer steps between checkpoints."
+    "Number of optimizer steps between checkpoints."
     keep_checkpoints: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
+    "Number of newest checkpoints to keep."
     num_workers: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    "Number of Ray Train workers."
     cpus_per_worker: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    "Number of CPU cores reserved for each worker."
     use_gpu: Annotated[bool, OPERATIONAL] = False
-    "One GPU for each worker."
+    "Whether each worker uses one GPU."
     max_failures: Annotated[int, OPERATIONAL] = Field(default=3, ge=0)
-    "Restarts from the newest checkpoint before the stage fails."
+    "Largest number of restarts from the newest checkpoint before the stage fails."
 
 
 def fit(
@@ -143,21 +153,27 @@ def fit(
 ) -> Store:
     """Run ``loop(session, job)`` on every worker; return the folder of the last checkpoint.
 
+    Args:
+        context: context of the stage.
+        params: workers and checkpoints.
+        loop: the training loop; it calls :meth:`Session.save` at least once.
+        job: picklable argument of the loop.
+
     Raises:
-        StageError: training failed; its checkpoints are kept.
+        StageError: training failed, or saved no checkpoint; existing checkpoints are kept.
     """
     import ray.train.torch
 
     folder, log = context.folder, context.log
 
     def worker(_: dict[str, Any]) -> None:
-        place = ray.train.get_context()
-        rank = place.get_world_rank()
+        here = ray.train.get_context()
+        rank = here.get_world_rank()
         reporter = _Reporter(folder, log) if rank == 0 else None
         try:
-            # By number: the workers of a node see all of its GPUs.
+            # get_device() picks by local rank: the workers of a node see all of its GPUs.
             device = ray.train.torch.get_device()
-            size, threads = place.get_world_size(), params.cpus_per_worker
+            size, threads = here.get_world_size(), params.cpus_per_worker
             loop(Session(rank, size, threads, device, reporter), job)
         finally:
             if reporter is not None:
@@ -192,6 +208,8 @@ def fit(
                 log.send_again(json.loads(folder.read(_UNSENT)))
                 folder.remove(_UNSENT)
     if result.checkpoint is None:
-        raise StageError(f"training in {folder.uri} ended without a checkpoint")
+        raise StageError(
+            f"training in {folder.uri} saved no checkpoint; call Session.save() at the last step"
+        )
     context.memory = (result.metrics or {}).get("memory", 0)
     return folder.sub(result.checkpoint.path.removeprefix(f"{folder.native_path()}/"))

@@ -1,4 +1,4 @@
-"""Workflows: a graph of stages over one workdir, planned and run."""
+"""Workflows: a graph of stages that is planned and run over a workdir."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from orchestration.storage.store import Store
 
 @dataclass(frozen=True)
 class Workflow:
-    """Stages, given so that every input comes before the stage that reads it."""
+    """A recipe and its stages, each listed after its inputs."""
 
     recipe: Recipe
     stages: tuple[Stage, ...]
@@ -30,7 +30,11 @@ class Workflow:
             known.add(stage.name)
 
     def plan(self, workdir: Store) -> list[PlannedStage]:
-        """Return the state of every stage."""
+        """Return the state of every stage.
+
+        Raises:
+            RecipeError: an external file is missing.
+        """
         return make_plan(self.stages, workdir)
 
     def run(
@@ -44,21 +48,21 @@ class Workflow:
         verify: bool = False,
         retry: Sequence[str] = (),
     ) -> list[PlannedStage]:
-        """Do what is not fresh; return the plan that was carried out.
+        """Run the stages that are not fresh; return the plan that was carried out.
 
         Args:
-            workdir: where everything lies.
-            console: what people see.
-            only: run just this stage; its inputs must be fresh.
-            until: run this stage and what it needs.
-            jobs: stages that may run side by side.
-            verify: compare the digest of every input part before a stage reads it.
-            retry: process rows of ``only`` again that were rejected for these reasons.
+            workdir: folder of all outputs.
+            console: output for the user.
+            only: run this stage alone; its inputs must be fresh.
+            until: run this stage and the stages that it depends on.
+            jobs: largest number of stages that run at the same time.
+            verify: check the digest of every input file before a stage reads it.
+            retry: rejection reasons; rows of ``only`` with these reasons are processed again.
 
         Raises:
-            RecipeError: something is lacking; nothing was written.
+            RecipeError: a requirement of a stage is not met; nothing was written.
             LockError: another driver works on the workdir.
-            StageError: a stage failed; what was committed is kept.
+            StageError: a stage failed; its committed parts are kept.
         """
         plan = self.plan(workdir)
         todo = [p for p in self.select(plan, only, until) if p.state is not State.FRESH]
@@ -66,7 +70,7 @@ class Workflow:
             todo = [self._retried(plan, only, retry)]
         self.check(todo)
         if todo:
-            from orchestration.runner import Runner  # Ray and MLflow load only when stages run
+            from orchestration.runner import Runner  # imports Ray, which a plan never needs
 
             Runner(self.recipe, workdir, console, plan, jobs=jobs, verify=verify).run(todo)
         return plan
@@ -74,14 +78,14 @@ class Workflow:
     def _retried(
         self, plan: Sequence[PlannedStage], name: str | None, reasons: Sequence[str]
     ) -> PlannedStage:
-        """Return a planned stage that does a round of retries."""
+        """Return a planned stage whose run is a round of retries."""
         able = [p.stage.name for p in plan if p.stage.retry is not None]
         planned = next((p for p in plan if p.stage.name == name), None)
         if planned is None or planned.stage.retry is None:
             raise RecipeError(f"--retry needs --only with one of: {', '.join(able)}")
         if planned.state is not State.FRESH:
             raise RecipeError(
-                f"{name} is {planned.state}: run it first, then retry what it rejected"
+                f"{name} is {planned.state}: run it first, then retry its rejected rows"
             )
         again = planned.stage.retry
         return replace(
@@ -89,26 +93,26 @@ class Workflow:
         )
 
     def check(self, planned: Sequence[PlannedStage]) -> None:
-        """Ask the stages that are not fresh whether they could run.
+        """Check the requirements of the stages that are not fresh.
 
         Raises:
-            RecipeError: what some of them lack.
+            RecipeError: requirements are not met; the message lists all of them.
         """
-        lacking = [
+        unmet = [
             f"{p.stage.name}: {need}"
             for p in planned
             if p.state is not State.FRESH and (need := p.stage.requires())
         ]
-        if lacking:
-            raise RecipeError("\n".join(["some stages cannot run, nothing was started", *lacking]))
+        if unmet:
+            raise RecipeError("\n".join(["some stages cannot run, nothing was started", *unmet]))
 
     def select(
         self, plan: Sequence[PlannedStage], only: str | None, until: str | None
     ) -> list[PlannedStage]:
-        """Return the part of a plan that ``only`` or ``until`` names.
+        """Return the planned stages that ``only`` or ``until`` selects.
 
         Raises:
-            RecipeError: no such stage, or an input of ``only`` is not fresh.
+            RecipeError: no stage has that name, or an input of ``only`` is not fresh.
         """
         by_name = {planned.stage.name: planned for planned in plan}
         for name in (only, until):
@@ -119,7 +123,9 @@ class Workflow:
                 n for n in by_name[only].stage.input_names if by_name[n].state is not State.FRESH
             ]
             if unfit:
-                raise RecipeError(f"{only} reads {', '.join(unfit)}, not fresh; use --until {only}")
+                raise RecipeError(
+                    f"{only} needs {', '.join(unfit)}, which is not fresh; use --until {only}"
+                )
             return [by_name[only]]
         if until:
             wanted = {until}

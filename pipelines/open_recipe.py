@@ -1,12 +1,19 @@
-"""Opening a recipe on a workdir: read, check, and the miniature web that it may stand on."""
+"""Open a recipe on a workdir: read it, check it, and draw the miniature web that it may use.
+
+A recipe file may use ``${workdir}``, ``${miniweb}`` (the folder of the drawn files) and ``${data}``
+(the folder of the source files, given by ``--data`` or ``BEIT3_DATA``).
+"""
 
 import hashlib
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
+import yaml
 from rich.console import Console
 
 from dataprep.miniweb import corpora, server
@@ -17,8 +24,14 @@ from orchestration.recipe import load_recipe
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
+from pipelines.builtin_recipes import recipe_path
 from pipelines.workflows.pretrain import build_workflow
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
+from pipelines.workflows.shrink import shrink as shrink_recipe
+
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+_TEMPLATE: Final = "all_sources"
+"The built-in recipe that gives a shrunk recipe its sources and sizes."
 
 
 @dataclass(frozen=True)
@@ -32,32 +45,98 @@ class Opened:
     "Folder of the miniature web, if the recipe has one."
 
 
-def open_recipe(path: Path, workdir: str, overrides: Sequence[str], console: Console) -> Opened:
-    """Read and check a recipe; draw its miniature web, if it has one, where it is not there yet.
+def open_recipe(
+    name: str,
+    workdir: str,
+    overrides: Sequence[str],
+    console: Console,
+    *,
+    data: str | None = None,
+    shrink: bool = False,
+) -> Opened:
+    """Read and check a recipe; draw its miniature web, if it has one that is not drawn yet.
+
+    Args:
+        name: name of a built-in recipe, or path of a file.
+        workdir: path or ``s3://`` URI of the workdir.
+        overrides: values by dotted key, as in ``train.steps=50``.
+        console: where progress is shown.
+        data: value of ``${data}``; a path is made absolute.
+        shrink: replace sources by drawn ones and sizes by tiny ones.
 
     Raises:
-        RecipeError: something is wrong with the recipe, or files it names are missing.
+        RecipeError: the recipe has an error, or a file that it names is missing.
     """
+    path = recipe_path(name)
     root = Store(workdir)
     web = _miniweb_folder(root)
-    variables = {"workdir": root.uri, "miniweb": str(web)}
-    recipe = load_recipe(PretrainRecipe, path, variables=variables, overrides=overrides)
-    to_draw = web if recipe.miniweb else None
-    missing = [
-        f"  {file.key}: {reason}"
-        for file in external_files(recipe)
-        if (reason := _lacking(file, to_draw))
-    ]
-    if missing:
-        raise RecipeError("\n".join([f"{path}: files are missing, nothing was run", *missing]))
+    recipe = load_recipe(
+        PretrainRecipe,
+        path,
+        variables=_variables(root, web, data),
+        overlay=_shrunk if shrink else None,
+        overrides=overrides,
+    )
+    _check_variables(path, recipe)
+    _check_files(path, recipe, web if recipe.miniweb else None)
     if recipe.miniweb:
         with console.status("drawing the miniature web"):
             corpora.build(web, recipe.miniweb.size())
     return Opened(recipe, build_workflow(recipe), Store(root.uri, recipe.storage), web)
 
 
-def _lacking(file: ExternalFile, to_draw: Path | None) -> str | None:
-    """Say why a file cannot be read, or None; what lies in ``to_draw`` will be there."""
+def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
+    variables = {"workdir": workdir.uri, "miniweb": str(web)}
+    if data is not None:
+        variables["data"] = data if "://" in data else str(Path(data).expanduser().absolute())
+    return variables
+
+
+def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
+    template = yaml.safe_load(recipe_path(_TEMPLATE).read_text())
+    return shrink_recipe(values, template)
+
+
+def _check_variables(path: Path, recipe: PretrainRecipe) -> None:
+    """Raise RecipeError for the first ``${name}`` that has no value."""
+    for key, value in _texts(recipe.model_dump(), ""):
+        if found := _VARIABLE.search(value):
+            if found[1] == "data":
+                raise RecipeError(
+                    f"{path}: {key} is {value}; give the folder with --data DIR or BEIT3_DATA"
+                )
+            known = ", ".join(f"${{{name}}}" for name in ("workdir", "miniweb", "data"))
+            raise RecipeError(f"{path}: {key} is {value}; the known variables are {known}")
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield every string within ``value`` with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _texts(inner, f"{key}.{i}")
+
+
+def _check_files(path: Path, recipe: PretrainRecipe, to_draw: Path | None) -> None:
+    """Raise RecipeError that lists every file which cannot be read.
+
+    Files below ``to_draw`` count as readable: they are drawn afterwards.
+    """
+    missing = [
+        f"  {file.key}: {reason}"
+        for file in external_files(recipe)
+        if (reason := _why_unreadable(file, to_draw))
+    ]
+    if missing:
+        raise RecipeError("\n".join([f"{path}: files are missing, nothing was run", *missing]))
+
+
+def _why_unreadable(file: ExternalFile, to_draw: Path | None) -> str | None:
+    """Return why a file cannot be read, or None."""
     if not file.is_remote:
         path = Path(file.location)
         return None if path.exists() or to_draw in path.parents else file.location
@@ -71,7 +150,7 @@ def _lacking(file: ExternalFile, to_draw: Path | None) -> str | None:
 
 
 def _miniweb_folder(store: Store) -> Path:
-    """In the workdir; beside an object store, in a folder of this machine that its URI names."""
+    """Return a folder in the workdir, or for an object store a local one named by its URI."""
     if store.is_local:
         return Path(store.uri) / "miniweb"
     name = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
@@ -80,7 +159,7 @@ def _miniweb_folder(store: Store) -> Path:
 
 @contextmanager
 def miniweb_served(opened: Opened, todo: Sequence[PlannedStage]) -> Iterator[Workflow]:
-    """Serve the miniature web while stages download from it; give the workflow that does."""
+    """Serve the miniature web if stages download from it; yield a workflow that does."""
     recipe = opened.recipe
     if not recipe.miniweb or not any(p.stage.name.startswith("download/") for p in todo):
         yield opened.workflow

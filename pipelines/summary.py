@@ -1,11 +1,11 @@
-"""The summary at the end of a run, read from the store alone."""
+"""The summary at the end of a run; it reads only the store."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
+from model.training import objectives
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.reporting.summary import stages_table
 from orchestration.storage.store import Store
@@ -13,17 +13,9 @@ from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.pretrain import FIGURE_FILE
 from pipelines.report.data_report import HTML_FILE
 
-MEASURES: Final = {
-    "mlm": "MLM: words of texts",
-    "mim": "MIM: codes of images",
-    "mvlm_text": "MVLM: words of pairs",
-    "mvlm_image": "MVLM: codes of pairs",
-    "knn": "k-NN: labels of images",
-}
-
 
 def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, str]) -> None:
-    """Print what each stage did, what was learned, and where it lies."""
+    """Print what each stage did, the evaluation, and the locations of the results."""
     console.print(stages_table(workdir, fingerprints))
     evaluation = workdir.sub(f"evaluate/{fingerprints['evaluate']}")
     if evaluation.exists(MANIFEST):
@@ -31,32 +23,33 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     if data_report := fingerprints.get("data_report"):
         folder = workdir.sub(f"data_report/{data_report}")
         if folder.exists(MANIFEST):
-            _print_place(console, "data_report", folder.uri_of(HTML_FILE))
+            _print_location(console, "data report", folder.uri_of(HTML_FILE))
     for name, what in (("pretrain", "checkpoint"), ("export", "export")):
         folder = workdir.sub(f"{name}/{fingerprints[name]}")
         if folder.exists(MANIFEST):
-            (place,) = {
+            (network_folder,) = {
                 file.path.removesuffix(f"/{NETWORK_FILE}")
                 for file in read_manifest(folder).files
                 if file.path.endswith(f"/{NETWORK_FILE}")
             }
-            _print_place(console, what, folder.uri_of(place))
+            _print_location(console, what, folder.uri_of(network_folder))
     pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
     if pretraining.exists(FIGURE_FILE):
-        _print_place(console, "losses", pretraining.uri_of(FIGURE_FILE))
-    _print_place(console, "MLflow", f"beit3 ui --workdir {workdir.uri}")
+        _print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
+    _print_location(console, "MLflow", f"beit3 ui --workdir {workdir.uri}")
 
 
-def _print_place(console: Console, what: str, place: str) -> None:
-    console.print(f"{what:<11} {place}", highlight=False, soft_wrap=True)
+def _print_location(console: Console, what: str, location: str) -> None:
+    console.print(f"{what:<11} {location}", highlight=False, soft_wrap=True)
 
 
 def learned_table(numbers: Mapping[str, float]) -> Table:
-    """Return loss and accuracy on held-out rows beside the best constant guess."""
+    """Return loss and accuracy on held-out rows beside those of the best constant prediction."""
     table = Table("held-out", title="learned", title_justify="left")
     for column in ("targets", "loss", "guessing", "accuracy", "guessing"):
         table.add_column(column, justify="right")
-    for key, name in MEASURES.items():
+    titles = {objective.name: objective.title for objective in objectives.OBJECTIVES}
+    for key, name in (titles | {"knn": "k-NN: labels of images"}).items():
         if f"accuracy/{key}" not in numbers:
             continue
         loss, guess, targets = (

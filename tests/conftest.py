@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dataprep.miniweb.corpora import WebSize, build
 from orchestration.storage.files import StorageParams
@@ -13,6 +14,9 @@ from orchestration.storage.store import Store
 from tests.s3 import BUCKET, serving_s3
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine must not fail a test
+settings.load_profile("no deadline")
 
 SMALL_WEB = WebSize(
     seed=5, num_cc3m=150, num_cc12m=140, num_classes=4, num_images_per_class=30, num_documents=250

@@ -1,8 +1,8 @@
-"""What the stages of a plan will give and take, from the recipe and from earlier runs.
+"""Estimates for the stages of a plan, from the recipe and from earlier runs.
 
-An earlier run of a stage, with whatever parameters, is scaled by the rows that there are to do now
-against those that there were then. What the recipe itself says comes first: it knows the number of
-training steps and the size of a network.
+The latest earlier run of a stage, with any parameters, is scaled by the ratio of the rows to
+process now and then. Numbers that follow from the recipe itself, such as the number of training
+steps or the size of a network, take precedence.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,21 @@ from orchestration.storage.store import Store
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage gives and takes; None where nothing says."""
+    """Expected output and resources of a stage; None where nothing is known."""
 
     rows: int | None = None
-    "Of all its tables but the rejects; for training, samples."
+    "Number of rows of all tables except the rejects; for training, number of samples."
     bytes: int | None = None
+    "Size of the output."
     seconds: float | None = None
     memory: int | None = None
-    "Bytes of its largest worker."
+    "Largest peak memory of a worker in bytes."
     measured: bool = False
-    "The stage is there: these are its own numbers."
+    "Whether the numbers are those of the existing output."
 
 
 def estimate(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Estimate]:
-    """Return an estimate for each stage of a plan, by name."""
+    """Return an estimate for each stage of a plan, by stage name."""
     estimates: dict[str, Estimate] = {}
     for planned in plan:
         stage = planned.stage
@@ -65,13 +66,13 @@ def _estimate(
 
 
 def _earlier(workdir: Store, name: str) -> tuple[Manifest, Usage] | None:
-    """The whole output of a stage that was made last, under any fingerprint."""
-    whole = [
+    """Return the latest complete output of a stage under any fingerprint, or None."""
+    complete = [
         folder
         for fingerprint in workdir.folders(name)
         if (folder := workdir.sub(f"{name}/{fingerprint}")).exists(MANIFEST)
     ]
-    if not whole:
+    if not complete:
         return None
-    usage, folder = max(((read_usage(f), f) for f in whole), key=lambda pair: pair[0].ended_at)
+    usage, folder = max(((read_usage(f), f) for f in complete), key=lambda pair: pair[0].ended_at)
     return read_manifest(folder), usage

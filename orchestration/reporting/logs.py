@@ -1,7 +1,7 @@
-"""The log of a run: one file for every library, beside the workdir's data.
+"""The log of a run: one file that collects the messages of every library.
 
-A workdir on an object store keeps its logs in a local folder while the run lasts, and gets them
-when it ends.
+The file is in ``logs/`` of the workdir. For a workdir on an object store it is in a local
+folder during the run and is copied to the workdir when the run ends.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ _STDERR: Final = 2
 
 @contextmanager
 def log_file(workdir: Store) -> Iterator[Path]:
-    """Send every library's log to a file while the block runs; give its folder.
+    """Send the log of every library to a file while the block runs; yield the file's folder.
 
-    Ray's native code writes straight to the standard error of the process, so that goes there too.
+    Standard error is redirected too, as Ray's native code writes to it directly.
     """
     folder = _folder(workdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def log_file(workdir: Store) -> Iterator[Path]:
         root.removeHandler(handler)
         handler.close()
         if not workdir.is_local:
-            with suppress(StoreError):  # the run's own end is what matters
+            with suppress(StoreError):  # a failed copy must not hide how the run ended
                 workdir.write_file(f"{LOGS}/{path.name}", path)
 
 

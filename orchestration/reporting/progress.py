@@ -1,7 +1,7 @@
-"""Progress of a stage: a live bar on a terminal, plain lines elsewhere, a heartbeat in the store.
+"""Progress of a stage: a progress bar on a terminal, plain lines elsewhere, and a heartbeat file.
 
-The heartbeat, ``progress.json`` in the stage's folder, is what ``beit3 status`` reads and how a
-training worker tells the driver where it is.
+The heartbeat is ``progress.json`` in the stage's folder. ``beit3 status`` reads it, and a training
+worker reports its progress to the driver through it.
 """
 
 import json
@@ -31,7 +31,10 @@ _HEARTBEAT_EVERY_S = 1.0
 
 
 def read_heartbeat(folder: Store) -> dict[str, Any] | None:
-    """Return a stage's last heartbeat: done, total, unit, note, updated_at (seconds)."""
+    """Return a stage's last heartbeat, or None.
+
+    Its keys are done, total, unit, note, and updated_at (seconds since the epoch).
+    """
     if not folder.exists(HEARTBEAT):
         return None
     heartbeat: dict[str, Any] = json.loads(folder.read(HEARTBEAT))
@@ -46,7 +49,7 @@ def write_heartbeat(folder: Store, done: int, total: int, unit: str, note: str) 
 
 @dataclass(frozen=True)
 class Shown:
-    """Where stages show themselves: a line each of a live display, or plain lines."""
+    """The display of the running stages: a progress bar if there is one, else plain lines."""
 
     console: Console
     bar: Progress | None
@@ -54,7 +57,7 @@ class Shown:
 
 @contextmanager
 def showing(console: Console) -> Iterator[Shown]:
-    """Show the stages that run, side by side, while the block runs."""
+    """Yield a display for the running stages while the block runs."""
     if not console.is_terminal:
         yield Shown(console, None)
         return
@@ -71,7 +74,7 @@ def showing(console: Console) -> Iterator[Shown]:
 
 
 class StageProgress:
-    """Shows one running stage."""
+    """Displays one running stage and writes its heartbeat."""
 
     def __init__(self, name: str, folder: Store, shown: "Shown") -> None:
         self.name = name
@@ -87,11 +90,11 @@ class StageProgress:
         self._bar = shown.bar
         self._task: TaskID | None = None
         self._started = self._last_line = self._last_beat = time.monotonic()
-        self._begun = 0  # done when the clock of the rate started
+        self._done_at_start = 0  # value of done at the time self._started
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Show the stage while the block runs."""
+        """Display the stage while the block runs."""
         if self._bar is None:
             self.console.print(f"{self.name}: started", highlight=False)
             yield
@@ -103,38 +106,41 @@ class StageProgress:
             self._bar.remove_task(self._task)
 
     def start(self, num_slices: int, num_rows: int | None, resumed: int) -> None:
-        """Say how much there is to do, in rows if their number is known."""
+        """Set the total, in rows if their number is known, else in slices.
+
+        ``resumed`` is the number of slices that are already committed.
+        """
         self.unit = "slices" if num_rows is None else "rows"
         self.total = num_slices if num_rows is None else num_rows
         self._started = time.monotonic()
         if resumed:
-            words = f"continues, {resumed} of {num_slices} slices are there"
+            words = f"resumed, {resumed} of {num_slices} slices are committed"
             self.console.print(f"{self.name}: {words}", highlight=False)
         self._show(beat=True)
 
     def advance(self, num_rows: int, rejects: Counter[str]) -> None:
-        """Count one finished slice."""
+        """Count one committed slice with its input rows and its rejects by reason."""
         self.done += num_rows if self.unit == "rows" else 1
         self.num_rows += num_rows
         self.rejects.update(rejects)
         self._show(beat=True)
 
     def failed(self, num_slices: int) -> None:
-        """Say how many slices have failed and were not mended since."""
+        """Set the number of slices that have failed and not succeeded since."""
         self.num_failed = num_slices
         self._show(beat=True)
 
     @contextmanager
     def following_heartbeat(self) -> Iterator[None]:
-        """Show what another process writes to the heartbeat while the block runs."""
+        """Display the heartbeat that another process writes while the block runs."""
         stop = threading.Event()
 
         def follow() -> None:
             while not stop.wait(0.5):
                 heartbeat = read_heartbeat(self.folder)
                 if heartbeat and heartbeat["updated_at"] > began:
-                    if not self.total:  # the time before the first step says nothing of the rate
-                        self._started, self._begun = time.monotonic(), heartbeat["done"]
+                    if not self.total:  # the rate excludes the time before the first step
+                        self._started, self._done_at_start = time.monotonic(), heartbeat["done"]
                     self.done, self.total = heartbeat["done"], heartbeat["total"]
                     self.unit, self._note = heartbeat["unit"], heartbeat["note"]
                     self._show(beat=False)
@@ -149,7 +155,7 @@ class StageProgress:
             thread.join()
 
     def note(self) -> str:
-        """What is known beside the count: rate, rejects, failures."""
+        """Return the text beside the count: rate, rejects and failures, or the heartbeat's note."""
         if self._note:
             return self._note
         seconds = max(time.monotonic() - self._started, 1e-3)
@@ -170,7 +176,7 @@ class StageProgress:
         elif now - self._last_line > _PLAIN_LINE_EVERY_S:
             self._last_line = now
             elapsed = now - self._started
-            here = self.done - self._begun
+            here = self.done - self._done_at_start
             left = f", {elapsed / here * (self.total - self.done):.0f} s left" if here else ""
             self.console.print(
                 f"{self.name}: {self.done}/{self.total} {self.unit}, {self.note()}{left}",

@@ -1,4 +1,4 @@
-"""Tables for people: a plan, the state of a workdir, and what each stage did."""
+"""Tables for the terminal: a plan, the state of a workdir, and the results of its stages."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ _COLORS = {
 
 
 def plan_table(plan: Sequence[PlannedStage], estimates: Mapping[str, Estimate]) -> Table:
-    """Return the plan: a row per stage with its state, the reason, and what it gives and takes."""
+    """Return a table of a plan: one row per stage with its state, the reason, and estimates."""
     table = Table("stage", "state", "why", title="plan", title_justify="left")
     for column in ("rows", "bytes", "time", "memory"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -50,9 +50,14 @@ def _known(about: str, value: float | None, words: Callable[[float], str]) -> st
 
 
 def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
-    """Return what the store holds of the workflow that last started in ``workdir``."""
+    """Return a table of the state of a workflow's stages, read from the store alone.
+
+    Args:
+        workdir: folder of the outputs.
+        record: record of the workflow, as :func:`orchestration.plan.latest_record` returns it.
+    """
     table = Table(
-        "stage", "state", "done", "last sign of life", title=record["name"], title_justify="left"
+        "stage", "state", "done", "last update", title=record["name"], title_justify="left"
     )
     for name, fingerprint in record["stages"].items():
         folder = workdir.sub(f"{name}/{fingerprint}")
@@ -67,7 +72,7 @@ def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
         done = f"{heartbeat['done']}/{heartbeat['total']} {heartbeat['unit']}"
         table.add_row(
             name,
-            "[yellow]begun[/]",
+            "[yellow]started[/]",
             f"{done}, {parts} slices committed" if parts else done,
             f"{_ago(heartbeat['updated_at'])}: {heartbeat['note']}",
         )
@@ -75,7 +80,7 @@ def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
 
 
 def stages_table(workdir: Store, fingerprints: Mapping[str, str]) -> Table:
-    """Return a row per committed stage: rows in and out, rejects by reason, bytes, seconds."""
+    """Return a table of the committed stages: rows, rejects by reason, bytes, seconds."""
     table = Table("stage", title="stages", title_justify="left")
     for column in ("rows in", "rows out", "bytes", "seconds"):
         table.add_column(column, justify="right")
@@ -98,17 +103,17 @@ def stages_table(workdir: Store, fingerprints: Mapping[str, str]) -> Table:
 
 
 def garbage_table(found: Sequence[Garbage]) -> Table:
-    """Return what no workflow refers to."""
+    """Return a table of the outputs that can be removed."""
     table = Table("output", title="garbage", title_justify="left")
     table.add_column("bytes", justify="right")
-    table.add_column("what")
+    table.add_column("state")
     for item in found:
         table.add_row(item.path, human_bytes(item.bytes), item.what)
     return table
 
 
 def stage_metrics(manifest: Manifest) -> dict[str, float]:
-    """Return a stage's numbers under the names that MLflow, the summary and reports share."""
+    """Return a stage's results under the metric names that MLflow and the reports share."""
     metrics: dict[str, float] = {
         "num_rows_in": manifest.num_rows_in,
         "num_rows_out": manifest.num_rows_out(),
@@ -120,7 +125,7 @@ def stage_metrics(manifest: Manifest) -> dict[str, float]:
 
 
 def human_number(number: float) -> str:
-    """Return a count in words, as in ``3.4M``."""
+    """Return a count for display, as in ``3.4M``."""
     for unit in ("", "k", "M"):
         if number < 1000 or (not unit and number < 10_000):
             return f"{number:.0f}" if not unit else f"{number:.1f}{unit}"
@@ -129,7 +134,7 @@ def human_number(number: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """Return a time in words, as in ``2.5 h``."""
+    """Return a duration for display, as in ``2.5 h``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -138,7 +143,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def human_bytes(num_bytes: float) -> str:
-    """Return a size in words, as in ``3.4 MB``."""
+    """Return a size for display, as in ``3.4 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"

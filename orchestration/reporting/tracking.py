@@ -1,8 +1,8 @@
-"""MLflow: a parent run for the workflow, a child run for each stage that runs.
+"""MLflow tracking: a parent run for the workflow, a child run for each stage that runs.
 
-The driver owns the runs. Their ids lie in the store, so a restarted workflow continues the same
-runs. A tracking server that cannot be reached never stops a workflow: metrics wait and are sent
-with the next ones, and the log says so.
+The driver owns the runs. Their ids are in the store, so a restarted workflow continues the same
+runs. An unreachable tracking server never stops a workflow: metrics are queued and sent later, and
+the log records each failure.
 """
 
 import json
@@ -23,33 +23,39 @@ from orchestration.storage.store import Store
 logger = logging.getLogger(__name__)
 
 RUN_FILE: Final = "mlflow_run.json"
+MLFLOW_ARTIFACTS: Final = "mlflow-artifacts"
 _MAX_PARAM_LENGTH: Final = 500
 _MAX_BATCH: Final = 900
 _MAX_WAITING: Final = 1_000_000
-"Metrics kept for a server that does not answer; older ones go first."
+"Metrics queued for an unreachable server; the oldest are dropped first."
 _MAX_DIGEST: Final = 36
 
 
 def tracking_uri(params: TrackingParams, workdir: Store) -> str:
-    """Return the tracking server's URI, weakest choice last: recipe, environment, sqlite.
+    """Return the tracking URI: from the recipe, else the environment, else SQLite in the workdir.
 
     Raises:
-        RecipeError: sqlite would have to lie on an object store.
+        RecipeError: no URI is given and the workdir is on an object store.
     """
     if chosen := params.uri or os.environ.get("MLFLOW_TRACKING_URI"):
         return chosen
     if not workdir.is_local:
         raise RecipeError(
-            f"{workdir.uri} cannot hold MLflow's sqlite file; set tracking.uri to a tracking "
-            "server, or to sqlite:////a/local/path.db"
+            f"{workdir.uri}: an object store cannot hold MLflow's SQLite file; set tracking.uri to "
+            "a tracking server, or to sqlite:////a/local/path.db"
         )
+    return sqlite_uri(workdir)
+
+
+def sqlite_uri(workdir: Store) -> str:
+    """Return the tracking URI of a local workdir's own database."""
     return f"sqlite:///{workdir.native_path('mlflow.db')}"
 
 
 class RunLog:
-    """Writes to one MLflow run; picklable, so that a training worker can write too.
+    """Writes to one MLflow run. Picklable, so a training worker can write too.
 
-    A run that could not be opened, as its server did not answer, is opened when it does.
+    If the server was unreachable when the run was to be opened, the next call opens it.
     """
 
     def __init__(self, uri: str, run_id: str | None, open_run: Callable[[], str] | None = None):
@@ -63,7 +69,7 @@ class RunLog:
         return {**vars(self), "_client": None, "_waiting": []}
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; nested sections become dotted names."""
+        """Log parameters; the keys of nested sections become dotted names."""
         from mlflow.entities import Param
 
         entries = [
@@ -73,12 +79,12 @@ class RunLog:
             self._try("parameters", params=entries[i : i + 100])
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log metrics of one step; sent with :meth:`flush`."""
+        """Queue the metrics of one step; :meth:`flush` sends them."""
         now = int(time.time() * 1000)
         self._waiting += [(name, float(value), now, step) for name, value in values.items()]
 
     def flush(self) -> None:
-        """Send what waits; what cannot be sent goes on waiting."""
+        """Send the queued metrics; those that cannot be sent stay queued."""
         from mlflow.entities import Metric
 
         while self._waiting:
@@ -89,20 +95,20 @@ class RunLog:
             del self._waiting[:_MAX_BATCH]
 
     def unsent(self) -> list[tuple[str, float, int, int]]:
-        """Return the metrics that wait: (name, value, milliseconds, step)."""
+        """Return the queued metrics as (name, value, milliseconds since the epoch, step)."""
         return list(self._waiting)
 
     def send_again(self, metrics: Iterable[Sequence[Any]]) -> None:
-        """Take what :meth:`unsent` gave in another process."""
+        """Queue and send metrics that :meth:`unsent` returned in another process."""
         self._waiting += [(str(n), float(v), int(t), int(s)) for n, v, t, s in metrics]
         self.flush()
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file into the run."""
+        """Copy a local file into the artifacts of the run."""
         self._do(f"{path.name}", "log_artifact", str(path), folder)
 
     def inputs(self, folders: Mapping[str, Store]) -> None:
-        """Log the datasets that a stage reads, each with the digest of its manifest."""
+        """Log the input datasets of a stage, each with the digest of its manifest."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         tags = [InputTag("mlflow.data.context", "input")]
@@ -125,8 +131,8 @@ class RunLog:
         """End the run as FINISHED, FAILED or KILLED."""
         self.flush()
         if self._waiting:
-            logger.warning("%d metrics were never taken by %s", len(self._waiting), self.uri)
-        self._do(f"the end ({status})", "set_terminated", status)
+            logger.warning("%d metrics could not be sent to %s", len(self._waiting), self.uri)
+        self._do(f"the final status {status}", "set_terminated", status)
 
     def client(self) -> Any:
         """Return the MLflow client, made on first use."""
@@ -140,26 +146,26 @@ class RunLog:
         return self._do(what, "log_batch", **batch)
 
     def _do(self, what: str, method: str, *args: Any, **kwargs: Any) -> bool:
-        """Call the client; a server that fails costs a line in the log, never the workflow."""
+        """Call the client; log a failure of the server instead of raising it."""
         try:
             if self.run_id is None:
                 assert self._open is not None
                 self.run_id = self._open()
             getattr(self.client(), method)(self.run_id, *args, **kwargs)
         except Exception as error:
-            logger.warning("MLflow at %s did not take %s: %s", self.uri, what, error)
+            logger.warning("MLflow at %s did not accept %s: %s", self.uri, what, error)
             return False
         return True
 
 
 class Tracker:
-    """Opens the runs of one workflow."""
+    """Opens the MLflow runs of one workflow."""
 
     def __init__(self, params: TrackingParams, workdir: Store) -> None:
         self.uri = tracking_uri(params, workdir)
         self.experiment = params.experiment
-        self.artifacts = workdir.sub("mlflow-artifacts")
-        # A dead server is found out in seconds: what it misses waits and is sent later.
+        self.artifacts = workdir.sub(MLFLOW_ARTIFACTS)
+        # An unreachable server is detected in seconds; its metrics are queued and sent later.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -167,14 +173,18 @@ class Tracker:
             os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", workdir.storage.endpoint_url)
 
     def run(self, folder: Store, name: str, parent: RunLog | None = None) -> RunLog:
-        """Continue the run whose id lies in ``folder``, or open a new one and put its id there."""
+        """Continue the run whose id is in ``folder``, or open a new run and write its id there.
+
+        Raises:
+            StageError: MLflow is not installed correctly.
+        """
         opening = partial(self._open, folder, name, parent)
         try:
             return RunLog(self.uri, opening())
-        except ImportError as error:  # no server will ever mend that
+        except ImportError as error:  # a retry cannot fix this
             raise StageError(
-                f"MLflow is not installed whole ({error}); install the project again, then see "
-                "`beit3 doctor`"
+                f"MLflow is not installed correctly ({error}); install the project again, then "
+                "run `beit3 doctor`"
             ) from error
         except Exception as error:
             logger.warning("MLflow at %s opened no run for %s yet: %s", self.uri, name, error)
@@ -206,21 +216,21 @@ class Tracker:
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is not None:
             return str(experiment.experiment_id)
-        place = None
+        location = None
         if self.uri.startswith("sqlite:"):
-            place = (
+            location = (
                 Path(self.artifacts.uri).as_uri()
                 if self.artifacts.is_local
                 else (self.artifacts.uri)
             )
-        return str(client.create_experiment(self.experiment, artifact_location=place))
+        return str(client.create_experiment(self.experiment, artifact_location=location))
 
 
 def _state_of(run: Any, attempt: int) -> str:
     ended = run.info.end_time
     when = datetime.fromtimestamp(ended / 1000, UTC).isoformat(" ", "seconds") if ended else "?"
-    # A run that was killed outright never said so: MLflow still believes that it runs.
-    status = "killed without a word" if run.info.status == "RUNNING" else run.info.status
+    # MLflow still has RUNNING for a run whose process was killed.
+    status = "killed" if run.info.status == "RUNNING" else run.info.status
     return f"attempt {attempt}, {status}, ended {when}"
 
 

@@ -1,7 +1,7 @@
-"""What a stage took, over all its attempts: ``usage.json`` in its folder.
+"""Duration and memory of a stage, summed over its attempts, in ``usage.json`` of its folder.
 
-No part of the output, so it may differ between runs that give the same bytes. Plans read it to say
-what the next run will take.
+The file is no part of the output, so it may differ between runs that give the same bytes. Plans
+read it to estimate the next run.
 """
 
 import resource
@@ -20,17 +20,18 @@ _MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(frozen=True)
 class Usage:
-    """What one or several attempts at a stage took."""
+    """Resources that one or several attempts at a stage used."""
 
     seconds: float = 0.0
     memory: int = 0
-    "Bytes of the largest worker."
+    "Largest peak memory of a worker in bytes."
     work: int | None = None
-    "Rows that the recipe gave it to do, where the recipe says."
+    "Number of rows to process according to the recipe; None if the recipe does not say."
     ended_at: float = 0.0
+    "End of the last attempt in seconds since the epoch."
 
     def and_also(self, other: "Usage") -> "Usage":
-        """Return the usage of these attempts and of one that came later."""
+        """Return the combined usage of these attempts and a later one."""
         return replace(
             other,
             seconds=round(self.seconds + other.seconds, 3),
@@ -40,30 +41,31 @@ class Usage:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a recipe alone says of a stage's output; None where it says nothing."""
+    """Size of a stage's output as the recipe alone determines it; None if it does not."""
 
     rows: int | None = None
-    "Of all tables but the rejects; for training, samples."
+    "Number of rows of all tables except the rejects; for training, number of samples."
     bytes: int | None = None
+    "Size of the output."
     memory: int | None = None
-    "Bytes of a worker."
+    "Peak memory of a worker in bytes."
 
 
 _ADAPTER: Final = TypeAdapter(Usage)
 
 
 def read_usage(folder: Store) -> Usage:
-    """Return what a stage took, over its finished and failed attempts."""
+    """Return the usage of a stage over its finished and failed attempts."""
     return _ADAPTER.validate_json(folder.read(USAGE)) if folder.exists(USAGE) else Usage()
 
 
 def add_usage(folder: Store, attempt: Usage) -> Usage:
-    """Add one attempt to what a stage took; return the sum."""
+    """Add one attempt to the usage of a stage; return the sum."""
     total = read_usage(folder).and_also(replace(attempt, ended_at=time.time()))
     folder.write_bytes(USAGE, _ADAPTER.dump_json(total))
     return total
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has held."""
+    """Return the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT

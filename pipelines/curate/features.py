@@ -1,4 +1,4 @@
-"""What curation looks at: a few dozen bytes of each image, as columns."""
+"""The columns that curation reads, as arrays: a few dozen bytes per image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,28 +26,39 @@ class Features:
     """Columns over the images of all datasets, one dataset after the other."""
 
     dataset: NDArray[np.int32]
+    "Number of the dataset."
     row: NDArray[np.int64]
-    "Within its dataset."
+    "Row number within the dataset."
     digest: NDArray[np.uint64]
-    "The first 64 bits of the SHA-256: equal for equal originals."
+    "First 64 bits of the original's SHA-256."
     phash: NDArray[np.uint64]
+    "Perceptual hash."
     colors: NDArray[np.uint8]
-    "(N, 48)"
+    "(N, 3 x grid cells): mean RGB of each cell; see ``dataprep.images.look_of``."
     width: NDArray[np.int32]
+    "Original width in pixels."
     height: NDArray[np.int32]
+    "Original height in pixels."
     num_captions: NDArray[np.int64]
-    "Of different rows with the same original; a row's own captions count once."
+    "Number of different captions over all rows with the same original, one caption per row."
     has_fitting_caption: NDArray[np.bool_]
+    "Whether one of the captions has a number of words within the bounds."
 
     def __len__(self) -> int:
         return len(self.row)
 
 
 def read_features(datasets: Sequence[Dataset], min_words: int, max_words: int) -> Features:
-    """Read the columns; a caption fits if its words are within the bounds, inclusive."""
+    """Read the columns of several datasets.
+
+    Args:
+        datasets: with the columns of the images table.
+        min_words: smallest number of words of a fitting caption.
+        max_words: largest number of words of a fitting caption.
+    """
     tables = [dataset.read(columns=_COLUMNS) for dataset in datasets]
     table = pa.concat_tables(tables)
-    # 64 bits do: of corpora of 30 million images, two meet by chance in one of 40,000.
+    # 64 bits suffice: two of 30 million different originals collide with probability 1 in 40,000.
     digest = _numbers(pc.utf8_slice_codeunits(table["sha256"], 0, 16))
     captions = table["captions"]
     lengths = pc.list_value_length(captions).fill_null(0).to_numpy()
@@ -71,7 +82,7 @@ def read_features(datasets: Sequence[Dataset], min_words: int, max_words: int) -
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Words of 16 hexadecimal digits → numbers."""
+    """Convert strings of 16 hexadecimal digits to numbers."""
     joined = [bytes.fromhex("".join(chunk.to_pylist())) for chunk in column.chunks]
     return np.frombuffer(b"".join(joined), ">u8").astype(np.uint64)
 
@@ -84,7 +95,7 @@ def _bytes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
 def _distinct(
     digests: NDArray[np.uint64], owners: NDArray[np.uint64], texts: pa.ChunkedArray
 ) -> NDArray[np.int64]:
-    """Return, for each digest, how many different texts belong to it."""
+    """Return, for each digest, the number of different texts of its owners."""
     counted = (
         pa.table({"digest": owners, "text": texts})
         .group_by("digest")
@@ -94,5 +105,5 @@ def _distinct(
     if not len(keys):
         return np.zeros(len(digests), np.int64)
     order = np.argsort(keys)
-    places = order[np.minimum(np.searchsorted(keys[order], digests), len(keys) - 1)]
-    return np.where(keys[places] == digests, numbers[places], 0)
+    nearest = order[np.minimum(np.searchsorted(keys[order], digests), len(keys) - 1)]
+    return np.where(keys[nearest] == digests, numbers[nearest], 0)

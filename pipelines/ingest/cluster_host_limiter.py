@@ -1,8 +1,8 @@
-"""One host limiter for a whole cluster: limits per host hold over every worker that downloads.
+"""One host limiter for a whole cluster: a limit per host holds over all workers that download.
 
 :class:`ClusterHostLimiter` is a Ray actor around ``dataprep.host_limiter``. A worker's
-:class:`ClusterGate` batches acquire and release calls and long-polls for grants. The limiter frees
-what a worker held once the worker has been silent for a while.
+:class:`WorkerLimiter` batches acquire and release calls and long-polls for grants. A worker that
+has not polled for a while is taken for dead, and the requests that it held are released.
 """
 
 import asyncio
@@ -17,149 +17,168 @@ import ray
 from dataprep.host_limiter import Answer, HostLimiter, HostRules, HostUnavailable
 
 _NAME: Final = "cluster_host_limiter"
-_BUNCH_S: Final = 0.005
-_LONGEST_WAIT_S: Final = 5.0
-_SILENCE_S: Final = 60.0
-_kept: Final[list[Any]] = []
+_BATCH_S: Final = 0.005
+"Time for which a worker collects calls before it sends them."
+_POLL_S: Final = 5.0
+"Longest time for which a poll waits."
+_WORKER_TIMEOUT_S: Final = 60.0
+"Time without a poll after which a worker is taken for dead."
+_handles: Final[list[Any]] = []
 
 
 @dataclass
 class _Worker:
     granted: list[int] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     held: Counter[str] = field(default_factory=Counter)
     waiting: set["asyncio.Task[None]"] = field(default_factory=set)
-    heard_at: float = field(default_factory=time.monotonic)
+    last_seen: float = field(default_factory=time.monotonic)
 
 
 class ClusterHostLimiter:
-    """The gate of all workers."""
+    """The actor: one :class:`HostLimiter`, and the tickets of each worker."""
 
     def __init__(self, rules: HostRules) -> None:
-        self.gate = HostLimiter(rules)
+        self.limiter = HostLimiter(rules)
         self.workers: dict[str, _Worker] = {}
 
-    async def tell(
-        self, name: str, asks: list[tuple[int, str]], leaves: list[tuple[str, Answer]]
+    async def submit(
+        self, name: str, acquired: list[tuple[int, str]], released: list[tuple[str, Answer]]
     ) -> None:
-        """Take what a worker asks for and what it is done with."""
+        """Take a batch of calls of the worker ``name``.
+
+        Args:
+            name: of the worker.
+            acquired: (ticket, host) of each request that wants to start.
+            released: (host, answer) of each request that has ended.
+        """
         worker = self._worker(name)
-        for host, answer in leaves:
+        for host, answer in released:
             if worker.held[host] > 0:
                 worker.held[host] -= 1
-                self.gate.release(host, answer)
-        for ticket, host in asks:
-            task = asyncio.create_task(self._enter(worker, ticket, host))
+                self.limiter.release(host, answer)
+        for ticket, host in acquired:
+            task = asyncio.create_task(self._acquire(worker, ticket, host))
             worker.waiting.add(task)
             task.add_done_callback(worker.waiting.discard)
 
-    async def hear(self, name: str) -> tuple[list[int], list[int]]:
-        """Return the tickets of a worker that were granted and refused; waits for some."""
-        self._free_the_silent()
+    async def poll(self, name: str) -> tuple[list[int], list[int]]:
+        """Return the tickets of the worker ``name`` that were granted and refused.
+
+        Waits until there are some, but not longer than a poll may take.
+        """
+        self._remove_dead_workers()
         worker = self._worker(name)
         with suppress(TimeoutError):
-            await asyncio.wait_for(worker.news.wait(), _LONGEST_WAIT_S)
-        worker.news.clear()
-        news = worker.granted, worker.refused
+            await asyncio.wait_for(worker.changed.wait(), _POLL_S)
+        worker.changed.clear()
+        tickets = worker.granted, worker.refused
         worker.granted, worker.refused = [], []
-        return news
+        return tickets
 
-    async def _enter(self, worker: _Worker, ticket: int, host: str) -> None:
+    async def _acquire(self, worker: _Worker, ticket: int, host: str) -> None:
         try:
-            await self.gate.acquire(host)
+            await self.limiter.acquire(host)
         except HostUnavailable:
             worker.refused.append(ticket)
         else:
             worker.held[host] += 1
             worker.granted.append(ticket)
-        worker.news.set()
+        worker.changed.set()
 
     def _worker(self, name: str) -> _Worker:
         worker = self.workers.setdefault(name, _Worker())
-        worker.heard_at = time.monotonic()
+        worker.last_seen = time.monotonic()
         return worker
 
-    def _free_the_silent(self) -> None:
-        oldest = time.monotonic() - _SILENCE_S
+    def _remove_dead_workers(self) -> None:
+        oldest = time.monotonic() - _WORKER_TIMEOUT_S
         for name, worker in list(self.workers.items()):
-            if worker.heard_at < oldest:
+            if worker.last_seen < oldest:
                 del self.workers[name]
                 for task in worker.waiting:
                     task.cancel()
                 for host in worker.held.elements():
-                    self.gate.release(host, Answer(reached=True))
+                    self.limiter.release(host, Answer(reached=True))
 
 
 def open_limiter(rules: HostRules) -> Any:
-    """Return the desk of this driver's workflow, as a handle that workers can be given.
+    """Return a handle of this driver's limiter, which can be passed to workers.
 
-    The handle is kept: an actor that nobody holds ends, and a name would lead to it all the same.
+    The driver keeps the handle: Ray ends an actor without handles, but its name stays taken.
     """
     actor = ray.remote(ClusterHostLimiter).options(
         name=_NAME, get_if_exists=True, num_cpus=0, max_concurrency=10_000
     )
-    desk = actor.remote(rules)
-    _kept.append(desk)
-    return desk
+    handle = actor.remote(rules)
+    _handles.append(handle)
+    return handle
 
 
-class ClusterGate:
-    """A worker's way to the desk; a :class:`dataprep.host_limiter.Limiter`."""
+class WorkerLimiter:
+    """A worker's client of the cluster's limiter; implements ``dataprep.host_limiter.Limiter``."""
 
-    def __init__(self, desk: Any, name: str) -> None:
-        """Begin to listen; call it within the event loop of the fetcher."""
-        self.desk, self.name = desk, name
+    def __init__(self, handle: Any, name: str) -> None:
+        """Start to poll; call it within the event loop of the fetcher.
+
+        Args:
+            handle: of the :class:`ClusterHostLimiter` actor.
+            name: of the worker, unique in the cluster.
+        """
+        self.handle, self.name = handle, name
         self._futures: dict[int, asyncio.Future[None]] = {}
-        self._asks: list[tuple[int, str]] = []
-        self._leaves: list[tuple[str, Answer]] = []
-        self._next = 0
-        self._lost: Exception | None = None
-        self._bunch: asyncio.TimerHandle | None = None
-        self._listening = asyncio.create_task(self._listen())
+        self._acquired: list[tuple[int, str]] = []
+        self._released: list[tuple[str, Answer]] = []
+        self._last_ticket = 0
+        self._error: Exception | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._polling = asyncio.create_task(self._poll())
 
     async def acquire(self, host: str) -> None:
-        """See :class:`dataprep.host_limiter.Limiter`.
+        """Wait until a request to the host is allowed.
 
         Raises:
-            ray.exceptions.RayError: the desk is gone.
+            HostUnavailable: the host is paused.
+            ray.exceptions.RayError: the actor has died.
         """
-        if self._lost is not None:
-            raise self._lost
-        self._next += 1
-        future = self._futures[self._next] = asyncio.get_running_loop().create_future()
-        self._asks.append((self._next, host))
+        if self._error is not None:
+            raise self._error
+        self._last_ticket += 1
+        future = asyncio.get_running_loop().create_future()
+        self._futures[self._last_ticket] = future
+        self._acquired.append((self._last_ticket, host))
         self._send_soon()
         await future
 
     def release(self, host: str, answer: Answer) -> None:
-        """See :class:`dataprep.host_limiter.Limiter`."""
-        self._leaves.append((host, answer))
+        """Report the result of a request that was allowed."""
+        self._released.append((host, answer))
         self._send_soon()
 
     def close(self) -> None:
-        """Send what waits, and stop listening."""
+        """Send the calls that wait, and stop polling."""
         self._send()
-        self._listening.cancel()
+        self._polling.cancel()
 
     def _send_soon(self) -> None:
-        if self._bunch is None:
-            self._bunch = asyncio.get_running_loop().call_later(_BUNCH_S, self._send)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_BATCH_S, self._send)
 
     def _send(self) -> None:
-        self._bunch = None
-        self.desk.tell.remote(self.name, self._asks, self._leaves)
-        self._asks, self._leaves = [], []
+        self._timer = None
+        self.handle.submit.remote(self.name, self._acquired, self._released)
+        self._acquired, self._released = [], []
 
-    async def _listen(self) -> None:
+    async def _poll(self) -> None:
         try:
             while True:
-                granted, refused = await self.desk.hear.remote(self.name)
+                granted, refused = await self.handle.poll.remote(self.name)
                 for ticket in granted:
                     self._futures.pop(ticket).set_result(None)
                 for ticket in refused:
                     self._futures.pop(ticket).set_exception(HostUnavailable())
         except ray.exceptions.RayError as error:
-            self._lost = error
+            self._error = error
             for future in self._futures.values():
                 future.set_exception(error)

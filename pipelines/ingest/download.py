@@ -1,11 +1,11 @@
 """Download: index rows → stored images.
 
-Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``; every row of the index ends in
-exactly one of the two. Drops: what the server did (``http_404``, ``timeout``, ``dns``, …, see
-``dataprep.fetch``) or what the image is (``undecodable``, ``too_small``, …, see
-``dataprep.images``). Duplicates and captions are judged in ``curate``.
-A slice of which almost nothing could be reached fails, to be tried again: that is an outage here,
-not thousands of dead links.
+In: the index of one source. Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``; every
+row of the index ends in exactly one of the two. Drops: the server's answer (``http_404``,
+``timeout``, ``dns``, …, see ``dataprep.fetch``) or the image itself (``undecodable``,
+``too_small``, …, see ``dataprep.images``). Duplicates and captions are judged in ``curate``.
+A slice that reaches almost no host fails and is tried again: the network here is down, rather than
+thousands of sites.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ from dataprep.host_limiter import HostRules
 from dataprep.images import StoredImage
 from dataprep.robots import AGENT
 from dataprep.schemas import reject
-from orchestration import Context, Dataset, Output, Slice
+from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
 from orchestration.slices import read_slice, row_slices
 from orchestration.storage.store import Store
 from pipelines.ingest.cluster_host_limiter import open_limiter
-from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, cluster_gate
+from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
 from pipelines.ingest.store_images import StoreParams, image_row, stored_output
 
 _MIN_ROWS_OF_AN_OUTAGE: Final = 32
@@ -37,11 +37,11 @@ _ROW_GROUP_ROWS: Final = 256
 
 
 class OutageError(RuntimeError):
-    """Almost no row of a slice could be reached."""
+    """Almost no request of a slice was answered."""
 
 
 class HostParams(StageParams):
-    """How a host is treated, over the whole cluster."""
+    """Limits for each host, over the whole cluster."""
 
     max_concurrent_requests: int = Field(default=8, ge=1)
     "Largest number of open requests to one host, over the whole cluster."
@@ -53,43 +53,54 @@ class HostParams(StageParams):
     "First pause of a host before it is probed, and the longest Retry-After that is waited for."
 
     def rules(self) -> HostRules:
-        """Return the same for ``dataprep``."""
+        """Convert to the rules of ``dataprep``."""
         return HostRules(**self.model_dump())
 
 
 class Params(StageParams):
-    """How images are fetched and kept."""
+    """How images are fetched and stored."""
 
     contact: str
-    "An address in the User-Agent, so that a site can reach whoever runs this."
+    "E-mail address or URL in the User-Agent header, for the operators of sites."
     engine: Literal["native", "img2dataset"] = "native"
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 10.0
-    total_timeout_s: float = 30.0
+    "Program that fetches: `native` (dataprep.fetch) or img2dataset's downloader."
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    "Longest time in seconds to open a connection."
+    read_timeout_s: float = Field(default=10.0, gt=0)
+    "Longest time in seconds between two pieces of a body."
+    total_timeout_s: float = Field(default=30.0, gt=0)
+    "Longest time in seconds of one attempt, redirects included."
     max_attempts: int = Field(default=3, ge=1)
     "Largest number of attempts per image."
-    max_bytes: int = 50 << 20
-    max_redirects: int = 5
+    max_bytes: int = Field(default=50 << 20, ge=1)
+    "Largest size in bytes of a body; larger ones are rejects."
+    max_redirects: int = Field(default=5, ge=0)
+    "Largest number of redirects followed per attempt."
     obey_robots_txt: bool = False
+    "Whether images that a site's robots.txt forbids are rejects."
     max_unreachable_fraction: float = Field(default=0.95, gt=0, le=1)
     "Fraction of unanswered requests above which a slice fails as an outage; 1 disables the check."
     slice_rows: int = Field(default=2048, ge=1)
-    "Index rows of a slice."
+    "Number of index rows per slice."
     store: StoreParams = StoreParams()
+    "How images are resized and encoded."
     hosts: Annotated[HostParams, OPERATIONAL] = HostParams()
-    max_connections: Annotated[int, OPERATIONAL] = 64
+    "Limits for each host."
+    max_connections: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
     "Largest number of open connections of an actor."
     num_actors: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
-    "Two for each core let one fetch while the other waits for its last images."
+    "Number of actors; with two per core, one fetches while the other finishes its slice."
     cpus_per_actor: Annotated[float, OPERATIONAL] = Field(default=0.5, gt=0)
+    "Number of CPU cores that Ray reserves for an actor."
     threads_per_actor: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
-    "That decode and encode."
+    "Number of threads of an actor that decode and encode images."
     allow_private_addresses: Annotated[bool, OPERATIONAL] = False
+    "Whether URLs may lead to private or local network addresses."
     connect_to: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
-    "ADDRESS:PORT by host pattern, in place of DNS."
+    "ADDRESS:PORT to connect to by pattern of the host name, in place of DNS."
 
     def rules(self) -> FetchRules:
-        """Return the same for ``dataprep``."""
+        """Convert to the rules of ``dataprep``."""
         return FetchRules(
             user_agent=f"{AGENT}/0.1 (+{self.contact})",
             connect_timeout_s=self.connect_timeout_s,
@@ -104,6 +115,18 @@ class Params(StageParams):
         )
 
 
+def stage(params: Params, *, name: str, index: Stage) -> Stage:
+    """Declare the stage for the source ``name``."""
+    return Stage(
+        f"download/{name}",
+        lambda context: run(context, params),
+        params,
+        feeding(index=index),
+        version=2,
+        retry=lambda context, reasons: retry_rejects(context, params, reasons),
+    )
+
+
 def run(context: Context, params: Params) -> None:
     """Fetch each slice of the index in an actor that keeps its connections."""
     index = context.input("index")
@@ -114,15 +137,15 @@ def run(context: Context, params: Params) -> None:
 
 
 def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> None:
-    """Fetch rows again that were rejected for some reasons."""
+    """Fetch the rows again that were rejected for one of ``reasons``."""
     index = context.input("index")
     slices = row_slices(index, params.slice_rows)
     retry(context, slices, _factory(context, params, index), reasons, **_resources(params))
 
 
 def _factory(context: Context, params: Params, index: Dataset) -> "Callable[[], SliceFetcher]":
-    desk = open_limiter(params.hosts.rules())
-    return partial(SliceFetcher.open, params, index, context.folder, desk)
+    limiter = open_limiter(params.hosts.rules())
+    return partial(SliceFetcher.open, params, index, context.folder, limiter)
 
 
 def _resources(params: Params) -> dict[str, Any]:
@@ -134,26 +157,33 @@ def _resources(params: Params) -> dict[str, Any]:
 
 
 class SliceFetcher:
-    """Fetches the images of slices."""
+    """Fetches the images of slices, one slice at a time."""
 
     def __init__(self, params: Params, index: Dataset, folder: Store, engine: Engine) -> None:
         self.params, self.index, self.folder, self.engine = params, index, folder, engine
 
     @classmethod
-    def open(cls, params: Params, index: Dataset, folder: Store, desk: Any) -> "SliceFetcher":
-        """Return one for an actor, whose requests go through the desk."""
+    def open(cls, params: Params, index: Dataset, folder: Store, limiter: Any) -> "SliceFetcher":
+        """Return the fetcher of an actor.
+
+        Args:
+            params: of the stage.
+            index: the rows to fetch.
+            folder: the stage's.
+            limiter: handle of the cluster's host limiter.
+        """
         rules, images = params.rules(), params.store.rules()
         if params.engine == "img2dataset":
             return cls(params, index, folder, Img2datasetEngine(rules, images))
-        gate = partial(cluster_gate, desk)
-        engine = NativeEngine(rules, images, gate, params.threads_per_actor)
+        make_limiter = partial(worker_limiter, limiter)
+        engine = NativeEngine(rules, images, make_limiter, params.threads_per_actor)
         return cls(params, index, folder, engine)
 
     def __call__(self, piece: Slice) -> Output:
         """Fetch the images of one slice.
 
         Raises:
-            OutageError: almost nothing could be reached.
+            OutageError: almost no request was answered.
         """
         rows = read_slice(self.index, piece)
         rejected = rejected_rows(self.folder, piece)

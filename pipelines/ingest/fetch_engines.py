@@ -1,7 +1,7 @@
-"""Fetching the rows of an index with either engine, in a worker that keeps its connections.
+"""The two engines that fetch URLs: ``native`` is ``dataprep.fetch``, ``img2dataset`` that library.
 
-``native`` is ``dataprep.fetch``. ``img2dataset`` runs that library's own downloader, so that people
-can choose it and both can be compared; ``dataprep.img2dataset_engine`` says what it cannot do.
+img2dataset's downloader is offered for comparison; ``dataprep.img2dataset_engine`` lists what it
+cannot do. An engine lives as long as its worker and keeps its connections.
 """
 
 import asyncio
@@ -18,29 +18,38 @@ from dataprep.fetch import Fetcher, FetchError, FetchRules
 from dataprep.host_limiter import Limiter
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
 from dataprep.img2dataset_engine import fetch_with_img2dataset
-from pipelines.ingest.cluster_host_limiter import ClusterGate
+from pipelines.ingest.cluster_host_limiter import WorkerLimiter
 
 Outcome = StoredImage | FetchError
+"The result of one URL: an image, or the reason why there is none."
 
 
 class Engine(Protocol):
-    """Fetches images and stores them."""
+    """Fetches URLs and decodes, resizes and encodes their images."""
 
     def __call__(self, urls: Sequence[str]) -> list[Outcome]:
-        """Return what became of each URL, in their order."""
+        """Return the outcome of each URL, in their order."""
 
 
 class NativeEngine:
-    """``dataprep.fetch`` in an event loop of its own, with threads that decode beside it."""
+    """``dataprep.fetch`` in an event loop of its own, with threads that decode images."""
 
     def __init__(
-        self, rules: FetchRules, images: ImageRules, make_gate: Any, num_threads: int
+        self, rules: FetchRules, images: ImageRules, make_limiter: Any, num_threads: int
     ) -> None:
+        """Open the client.
+
+        Args:
+            rules: how URLs are fetched.
+            images: how images are resized and encoded.
+            make_limiter: called without arguments in the event loop; returns its host limiter.
+            num_threads: number of threads that decode images.
+        """
         self._threads = ThreadPoolExecutor(num_threads, "images")
         self._store = partial(_store_or_fail, images)
         self._loop = uvloop.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="fetcher", daemon=True).start()
-        self._fetcher = self._await(_open(rules, make_gate))
+        self._fetcher = self._await(_open(rules, make_limiter))
 
     def __call__(self, urls: Sequence[str]) -> list[Outcome]:
         """See :class:`Engine`."""
@@ -59,7 +68,7 @@ class NativeEngine:
 
 
 class Img2datasetEngine:
-    """img2dataset's downloader, a slice at a time."""
+    """img2dataset's downloader."""
 
     def __init__(self, rules: FetchRules, images: ImageRules) -> None:
         self.rules, self.images = rules, images
@@ -69,13 +78,13 @@ class Img2datasetEngine:
         return list(fetch_with_img2dataset(urls, self.rules, self.images))
 
 
-def cluster_gate(desk: Any) -> Limiter:
-    """Return a worker's gate at a desk."""
-    return ClusterGate(desk, uuid.uuid4().hex)
+def worker_limiter(handle: Any) -> Limiter:
+    """Return a client of the cluster's limiter under a name of its own."""
+    return WorkerLimiter(handle, uuid.uuid4().hex)
 
 
-async def _open(rules: FetchRules, make_gate: Any) -> Fetcher:
-    return Fetcher(rules, make_gate())
+async def _open(rules: FetchRules, make_limiter: Any) -> Fetcher:
+    return Fetcher(rules, make_limiter())
 
 
 def _store_or_fail(rules: ImageRules, body: bytes) -> Outcome:

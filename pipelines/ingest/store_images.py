@@ -1,4 +1,4 @@
-"""Storing images that lie in archives: what the import stages share.
+"""Rows of the images table: what the download and the import of images share.
 
 Each image ends as a row of the images table or as a reject.
 """
@@ -18,36 +18,38 @@ from orchestration.params import StageParams
 
 
 class StoreParams(StageParams):
-    """What is kept of an image."""
+    """How an image is resized and encoded, and which images are rejects."""
 
     short_side: int = Field(default=256, ge=16)
-    "Pixels; images are brought down to it, never up."
+    "Length in pixels of a stored image's shorter side; smaller images keep their size."
     jpeg_quality: int = Field(default=95, ge=1, le=100)
+    "JPEG quality of a stored image."
     min_side: int = Field(default=32, ge=1)
-    "Smaller images are rejects."
+    "Smallest length in pixels of an original's shorter side; smaller images are rejects."
     max_pixels: int = Field(default=200_000_000, ge=1)
+    "Largest number of pixels of an original; larger images are rejects and are not decoded."
 
     def rules(self) -> ImageRules:
-        """Return the same for ``dataprep``."""
+        """Convert to the rules of ``dataprep``."""
         return ImageRules(**self.model_dump())
 
 
 @dataclass(frozen=True)
 class Found:
-    """An image in an archive."""
+    """An image found in an archive or a folder; it is not read yet."""
 
     name: str
-    "Within the source: becomes part of the sample id."
-    where: str
-    "In the archive, for messages."
+    "Name within the source; the sample id is ``<source>/<name>``."
+    location: str
+    "Location in the archive, for messages."
     read: Callable[[], bytes]
-    "Gives its bytes, or raises MemberError."
+    "Returns the image's bytes, or raises MemberError."
     captions: list[str] = field(default_factory=list)
     label: str = ""
 
 
 def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Output:
-    """Store images, one after the other."""
+    """Read and store images one after the other; return them as the output of a slice."""
     images, rejects = [], []
     for image in found:
         sample_id = f"{source}/{image.name}"
@@ -55,7 +57,7 @@ def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Outpu
             stored = store_image(image.read(), rules)
             images.append(image_row(sample_id, source, stored, image.captions, label=image.label))
         except (ImageError, MemberError) as error:
-            detail = f"{image.where}: {error.detail}"
+            detail = f"{image.location}: {error.detail}"
             rejects.append(reject(sample_id, source, error.reason, detail))
     return stored_output(images, rejects)
 
@@ -63,7 +65,7 @@ def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Outpu
 def stored_output(
     images: Sequence[dict[str, Any]], rejects: Sequence[dict[str, str | None]]
 ) -> Output:
-    """Return rows of both tables as the output of a slice."""
+    """Return the rows of both tables as the output of a slice."""
     return Output(
         num_rows_in=len(images) + len(rejects),
         tables={
@@ -74,7 +76,7 @@ def stored_output(
 
 
 def refuse(reason: str, detail: str) -> bytes:
-    """Stand for the bytes of an image that is not read.
+    """Raise, in place of reading: a :attr:`Found.read` for an image that is a reject anyway.
 
     Raises:
         MemberError: always.

@@ -1,9 +1,10 @@
-"""Evaluate: how well a checkpoint predicts what is masked in held-out rows.
+"""Evaluate: prediction of masked positions in held-out rows, and k-nearest-neighbor accuracy.
 
-In: a checkpoint, the held-out rows of the three token datasets. Out: ``report.json`` with loss and
-masked accuracy of each objective beside the best constant guess on the very same targets, and the
-k-nearest-neighbor accuracy of the vision branch on labeled images beside guessing the commonest
-label. Masks and views are drawn once, from the seed; there is no jitter and no stochastic depth.
+In: a checkpoint, the three token datasets, the text tokenizer. Out: ``report.json`` with loss and
+masked accuracy of each objective beside the best constant guess on the same targets, and the
+k-nearest-neighbor accuracy of the vision encoder on labeled images beside guessing the most
+frequent label. Masks and views are drawn once from the seed, without color jitter and stochastic
+depth.
 """
 
 import json
@@ -17,20 +18,20 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from model.training import randomness
-from model.training.batch import OBJECTIVES, STREAMS, Stream
-from model.training.objectives import predict
-from orchestration import Context, Dataset, Output, Slice
+from model.training import objectives, randomness
+from model.training.batch import STREAMS, Stream
+from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
-from pipelines.pretrain import pretrain
 from pipelines.pretrain.checkpoints import load_network
 from pipelines.pretrain.feed import FeedParams, SampleBuilder
+from pipelines.pretrain.params import Params as PretrainParams
+from pipelines.pretrain.pretrain import ROLES
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
 REPORT_FILE: Final = "report.json"
 _STEP: Final = 1 << 40
-"Far beyond any training step: held-out masks are never those of a training sample."
+"Step of the random numbers, beyond any training step."
 
 PREDICTIONS: Final = pa.schema(
     [
@@ -45,31 +46,72 @@ PREDICTIONS: Final = pa.schema(
 
 
 class Params(StageParams):
-    """What is measured."""
+    """What is measured, and with which resources."""
 
-    rows: int = Field(default=4096, ge=1)
-    "Held-out rows of each stream, at most."
-    neighbors: int = Field(default=10, ge=1)
-    "k of the nearest-neighbor accuracy."
-    neighbor_bank: int = Field(default=20_000, ge=1)
-    "Training images among which neighbors are looked for, at most."
-    batch: int = Field(default=64, ge=1)
+    max_rows: int = Field(default=4096, ge=1)
+    "Largest number of held-out rows of each stream to evaluate."
+    num_neighbors: int = Field(default=10, ge=1)
+    "Number of nearest neighbors that vote for a label (k)."
+    max_bank_images: int = Field(default=20_000, ge=1)
+    "Largest number of training images among which neighbors are searched."
+    batch_size: int = Field(default=64, ge=1)
+    "Number of rows in a forward pass."
     num_actors: Annotated[int, OPERATIONAL] = 1
+    "Number of actors that process slices in parallel."
     cpus_per_actor: Annotated[float, OPERATIONAL] = 1
+    "Number of CPU cores and threads per actor."
     use_gpu: Annotated[bool, OPERATIONAL] = False
-    "One GPU for each actor."
+    "Reserve one GPU per actor."
 
 
-def run(context: Context, params: Params, train: pretrain.Params) -> None:
+def stage(
+    params: Params,
+    *,
+    seed: int,
+    checkpoint: Stage,
+    images: Stage,
+    texts: Stage,
+    pairs: Stage,
+    text_tokenizer: Stage,
+) -> Stage:
+    """Return the stage ``evaluate``.
+
+    Args:
+        params: the recipe's section.
+        seed: of the recipe.
+        checkpoint: ``pretrain``, whose parameters say how samples are built.
+        images: ``image_tokens``.
+        texts: ``text_tokens``.
+        pairs: ``pair_tokens``.
+        text_tokenizer: ``text_tokenizer``.
+    """
+    train = checkpoint.params
+    assert isinstance(train, PretrainParams)
+    return Stage(
+        "evaluate",
+        lambda context: run(context, params, train),
+        params,
+        feeding(
+            checkpoint=checkpoint,
+            images=images,
+            texts=texts,
+            pairs=pairs,
+            text_tokenizer=text_tokenizer,
+        ),
+        seed=seed,
+    )
+
+
+def run(context: Context, params: Params, train: PretrainParams) -> None:
     """Predict slice by slice in actors that hold the network, then sum up."""
-    inputs = {stream: context.input(role) for stream, role in pretrain.ROLES.items()}
+    inputs = {stream: context.input(role) for stream, role in ROLES.items()}
     slices = [
         Slice(f"{stream}-{table}-{start:08d}", {"stream": stream, "table": table, "start": start})
         for stream, table, rows in (
-            *((stream, "held_out", params.rows) for stream in STREAMS),
-            ("image", "train", params.neighbor_bank),
+            *((stream, "held_out", params.max_rows) for stream in STREAMS),
+            ("image", "train", params.max_bank_images),
         )
-        for start in range(0, min(rows, inputs[stream].table(table).num_rows), params.batch)
+        for start in range(0, min(rows, inputs[stream].table(table).num_rows), params.batch_size)
     ]
     context.map_slices_with_actors(
         slices,
@@ -88,11 +130,11 @@ def run(context: Context, params: Params, train: pretrain.Params) -> None:
     )
     held_out = [piece for piece in slices if piece.payload["table"] == "held_out"]
     numbers = objective_numbers(context.read_parts(held_out))
-    of_images = [piece for piece in held_out if piece.payload["stream"] == "image"]
+    image_slices = [piece for piece in held_out if piece.payload["stream"] == "image"]
     bank = [piece for piece in slices if piece.payload["table"] == "train"]
-    if of_images and bank:
+    if image_slices and bank:
         numbers |= neighbor_numbers(
-            context.read_parts(bank), context.read_parts(of_images), params.neighbors
+            context.read_parts(bank), context.read_parts(image_slices), params.num_neighbors
         )
     report = json.dumps(numbers, indent=1, sort_keys=True).encode()
     context.folder.write_bytes(REPORT_FILE, report)
@@ -116,11 +158,11 @@ class Predictor:
         self.params, self.inputs = params, inputs
         self.device = torch.device("cuda" if params.use_gpu else "cpu")
         self.network = load_network(checkpoint).to(self.device)
-        still = FeedParams(**{**vars(feed), "jitter": 0.0, "drop_path": 0.0})
-        words = TextTokenizer.load(text.fetch(MODEL_FILE))
+        fixed = FeedParams(**{**vars(feed), "color_jitter": 0.0, "drop_path": 0.0})
+        tokenizer = TextTokenizer.load(text.fetch(MODEL_FILE))
         self.builders = {
             stream: SampleBuilder(
-                stream, self.network.config, words, still, int(randomness.bits(seed, 30))
+                stream, self.network.config, tokenizer, fixed, int(randomness.bits(seed, 30))
             )
             for stream in STREAMS
         }
@@ -129,12 +171,12 @@ class Predictor:
     def __call__(self, piece: Slice) -> Output:
         """Process one slice."""
         stream, table, start = (piece.payload[key] for key in ("stream", "table", "start"))
-        rows = self.inputs[stream].table(table).read(start, start + self.params.batch)
+        rows = self.inputs[stream].table(table).read(start, start + self.params.batch_size)
         slots = np.arange(start, start + rows.num_rows)
         batch = self.builders[stream].build(rows, _STEP, slots).to(self.device)
         out: list[dict[str, Any]] = []
         if table == "held_out":
-            for objective, made in predict(self.network, batch).items():
+            for objective, made in objectives.predict(self.network, batch).items():
                 out.append(
                     {
                         "objective": objective,
@@ -158,33 +200,34 @@ class Predictor:
 
 
 def objective_numbers(predictions: pa.Table) -> dict[str, float]:
-    """Return loss and accuracy of each objective, and those of the best constant guess."""
+    """Return loss and accuracy of each objective, and of the best constant guess."""
     numbers: dict[str, float] = {}
     rows = predictions.select(["objective", "loss_sum", "num_correct", "targets"]).to_pylist()
-    for objective in OBJECTIVES:
+    for objective in (entry.name for entry in objectives.OBJECTIVES):
         mine = [row for row in rows if row["objective"] == objective]
         targets = np.concatenate([row["targets"] for row in mine]) if mine else np.empty(0)
         if not len(targets):
             continue
-        share = np.unique(targets, return_counts=True)[1] / len(targets)
+        frequency = np.unique(targets, return_counts=True)[1] / len(targets)
         numbers |= {
             f"loss/{objective}": sum(row["loss_sum"] for row in mine) / len(targets),
             f"accuracy/{objective}": sum(row["num_correct"] for row in mine) / len(targets),
-            f"baseline_loss/{objective}": float(-(share * np.log(share)).sum()),
-            f"baseline_accuracy/{objective}": float(share.max()),
+            f"baseline_loss/{objective}": float(-(frequency * np.log(frequency)).sum()),
+            f"baseline_accuracy/{objective}": float(frequency.max()),
             f"num_targets/{objective}": len(targets),
         }
     return numbers
 
 
 def neighbor_numbers(bank: pa.Table, queries: pa.Table, k: int) -> dict[str, float]:
-    """Return the share of queries whose label most of their k nearest neighbors have."""
-    known, known_labels = _features(bank)
-    asked, true_labels = _features(queries)
-    nearest = (asked @ known.T).topk(min(k, len(known)), dim=1)
+    """Return the fraction of queries whose k nearest neighbors vote for the right label."""
+    bank_features, bank_labels = _features(bank)
+    query_features, true_labels = _features(queries)
+    similarity = query_features @ bank_features.T
+    nearest = similarity.topk(min(k, len(bank_features)), dim=1)
     correct = 0
     for row, label in zip(nearest.indices.tolist(), true_labels, strict=True):
-        votes = [known_labels[i] for i in row]  # nearest first, so a tie goes to the nearer
+        votes = [bank_labels[i] for i in row]  # nearest first, so ties go to the nearer neighbor
         correct += max(votes, key=votes.count) == label
     return {
         "accuracy/knn": correct / len(true_labels),

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from model import BEiT3
 from model.network.interop import to_official, to_timm
-from orchestration import Context, Dataset
+from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
@@ -29,11 +29,42 @@ FOLDER: Final = "export"
 
 
 class Params(StageParams):
-    """Nothing to choose yet."""
+    """No parameters."""
+
+
+def stage(
+    params: Params,
+    *,
+    checkpoint: Stage,
+    evaluation: Stage,
+    text_tokenizer: Stage,
+    image_tokenizer: Stage,
+) -> Stage:
+    """Return the stage ``export``.
+
+    Args:
+        params: the recipe's section.
+        checkpoint: ``pretrain``.
+        evaluation: ``evaluate``, whose numbers the model card shows.
+        text_tokenizer: ``text_tokenizer``.
+        image_tokenizer: ``image_tokenizer``.
+    """
+    return Stage(
+        "export",
+        lambda context: run(context, params),
+        params,
+        feeding(
+            checkpoint=checkpoint,
+            evaluation=evaluation,
+            text_tokenizer=text_tokenizer,
+            image_tokenizer=image_tokenizer,
+        ),
+        version=2,
+    )
 
 
 def run(context: Context, params: Params) -> None:
-    """Write the files in one worker."""
+    """Write the files as one task."""
     names = context.run_task(
         export,
         context.folder.sub(FOLDER),
@@ -104,22 +135,22 @@ def model_card(
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in config.items()),
         "",
-        "## On held-out rows",
+        "## Evaluation on held-out rows",
         "",
-        "| measure | value |",
+        "| metric | value |",
         "|---|---|",
         *(f"| {name} | {value:.4g} |" for name, value in sorted(evaluation.items())),
         "",
     ]
     if config["attention"] == "shared":
         lines += [
-            "`official.pt` repeats the shared attention for both modalities: exact for images "
-            "alone and for texts alone.",
+            "`official.pt` repeats the shared attention for both modalities; it is exact for "
+            "images alone and for texts alone.",
             "",
         ]
     if left:
         lines += [
-            f"{len(left)} tensors of the vision-language experts have no place in the official "
+            f"{len(left)} tensors of the vision-language experts have no name in the official "
             "layout and are in `model.safetensors` only.",
             "",
         ]

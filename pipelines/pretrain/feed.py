@@ -1,12 +1,12 @@
 """The feed: committed token shards → the micro-batches of a step.
 
-1. ``Order`` says which row stands at each slot of the step (model/training/order.py).
-2. ``RowReader`` reads it, a row group at a time.
-3. The stored JPEG is cut at the box of one of its views; colors are jittered for the network
-   only, so the codes stay those of the unjittered cut.
+1. ``Order`` says which row fills each slot of the step (model/training/order.py).
+2. ``RowReader`` reads the rows, one row group at a time.
+3. The stored JPEG is cut at the box of one of its views; color jitter changes only the network's
+   input, so the codes remain those of the crop without jitter.
 4. Masks are drawn from (seed, step, slot).
 
-Everything is a pure function of (seed, step, slot): the feed has no state but caches.
+Everything is a pure function of (seed, step, slot): the feed has no state except caches.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,21 +38,21 @@ _COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
 }
 _LENGTH_MULTIPLE: Final = 8
 _VIEW, _CAPTION, _JITTER, _MASK, _DEPTH = range(5)
-"Purposes of random numbers, so that draws are independent."
+"Purposes of random numbers; each purpose has its own seed, so that draws are independent."
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FeedParams:
-    """What a sample looks like to the network; see ``pipelines.pretrain.pretrain.Params``."""
+    """Parameters of samples, as described in ``pipelines.pretrain.params.Params``."""
 
-    text_mask_share: float
-    pair_text_mask_share: float
-    image_mask_share: float
+    text_mask_ratio: float
+    pair_text_mask_ratio: float
+    image_mask_ratio: float
     pair_masking: str
-    caption_length: int
-    jitter: float
+    max_caption_length: int
+    color_jitter: float
     drop_path: float
     isolate_documents: bool
 
@@ -72,7 +72,11 @@ class SampleBuilder:
         self.seed = int(randomness.bits(seed, STREAMS.index(stream)))
 
     def build(self, rows: pa.Table, step: int, slots: Ints) -> MicroBatch:
-        """Return the micro-batch of ``rows`` standing at ``slots`` of ``step``."""
+        """Return the micro-batch of a step's ``slots`` (B,), filled by ``rows`` (B rows).
+
+        Raises:
+            ValueError: the number of codes of a view is not the network's number of patches.
+        """
         batch = MicroBatch(self.stream)
         text_masked = image_masked = np.ones(len(slots), bool)
         if self.stream == "pair" and self.params.pair_masking == "separate":
@@ -100,7 +104,7 @@ class SampleBuilder:
         num_views = views.shape[1] // VIEW_NUMBERS
         if codes.shape[1] != num_views * network.num_patches:
             raise ValueError(
-                f"{codes.shape[1] // num_views} codes a view, the network has "
+                f"each view has {codes.shape[1] // num_views} codes, but the network has "
                 f"{network.num_patches} patches: tokenizer and network disagree on the grid"
             )
         chosen = randomness.integers(num_views, self._seed(_VIEW), step, slots)
@@ -112,11 +116,11 @@ class SampleBuilder:
             numbers = views[i].reshape(num_views, VIEW_NUMBERS)[chosen[i]].tolist()
             view = View(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4]))
             crop = cut(decode_stored(jpeg.as_py()), view, network.image_size)
-            if self.params.jitter:
-                crop = jitter_color(crop, self.params.jitter, uniforms[i])
+            if self.params.color_jitter:
+                crop = jitter_color(crop, self.params.color_jitter, uniforms[i])
             crops[i] = crop
         of_view = codes.reshape(len(slots), num_views, -1)[np.arange(len(slots)), chosen]
-        count = num_masked_patches(network.num_patches, self.params.image_mask_share)
+        count = num_masked_patches(network.num_patches, self.params.image_mask_ratio)
         mask = mask_patches(network.grid, count, self._seed(_MASK), step, slots)
         batch.images = normalize(crops, network)
         batch.codes = torch.from_numpy(of_view.astype(np.int64))
@@ -127,15 +131,15 @@ class SampleBuilder:
     ) -> None:
         if self.stream == "text":
             ids = _matrix(rows["ids"]).astype(np.int64)
-            share = self.params.text_mask_share
+            ratio = self.params.text_mask_ratio
         else:
             ids = self._captions(rows, step, slots)
-            share = self.params.pair_text_mask_share
+            ratio = self.params.pair_text_mask_ratio
         maskable = (ids >= FIRST_PIECE) & masked[:, None]
         corrupted, chosen = mask_tokens(
             ids,
             maskable,
-            share,
+            ratio,
             (FIRST_PIECE, self.text.last_piece),
             self.text.mask,
             self._seed(_MASK),
@@ -151,11 +155,11 @@ class SampleBuilder:
         batch.text_padding = torch.from_numpy(padding) if padding.any() else None
 
     def _captions(self, rows: pa.Table, step: int, slots: Ints) -> Ints:
-        """One caption of each pair, padded to the longest, rounded up."""
+        """Return one caption of each pair, (B, T), padded to the longest rounded up."""
         captions = []
         for slot, choices in zip(slots, rows["captions"].to_pylist(), strict=True):
             which = int(randomness.integers(len(choices), self._seed(_CAPTION), step, slot))
-            captions.append([BOS, *choices[which][: self.params.caption_length - 2], EOS])
+            captions.append([BOS, *choices[which][: self.params.max_caption_length - 2], EOS])
         length = max(map(len, captions))
         length = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
         ids = np.full((len(captions), length), PAD, np.int64)
@@ -172,15 +176,26 @@ class Feed:
         datasets: Mapping[Stream, Dataset],
         builders: Mapping[Stream, SampleBuilder],
         *,
-        batch: Mapping[Stream, int],
+        samples_per_step: Mapping[Stream, int],
         micro_batch: int,
         num_substreams: int,
-        window: int,
+        shuffle_window: int,
         seed: int,
         rank: int,
         num_workers: int,
     ) -> None:
-        """Open the shards; see ``model.training.order`` for substreams and window.
+        """Open the shards.
+
+        Args:
+            datasets: token dataset of each stream.
+            builders: sample builder of each stream.
+            samples_per_step: number of samples of each stream in a step, over all workers.
+            micro_batch: largest number of samples in a micro-batch.
+            num_substreams: C, see ``model.training.order``.
+            shuffle_window: number of row groups of a substream that are shuffled together.
+            seed: of the recipe.
+            rank: number of this worker, from 0.
+            num_workers: number of workers.
 
         Raises:
             ValueError: batch, substreams, workers or row groups do not fit together.
@@ -191,22 +206,22 @@ class Feed:
         self.slots: dict[Stream, Ints] = {}
         self.readers: dict[Stream, RowReader] = {}
         for stream, dataset in datasets.items():
-            if not batch[stream]:
+            if not samples_per_step[stream]:
                 continue
             groups = [group.num_rows for group in dataset.row_groups() if group.num_rows]
             try:
                 self.orders[stream] = Order(
                     groups,
-                    batch=batch[stream],
+                    batch=samples_per_step[stream],
                     num_substreams=num_substreams,
-                    window=window,
+                    shuffle_window=shuffle_window,
                     seed=int(randomness.bits(seed, 100 + STREAMS.index(stream))),
                 )
                 self.slots[stream] = self.orders[stream].slots(rank, num_workers)
             except ValueError as error:
                 raise ValueError(f"{stream} stream: {error}") from None
-            hosted = num_substreams // num_workers
-            self.readers[stream] = RowReader(dataset, _COLUMNS[stream], keep=2 * window * hosted)
+            keep = 2 * shuffle_window * num_substreams // num_workers
+            self.readers[stream] = RowReader(dataset, _COLUMNS[stream], keep=keep)
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches of a step."""
@@ -221,7 +236,7 @@ class Feed:
 
 
 def normalize(pixels: NDArray[np.uint8], network: BEiT3Config) -> torch.Tensor:
-    """(B, H, W, 3) RGB → (B, 3, H, W) float32, normalized as the network says."""
+    """(B, H, W, 3) RGB → (B, 3, H, W) float32, normalized with the network's mean and std."""
     mean = torch.tensor(network.pixel_mean).view(1, 3, 1, 1)
     std = torch.tensor(network.pixel_std).view(1, 3, 1, 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

@@ -1,1 +1,13 @@
-"""What stages and training share: rows by number, and preparing what comes next."""
+"""Readers: access to committed rows that stages and training share.
+
+==================  ================================================================
+``rows.py``         ``RowReader``: rows of one table by row number, through a cache of
+                    row groups.
+``kept_images.py``  ``KeptImages``: the images that curation kept, across all source
+                    datasets; ``cut_views`` decodes and crops them.
+``prefetch.py``     ``prefetch``: items made in a thread ahead of the loop that uses them.
+==================  ================================================================
+
+Nothing here knows a stage, a parameter model or a network: readers take datasets and row numbers
+and return Arrow tables or arrays.
+"""

@@ -1,4 +1,4 @@
-"""Preparing the next steps in a thread while the present one trains."""
+"""Making the next items in a thread while the current one is processed."""
 
 import queue
 import threading
@@ -9,9 +9,10 @@ T = TypeVar("T")
 
 
 def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int = 2) -> Iterator[T]:
-    """Yield ``make(step)`` for each step, made up to ``depth`` steps ahead.
+    """Yield ``make(i)`` for each i from ``start`` to ``stop``, made up to ``depth`` items ahead.
 
-    An error in ``make`` is raised at the step where it happened.
+    Raises:
+        BaseException: whatever ``make`` raised, at the item for which it was raised.
     """
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     stopped = threading.Event()
@@ -26,9 +27,9 @@ def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int = 2) ->
         return False
 
     def work() -> None:
-        for step in range(start, stop):
+        for index in range(start, stop):
             try:
-                item = (make(step), None)
+                item = (make(index), None)
             except BaseException as error:
                 put((None, error))
                 return

@@ -1,1 +1,13 @@
-"""The data report: what each source gave, why the rest did not come, what curation dropped."""
+"""Reports: HTML pages that hold everything they show, with a JSON file of the same numbers.
+
+- ``data_report.py``: the stage ``data_report``: what each source gave, why the other rows were
+  rejected, and what curation dropped.
+- ``source_counts.py``: its numbers as dataclasses; these are the JSON file.
+- ``column_counts.py``: counts over columns of committed datasets, in Arrow.
+- ``contact_sheets.py``: thumbnails as data URIs.
+- ``page.py``, ``templates/``: a report as one HTML file. ``base.html`` is the frame of every page,
+  ``macros.html`` holds histograms and contact sheets.
+
+A new report is a module that counts, a template that extends ``base.html``, and a call of
+``page.render``. Nothing depends on a report, which is why its stage may write times.
+"""

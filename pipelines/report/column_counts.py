@@ -1,7 +1,7 @@
-"""Counting columns of committed datasets in Arrow: hosts, sizes, digests, reasons.
+"""Counts over columns of committed datasets, in Arrow: hosts, sizes, digests, reasons.
 
-Only the columns that are counted are read, a range of rows at a time; no row becomes a Python
-object, as tens of millions are normal.
+Only the counted columns are read, one range of rows at a time, and no row becomes a Python object:
+a source can have tens of millions of rows.
 """
 
 import math
@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from orchestration import Dataset
 
 STORED: Final = "stored"
-"Stands beside the reasons of rejects for a row that is there."
+"Outcome of a row that is no reject, beside the reasons of rejects."
 _HOST: Final = r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(?P<host>\[[^\]/?#]*\]|[^/?#:]+)"
 _ROWS: Final = 65_536
 _READERS: Final = 8
-"Ranges that are read side by side: an object store makes each wait."
+"Number of ranges read at the same time, which hides the latency of an object store."
 _MERGED: Final = 32
 _BINS_PER_DOUBLING: Final = 2
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bar:
-    """Values from ``low`` to ``high``, both included."""
+    """A bar of a histogram: the rows with values from ``low`` to ``high``, both included."""
 
     low: int
     high: int
@@ -40,43 +40,45 @@ class Bar:
 
 @dataclass(frozen=True)
 class HostCount:
-    """What became of the URLs of one host."""
+    """Requests to one host."""
 
     host: str
     tried: int
     failed: int
     reason: str
-    "Of most of its failures."
+    "Most frequent reason of its failures."
     reason_rows: int
+    "Number of failures for that reason."
 
 
 @dataclass(frozen=True)
 class DigestCount:
-    """Originals beside the digests that their list gives."""
+    """Originals compared with the digests in their list."""
 
     same: int
     other: int
     unknown: int
-    "The list gives none."
+    "Originals without a digest in the list."
 
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """What the stored images of a source are like."""
+    """Sizes and digests of the stored images of a source."""
 
     original_bytes: int
     original_sides: tuple[Bar, ...]
-    "By the shorter side in pixels, as the two below by what they say."
+    "Histogram of the originals' shorter side in pixels."
     original_sizes: tuple[Bar, ...]
-    "In bytes."
+    "Histogram of the originals' bytes."
     stored_sides: tuple[Bar, ...]
+    "Histogram of the stored images' shorter side in pixels."
     digests: DigestCount | None
-    "None where the table has no such column, or nothing in it."
+    "None for a list without digests."
 
 
 @dataclass(frozen=True)
 class HostReport:
-    """The hosts of a source."""
+    """The hosts of a source, and those with most failures."""
 
     num_hosts: int
     worst: tuple[HostCount, ...]
@@ -92,7 +94,7 @@ class _Sums:
 
 
 def count_images(images: Dataset) -> ImageCounts:
-    """Count what the stored images of a source are like."""
+    """Count the sizes and digests of the stored images of a source."""
     total = _Sums(0, Counter(), Counter(), Counter(), Counter())
     columns = (
         "original_width", "original_height", "original_bytes", "width", "height", "hash_matches",
@@ -113,7 +115,7 @@ def count_images(images: Dataset) -> ImageCounts:
 
 
 def count_hosts(images: Dataset, num_worst: int) -> HostReport:
-    """Count URLs by host, and name the hosts that failed most."""
+    """Count URLs by host, and find the hosts with most failures."""
     parts: list[pa.Table] = []
     for dataset, columns in ((images, ("url",)), (images.table("rejects"), ("url", "reason"))):
         for part in over_ranges(dataset, columns, _hosts):
@@ -126,7 +128,7 @@ def count_hosts(images: Dataset, num_worst: int) -> HostReport:
 
 
 def worst_hosts(counts: pa.Table, number: int) -> Iterator[HostCount]:
-    """Yield the hosts with most failures, out of rows by host and reason."""
+    """Yield the hosts with most failures; ``counts`` has the columns host, reason and rows."""
     failures = counts.filter(pc.not_equal(counts["reason"], STORED))
     by_host = failures.group_by("host").aggregate([("rows", "sum")])
     order = [("rows_sum", "descending"), ("host", "ascending")]
@@ -139,7 +141,7 @@ def worst_hosts(counts: pa.Table, number: int) -> Iterator[HostCount]:
 
 
 def hosts_of(urls: Any) -> Any:
-    """Return the host of each URL in lower case; null where there is none."""
+    """Return the host of each URL in lower case; null for a string without one."""
     return pc.utf8_lower(pc.struct_field(pc.extract_regex(urls, _HOST), "host"))
 
 
@@ -159,7 +161,7 @@ def count_drops(rejects: Dataset) -> dict[str, Counter[str]]:
 
 
 def rows_by_reason(rejects: Dataset, reasons: Iterable[str], number: int) -> dict[str, list[int]]:
-    """Return some rows of each reason, spread evenly over the rejects."""
+    """Return up to ``number`` row numbers of each reason, spread evenly over the rejects."""
     found = list(over_ranges(rejects, ("reason",), lambda table: table["reason"].combine_chunks()))
     column = pa.chunked_array(found, pa.string())
     return {
@@ -170,22 +172,22 @@ def rows_by_reason(rejects: Dataset, reasons: Iterable[str], number: int) -> dic
 
 
 def find_rows(dataset: Dataset, ids: Sequence[str]) -> dict[str, int]:
-    """Return the rows of samples by their ids, of those that are there."""
+    """Return the row numbers of samples by their ids; unknown ids are left out."""
     wanted = pa.array(ids, pa.string())
 
     def matches(table: pa.Table) -> list[tuple[int, str]]:
         names = table["sample_id"]
-        places = np.flatnonzero(pc.is_in(names, wanted).to_numpy())
-        return [(int(place), names[int(place)].as_py()) for place in places]
+        indices = np.flatnonzero(pc.is_in(names, wanted).to_numpy())
+        return [(int(i), names[int(i)].as_py()) for i in indices]
 
     ranges = over_ranges(dataset, ("sample_id",), matches) if ids else []
-    return {name: i * _ROWS + place for i, part in enumerate(ranges) for place, name in part}
+    return {name: i * _ROWS + row for i, part in enumerate(ranges) for row, name in part}
 
 
 def over_ranges(
     dataset: Dataset, columns: Sequence[str], count: Callable[[pa.Table], T]
 ) -> Iterator[T]:
-    """Yield ``count`` of each range of rows, in order."""
+    """Yield the result of ``count`` for each range of rows, in order."""
 
     def one(start: int) -> T:
         return count(dataset.read(start, start + _ROWS, columns))
@@ -195,12 +197,12 @@ def over_ranges(
 
 
 def spread(total: int, number: int) -> list[int]:
-    """Return up to ``number`` places, spread evenly from the first to the last."""
+    """Return up to ``number`` of ``range(total)``, spread evenly from the first to the last."""
     return [int(i) for i in np.linspace(0, total - 1, min(total, number))]
 
 
 def bars(bins: Counter[int]) -> tuple[Bar, ...]:
-    """Return a bar for each bin from the first that holds something to the last."""
+    """Return the bars from the first to the last bin that is not empty."""
     made = []
     for number in range(min(bins, default=0), max(bins, default=-1) + 1):
         low = math.ceil(2 ** (number / _BINS_PER_DOUBLING))
@@ -234,7 +236,7 @@ def _counted(values: Any) -> Counter[Any]:
 
 
 def _hosts(table: pa.Table) -> pa.Table:
-    """Count rows by host and reason; rows without a URL are left out."""
+    """Count rows by host and reason; rows without a host are left out."""
     has_reason = "reason" in table.column_names
     reasons = table["reason"] if has_reason else pa.repeat(STORED, table.num_rows)
     both = pa.table({"host": hosts_of(table["url"]), "reason": reasons})

@@ -1,4 +1,4 @@
-"""Contact sheets: some stored images, made small, as data URIs for a page."""
+"""Contact sheets: thumbnails of some stored images, as data URIs for a page."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,26 +18,27 @@ _LONGEST_TITLE: Final = 300
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small image for a page."""
+    """A small JPEG for a page."""
 
     uri: str
+    "Data URI."
     title: str
-    "Its id with its captions or its label, as they were found: text of strangers."
+    "Sample id with captions and label; untrusted text."
 
 
 @dataclass(frozen=True)
 class Sheets:
-    """The images of a report."""
+    """The thumbnails of a report."""
 
     sources: Mapping[str, Sequence[Thumbnail]]
-    "By name."
+    "Thumbnails by name of the source."
     dropped: Mapping[str, Sequence[Thumbnail]]
-    "By reason."
+    "Thumbnails of dropped images by reason."
 
 
-def sheet(images: Dataset, number: int, side: int) -> list[Thumbnail]:
-    """Return images spread evenly over a source."""
-    return thumbnails(images, spread(images.num_rows, number), side)
+def sheet(images: Dataset, number: int, size: int) -> list[Thumbnail]:
+    """Return thumbnails of up to ``number`` images, spread evenly over a source."""
+    return thumbnails(images, spread(images.num_rows, number), size)
 
 
 def dropped_sheets(
@@ -45,16 +46,16 @@ def dropped_sheets(
     images: Mapping[str, Dataset],
     reasons: Iterable[str],
     number: int,
-    side: int,
+    size: int,
 ) -> dict[str, list[Thumbnail]]:
-    """Return some of the images that curation dropped, by reason.
+    """Return thumbnails of images that curation dropped, by reason.
 
     Args:
         rejects: of curation.
-        images: by source, where the images lie.
-        reasons: to show.
-        number: of images for each.
-        side: of a small image.
+        images: table of images by source.
+        reasons: the reasons to show.
+        number: largest number of images per reason.
+        size: length in pixels of a thumbnail's shorter side.
     """
     chosen = rows_by_reason(rejects, reasons, number)
     reader = RowReader(rejects, ["sample_id", "source"], keep=1)
@@ -63,7 +64,7 @@ def dropped_sheets(
         for reason, rows in chosen.items()
         if rows
     }
-    places = {
+    row_numbers = {
         source: find_rows(
             dataset,
             [r["sample_id"] for rows in names.values() for r in rows if r["source"] == source],
@@ -77,25 +78,25 @@ def dropped_sheets(
             for thumbnail in thumbnails(
                 dataset,
                 sorted(
-                    places[source][row["sample_id"]]
+                    row_numbers[source][row["sample_id"]]
                     for row in rows
-                    if row["source"] == source and row["sample_id"] in places[source]
+                    if row["source"] == source and row["sample_id"] in row_numbers[source]
                 ),
-                side,
+                size,
             )
         ]
         for reason, rows in names.items()
     }
 
 
-def thumbnails(images: Dataset, rows: Sequence[int], side: int) -> list[Thumbnail]:
-    """Return rows of a table of images as small images."""
+def thumbnails(images: Dataset, rows: Sequence[int], size: int) -> list[Thumbnail]:
+    """Return thumbnails of rows of a table of images."""
     if not rows:
         return []
-    # One row group at a time: the images lie far apart, and none is read twice.
+    # One cached row group is enough: the rows are sorted and far apart.
     reader = RowReader(images, ["sample_id", "jpeg", "captions", "label"], keep=1)
     table = reader.take(np.array(rows, np.int64))
-    return [Thumbnail(_data_uri(row["jpeg"], side), _title(row)) for row in table.to_pylist()]
+    return [Thumbnail(_data_uri(row["jpeg"], size), _title(row)) for row in table.to_pylist()]
 
 
 def _title(row: Mapping[str, Any]) -> str:
@@ -103,7 +104,7 @@ def _title(row: Mapping[str, Any]) -> str:
     return " · ".join(words)[:_LONGEST_TITLE]
 
 
-def _data_uri(jpeg: bytes, side: int) -> str:
+def _data_uri(jpeg: bytes, size: int) -> str:
     pixels = decode_stored(jpeg)
-    small = encode_jpeg(resize(pixels, fitted(pixels.shape[1], pixels.shape[0], side)), _QUALITY)
+    small = encode_jpeg(resize(pixels, fitted(pixels.shape[1], pixels.shape[0], size)), _QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"

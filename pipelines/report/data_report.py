@@ -1,12 +1,10 @@
-"""DataReport report: what each source gave, and why the rest of it did not.
+"""Data report: what each source gave, and why its other rows were rejected.
 
 In: the lists, the images and the documents of every source, and curation. Out:
 ``data_report.html``, one page that holds its images, and ``data_report.json``, its numbers. Per
-source: rows beside the published count, outcomes by reason, the success rate beside what others
-reported, the hosts that failed most, sizes, times, a contact sheet; then what curation dropped.
-
-Counts come from manifests, the rest from columns read in one worker. Nothing depends on this
-stage, which is why it alone may write times: two runs of the same work differ in these.
+source: rows beside the published count, outcomes by reason, the success rate beside rates that
+others reported, the hosts with most failures, sizes, times and a contact sheet; then what curation
+dropped. Counts come from manifests, the rest from columns that one worker reads.
 """
 
 import json
@@ -16,12 +14,12 @@ from typing import Final
 
 from pydantic import Field
 
-from orchestration import Context, Dataset
+from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
 from pipelines.report.contact_sheets import Sheets, dropped_sheets, sheet
-from pipelines.report.page import page
-from pipelines.report.source_counts import ROLES, Source, count, numbers_of
+from pipelines.report.page import render
+from pipelines.report.source_counts import ROLES, SourceStages, count, numbers_of
 
 HTML_FILE: Final = "data_report.html"
 JSON_FILE: Final = "data_report.json"
@@ -30,18 +28,42 @@ JSON_FILE: Final = "data_report.json"
 class Params(StageParams):
     """What the report shows."""
 
-    images: int = Field(default=48, ge=0)
-    "On the contact sheet of a source."
-    dropped: int = Field(default=12, ge=0)
-    "Images shown for each reason that curation gave."
-    hosts: int = Field(default=20, ge=0)
-    "Of a source, those with most failures."
-    side: int = Field(default=96, ge=16)
-    "Pixels of the shorter side of an image that is shown."
+    num_images: int = Field(default=48, ge=0)
+    "Number of images on the contact sheet of a source."
+    num_dropped: int = Field(default=12, ge=0)
+    "Number of dropped images shown for each reason of curation."
+    num_hosts: int = Field(default=20, ge=0)
+    "Number of hosts listed per source, those with most failures first."
+    thumbnail_size: int = Field(default=96, ge=16)
+    "Length in pixels of a thumbnail's shorter side."
+
+
+def stage(
+    params: Params,
+    *,
+    lists: Sequence[Stage],
+    images: Sequence[Stage],
+    evaluation_sets: Sequence[Stage],
+    documents: Sequence[Stage],
+    curated: Stage,
+) -> Stage:
+    """Declare the stage; ``lists`` are the index stages of sources that are downloaded."""
+    return Stage(
+        "data_report",
+        lambda context: run(context, params),
+        params,
+        feeding(
+            lists=lists,
+            curated=curated,
+            images=images,
+            evaluation_sets=evaluation_sets,
+            documents=documents,
+        ),
+    )
 
 
 def run(context: Context, params: Params) -> None:
-    """Count and draw in one worker."""
+    """Count and render in one worker."""
     sources = sources_of(context)
     numbers = context.run_task(
         make_report, context.folder, params, sources, context.input("curated")
@@ -50,30 +72,30 @@ def run(context: Context, params: Params) -> None:
     context.commit(files=[HTML_FILE, JSON_FILE], numbers=numbers)
 
 
-def sources_of(context: Context) -> list[Source]:
-    """Return the sources of a workflow, those of a role together."""
+def sources_of(context: Context) -> list[SourceStages]:
+    """Return the sources of a workflow, grouped by role."""
     lists = dict(zip(context.stage.inputs["lists"], context.inputs("lists"), strict=True))
     sources = []
     for role in ROLES:
         for stage, dataset in zip(context.stage.inputs[role], context.inputs(role), strict=True):
             name = stage.rpartition("/")[2]
             before = {key: value for key, value in lists.items() if key == f"index/{name}"}
-            sources.append(Source(name, {**before, stage: dataset}, role))
+            sources.append(SourceStages(name, {**before, stage: dataset}, role))
     return sources
 
 
 def make_report(
-    folder: Store, params: Params, sources: Sequence[Source], curated: Dataset
+    folder: Store, params: Params, sources: Sequence[SourceStages], curated: Dataset
 ) -> dict[str, float]:
-    """Write the page and its numbers; return those that the manifest keeps."""
-    report = count(sources, curated, params.hosts)
+    """Write the page and the JSON file; return the numbers for the manifest."""
+    report = count(sources, curated, params.num_hosts)
     images = {source.name: source.last for source in sources if source.has_images}
+    size = params.thumbnail_size
     sheets = Sheets(
-        {name: sheet(images, params.images, params.side) for name, images in images.items()},
-        dropped_sheets(
-            curated.table("rejects"), images, report.reasons, params.dropped, params.side
-        ),
+        {name: sheet(dataset, params.num_images, size) for name, dataset in images.items()},
+        dropped_sheets(curated.table("rejects"), images, report.reasons, params.num_dropped, size),
     )
     folder.write_bytes(JSON_FILE, json.dumps(asdict(report), indent=1).encode())
-    folder.write_bytes(HTML_FILE, page(report, sheets).encode())
+    page = render("data_report.html", report=report, sheets=sheets)
+    folder.write_bytes(HTML_FILE, page.encode())
     return numbers_of(report)

@@ -1,6 +1,6 @@
-"""The numbers of the data_report report.
+"""The numbers of the data report, as dataclasses.
 
-Counts of rows and reasons come from manifests; the rest from columns (``column_counts``).
+Counts of rows and reasons come from manifests, the rest from columns (``column_counts``).
 """
 
 from collections import Counter
@@ -25,13 +25,14 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceStages:
     """The committed stages of one source."""
 
     name: str
     stages: Mapping[str, Dataset]
-    "By name, in the order of the data."
+    "Outputs by stage name, from the list to the images."
     role: Role
+    "Input of the report to which the last stage belongs."
 
     @property
     def has_images(self) -> bool:
@@ -46,16 +47,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of some rows."""
+    """How some rows of a source ended."""
 
     reason: str
+    "Reason of a reject, or ``stored``."
     rows: int
-    share: float
+    fraction: float
+    "Of all rows of the source."
 
 
 @dataclass(frozen=True)
 class StageWork:
-    """What one stage did."""
+    """Work and time of one stage."""
 
     stage: str
     rows_in: int
@@ -67,21 +70,24 @@ class StageWork:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What one source gave."""
+    """The numbers of one source."""
 
     name: str
-    form: str
+    format: str
     rows: int
-    "Of the list, the archive or the corpus."
+    "Rows of the list, images of the archive, or documents of the corpus."
     tried: int
-    "That its last stage was given."
+    "Rows that the last stage read."
     stored: int
+    "Rows that the last stage wrote."
     success_rate: float | None
-    "Stored of tried."
+    "``stored / tried``; None if nothing was tried."
     findings: tuple[Finding, ...]
+    "Comparison with the published files."
     outcomes: tuple[Outcome, ...]
-    "Of all rows; they sum up to them."
+    "Partition of ``rows``."
     rates: tuple[Rate, ...]
+    "Success rates that others reported."
     stages: tuple[StageWork, ...]
     images: ImageCounts | None
     hosts: HostReport | None
@@ -89,12 +95,13 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class CuratedSource:
-    """What curation did with the images of a source."""
+    """Rows of a source before and after curation."""
 
     name: str
     rows: int
     kept: int
     drops: Mapping[str, int]
+    "Dropped rows by reason."
 
 
 @dataclass(frozen=True)
@@ -104,12 +111,12 @@ class Report:
     sources: tuple[SourceReport, ...]
     curation: tuple[CuratedSource, ...]
     reasons: tuple[str, ...]
-    "Of curation, most frequent first."
+    "Reasons of curation, most frequent first."
     hash_drift: tuple[Rate, ...] = HASH_DRIFT
 
 
-def count(sources: Sequence[Source], curated: Dataset, num_hosts: int) -> Report:
-    """Count everything."""
+def count(sources: Sequence[SourceStages], curated: Dataset, num_hosts: int) -> Report:
+    """Count the outcomes of every source, and what curation dropped."""
     drops = count_drops(curated.table("rejects"))
     reasons: Counter[str] = sum(drops.values(), Counter())
     curation = []
@@ -124,28 +131,28 @@ def count(sources: Sequence[Source], curated: Dataset, num_hosts: int) -> Report
     )
 
 
-def count_source(source: Source, num_hosts: int) -> SourceReport:
-    """Count the outcomes of a source, and look at its images if it has some."""
+def count_source(source: SourceStages, num_hosts: int) -> SourceReport:
+    """Count the outcomes of a source, and the sizes and hosts of its images."""
     manifests = [dataset.manifest for dataset in source.stages.values()]
-    form = str(manifests[0].params.get("format", ""))
+    format_ = str(manifests[0].params.get("format", ""))
     rows, tried = manifests[0].num_rows_in, manifests[-1].num_rows_in
     stored = source.last.num_rows
     rejects: Counter[str] = sum((m.rejects for m in manifests), Counter())
-    synsets = len(manifests[0].parts) if form == "imagenet21k" else 0
+    synsets = int(manifests[0].numbers.get("num_synsets", 0))
     hosts = count_hosts(source.last, num_hosts) if source.has_images else None
     return SourceReport(
         name=source.name,
-        form=form,
+        format=format_,
         rows=rows,
         tried=tried,
         stored=stored,
         success_rate=stored / tried if tried else None,
         findings=(
-            *compare(form, rows=rows, synsets=synsets),
+            *compare(format_, rows=rows, synsets=synsets),
             *_checksum(manifests[0].numbers.get("published_checksum")),
         ),
         outcomes=outcomes(stored, rejects, rows),
-        rates=published(form).rates,
+        rates=published(format_).rates,
         stages=tuple(_work(name, dataset) for name, dataset in source.stages.items()),
         images=count_images(source.last) if source.has_images else None,
         hosts=hosts if hosts is not None and hosts.num_hosts else None,
@@ -153,14 +160,14 @@ def count_source(source: Source, num_hosts: int) -> SourceReport:
 
 
 def outcomes(stored: int, rejects: Counter[str], rows: int) -> tuple[Outcome, ...]:
-    """Return what is there, then the reasons for what is not, most frequent first."""
+    """Return the stored rows, then the rejects by reason, most frequent first."""
     reasons = sorted(rejects, key=lambda reason: (-rejects[reason], reason))
     counts = [(STORED, stored), *((reason, rejects[reason]) for reason in reasons)]
     return tuple(Outcome(name, number, number / max(rows, 1)) for name, number in counts)
 
 
 def numbers_of(report: Report) -> dict[str, float]:
-    """Return the numbers that the manifest and MLflow keep."""
+    """Return the numbers for the manifest and MLflow."""
     numbers: dict[str, float] = {}
     for source in report.sources:
         numbers[f"rows/{source.name}"] = source.rows
@@ -168,8 +175,8 @@ def numbers_of(report: Report) -> dict[str, float]:
         if source.success_rate is not None:
             numbers[f"success_rate/{source.name}"] = source.success_rate
         if source.images is not None and (digests := source.images.digests):
-            share = digests.same / (digests.same + digests.other)
-            numbers[f"same_digest/{source.name}"] = share
+            known = digests.same + digests.other
+            numbers[f"same_digest/{source.name}"] = digests.same / known
     for curated in report.curation:
         numbers |= {f"drops/{reason}/{curated.name}": n for reason, n in curated.drops.items()}
     return numbers
@@ -178,7 +185,7 @@ def numbers_of(report: Report) -> dict[str, float]:
 def _checksum(is_published: float | None) -> list[Finding]:
     if is_published is None:
         return []
-    words = "MD5 as published" if is_published else "its MD5 is none of those published"
+    words = "the MD5 is a published one" if is_published else "the MD5 is not a published one"
     return [Finding(words, bool(is_published))]
 
 

@@ -1,4 +1,4 @@
-"""Images that show what the codes of a tokenizer stand for."""
+"""Figures of a codebook: images beside the maps of their codes, and patches grouped by code."""
 
 from pathlib import Path
 from typing import Final
@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GAP: Final = 2
-_GOLDEN: Final = 0.618034
+_GOLDEN_RATIO: Final = 0.618034
 
 
 def draw_code_maps(crops: NDArray[np.uint8], codes: NDArray[np.int64], path: Path) -> None:
-    """Draw each image beside the map of its codes, a color for each code.
+    """Draw each image beside the map of its codes, with one color per code.
 
     Args:
         crops: (B, H, H, 3) RGB.
-        codes: (B, N), N a square.
-        path: of the PNG.
+        codes: (B, N), N a square number.
+        path: PNG file to write.
     """
     side, grid = crops.shape[1], round(codes.shape[1] ** 0.5)
     maps = _colors(codes).reshape(len(crops), grid, grid, 3)
@@ -27,17 +27,22 @@ def draw_code_maps(crops: NDArray[np.uint8], codes: NDArray[np.int64], path: Pat
     _write(path, _rows(pairs, columns))
 
 
-def draw_code_sheet(
-    crops: NDArray[np.uint8], codes: NDArray[np.int64], path: Path, *, num_codes: int, width: int
+def draw_code_patches(
+    crops: NDArray[np.uint8],
+    codes: NDArray[np.int64],
+    path: Path,
+    *,
+    num_codes: int,
+    patches_per_code: int,
 ) -> None:
-    """Draw a row of patches for each of the most used codes.
+    """Draw one row of patches for each of the most used codes.
 
     Args:
         crops: (B, H, H, 3) RGB.
-        codes: (B, N), N a square.
-        path: of the PNG.
-        num_codes: rows.
-        width: patches in a row; fewer where a code has no more.
+        codes: (B, N), N a square number.
+        path: PNG file to write.
+        num_codes: largest number of rows.
+        patches_per_code: largest number of patches in a row.
     """
     grid = round(codes.shape[1] ** 0.5)
     patch = crops.shape[1] // grid
@@ -45,10 +50,9 @@ def draw_code_sheet(
     used, count = np.unique(flat, return_counts=True)
     rows = []
     for code in used[np.argsort(-count, kind="stable")][:num_codes]:
-        places = np.flatnonzero(flat == code)[:width]
-        patches = [np.full((patch, patch, 3), 255, np.uint8)] * width
-        for i, place in enumerate(places):
-            image, position = divmod(int(place), codes.shape[1])
+        patches = [np.full((patch, patch, 3), 255, np.uint8)] * patches_per_code
+        for i, index in enumerate(np.flatnonzero(flat == code)[:patches_per_code]):
+            image, position = divmod(int(index), codes.shape[1])
             y, x = (patch * v for v in divmod(position, grid))
             patches[i] = crops[image, y : y + patch, x : x + patch]
         rows.append(_beside(patches))
@@ -56,8 +60,8 @@ def draw_code_sheet(
 
 
 def _colors(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Hues a golden section apart: neighboring numbers look unlike each other."""
-    hue = (codes * _GOLDEN % 1 * 180).astype(np.uint8)
+    """Return one RGB color per code; steps of the golden ratio keep nearby codes distinct."""
+    hue = (codes * _GOLDEN_RATIO % 1 * 180).astype(np.uint8)
     bright = (150 + codes % 3 * 50).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 160), bright], axis=-1)
     return np.asarray(cv2.cvtColor(hsv.reshape(1, -1, 3), cv2.COLOR_HSV2RGB), np.uint8)

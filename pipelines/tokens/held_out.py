@@ -1,12 +1,13 @@
-"""Held-out rows: a share of each token dataset that training never sees.
+"""The split of a token dataset into rows to train on and held-out rows for evaluation.
 
-Whether a row is held out depends on its id alone, so the split survives every other change.
+The split is a function of a row's id alone: it does not change when rows are added, removed or
+reordered, or when any other parameter changes.
 """
 
 import hashlib
 
 
-def is_held_out(sample_id: str, share: float) -> bool:
-    """Whether the row belongs to the held-out ``share``."""
+def is_held_out(sample_id: str, fraction: float) -> bool:
+    """Return whether a row is held out, for an expected ``fraction`` of all rows."""
     digest = hashlib.sha256(f"held_out/{sample_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return int.from_bytes(digest[:8], "big") < fraction * 2**64

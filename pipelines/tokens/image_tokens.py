@@ -2,8 +2,8 @@
 
 In: curated images of one kind, the image tokenizer. Out: ``train`` and ``held_out``:
 sample_id, label, jpeg, views: fixed_size_list<uint16, 5 k> (x, y, width, height, flip of each of
-k views), codes: fixed_size_list<uint16, k N>. The JPEG is the stored one, unchanged, so that
-training cuts exactly the pixels whose codes are here.
+k views), codes: fixed_size_list<uint16, k N>. The JPEG is the stored one, unchanged, so training
+cuts exactly the pixels that the codes were computed from.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,39 +19,62 @@ from pydantic import Field
 
 from dataprep.images import decode_stored
 from dataprep.views import View, random_cut
-from orchestration import Context, Dataset, Output, Slice
+from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.slices import row_slices
+from pipelines.readers.kept_images import KeptImages
 from pipelines.readers.prefetch import prefetch
-from pipelines.readers.rows import KeptImages
 from pipelines.tokens.held_out import is_held_out
 from pipelines.tokens.vqkd_training import MODEL_FILE
 from tokenizer.vqkd import VQKD, to_input
 
 VIEW_NUMBERS: Final = 5
+"Numbers that describe a view: x, y, width, height, flip."
 _COLUMNS: Final = ("sample_id", "label", "jpeg", "captions")
 
 
 class Params(StageParams):
-    """Views and their codes."""
+    """Views of the images and their codes."""
 
-    views: int = Field(default=2, ge=1)
-    "k, views of each image."
-    min_scale: float = Field(default=0.2, gt=0, le=1)
-    "Smallest share of an image that a view shows."
-    held_out_share: float = Field(default=0.005, ge=0, lt=1)
-    "Of the images, kept from training for evaluation."
+    num_views: int = Field(default=2, ge=1)
+    "Number of views (random crops) stored per image; training picks one at each visit."
+    min_crop_scale: float = Field(default=0.2, gt=0, le=1)
+    "Smallest fraction of an image's area that a view covers."
+    held_out_fraction: float = Field(default=0.005, ge=0, lt=1)
+    "Fraction of images that is held out from training for evaluation."
     slice_rows: int = Field(default=2048, ge=1)
-    "Images of a slice."
+    "Number of images in a slice."
     row_group_rows: int = Field(default=256, ge=1)
-    "Images of a row group: what training shuffles as one."
-    batch: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
-    "Views encoded at once."
+    "Number of images in a row group, the unit that training reads and shuffles."
+    batch_size: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
+    "Number of views that the tokenizer encodes at once."
     num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    "Number of actors that process slices in parallel."
     cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "As many threads decode and cut images, and encode where there is no GPU."
+    "Number of CPU cores and threads per actor for decoding, cropping, and encoding without GPU."
     use_gpu: Annotated[bool, OPERATIONAL] = False
-    "One GPU for each actor."
+    "Reserve one GPU per actor."
+
+
+def stage(
+    params: Params, *, seed: int, curated: Stage, images: Sequence[Stage], tokenizer: Stage
+) -> Stage:
+    """Return the stage ``image_tokens``.
+
+    Args:
+        params: the recipe's section.
+        seed: of the recipe.
+        curated: ``curate``.
+        images: the stages whose images curation read, in its order.
+        tokenizer: ``image_tokenizer``.
+    """
+    return Stage(
+        "image_tokens",
+        lambda context: run(context, params),
+        params,
+        feeding(curated=curated, images=images, tokenizer=tokenizer),
+        seed=seed,
+    )
 
 
 def run(context: Context, params: Params) -> None:
@@ -97,59 +120,62 @@ class ViewTokenizer:
 
     def __call__(self, piece: Slice) -> Output:
         """Process one slice."""
-        table = self.read(piece)
-        views, codes = self.encode(table)
-        columns = {
-            "sample_id": table["sample_id"],
-            "label": table["label"],
-            "jpeg": table["jpeg"],
+        rows = self.images.take(np.arange(piece.payload["start"], piece.payload["stop"]))
+        table = pa.table(self.columns(rows))
+        fraction = self.params.held_out_fraction
+        ids = table["sample_id"].to_pylist()
+        held_out = np.array([is_held_out(sample_id, fraction) for sample_id in ids], bool)
+        return Output(
+            num_rows_in=table.num_rows,
+            tables={
+                "train": table.filter(pa.array(~held_out)),
+                "held_out": table.filter(pa.array(held_out)),
+            },
+        )
+
+    def columns(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """Return the output columns of some images."""
+        views, codes = self._encode(rows)
+        return {
+            "sample_id": rows["sample_id"],
+            "label": rows["label"],
+            "jpeg": rows["jpeg"],
             "views": views,
             "codes": codes,
         }
-        return self.split(pa.table(columns))
 
-    def read(self, piece: Slice) -> pa.Table:
-        """Return the images of a slice."""
-        return self.images.take(np.arange(piece.payload["start"], piece.payload["stop"]))
-
-    def split(self, table: pa.Table) -> Output:
-        """Part a table into training and held-out rows."""
-        share = self.params.held_out_share
-        out = np.array([is_held_out(name, share) for name in table["sample_id"].to_pylist()], bool)
-        tables = {"train": table.filter(pa.array(~out)), "held_out": table.filter(pa.array(out))}
-        return Output(num_rows_in=table.num_rows, tables=tables)
-
-    def encode(self, table: pa.Table) -> tuple[pa.Array, pa.Array]:
+    def _encode(self, rows: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Return the views of each image and their codes, as two fixed-size lists."""
         views, codes = [], []
-        batch = self.params.batch
-        chunks = [table.slice(i, batch) for i in range(0, table.num_rows, batch)]
-        # The next images are decoded and cut while the present ones are encoded.
+        batch_size = self.params.batch_size
+        chunks = [rows.slice(i, batch_size) for i in range(0, rows.num_rows, batch_size)]
+        # The next images are decoded and cut while the current ones are encoded.
         for cuts in prefetch(lambda i: self._cut_batch(chunks[i]), 0, len(chunks)):
-            for mine, crops in cuts:
-                views += mine
+            for some_views, crops in cuts:
+                views += some_views
                 codes.append(self._codes(crops))
         numbers = np.array(views, np.uint16).reshape(-1, VIEW_NUMBERS)
         shape = (0, self.tokenizer.config.grid**2)
         all_codes = np.concatenate([np.empty(shape, np.uint16), *codes])
-        return _fixed_lists(numbers, self.params.views), _fixed_lists(all_codes, self.params.views)
+        num_views = self.params.num_views
+        return _fixed_lists(numbers, num_views), _fixed_lists(all_codes, num_views)
 
     def _cut_batch(self, rows: pa.Table) -> list[tuple[list[View], NDArray[np.uint8]]]:
-        """Return the views of some images with their crops, an image's after one another."""
+        """Return batches of views with their crops; the views of an image are consecutive."""
         images = zip(rows["sample_id"].to_pylist(), rows["jpeg"].to_pylist(), strict=True)
         cuts = list(self.threads.map(lambda image: self._cut(*image), images))
-        views = [view for mine, _ in cuts for view in mine]
+        views = [view for some_views, _ in cuts for view in some_views]
         crops = np.concatenate([crops for _, crops in cuts])
-        step = self.params.batch
+        step = self.params.batch_size
         return [(views[i : i + step], crops[i : i + step]) for i in range(0, len(views), step)]
 
-    def _cut(self, name: str, jpeg: bytes) -> tuple[list[View], NDArray[np.uint8]]:
+    def _cut(self, sample_id: str, jpeg: bytes) -> tuple[list[View], NDArray[np.uint8]]:
         pixels = decode_stored(jpeg)
         size = self.tokenizer.config.image_size
         views, crops = zip(
             *(
-                random_cut(pixels, self.params.min_scale, self.seed, name, index, size)
-                for index in range(self.params.views)
+                random_cut(pixels, self.params.min_crop_scale, self.seed, sample_id, view, size)
+                for view in range(self.params.num_views)
             ),
             strict=True,
         )
@@ -160,6 +186,7 @@ class ViewTokenizer:
         return codes.cpu().numpy().astype(np.uint16)
 
 
-def _fixed_lists(values: NDArray[np.uint16], views: int) -> pa.Array:
-    """(rows * views, n) → one list of views * n numbers per row."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), views * values.shape[1])
+def _fixed_lists(values: NDArray[np.uint16], num_views: int) -> pa.Array:
+    """(rows * num_views, n) → one list of num_views * n numbers per row."""
+    size = num_views * values.shape[1]
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), size)

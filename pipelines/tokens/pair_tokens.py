@@ -1,7 +1,7 @@
-"""Pair tokens: as ``image_tokens``, with the ids of each caption.
+"""Pair tokens: curated pairs → JPEG, views with their codes, and the ids of each caption.
 
-Out: the columns of ``image_tokens`` and captions: list<list<uint16>>, ids without ``<s>`` and
-``</s>``; training truncates them.
+In: curated pairs, both tokenizers. Out: the columns of ``image_tokens``, and captions:
+list<list<uint16>>, ids without ``<s>`` and ``</s>``, which training adds when it truncates.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,42 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestration import Context, Dataset, Output, Slice
+from orchestration import Context, Dataset, Stage, feeding
 from pipelines.tokens import image_tokens
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
 
 class Params(image_tokens.Params):
-    """Views and their codes, for pairs."""
+    """Views of the images of pairs, and their codes."""
+
+
+def stage(
+    params: Params,
+    *,
+    seed: int,
+    curated: Stage,
+    images: Sequence[Stage],
+    tokenizer: Stage,
+    text_tokenizer: Stage,
+) -> Stage:
+    """Return the stage ``pair_tokens``.
+
+    Args:
+        params: the recipe's section.
+        seed: of the recipe.
+        curated: ``curate``.
+        images: the stages whose images curation read, in its order.
+        tokenizer: ``image_tokenizer``.
+        text_tokenizer: ``text_tokenizer``.
+    """
+    return Stage(
+        "pair_tokens",
+        lambda context: run(context, params),
+        params,
+        feeding(curated=curated, images=images, tokenizer=tokenizer, text_tokenizer=text_tokenizer),
+        seed=seed,
+    )
 
 
 def run(context: Context, params: Params) -> None:
@@ -27,7 +55,7 @@ def run(context: Context, params: Params) -> None:
 
 
 class PairTokenizer(image_tokens.ViewTokenizer):
-    """Encodes images and captions of a slice."""
+    """Cuts and encodes the views of a slice, and encodes its captions."""
 
     def __init__(
         self,
@@ -41,23 +69,13 @@ class PairTokenizer(image_tokens.ViewTokenizer):
         super().__init__(params, seed, tokenizer, kept, images)
         self.text = TextTokenizer.load(text.fetch(MODEL_FILE))
 
-    def __call__(self, piece: Slice) -> Output:
-        """Process one slice."""
-        table = self.read(piece)
-        views, codes = self.encode(table)
+    def columns(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """Return the output columns of some pairs."""
         captions: list[Any] = [
             [ids.tolist() for ids in self.text.encode_batch(texts)]
-            for texts in table["captions"].to_pylist()
+            for texts in rows["captions"].to_pylist()
         ]
-        return self.split(
-            pa.table(
-                {
-                    "sample_id": table["sample_id"],
-                    "label": table["label"],
-                    "jpeg": table["jpeg"],
-                    "views": views,
-                    "codes": codes,
-                    "captions": pa.array(captions, pa.list_(pa.list_(pa.uint16()))),
-                }
-            )
-        )
+        return {
+            **super().columns(rows),
+            "captions": pa.array(captions, pa.list_(pa.list_(pa.uint16()))),
+        }

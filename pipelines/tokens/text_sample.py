@@ -1,4 +1,4 @@
-"""A seeded sample of lines to learn a vocabulary from, bounded whatever the corpus holds."""
+"""A seeded sample of lines to train a vocabulary on; its size does not depend on the corpus."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from model.training import randomness
 from orchestration import Dataset
-from pipelines.readers.rows import KeptImages
+from pipelines.readers.kept_images import KeptImages
 from tokenizer.text import training_lines
 
 _READ_ROWS: Final = 4096
 
 
 class Sample:
-    """The ``limit`` lines with the smallest keys, of any number that are offered."""
+    """The ``limit`` lines with the smallest random keys among all lines offered."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -23,14 +23,14 @@ class Sample:
         self._sources: list[int] = []
         self._keys: list[float] = []
         self._below = 2.0
-        "A key from here on is not among the smallest any more."
+        "A line with this key or a larger one is not in the sample."
 
     def offer(self, lines: Sequence[str], keys: NDArray[np.float64], source: int) -> None:
-        """Take what is small enough; let go of what is not any more."""
-        for place in np.flatnonzero(keys < self._below).tolist():
-            self._lines.append(lines[place])
+        """Add the lines whose keys are small enough, and remove those that no longer are."""
+        for index in np.flatnonzero(keys < self._below).tolist():
+            self._lines.append(lines[index])
             self._sources.append(source)
-            self._keys.append(float(keys[place]))
+            self._keys.append(float(keys[index]))
         if len(self._lines) > 2 * self.limit:
             self._shrink()
 
@@ -45,13 +45,13 @@ class Sample:
         self._keys = keys[kept].tolist()
 
     def lines(self) -> list[tuple[int, str]]:
-        """Return (source, line) of the sample in the order of the corpus."""
+        """Return (source number, line) of the sample in the order of the corpus."""
         self._shrink()
         return list(zip(self._sources, self._lines, strict=True))
 
 
 def sample_documents(datasets: Sequence[Dataset], limit: int, seed: int) -> list[tuple[int, str]]:
-    """Return (dataset, line) of ``limit`` lines of the documents."""
+    """Return (dataset number, line) of at most ``limit`` lines of the documents."""
     sample = Sample(limit)
     for number, dataset in enumerate(datasets):
         for rows in _ranges(dataset.num_rows):
@@ -63,14 +63,16 @@ def sample_documents(datasets: Sequence[Dataset], limit: int, seed: int) -> list
 def sample_captions(
     curated: Dataset, images: Sequence[Dataset], limit: int, seed: int
 ) -> list[tuple[int, str]]:
-    """Return (dataset, caption) of ``limit`` captions of curated pairs."""
+    """Return (dataset number, caption) of at most ``limit`` captions of curated pairs."""
     sample = Sample(limit)
     pairs = KeptImages([curated.table("pairs")], images, ["captions"])
-    for places in _ranges(len(pairs)):
-        captions = pairs.take(places)["captions"].to_pylist()
-        for number in np.unique(pairs.dataset[places]):
-            mine = np.flatnonzero(pairs.dataset[places] == number)
-            _offer(sample, [captions[i] for i in mine], (seed, 2, int(number)), places[mine])
+    for numbers in _ranges(len(pairs)):
+        captions = pairs.take(numbers)["captions"].to_pylist()
+        datasets = pairs.dataset_numbers[numbers]
+        for dataset in np.unique(datasets):
+            chosen = np.flatnonzero(datasets == dataset)
+            texts = [captions[i] for i in chosen]
+            _offer(sample, texts, (seed, 2, int(dataset)), numbers[chosen])
     return sample.lines()
 
 
@@ -85,13 +87,13 @@ def _offer(
     key: tuple[int, int, int],
     rows: NDArray[np.int64],
 ) -> None:
-    """Offer the lines of rows; a line's key says which line of which row it is.
+    """Offer the lines of some rows, with random keys that depend on row and line number alone.
 
     Args:
-        sample: takes them.
+        sample: the sample to offer them to.
         texts: lines of each row.
-        key: (seed, kind, source).
-        rows: number of each row.
+        key: (seed, purpose of the random numbers, source number).
+        rows: row number of each row.
     """
     counts = np.array([len(lines) for lines in texts], np.int64)
     row = np.repeat(rows, counts)

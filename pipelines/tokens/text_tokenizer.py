@@ -1,9 +1,9 @@
 """Text tokenizer: documents and captions → a SentencePiece model.
 
 In: documents, curated pairs. Out: ``spm.model`` and ``report.json`` (by source: tokens per word,
-share of unknown tokens, share of characters that are known; the longest pieces). It learns from a
-seeded sample of lines, so memory does not grow with the corpus. A model that is given
-(``text_tokenizer.model``), such as the released one, is examined in the same way and not trained.
+fraction of unknown tokens, character coverage; the longest pieces). Training uses a seeded sample
+of lines, so memory does not grow with the corpus. A given model (``text_tokenizer.model``), such
+as the released one, is reported in the same way, without training.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 from pydantic import Field
 
-from orchestration import Context, Dataset
+from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
 from orchestration.storage.store import Store
 from pipelines.tokens.text_sample import sample_captions, sample_documents
@@ -23,29 +23,56 @@ from tokenizer.text import UNK, TextTokenizer, train
 
 MODEL_FILE: Final = "spm.model"
 REPORT_FILE: Final = "report.json"
-_REPORT_LINES: Final = 1000
-_LONGEST: Final = 20
+_MAX_REPORT_LINES: Final = 1000
+_NUM_LONGEST_PIECES: Final = 20
 
 
 class Params(StageParams):
-    """How the vocabulary is learned; character coverage is XLM-R's."""
+    """Training of the vocabulary; the default character coverage is XLM-R's."""
 
     model: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
-    "Path or URI of a SentencePiece model to take instead of training one."
+    "Path or URI of a SentencePiece model to use instead of training one."
     vocab_size: int = Field(default=64_000, ge=10, le=65_000)
-    "Pieces, the three control pieces included; ids must fit 16 bits."
+    "Number of pieces, including the three control pieces; ids must fit 16 bits."
     character_coverage: float = Field(default=0.9995, gt=0, le=1)
+    "Fraction of all characters in the sample that the pieces must cover."
     byte_fallback: bool = False
-    "Write characters without a piece as bytes instead of <unk>."
+    "Encode characters without a piece as bytes instead of the unknown token."
     sample_lines: int = Field(default=10_000_000, ge=1)
-    "Lines of documents and captions to learn from."
-    caption_share: float = Field(default=0.5, ge=0, le=1)
-    "Of those, captions."
+    "Largest number of lines of documents and captions to train on."
+    caption_fraction: float = Field(default=0.5, ge=0, le=1)
+    "Fraction of these lines that are captions."
+
+
+def stage(
+    params: Params,
+    *,
+    seed: int,
+    documents: Sequence[Stage],
+    curated: Stage,
+    images: Sequence[Stage],
+) -> Stage:
+    """Return the stage ``text_tokenizer``.
+
+    Args:
+        params: the recipe's section.
+        seed: of the recipe.
+        documents: the stages that give documents.
+        curated: ``curate``.
+        images: the stages whose images curation read, in its order.
+    """
+    return Stage(
+        "text_tokenizer",
+        lambda context: run(context, params),
+        params,
+        feeding(documents=documents, curated=curated, images=images),
+        seed=seed,
+    )
 
 
 def run(context: Context, params: Params) -> None:
-    """Train and examine in one worker."""
-    names = [
+    """Train the model and write its report, as one task."""
+    sources = [
         [name.rpartition("/")[2] for name in context.stage.inputs[role]]
         for role in ("documents", "images")
     ]
@@ -57,7 +84,7 @@ def run(context: Context, params: Params) -> None:
         context.inputs("documents"),
         context.input("curated"),
         context.inputs("images"),
-        names,
+        sources,
     )
     context.commit(files=[MODEL_FILE, REPORT_FILE], numbers=numbers)
 
@@ -69,14 +96,24 @@ def make_model(
     documents: Sequence[Dataset],
     curated: Dataset,
     images: Sequence[Dataset],
-    names: Sequence[Sequence[str]],
+    sources: Sequence[Sequence[str]],
 ) -> dict[str, float]:
-    """Sample, train, write the model and its report; return the report's numbers.
+    """Sample lines, train, write the model and its report; return the report's numbers.
+
+    Args:
+        folder: folder of the stage.
+        params: the recipe's section.
+        seed: seed of the sample.
+        documents: datasets of documents.
+        curated: the dataset of curation.
+        images: images datasets that curation read.
+        sources: names of the sources of ``documents``, and of those of ``images``.
 
     Raises:
-        ValueError: the corpus is too small for the vocabulary, or the given model is none.
+        ValueError: the corpus is too small for the vocabulary, or the given file is not a
+            SentencePiece model.
     """
-    num_captions = round(params.sample_lines * params.caption_share)
+    num_captions = round(params.sample_lines * params.caption_fraction)
     samples = [
         sample_documents(documents, params.sample_lines - num_captions, seed),
         sample_captions(curated, images, num_captions, seed),
@@ -94,26 +131,29 @@ def make_model(
     tokenizer = TextTokenizer.load(folder.fetch(MODEL_FILE))
     numbers: dict[str, float] = {
         "num_lines": sum(map(len, samples)),
-        "vocabulary_rows": tokenizer.num_rows,
+        "num_vocab_rows": tokenizer.num_rows,
     }
-    for sample, sources in zip(samples, names, strict=True):
-        for number, source in enumerate(sources):
-            mine = (line for owner, line in sample if owner == number)
-            lines = list(islice(mine, _REPORT_LINES))
+    for sample, names in zip(samples, sources, strict=True):
+        for number, source in enumerate(names):
+            of_source = (line for owner, line in sample if owner == number)
+            lines = list(islice(of_source, _MAX_REPORT_LINES))
             numbers |= {f"{key}/{source}": v for key, v in measures(tokenizer, lines).items()}
-    report: dict[str, Any] = {**numbers, "longest_pieces": tokenizer.longest_pieces(_LONGEST)}
+    report: dict[str, Any] = {
+        **numbers,
+        "longest_pieces": tokenizer.longest_pieces(_NUM_LONGEST_PIECES),
+    }
     folder.write_bytes(REPORT_FILE, json.dumps(report, indent=1, ensure_ascii=False).encode())
     return numbers
 
 
 def measures(tokenizer: TextTokenizer, lines: Sequence[str]) -> dict[str, float]:
-    """Return how well a vocabulary fits some lines; nothing for no lines."""
+    """Return how well a vocabulary fits some lines; an empty dict for no lines."""
     if not lines:
         return {}
     ids, _ = tokenizer.encode_flat(lines)
     words = sum(len(line.split()) for line in lines)
     return {
         "tokens_per_word": len(ids) / max(words, 1),
-        "unknown_share": float(np.mean(ids == UNK)) if len(ids) else 0.0,
+        "unknown_fraction": float(np.mean(ids == UNK)) if len(ids) else 0.0,
         "character_coverage": tokenizer.covered_characters(lines),
     }

@@ -1,8 +1,8 @@
 """Text tokens: documents → packed sequences.
 
 In: documents, the text tokenizer. Out: ``train`` and ``held_out``, each ``ids``:
-fixed_size_list<uint16, L>. Whole documents are laid end to end, ``<s> … </s>`` around each, and
-cut every L tokens; what is left at the end of a slice is dropped and counted.
+fixed_size_list<uint16, L>. Documents, each as ``<s> … </s>``, are concatenated and cut every L
+tokens; the remainder at the end of a slice is dropped and counted (``num_tokens_dropped``).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from functools import partial
 import pyarrow as pa
 from pydantic import Field
 
-from orchestration import Context, Dataset, Output, Slice
+from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import StageParams
 from orchestration.slices import read_slice, row_slices
 from pipelines.tokens.held_out import is_held_out
@@ -21,16 +21,32 @@ from tokenizer.text import TextTokenizer
 
 
 class Params(StageParams):
-    """How documents become sequences."""
+    """Packing of documents into sequences."""
 
     length: int = Field(default=128, ge=8)
-    "L, tokens of a sequence."
-    held_out_share: float = Field(default=0.005, ge=0, lt=1)
-    "Of the documents, kept from training for evaluation."
+    "Number of tokens in a sequence."
+    held_out_fraction: float = Field(default=0.005, ge=0, lt=1)
+    "Fraction of documents that is held out from training for evaluation."
     slice_rows: int = Field(default=20_000, ge=1)
-    "Documents of a slice."
+    "Number of documents in a slice."
     row_group_rows: int = Field(default=2048, ge=1)
-    "Sequences of a row group: what training shuffles as one."
+    "Number of sequences in a row group, the unit that training reads and shuffles."
+
+
+def stage(params: Params, *, documents: Sequence[Stage], tokenizer: Stage) -> Stage:
+    """Return the stage ``text_tokens``.
+
+    Args:
+        params: the recipe's section.
+        documents: the stages that give documents.
+        tokenizer: ``text_tokenizer``.
+    """
+    return Stage(
+        "text_tokens",
+        lambda context: run(context, params),
+        params,
+        feeding(documents=documents, tokenizer=tokenizer),
+    )
 
 
 def run(context: Context, params: Params) -> None:
@@ -58,15 +74,15 @@ def pack_slice(
     dataset = datasets[piece.payload["dataset"]]
     rows = read_slice(dataset, piece, ["doc_id", "text"])
     texts = rows["text"].to_pylist()
-    held_out = [is_held_out(name, params.held_out_share) for name in rows["doc_id"].to_pylist()]
-    tables, left_over = {}, 0
+    ids = rows["doc_id"].to_pylist()
+    held_out = [is_held_out(doc_id, params.held_out_fraction) for doc_id in ids]
+    tables, num_dropped = {}, 0
     for name, wanted in (("train", False), ("held_out", True)):
-        mine = [text for text, out in zip(texts, held_out, strict=True) if out is wanted]
-        sequences, rest = pack(*text.encode_flat(mine), params.length)
-        left_over += rest
+        chosen = [text for text, out in zip(texts, held_out, strict=True) if out is wanted]
+        sequences, remainder = pack(*text.encode_flat(chosen), params.length)
+        num_dropped += remainder
         flat = pa.array(sequences.reshape(-1))
-        ids = pa.FixedSizeListArray.from_arrays(flat, params.length)
-        tables[name] = pa.table({"ids": ids})
+        tables[name] = pa.table({"ids": pa.FixedSizeListArray.from_arrays(flat, params.length)})
     return Output(
-        num_rows_in=rows.num_rows, tables=tables, counters={"num_tokens_dropped": left_over}
+        num_rows_in=rows.num_rows, tables=tables, counters={"num_tokens_dropped": num_dropped}
     )

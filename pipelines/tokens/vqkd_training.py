@@ -1,154 +1,242 @@
-"""Training VQ-KD on one worker: the loop that Ray Train runs for ``image_tokenizer``.
+"""VQ-KD training: parameters, and the task that the training loop runs for ``image_tokenizer``.
 
 The codebook's statistics are summed over workers and its random choices are drawn from (seed,
-step), so any number of workers, and a run that was killed, end with the same codebook.
+step). So the codebook is the same for any number of workers, and after a resume.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from model.training import randomness
-from model.training.optimizer import adamw, cosine_lr
+from model.training.optimizer import adamw
 from model.training.order import Order
 from orchestration import Dataset
+from orchestration.params import EXTERNAL_FILE, OR_URI
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from orchestration.training import Session
-from pipelines.readers.prefetch import prefetch
-from pipelines.readers.rows import KeptImages, cut_views
-from tokenizer.code_usage import CodeUse
-from tokenizer.vqkd import VQKD, to_input
-
-if TYPE_CHECKING:
-    from pipelines.tokens.image_tokenizer import Params
+from pipelines.readers.kept_images import KeptImages, cut_views
+from pipelines.training.loop import StepOutcome
+from pipelines.training.params import (
+    Lr,
+    MinLr,
+    Steps,
+    Substreams,
+    TrainingLoopParams,
+    WarmupSteps,
+    WeightDecay,
+)
+from tokenizer.code_usage import CodeCounts
+from tokenizer.teachers import TeacherName, make_teacher
+from tokenizer.vqkd import VQKD, VQKDConfig, to_input
 
 MODEL_FILE: Final = "vqkd.pt"
-_STATE_FILE: Final = "state.pt"
 _GROUP_ROWS: Final = 64
-_WINDOW: Final = 4
+_SHUFFLE_WINDOW: Final = 4
+
+
+class VQKDTrainingParams(TrainingLoopParams):
+    """The tokenizer and its training; defaults are BEiT v2's."""
+
+    teacher: TeacherName = "clip"
+    "Name of the frozen teacher whose features the decoder predicts."
+    teacher_weights: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of the teacher's weights; null takes them from the Hugging Face hub."
+    image_size: int = 224
+    "Side of the tokenizer's input image in pixels."
+    patch_size: int = 16
+    "Side of a patch in pixels."
+    width: int = 768
+    "Width of encoder and decoder."
+    depth: int = 12
+    "Number of encoder blocks."
+    num_heads: int = 12
+    "Number of attention heads of encoder and decoder."
+    decoder_depth: int = 3
+    "Number of decoder blocks."
+    num_codes: int = Field(default=8192, ge=2, le=65_536)
+    "Number of codes in the codebook; a code must fit 16 bits."
+    code_dim: int = 32
+    "Dimension of a codebook entry."
+    ema_decay: float = Field(default=0.99, gt=0, lt=1)
+    "Decay per step of the codebook's exponential moving averages."
+    dead_code_threshold: float = Field(default=0.01, ge=0)
+    "Usage, as a fraction of an even share, below which a code is replaced; 0 never replaces one."
+    kmeans: bool = True
+    "Start the codebook from k-means over the first batch; false starts from random codes."
+    steps: Steps = 250_000
+    batch_size: int = Field(default=512, ge=1)
+    "Number of images in a step, over all workers."
+    lr: Lr = 2e-4
+    min_lr: MinLr = 1e-5
+    warmup_steps: WarmupSteps = 25_000
+    weight_decay: WeightDecay = 1e-4
+    substreams: Substreams = 8
+    min_crop_scale: float = Field(default=0.08, gt=0, le=1)
+    "Smallest fraction of an image's area that a crop covers."
+
+    @model_validator(mode="after")
+    def _substreams_divide_batch(self) -> Self:
+        if self.batch_size % self.substreams:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is not a multiple of substreams = "
+                f"{self.substreams}"
+            )
+        return self
+
+    def config(self, teacher_dim: int) -> VQKDConfig:
+        """Return the tokenizer's configuration for a teacher with features of ``teacher_dim``."""
+        names = (
+            "image_size",
+            "patch_size",
+            "width",
+            "depth",
+            "num_heads",
+            "decoder_depth",
+            "num_codes",
+            "code_dim",
+            "ema_decay",
+            "dead_code_threshold",
+            "kmeans",
+        )
+        return VQKDConfig(**{name: getattr(self, name) for name in names}, teacher_dim=teacher_dim)
+
+    def teacher_network(self) -> nn.Module:
+        """Return the frozen teacher."""
+        weights = Path(self.teacher_weights) if self.teacher_weights else None
+        return make_teacher(self.teacher, self.image_size // self.patch_size, weights)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every worker needs; sent to it."""
+class VQKDJob:
+    """A VQ-KD training, as it is sent to each worker."""
 
-    params: "Params"
+    params: VQKDTrainingParams
     folder: Store
-    "The stage's."
+    "Folder of the stage."
     seed: int
     kept: Sequence[Dataset]
+    "Tables of curation."
     images: Sequence[Dataset]
+    "Images datasets that curation read."
     sources: list[str]
-    "Of each of ``images``."
+    "Name of the source of each of ``images``."
+
+    def make_task(self, session: Session) -> "VQKDTask":
+        """Build the task on a worker."""
+        return VQKDTask(self, session)
 
 
-def train_loop(session: Session, job: Job) -> None:
-    """Train on one worker."""
-    params = job.params
-    torch.set_num_threads(session.num_threads)
-    torch.manual_seed(job.seed)
-    device = session.device
-    teacher: Any = with_local_files(params, job.folder).teacher_network().to(device)
-    tokenizer = VQKD(params.config(teacher.dim)).to(device)
-    optimizer = adamw(tokenizer, weight_decay=params.weight_decay, betas=(0.9, 0.99), eps=1e-8)
-    start = 0
-    with session.latest_checkpoint() as folder:
-        if folder is not None:
-            state = torch.load(folder / _STATE_FILE, map_location=device, weights_only=True)
-            tokenizer.load_state_dict(state["tokenizer"])
-            optimizer.load_state_dict(state["optimizer"])
-            start = state["step"]
-    network = _for_workers(tokenizer)
-    feed = _Feed(job, session)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
-    use = CodeUse(params.num_codes, len(job.sources))
-    for step, (images, sources) in zip(
-        range(start, params.steps), prefetch(feed.batch, start, params.steps), strict=True
-    ):
-        rate = cosine_lr(
-            step,
-            peak=params.lr,
-            floor=params.min_lr,
-            warmup=params.warmup_steps,
-            total=params.steps,
+class VQKDTask:
+    """Distillation of a frozen teacher into the tokenizer, on one worker."""
+
+    def __init__(self, job: VQKDJob, session: Session) -> None:
+        params = job.params
+        self.job, self.device = job, session.device
+        teacher: Any = with_local_files(params, job.folder).teacher_network()
+        self.teacher: nn.Module = teacher.to(session.device)
+        self.network = VQKD(params.config(teacher.dim)).to(session.device)
+        self.optimizer = adamw(
+            self.network, weight_decay=params.weight_decay, betas=(0.9, 0.99), eps=1e-8
         )
-        images = images.to(device)
-        # Seeded by the step, so that a run which is resumed draws what it would have drawn.
-        generator = torch.Generator().manual_seed(int(randomness.bits(job.seed, step) >> 1))
-        with autocast:
-            with torch.no_grad():
-                target = teacher(images)
-            distilled = network(images, target, generator)
-        optimizer.zero_grad(set_to_none=True)
-        distilled.loss.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        use.add(distilled.codes, sources)
-        metrics = {
-            "loss": float(distilled.loss.detach()),
-            "cosine": float(distilled.cosine.detach()),
-            "codes_in_batch": distilled.codes.unique().numel(),
-            "lr": rate,
-        }
-        if (step + 1) % feed.steps_per_epoch == 0:  # after a resume, of the steps since
-            metrics |= {f"epoch/{k}": v for k, v in use.over_workers().numbers(job.sources).items()}
-            use = CodeUse(params.num_codes, len(job.sources))
-        session.show(step + 1, params.steps, metrics)
-        if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.steps:
-            session.save(step + 1, partial(_write, session, tokenizer, optimizer, step + 1))
-
-
-def _write(
-    session: Session, tokenizer: VQKD, optimizer: torch.optim.Optimizer, step: int, folder: Path
-) -> None:
-    if session.rank == 0:
-        state = {
-            "tokenizer": tokenizer.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-        }
-        torch.save(state, folder / _STATE_FILE)
-        tokenizer.save(folder / MODEL_FILE)
-
-
-def _for_workers(tokenizer: VQKD) -> nn.Module:
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return tokenizer
-    # The codebook is the same everywhere already: its statistics are summed over workers.
-    return nn.parallel.DistributedDataParallel(tokenizer, broadcast_buffers=False)
-
-
-class _Feed:
-    """Random crops of curated images, in the order that any number of workers shares."""
-
-    def __init__(self, job: Job, session: Session) -> None:
-        self.params, self.seed = job.params, job.seed
+        self.replica = _replicated(self.network)
         self.images = KeptImages(job.kept, job.images, ["sample_id", "jpeg"])
         total = len(self.images)
-        group_rows = [min(_GROUP_ROWS, total - i) for i in range(0, total, _GROUP_ROWS)]
         self.order = Order(
-            group_rows,
-            batch=self.params.batch,
-            num_substreams=self.params.substreams,
-            window=_WINDOW,
-            seed=int(randomness.bits(self.seed, 10)),
+            [min(_GROUP_ROWS, total - i) for i in range(0, total, _GROUP_ROWS)],
+            batch=params.batch_size,
+            num_substreams=params.substreams,
+            shuffle_window=_SHUFFLE_WINDOW,
+            seed=int(randomness.bits(job.seed, 10)),
         )
-        # A run of slots each: features that workers gather then lie in the order of one worker's.
-        self.slots = np.arange(self.params.batch).reshape(session.num_workers, -1)[session.rank]
-        self.steps_per_epoch = max(total // self.params.batch, 1)
+        # Consecutive slots for each worker, so that features gathered over workers are in the
+        # same order as on a single worker.
+        self.slots = np.arange(params.batch_size).reshape(session.num_workers, -1)[session.rank]
+        self.steps_per_epoch = max(total // params.batch_size, 1)
+        self.counts = self._new_counts()
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return this worker's crops of a step, (B, 3, H, W) in [-1, 1], and their sources (B,)."""
-        places = self.order.rows(step, self.slots)
-        params = self.params
-        crops = cut_views(self.images, places, params.min_scale, self.seed, step, params.image_size)
-        return to_input(crops), torch.from_numpy(self.images.dataset[places])
+    def _new_counts(self) -> CodeCounts:
+        return CodeCounts(self.job.params.num_codes, len(self.job.sources))
+
+    def batches(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return this worker's crops, (B, 3, H, W) in [-1, 1], and their sources, (B,) long."""
+        params, numbers = self.job.params, self.order.rows(step, self.slots)
+        crops = cut_views(
+            self.images,
+            numbers,
+            min_crop_scale=params.min_crop_scale,
+            seed=self.job.seed,
+            view=step,
+            size=params.image_size,
+        )
+        return to_input(crops), torch.from_numpy(self.images.dataset_numbers[numbers])
+
+    def step(
+        self,
+        batches: tuple[Tensor, Tensor],
+        step: int,
+        lr: float,
+        autocast: torch.autocast,
+    ) -> StepOutcome:
+        """Take one step; a non-finite gradient changes neither weights nor codebook."""
+        images, sources = batches[0].to(self.device), batches[1]
+        # The forward pass updates the codebook before its gradient is known to be finite.
+        codebook = {k: v.clone() for k, v in self.network.quantize.state_dict().items()}
+        # Seeded by the step, so that a resumed run draws the same numbers.
+        generator = torch.Generator().manual_seed(int(randomness.bits(self.job.seed, step) >> 1))
+        with autocast:
+            with torch.no_grad():
+                target = self.teacher(images)
+            distilled = self.replica(images, target, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        distilled.loss.backward()
+        # Gradients are summed over workers, so all workers decide alike.
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        grad_norm = float(nn.utils.get_total_norm(gradients))
+        skipped = not math.isfinite(grad_norm)
+        if skipped:
+            self.network.quantize.load_state_dict(codebook)
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+            self.counts.add(distilled.codes, sources)
+        metrics = {
+            "loss": float(distilled.loss.detach()),
+            "teacher_cosine": float(distilled.cosine.detach()),
+            "num_codes_in_batch": float(distilled.codes.unique().numel()),
+            "grad_norm": grad_norm,
+        }
+        return StepOutcome(metrics | self._epoch_metrics(step), skipped)
+
+    def _epoch_metrics(self, step: int) -> dict[str, float]:
+        """Return the codebook usage of the epoch that ends with this step, else nothing.
+
+        After a resume it covers only the steps since.
+        """
+        if (step + 1) % self.steps_per_epoch:
+            return {}
+        numbers = self.counts.over_workers().numbers(self.job.sources)
+        self.counts = self._new_counts()
+        return {f"epoch/{name}": value for name, value in numbers.items()}
+
+    def write_files(self, folder: Path) -> None:
+        """Write the tokenizer in BEiT v2's layout."""
+        self.network.save(folder / MODEL_FILE)
+
+
+def _replicated(tokenizer: VQKD) -> nn.Module:
+    """Return the tokenizer with gradients averaged over workers."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return tokenizer
+    # The codebook is the same on every worker: its statistics are summed over workers.
+    return nn.parallel.DistributedDataParallel(tokenizer, broadcast_buffers=False)

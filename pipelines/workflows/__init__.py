@@ -1,1 +1,8 @@
-"""Workflows: recipes, and flat lists of the stages that they give."""
+"""Workflows: for each a recipe and a flat list of stages.
+
+``pretrain_recipe.py`` names the sections of a recipe, each the parameters of one stage, and checks
+what several sections must agree on. ``pretrain.py`` lists the stages and says which stage reads
+which. ``shrink.py`` turns any recipe into a trial run. A stage itself, with its name, version and
+expectations, is declared beside its code in ``ingest/``, ``curate/``, ``report/``, ``tokens/`` and
+``pretrain/``; nothing here computes anything.
+"""

@@ -1,162 +1,108 @@
-"""The workflow: which stages a recipe gives, and who feeds whom."""
+"""The workflow from source lists to a checkpoint, as a flat list of stages.
 
-from collections.abc import Mapping
-from functools import partial
-from types import ModuleType
-from typing import Any
+A stage is declared beside its code; here each one is given its section of the recipe and the
+stages that it reads. The list reads as the figure ``docs/architecture.svg``.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from orchestration import Stage, Workflow
-from orchestration.params import StageParams
-from orchestration.reporting.usage import Expected
 from pipelines.curate import curate
-from pipelines.ingest import (
-    documents,
-    download,
-    import_image_folder,
-    import_imagenet21k,
-    import_pairs,
-    index,
-)
+from pipelines.ingest.source import Kind, Source
 from pipelines.pretrain import evaluate, export, pretrain
 from pipelines.report import data_report
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
+SourceStages = Mapping[str, Sequence[Stage]]
+"The stages of each source by name; the last one of a source gives its rows."
+
 
 def build_workflow(recipe: PretrainRecipe) -> Workflow:
     """Return the dataset-to-checkpoint workflow of a recipe."""
-    stages: list[Stage] = []
-    fed: dict[str, list[str]] = {"evaluation": [], "pairs": [], "images": [], "texts": []}
-    for name, source in recipe.evaluation_sets.items():
-        mine, _ = _source_stages(recipe, name, source)
-        stages += mine
-        fed["evaluation"].append(mine[-1].name)
-    for name, corpus in recipe.sources.items():
-        mine, kind = _source_stages(recipe, name, corpus)
-        stages += mine
-        fed[kind].append(mine[-1].name)
-    return Workflow(recipe, (*stages, *_later(recipe, **{k: tuple(v) for k, v in fed.items()})))
+    seed = recipe.seed
 
+    # Ingest: index and download, import, or documents, for each source.
+    evaluation = _stages_of(recipe.evaluation_sets, recipe)
+    sources = _stages_of(recipe.sources, recipe)
+    evaluation_sets = [stages[-1] for stages in evaluation.values()]
+    pairs = _last_stages(recipe.sources, sources, "pairs")
+    images = _last_stages(recipe.sources, sources, "images")
+    documents = _last_stages(recipe.sources, sources, "texts")
+    all_images = [*pairs, *images]
+    ingest = list(chain(*evaluation.values(), *sources.values()))
 
-def _source_stages(
-    recipe: PretrainRecipe, name: str, source: StageParams
-) -> tuple[list[Stage], str]:
-    """Return the stages of a source, the last of which gives its rows, and what these are."""
-    if isinstance(source, index.ListParams):
-        download_stage = Stage(
-            f"download/{name}",
-            lambda context: download.run(context, recipe.download),
-            recipe.download,
-            {"index": (f"index/{name}",)},
-            version=2,
-            retry=lambda context, reasons: download.retry_rejects(
-                context, recipe.download, reasons
-            ),
-        )
-        return [_source_stage("index", index, source, name), download_stage], "pairs"
-    if isinstance(source, import_pairs.ImportPairsParams):
-        return [_source_stage("import", import_pairs, source, name)], "pairs"
-    if isinstance(source, import_image_folder.Params):
-        return [_source_stage("import", import_image_folder, source, name)], "images"
-    if isinstance(source, import_imagenet21k.Params):
-        return [_source_stage("import", import_imagenet21k, source, name)], "images"
-    return [_source_stage("documents", documents, source, name)], "texts"
-
-
-def _source_stage(kind: str, module: ModuleType, params: StageParams, source: str) -> Stage:
-    """A stage that reads a source from outside."""
-    expects = partial(module.expects, params) if hasattr(module, "expects") else Expected
-    return Stage(
-        f"{kind}/{source}",
-        lambda context: module.run(context, params, source),
-        params,
-        version=2,
-        expects=expects,
+    # Curate.
+    curated = curate.stage(
+        recipe.curate, evaluation_sets=evaluation_sets, pairs=pairs, images=images
+    )
+    report = data_report.stage(
+        recipe.data_report,
+        lists=[stage for stage in ingest if stage.name.startswith("index/")],
+        curated=curated,
+        images=all_images,
+        evaluation_sets=evaluation_sets,
+        documents=documents,
     )
 
+    # Tokenize.
+    vocabulary = text_tokenizer.stage(
+        recipe.text_tokenizer, seed=seed, documents=documents, curated=curated, images=all_images
+    )
+    text_rows = text_tokens.stage(recipe.text_tokens, documents=documents, tokenizer=vocabulary)
+    codebook = image_tokenizer.stage(
+        recipe.image_tokenizer, seed=seed, curated=curated, images=all_images
+    )
+    image_rows = image_tokens.stage(
+        recipe.image_tokens, seed=seed, curated=curated, images=all_images, tokenizer=codebook
+    )
+    pair_rows = pair_tokens.stage(
+        recipe.pair_tokens,
+        seed=seed,
+        curated=curated,
+        images=all_images,
+        tokenizer=codebook,
+        text_tokenizer=vocabulary,
+    )
 
-def _later(
-    recipe: PretrainRecipe,
-    *,
-    evaluation: tuple[str, ...],
-    pairs: tuple[str, ...],
-    images: tuple[str, ...],
-    texts: tuple[str, ...],
-) -> list[Stage]:
-    """The stages behind the sources."""
-    kept = {"curated": ("curate",), "images": (*pairs, *images)}
-    downloads = (name.partition("/") for name in (*pairs, *evaluation))
-    lists = tuple(f"index/{source}" for kind, _, source in downloads if kind == "download")
-    words, codes = ("text_tokenizer",), ("image_tokenizer",)
-    tokens = {"images": ("image_tokens",), "texts": ("text_tokens",), "pairs": ("pair_tokens",)}
-    tokenizers = {"text_tokenizer": words, "image_tokenizer": codes}
-    return [
-        _stage(
-            curate,
-            recipe.curate,
-            {"evaluation": evaluation, "pairs": pairs, "images": images},
-            version=2,
-        ),
-        _stage(
-            data_report,
-            recipe.data_report,
-            {"lists": lists, **kept, "evaluation_sets": evaluation, "documents": texts},
-        ),
-        _stage(
-            text_tokenizer,
-            recipe.text_tokenizer,
-            {"documents": texts, "curated": ("curate",), "images": (*pairs, *images)},
-            seed=recipe.seed,
-        ),
-        _stage(text_tokens, recipe.text_tokens, {"documents": texts, "tokenizer": words}),
-        _stage(
-            image_tokenizer,
-            recipe.image_tokenizer,
-            kept,
-            seed=recipe.seed,
-            requires=partial(image_tokenizer.requires, recipe.image_tokenizer),
-            expects=partial(image_tokenizer.expects, recipe.image_tokenizer),
-        ),
-        _stage(image_tokens, recipe.image_tokens, {**kept, "tokenizer": codes}, seed=recipe.seed),
-        _stage(
-            pair_tokens,
-            recipe.pair_tokens,
-            {**kept, "tokenizer": codes, "text_tokenizer": words},
-            seed=recipe.seed,
-        ),
-        _stage(
-            pretrain,
-            recipe.train,
-            {**tokens, **tokenizers},
-            seed=recipe.seed,
-            version=2,
-            expects=partial(
-                pretrain.expects,
-                recipe.train,
-                recipe.text_tokens.length,
-                recipe.text_tokenizer.vocab_size,
-                recipe.image_tokenizer.num_codes,
-            ),
-        ),
-        Stage(
-            "evaluate",
-            lambda context: evaluate.run(context, recipe.evaluate, recipe.train),
-            recipe.evaluate,
-            {"checkpoint": ("pretrain",), **tokens, "text_tokenizer": words},
-            seed=recipe.seed,
-        ),
-        _stage(
-            export,
-            recipe.export,
-            {"checkpoint": ("pretrain",), "evaluation": ("evaluate",), **tokenizers},
-            version=2,
-        ),
-    ]
+    # Pretrain.
+    checkpoint = pretrain.stage(
+        recipe.train,
+        seed=seed,
+        images=image_rows,
+        texts=text_rows,
+        pairs=pair_rows,
+        text_tokenizer=vocabulary,
+        image_tokenizer=codebook,
+    )
+    evaluated = evaluate.stage(
+        recipe.evaluate,
+        seed=seed,
+        checkpoint=checkpoint,
+        images=image_rows,
+        texts=text_rows,
+        pairs=pair_rows,
+        text_tokenizer=vocabulary,
+    )
+    exported = export.stage(
+        recipe.export,
+        checkpoint=checkpoint,
+        evaluation=evaluated,
+        text_tokenizer=vocabulary,
+        image_tokenizer=codebook,
+    )
+    stages = (
+        *(*ingest, curated, report),
+        *(vocabulary, text_rows, codebook, image_rows, pair_rows),
+        *(checkpoint, evaluated, exported),
+    )
+    return Workflow(recipe, stages)
 
 
-def _stage(
-    module: ModuleType, params: StageParams, inputs: Mapping[str, tuple[str, ...]], **more: Any
-) -> Stage:
-    """A stage that is named as the file it lives in."""
-    name = module.__name__.rpartition(".")[2]
-    return Stage(name, lambda context: module.run(context, params), params, inputs, **more)
+def _stages_of(sources: Mapping[str, Source], recipe: PretrainRecipe) -> SourceStages:
+    return {name: source.stages(name, recipe.download) for name, source in sources.items()}
+
+
+def _last_stages(sources: Mapping[str, Source], stages: SourceStages, kind: Kind) -> list[Stage]:
+    return [stages[name][-1] for name, source in sources.items() if source.kind == kind]

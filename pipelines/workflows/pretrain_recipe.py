@@ -8,17 +8,12 @@ from dataprep.miniweb.corpora import WebSize
 from orchestration import Recipe
 from orchestration.params import StageParams
 from pipelines.curate.curate import Params as CurateParams
-from pipelines.ingest import import_pairs
-from pipelines.ingest.documents import CorpusParams
-from pipelines.ingest.documents import Params as DocumentsParams
 from pipelines.ingest.download import Params as DownloadParams
-from pipelines.ingest.import_image_folder import Params as ImportFolderParams
-from pipelines.ingest.import_imagenet21k import Params as ImportImagesParams
-from pipelines.ingest.index import ListParams
-from pipelines.ingest.index import Params as IndexParams
+from pipelines.ingest.source import Kind
+from pipelines.ingest.sources.registry import AnyImageSource, AnySource
 from pipelines.pretrain.evaluate import Params as EvaluateParams
 from pipelines.pretrain.export import Params as ExportParams
-from pipelines.pretrain.pretrain import Params as PretrainParams
+from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.report.data_report import Params as DataReportParams
 from pipelines.tokens.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
@@ -26,42 +21,51 @@ from pipelines.tokens.pair_tokens import Params as PairTokensParams
 from pipelines.tokens.text_tokenizer import Params as TextTokenizerParams
 from pipelines.tokens.text_tokens import Params as TextTokensParams
 
-Source = Annotated[
-    IndexParams | import_pairs.Params | ImportImagesParams | ImportFolderParams | DocumentsParams,
-    Field(discriminator="format"),
-]
-ImageSource = Annotated[
-    IndexParams | import_pairs.Params | ImportImagesParams | ImportFolderParams,
-    Field(discriminator="format"),
-]
 SHORT_NAME: Final = r"^[a-z][a-z0-9_]*$"
+SOURCE_KINDS: Final[dict[Kind, str]] = {
+    "pairs": "source of images with captions",
+    "images": "source of images without captions",
+    "texts": "corpus of documents",
+}
+"What the three streams of pretraining need."
 
 
 class MiniwebParams(StageParams):
-    """Draw and serve the miniature web in the workdir; sources then point into it."""
+    """The drawn miniature web: files for the sources, and a server for their images."""
 
     seed: int = 0
+    "Seed of everything that is drawn."
     num_cc3m: int = Field(ge=1)
+    "Number of rows of the CC3M list."
     num_cc12m: int = Field(ge=1)
+    "Number of rows of the CC12M list."
     num_classes: int = Field(ge=1, le=64)
+    "Number of classes of the ImageNet-21K archive."
     num_images_per_class: int = Field(ge=1)
+    "Number of images of each class of the ImageNet-21K archive."
     num_documents: int = Field(ge=1)
+    "Number of documents of the JSON-lines corpus."
     num_sbu: int = Field(default=0, ge=0)
-    "Rows of SBU's two files of lines."
+    "Number of rows of SBU's two files of lines."
     num_sbu_json: int = Field(default=0, ge=0)
-    "Rows of SBU's JSON file: other images."
+    "Number of rows of SBU's JSON file, which has other images."
     num_own: int = Field(default=0, ge=0)
-    "Rows of an own list: kinds of files, behaviors of servers, copies of other images."
+    "Number of rows of the user's own list: image formats, server behaviors, planted copies."
     num_coco: int = Field(default=0, ge=0)
+    "Number of COCO images."
     num_visual_genome: int = Field(default=0, ge=0)
+    "Number of Visual Genome images."
     num_webdataset: int = Field(default=0, ge=0)
+    "Number of samples in WebDataset tars."
     num_wikipedia: int = Field(default=0, ge=0)
-    "Pages, of which some are no articles."
+    "Number of pages of the Wikipedia dump; some of them are not articles."
     num_openwebtext: int = Field(default=0, ge=0)
+    "Number of OpenWebText documents."
     num_books: int = Field(default=0, ge=0)
+    "Number of books, each a text file."
 
     def size(self) -> WebSize:
-        """Return the same for ``dataprep``."""
+        """Return the sizes as ``dataprep.miniweb`` takes them."""
         return WebSize(**self.model_dump())
 
 
@@ -69,44 +73,53 @@ class PretrainRecipe(Recipe):
     """From source lists to a checkpoint."""
 
     miniweb: MiniwebParams | None = None
-    sources: dict[Annotated[str, Field(pattern=SHORT_NAME)], Source]
-    "By name: lists of pairs, archives of images, corpora of documents."
-    evaluation_sets: dict[Annotated[str, Field(pattern=SHORT_NAME)], ImageSource] = Field(
+    "Sizes of the miniature web to draw and serve; null if the sources are real."
+    sources: dict[Annotated[str, Field(pattern=SHORT_NAME)], AnySource]
+    "Lists of pairs, archives of images and corpora of documents to train on, by name."
+    evaluation_sets: dict[Annotated[str, Field(pattern=SHORT_NAME)], AnyImageSource] = Field(
         default_factory=dict
     )
-    "By name: images that models are evaluated on; what looks like them is not trained on."
+    "Images that models are evaluated on, by name; images that look like them are not trained on."
     download: DownloadParams
+    "How images are downloaded."
     curate: CurateParams = CurateParams()
+    "Which images and captions are kept."
     data_report: DataReportParams = DataReportParams()
+    "What the data report shows."
     text_tokenizer: TextTokenizerParams = TextTokenizerParams()
+    "How the text vocabulary is trained."
     text_tokens: TextTokensParams = TextTokensParams()
+    "How documents are packed into sequences."
     image_tokenizer: ImageTokenizerParams = ImageTokenizerParams()
+    "How the image tokenizer (VQ-KD) is trained."
     image_tokens: ImageTokensParams = ImageTokensParams()
+    "How images are turned into views with codes."
     pair_tokens: PairTokensParams = PairTokensParams()
+    "How image-text pairs are turned into views with codes and token ids."
     train: PretrainParams = PretrainParams()
+    "How the network is pretrained."
     evaluate: EvaluateParams = EvaluateParams()
+    "How a checkpoint is evaluated on held-out rows."
     export: ExportParams = ExportParams()
+    "What the export holds."
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":
-        for kind, word in (
-            (ListParams | import_pairs.ImportPairsParams, "list of pairs"),
-            (ImportImagesParams | ImportFolderParams, "archive or folder of images"),
-            (CorpusParams, "corpus of documents"),
-        ):
-            if not any(isinstance(source, kind) for source in self.sources.values()):
-                raise ValueError(f"sources: at least one {word} is needed")
+        kinds = {source.kind for source in self.sources.values()}
+        for kind, words in SOURCE_KINDS.items():
+            if kind not in kinds:
+                raise ValueError(f"sources: at least one {words} is needed")
         if twice := self.sources.keys() & self.evaluation_sets.keys():
             raise ValueError(f"evaluation_sets: {sorted(twice)[0]} is the name of a source as well")
         tokenizer = self.image_tokenizer
-        grid = self.train.network.config(vocabulary=1, codes=1).grid
+        grid = self.train.network.config(vocab_size=1, num_codes=1).grid
         if grid * tokenizer.patch_size != tokenizer.image_size:
             raise ValueError(
                 f"image_tokenizer.image_size is {tokenizer.image_size}, but the network's grid of "
                 f"{grid} x {grid} patches needs {grid} * {tokenizer.patch_size} = "
                 f"{grid * tokenizer.patch_size} pixels"
             )
-        length = self.train.network.config(vocabulary=1, codes=1).max_text_length
-        if max(self.text_tokens.length, self.train.caption_length) > length:
+        length = self.train.network.config(vocab_size=1, num_codes=1).max_text_length
+        if max(self.text_tokens.length, self.train.max_caption_length) > length:
             raise ValueError(f"texts are longer than train.network.max_text_length = {length}")
         return self

@@ -2,9 +2,9 @@
 
     python -m tests.crashes.counting WORKDIR ENDPOINT TRACES RUN [POINT]
 
-``numbers`` makes rows, ``squares`` and ``sums`` read them slice by slice. Each slice that is begun
-leaves a line in TRACES, outside the store. POINT, as in ``parts/:half``, names a write of the
-commit protocol at which the process that does it kills itself, once.
+``numbers`` makes rows; ``squares`` and ``sums`` read them slice by slice. Each slice that is
+started adds a line to TRACES, outside the store. POINT, as in ``parts/:half``, names a write of the
+commit protocol: the process that performs it kills itself, once.
 """
 
 import json
@@ -37,11 +37,11 @@ SLICE_SECONDS = 0.04
 
 
 class Params(StageParams):
-    """Nothing to choose."""
+    """No parameters."""
 
 
 def trace(traces: Path, run: str, stage: str, piece: Slice) -> None:
-    """Note that a slice was begun, and by whom."""
+    """Record that a slice was started, and by which process."""
     line = json.dumps({"run": run, "stage": stage, "slice": piece.id, "pid": os.getpid()})
     with (traces / "slices").open("a") as file:
         file.write(line + "\n")
@@ -70,13 +70,13 @@ def square(note: Callable[[str, Slice], None], source: Dataset, piece: Slice) ->
 
 def squares(context: Context, note: Callable[[str, Slice], None]) -> None:
     source = context.input("numbers")
-    slices = row_slices(source, 27)  # not where the parts of its input end
+    slices = row_slices(source, 27)  # not aligned with the parts of the input
     context.map_slices(slices, partial(square, note, source))
     context.commit(slices)
 
 
 class Summing:
-    """Sums a slice, in an actor."""
+    """Sums the rows of a slice in an actor."""
 
     def __init__(self, note: Callable[[str, Slice], None], source: Dataset) -> None:
         self.note, self.source = note, source
@@ -97,7 +97,7 @@ def sums(context: Context, note: Callable[[str, Slice], None]) -> None:
 
 
 class Note:
-    """Traces a slice; in the process that works on it, arms the crash."""
+    """Records a slice and arms the crash in the process that works on it."""
 
     def __init__(self, traces: Path, run: str, point: str | None) -> None:
         self.traces, self.run, self.point = traces, run, point

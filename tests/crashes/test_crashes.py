@@ -1,10 +1,10 @@
-"""A workflow that is killed anywhere continues: same bytes, nothing lost, nothing done twice.
+"""A workflow that is killed at any time resumes: same bytes, no slice lost or repeated.
 
-Real processes are killed with SIGKILL, on a Ray cluster of two nodes: the process that does one
-write of the commit protocol (before it, half-way, after it), and at random moments the driver, a
-worker, or the raylet of a node. The rerun's output is compared with an undisturbed run's, byte by
-byte, on a disk and on an S3 server. A trial takes half a minute, so ``make test-exhaustive`` runs
-them; the kills of the whole pipeline in ``tests/end_to_end`` run always.
+Real processes on a Ray cluster of two nodes are killed with SIGKILL: the process that performs one
+write of the commit protocol (before, during and after it), and at random times the driver, a
+worker, or the raylet of a node. The output of the rerun is compared byte by byte with that of an
+undisturbed run, on a disk and on an S3 server. A trial takes half a minute, so
+``make test-exhaustive`` runs them; the kills in ``tests/end_to_end`` always run.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ VICTIMS = ("driver", "worker", "raylet")
 
 
 class Cluster:
-    """Two nodes on one machine, of which the second can be lost and comes back, and an MLflow."""
+    """A Ray cluster of two nodes on one machine, whose second node can be lost and replaced."""
 
     def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster as RayCluster
@@ -61,7 +61,7 @@ class Cluster:
             },
         )
         self.second = self._add()
-        # One database for all trials: to make one costs MLflow longer than a trial.
+        # One database for all trials: creating one takes MLflow longer than a trial.
         self.environment = {
             "RAY_ADDRESS": self.cluster.address,
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
@@ -74,8 +74,8 @@ class Cluster:
         for process in self.second.all_processes["raylet"]:
             os.kill(process.process.pid, signal.SIGKILL)
 
-    def mend(self) -> None:
-        """Put a node in the place of one that was lost."""
+    def replace_lost_node(self) -> None:
+        """Replace the second node if it was lost."""
         if not self.second.remaining_processes_alive():
             self.cluster.remove_node(self.second, allow_graceful=False)
             self.second = self._add()
@@ -89,15 +89,15 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
 
 
 class Trial:
-    """One workdir, and the processes that work on it."""
+    """One workdir and the processes that work on it."""
 
     def __init__(self, kind: str, folder: Path, endpoint: str, environment: dict[str, str]) -> None:
         self.endpoint = endpoint if kind == "s3" else ""
         self.folder = folder
         self.traces = folder / "traces"
         self.traces.mkdir(parents=True)
-        place = f"s3://{BUCKET}/{uuid.uuid4().hex}" if kind == "s3" else str(folder / "work")
-        self.store = Store(place, StorageParams(endpoint_url=self.endpoint or None))
+        root = f"s3://{BUCKET}/{uuid.uuid4().hex}" if kind == "s3" else str(folder / "work")
+        self.store = Store(root, StorageParams(endpoint_url=self.endpoint or None))
         self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT)}
 
     def start(self, run: str, point: str | None = None) -> subprocess.Popen[bytes]:
@@ -112,7 +112,7 @@ class Trial:
             env=self.environment,
             stdout=log,
             stderr=log,
-            # A shell's background job ignores Ctrl-C, and would hand that down.
+            # A background job of a shell ignores SIGINT, and its children inherit that.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -122,8 +122,8 @@ class Trial:
             raise AssertionError((self.folder / f"{run}.log").read_text())
         return code
 
-    def begun(self, run: str) -> list[tuple[str, str, int]]:
-        """(stage, slice, process) of every slice that a run began, in order."""
+    def started(self, run: str) -> list[tuple[str, str, int]]:
+        """Return (stage, slice, process id) of every slice that a run started, in order."""
         try:
             lines = (self.traces / "slices").read_text().splitlines()
         except FileNotFoundError:
@@ -132,7 +132,7 @@ class Trial:
         return [(r["stage"], r["slice"], r["pid"]) for r in rows if r["run"] == run]
 
     def committed(self) -> set[tuple[str, str]]:
-        """(stage, slice) of every part that is on the store."""
+        """Return (stage, slice) of every committed part."""
         return {
             (stage, slice_id)
             for stage in ("numbers", "squares", "sums")
@@ -141,7 +141,7 @@ class Trial:
         }
 
     def output(self) -> dict[str, bytes]:
-        """Every byte that belongs to an output."""
+        """Return the content of every file of an output by path."""
         return {
             path: self.store.read(path)
             for stage in ("numbers", "squares", "sums")
@@ -152,7 +152,7 @@ class Trial:
 
 @pytest.fixture(params=["disk", "s3"])
 def trial(request, tmp_path, s3_endpoint, cluster) -> Trial:
-    cluster.mend()
+    cluster.replace_lost_node()
     return Trial(request.param, tmp_path, s3_endpoint, cluster.environment)
 
 
@@ -160,18 +160,18 @@ def trial(request, tmp_path, s3_endpoint, cluster) -> Trial:
 def undisturbed(tmp_path_factory, cluster) -> dict[str, bytes]:
     calm = Trial("disk", tmp_path_factory.mktemp("calm"), "", cluster.environment)
     assert calm.finish(calm.start("calm"), "calm") == 0
-    done = Counter((stage, piece) for stage, piece, _ in calm.begun("calm"))
+    done = Counter((stage, piece) for stage, piece, _ in calm.started("calm"))
     assert set(done.values()) == {1} and done.keys() == calm.committed()
     return calm.output()
 
 
 def check_rerun(trial: Trial, undisturbed: dict[str, bytes]) -> None:
-    """Run again; compare with the undisturbed run; count what was done again."""
+    """Run again, compare with the undisturbed run, and count the repeated slices."""
     before = trial.committed()
     assert trial.finish(trial.start("again"), "again") == 0
     assert trial.output() == undisturbed
-    again = Counter((stage, piece) for stage, piece, _ in trial.begun("again"))
-    assert not again.keys() & before, "a committed slice was done again"
+    again = Counter((stage, piece) for stage, piece, _ in trial.started("again"))
+    assert not again.keys() & before, "a committed slice was processed again"
     assert not again or set(again.values()) == {1}
     assert trial.committed() == {
         (path.split("/")[0], path.split("/")[-1].removesuffix(".json"))
@@ -181,7 +181,7 @@ def check_rerun(trial: Trial, undisturbed: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_write_of_the_protocol(trial, undisturbed, point):
+def test_a_kill_at_a_write_of_the_commit_protocol(trial, undisturbed, point):
     process = trial.start("first", point)
     trial.finish(process, "first")
     assert (trial.traces / "crashed").exists(), "the write never happened"
@@ -189,11 +189,11 @@ def test_killed_at_a_write_of_the_protocol(trial, undisturbed, point):
 
 
 def kill_at_random(trial: Trial, cluster: Cluster, victim: str, rng: random.Random) -> None:
-    """Kill the victim once some slices have begun."""
+    """Kill the victim after some slices have started."""
     process = trial.start("first")
     wanted = rng.randrange(1, 24)
     deadline = time.monotonic() + TIMEOUT_S
-    while len(trial.begun("first")) < wanted and process.poll() is None:
+    while len(trial.started("first")) < wanted and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     time.sleep(rng.random() * 0.05)
@@ -202,21 +202,19 @@ def kill_at_random(trial: Trial, cluster: Cluster, victim: str, rng: random.Rand
     elif victim == "raylet":
         cluster.kill_raylet()
     else:
-        with contextlib.suppress(ProcessLookupError):  # it may have ended
-            os.kill(trial.begun("first")[-1][2], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the worker may have ended
+            os.kill(trial.started("first")[-1][2], signal.SIGKILL)
     trial.finish(process, "first")
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_at_a_random_moment(trial, undisturbed, cluster, victim):
+def test_a_kill_at_a_random_time(trial, undisturbed, cluster, victim):
     kill_at_random(trial, cluster, victim, random.Random(victim))
     check_rerun(trial, undisturbed)
 
 
-def test_a_store_that_fails_now_and_then_changes_nothing(
-    tmp_path, s3_endpoint, cluster, undisturbed
-):
-    cluster.mend()
+def test_occasional_store_failures_change_no_byte(tmp_path, s3_endpoint, cluster, undisturbed):
+    cluster.replace_lost_node()
     with failing(s3_endpoint) as (proxy, endpoint):
         trial = Trial("s3", tmp_path, endpoint, cluster.environment)
         proxy.fail_randomly(0.05, seed=0)
@@ -228,6 +226,6 @@ def test_a_store_that_fails_now_and_then_changes_nothing(
 
 @pytest.mark.parametrize("number", range(9))
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_at_many_random_moments(trial, undisturbed, cluster, victim, number):
+def test_kills_at_many_random_times(trial, undisturbed, cluster, victim, number):
     kill_at_random(trial, cluster, victim, random.Random(f"{victim} {number}"))
     check_rerun(trial, undisturbed)

@@ -11,7 +11,8 @@ from warcio.warcwriter import WARCWriter
 from dataprep.sources.cc_news import language_of, read_warc
 from dataprep.sources.documents import BadDocument, Document, document_tables
 from orchestration import Slice
-from pipelines.ingest.documents import CcNewsParams, document_slice, make_slices
+from pipelines.ingest.documents import document_slice
+from pipelines.ingest.sources.cc_news import CcNews
 
 ENGLISH = (
     "The minister said on Tuesday that the new law would be passed before the end of the year.",
@@ -195,8 +196,8 @@ def test_a_file_is_a_slice_and_every_page_is_counted(crawl, tmp_path):
     crawl.add("<html lang='en'></html>")
     crawl.read()
     (tmp_path / "CC-NEWS-list.txt").write_text("")
-    params = CcNewsParams(format="cc_news", file=str(tmp_path))
-    pieces = list(make_slices(params))
+    params = CcNews(format="cc_news", file=str(tmp_path))
+    pieces = list(params.slices())
     assert pieces == [Slice("000000", {"name": crawl.path.name})]
     output = document_slice(params, "news", pieces[0])
     assert output.num_rows_in == 3

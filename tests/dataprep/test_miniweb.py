@@ -23,7 +23,22 @@ from dataprep.miniweb.corpora import TEXT_TRUTH, TRUTH, WebSize, build
 from dataprep.miniweb.grammar import COLORS
 from dataprep.text import clean_caption
 from orchestration.storage.store import Store
-from pipelines.ingest import documents, import_imagenet21k, import_pairs, index
+from pipelines.ingest.annotated_images import zips_of
+from pipelines.ingest.documents import document_slice
+from pipelines.ingest.import_images import import_slice
+from pipelines.ingest.index import index_slice
+from pipelines.ingest.sources.cc3m import Cc3m
+from pipelines.ingest.sources.cc12m import Cc12m
+from pipelines.ingest.sources.coco import Coco
+from pipelines.ingest.sources.imagenet21k import ImageNet21k
+from pipelines.ingest.sources.jsonl import JsonLines
+from pipelines.ingest.sources.openwebtext import OpenWebText
+from pipelines.ingest.sources.own_lists import OwnTable
+from pipelines.ingest.sources.sbu import SbuJson, SbuLines
+from pipelines.ingest.sources.text import Text
+from pipelines.ingest.sources.visual_genome import VisualGenome
+from pipelines.ingest.sources.webdataset import WebDataset
+from pipelines.ingest.sources.wikipedia import Wikipedia
 from tests.dataprep.webs import WHOLE_WEB
 
 FIXED_DIGESTS = {
@@ -36,24 +51,24 @@ FIXED_DIGESTS = {
 
 LIST_FAULTS = {"malformed_line", "empty_caption", "bad_url"}
 LISTS = {
-    "cc3m": index.Cc3mParams(format="cc3m", list="cc3m.tsv"),
-    "cc12m": index.Cc12mParams(format="cc12m", list="cc12m.tsv"),
-    "sbu": index.SbuLinesParams(
+    "cc3m": Cc3m(format="cc3m", list="cc3m.tsv"),
+    "cc12m": Cc12m(format="cc12m", list="cc12m.tsv"),
+    "sbu": SbuLines(
         format="sbu",
         list="SBU_captioned_photo_dataset_urls.txt",
         captions="SBU_captioned_photo_dataset_captions.txt",
     ),
-    "sbu_json": index.SbuJsonParams(format="sbu_json", list="sbu-captions-all.json"),
-    "own": index.OwnListParams(format="csv", list="own.csv"),
+    "sbu_json": SbuJson(format="sbu_json", list="sbu-captions-all.json"),
+    "own": OwnTable(format="csv", list="own.csv"),
 }
 ARCHIVES = {
-    "coco": import_pairs.CocoParams(
+    "coco": Coco(
         format="coco",
         annotations="dataset_coco.json",
         train_images="train2014.zip",
         val_images="val2014.zip",
     ),
-    "visual_genome": import_pairs.VisualGenomeParams(
+    "visual_genome": VisualGenome(
         format="visual_genome",
         annotations="region_descriptions.json",
         images="images.zip",
@@ -61,15 +76,15 @@ ARCHIVES = {
         image_data="image_data.json",
         coco="dataset_coco.json",
     ),
-    "webdataset": import_pairs.WebDatasetParams(format="webdataset", folder="webdataset"),
+    "webdataset": WebDataset(format="webdataset", folder="webdataset"),
 }
 CORPORA = {
-    "stories": documents.JsonLinesParams(format="jsonl", file="documents.jsonl"),
-    "wikipedia": documents.WikipediaParams(
+    "stories": JsonLines(format="jsonl", file="documents.jsonl"),
+    "wikipedia": Wikipedia(
         format="wikipedia", file="wikipedia.xml.bz2", index="wikipedia-index.txt.bz2"
     ),
-    "openwebtext": documents.OpenWebTextParams(format="openwebtext", file="openwebtext"),
-    "books": documents.TextParams(format="txt", file="books"),
+    "openwebtext": OpenWebText(format="openwebtext", file="openwebtext"),
+    "books": Text(format="txt", file="books"),
 }
 
 
@@ -93,8 +108,8 @@ def failures(rows: list[dict], name: str = "sample_id") -> dict[str, str]:
 @pytest.mark.parametrize("source", LISTS)
 def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
-    slices = list(index.make_slices(LISTS[source]))
-    rows, rejects = read(index.read_slice(LISTS[source], source, None, piece) for piece in slices)
+    params, unused = LISTS[source], Store("unused")
+    rows, rejects = read(index_slice(params, source, unused, piece) for piece in params.slices())
     expected = truth(whole_web, source)
     faults = {n: why for n, why in failures(expected).items() if why in LIST_FAULTS}
     assert rejects == faults and faults
@@ -109,12 +124,10 @@ def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
 @pytest.mark.parametrize("source", ARCHIVES)
 def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
-    import_pairs.archives_of.cache_clear()
-    params = ARCHIVES[source]
-    slices = list(import_pairs.make_slices(params))
-    unused = Store("unused")  # no file is given by URI
+    zips_of.cache_clear()
+    params, unused = ARCHIVES[source], Store("unused")
     rows, rejects = read(
-        import_pairs.import_slice(params, source, unused, piece) for piece in slices
+        import_slice(params, source, unused, piece) for piece in params.slices(unused)
     )
     check_images(rows, rejects, truth(whole_web, source))
     if source == "coco":
@@ -132,15 +145,10 @@ def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
 
 
 def test_the_tar_of_tars_is_read_as_truth_says(whole_web):
-    params = import_imagenet21k.Params(
-        format="imagenet21k", archive=str(whole_web / "imagenet21k.tar")
-    )
-    pieces = [
-        import_imagenet21k.Slice(synset.wnid, vars(synset))
-        for synset in import_imagenet21k.synsets(Path(params.archive))
-    ]
+    params = ImageNet21k(format="imagenet21k", archive=str(whole_web / "imagenet21k.tar"))
+    unused = Store("unused")
     rows, rejects = read(
-        import_imagenet21k.import_slice(params, "imagenet21k", None, piece) for piece in pieces
+        import_slice(params, "imagenet21k", unused, piece) for piece in params.slices(unused)
     )
     check_images(rows, rejects, truth(whole_web, "imagenet21k"))
 
@@ -158,8 +166,8 @@ def check_images(rows: list[dict], rejects: dict[str, str], expected: list[dict]
 @pytest.mark.parametrize("source", CORPORA)
 def test_each_corpus_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
-    slices = list(documents.make_slices(CORPORA[source]))
-    rows, rejects = read(documents.document_slice(CORPORA[source], source, p) for p in slices)
+    params = CORPORA[source]
+    rows, rejects = read(document_slice(params, source, piece) for piece in params.slices())
     expected = truth(whole_web, source, TEXT_TRUTH)
     assert rejects == failures(expected, "doc_id") and rejects
     texts = {row["doc_id"]: row["text"] for row in expected if row["outcome"] == "ok"}

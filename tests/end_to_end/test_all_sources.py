@@ -1,6 +1,6 @@
-"""Every source at once on the miniature web: each row and document ends as the truth says.
+"""Every source format on the miniature web: each row and document ends as the truth says.
 
-With img2dataset as the engine too, where that can tell classes apart.
+The img2dataset engine is tested too, for the reasons that it distinguishes.
 """
 
 import re
@@ -21,7 +21,7 @@ RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "all_sources.yaml
 IMAGES = ("cc3m", "cc12m", "sbu", "sbu_json", "own", "coco", "visual_genome", "webdataset")
 TEXTS = ("stories", "wikipedia", "openwebtext", "books")
 LARGE = 13
-"Times the recipe's web: over 10,000 images."
+"Factor on the size of the recipe's miniature web: over 10,000 images."
 
 
 def run(workdir: Path, scale: int, *settings: str) -> None:
@@ -43,7 +43,7 @@ def rows(workdir: Path, stage: str, table: str) -> list[dict]:
 
 
 def outcomes(workdir: Path, source: str) -> dict[str, str]:
-    """What became of each row of a source."""
+    """Return the outcome of each row of a source: ``ok`` or the reason of its reject."""
     found: dict[str, str] = {}
     stages = [s for s in ("index", "download", "import") if (workdir / s / source).exists()]
     for stage in stages:
@@ -59,15 +59,19 @@ def truth(workdir: Path, name: str = "truth.parquet") -> list[dict]:
     return pq.read_table(workdir / "miniweb" / name).to_pylist()
 
 
-def check_images(workdir: Path, told_as: dict[str, str], packed_as: str = "ok") -> None:
-    """Compare with the truth, where an engine may tell a class, or a packed body, as another."""
+def check_images(workdir: Path, reported_as: dict[str, str], packed_as: str = "ok") -> None:
+    """Compare outcomes with the truth.
+
+    ``reported_as`` maps a true outcome to the reason that the engine reports; ``packed_as`` is the
+    outcome of images that are sent with gzip encoding.
+    """
     lines = (workdir / "miniweb" / "own.csv").read_text().splitlines()
     packed = {f"own/{i:09d}" for i, line in enumerate(lines, 1) if "/gzip/" in line}
     for source in (*IMAGES, "imagenet21k"):
         expected = {
             row["sample_id"]: packed_as
             if row["sample_id"] in packed
-            else told_as.get(row["outcome"], row["outcome"])
+            else reported_as.get(row["outcome"], row["outcome"])
             for row in truth(workdir)
             if row["source"] == source
         }
@@ -98,7 +102,7 @@ def check_texts(workdir: Path) -> None:
 
 
 def check_copies(workdir: Path) -> None:
-    """Of planted copies whose original is there, how many curation found; and nothing else."""
+    """Check that curation finds the planted copies whose original was stored."""
     dropped = {row["sample_id"]: row["reason"] for row in rows(workdir, "curate", "rejects")}
     planted: Counter[str] = Counter()
     found: Counter[str] = Counter()
@@ -132,7 +136,7 @@ def test_everything_ends_as_the_truth_says(tmp_path, scale):
 
 
 @pytest.mark.exhaustive
-def test_img2dataset_tells_the_same_where_it_can(tmp_path):
+def test_img2dataset_reports_the_same_outcomes_where_it_distinguishes_them(tmp_path):
     workdir = tmp_path / "work"
     run(workdir, 1, "download.engine=img2dataset")
     check_images(workdir, {"not_an_image": "undecodable"}, packed_as="undecodable")

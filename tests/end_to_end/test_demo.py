@@ -1,7 +1,7 @@
-"""The whole way through the command line: ground truth, kills of the real driver, and reruns.
+"""The whole workflow through the command line: ground truth, kills of the driver, and reruns.
 
-One workdir goes through undisturbed; another is killed three times with SIGKILL and continued.
-What single stages do with bad input is tested beside the rooms.
+One workdir is run without interruption; the driver of another is killed three times with SIGKILL
+and continued. The tests of single stages cover bad input.
 """
 
 import json
@@ -34,7 +34,7 @@ from tokenizer import VQKD, TextTokenizer
 
 pytestmark = pytest.mark.slow
 
-RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "tiny.yaml"
+RECIPE = "tiny"
 SMALL = [
     "miniweb={num_cc3m: 180, num_cc12m: 150, num_classes: 4, num_images_per_class: 35, "
     "num_documents: 300}",
@@ -96,7 +96,7 @@ def undisturbed(tmp_path_factory) -> Path:
     output = run(workdir)
     for word in (
         "stages", "learned", "MLM", "MIM", "MVLM",
-        "data_report", "checkpoint", "export", "beit3 ui",
+        "data report", "checkpoint", "export", "beit3 ui",
     ):  # fmt: skip
         assert word in output
     return workdir
@@ -155,7 +155,7 @@ def test_curation_drops_the_placeholders_and_nothing_else(undisturbed):
     assert {i for table in tables for i in table["sample_id"].to_pylist()} == kept
 
 
-def test_token_datasets_part_into_training_and_held_out_rows(undisturbed):
+def test_token_datasets_are_split_into_training_and_held_out_rows(undisturbed):
     for stage, kind in (("pair_tokens", "pairs"), ("image_tokens", "images")):
         parts = [
             set(rows(undisturbed, stage, t)["sample_id"].to_pylist()) for t in ("train", "held_out")
@@ -181,7 +181,7 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
         patch_size=config.patch_size,
         embed_dim=config.width,
         depth=config.depth,
-        num_heads=config.heads,
+        num_heads=config.num_heads,
         num_classes=0,
         global_pool="token",
         scale_attn_norm=True,
@@ -195,7 +195,7 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
         for other in (decoupled.eval()(images=images).hidden, theirs.forward_features(images)):
             torch.testing.assert_close(features, other, atol=1e-4, rtol=1e-4)
     text = TextTokenizer.load(export / "sentencepiece.bpe.model")
-    assert config.vocabulary == text.num_rows
+    assert config.vocab_size == text.num_rows
     codes = VQKD.load(export / "vqkd.pt").encode(torch.zeros(1, 3, 64, 64))
     assert codes.shape == (1, config.num_patches)
 
@@ -236,7 +236,7 @@ def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path)
         [sys.executable, "-m", "pipelines.cli", "status", "--workdir", str(workdir)],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert "begun" in status.stdout
+    assert "started" in status.stdout
 
     output = run(workdir)
     assert "✓ pretrain" in output and "✓ pair_tokens" not in output
@@ -249,8 +249,8 @@ def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path)
     unequal = [name for name in mine if not torch.equal(mine[name], theirs[name])]
     assert unequal == []
     codebooks = [
-        VQKD.load(folder(place, "image_tokenizer").native_path("vqkd.pt")).state_dict()
-        for place in (workdir, undisturbed)
+        VQKD.load(folder(each, "image_tokenizer").native_path("vqkd.pt")).state_dict()
+        for each in (workdir, undisturbed)
     ]
     assert all(torch.equal(codebooks[0][name], codebooks[1][name]) for name in codebooks[0])
     for stage in ("download/cc3m", "pair_tokens", "text_tokens", "image_tokens"):

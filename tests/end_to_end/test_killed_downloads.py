@@ -1,4 +1,4 @@
-"""A download that is killed at random moments, again and again, loses no row and doubles none."""
+"""A download that is killed repeatedly at random moments loses no row and duplicates none."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from orchestration.storage.store import Store
 
 pytestmark = pytest.mark.exhaustive
 
-RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "tiny.yaml"
+RECIPE = "tiny"
 SETTINGS = [
     "miniweb={num_cc3m: 1800, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
     "num_documents: 10}",
@@ -40,8 +40,8 @@ def parts(workdir: Path) -> int:
     return len(list(workdir.glob("download/cc3m/*/parts/*.json")))
 
 
-def kill_amid(workdir: Path, new_parts: int, seconds: float) -> None:
-    """Run until some more slices are committed and a moment on, then kill the driver."""
+def run_and_kill(workdir: Path, new_parts: int, seconds: float) -> None:
+    """Run until ``new_parts`` more slices are committed and ``seconds`` longer; kill the driver."""
     wanted = parts(workdir) + new_parts
     log = (workdir.parent / "log").open("a")
     with log, subprocess.Popen(command(workdir), stdout=log, stderr=log) as process:
@@ -52,10 +52,10 @@ def kill_amid(workdir: Path, new_parts: int, seconds: float) -> None:
         os.kill(process.pid, signal.SIGKILL)
 
 
-def test_twenty_kills_at_random_moments_cost_no_row(tmp_path):
+def test_twenty_kills_at_random_moments_lose_no_row(tmp_path):
     workdir, rng = tmp_path / "work", random.Random(1)
     for _ in range(NUM_KILLS):
-        kill_amid(workdir, rng.randint(1, 2), rng.uniform(0, 0.5))
+        run_and_kill(workdir, rng.randint(1, 2), rng.uniform(0, 0.5))
     assert not list(workdir.glob("download/cc3m/*/manifest.json"))
     subprocess.run(command(workdir), check=True, capture_output=True, timeout=600)
 
@@ -66,9 +66,9 @@ def test_twenty_kills_at_random_moments_cost_no_row(tmp_path):
     )
     rows = images.read(columns=["sample_id"])["sample_id"].to_pylist()
     rejects = images.table("rejects").read().to_pylist()
-    places = Counter(rows + [row["sample_id"] for row in rejects])
-    assert set(places) == set(index.read(columns=["sample_id"])["sample_id"].to_pylist())
-    assert set(places.values()) == {1}
+    occurrences = Counter(rows + [row["sample_id"] for row in rejects])
+    assert set(occurrences) == set(index.read(columns=["sample_id"])["sample_id"].to_pylist())
+    assert set(occurrences.values()) == {1}
     truth = pq.read_table(workdir / "miniweb" / "truth.parquet").to_pylist()
     outcomes = {row["sample_id"]: row["outcome"] for row in truth}
     assert {outcomes[name] for name in rows} == {"ok"}

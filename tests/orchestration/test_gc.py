@@ -1,4 +1,4 @@
-"""Garbage: what no kept workflow record names goes, all else stays."""
+"""Garbage collection removes the outputs that no kept workflow record names, and only those."""
 
 import json
 from datetime import timedelta
@@ -10,10 +10,10 @@ from orchestration.plan import IDENTITY
 from orchestration.storage.store import Store
 
 
-def output(store: Store, path: str, whole: bool = True) -> None:
+def output(store: Store, path: str, complete: bool = True) -> None:
     store.write_bytes(f"{path}/{IDENTITY}", b"{}")
     store.write_bytes(f"{path}/data/000000.parquet", b"12345")
-    if whole:
+    if complete:
         store.write_bytes(f"{path}/{MANIFEST}", b"{}")
 
 
@@ -22,9 +22,9 @@ def record(store: Store, name: str, started_at: float, **stages: str) -> None:
     store.write_bytes(f"workflows/{name}/record.json", text.encode())
 
 
-def test_only_what_no_record_names_is_garbage(store):
+def test_only_an_output_that_no_record_names_is_garbage(store):
     for path in ("curate/a1", "curate/a2", "index/web/b1", "pretrain/c1", "pretrain/c2"):
-        output(store, path, whole=path != "pretrain/c2")
+        output(store, path, complete=path != "pretrain/c2")
     record(store, "old", 1.0, curate="a1", **{"index/web": "b1"}, pretrain="c1")
     record(store, "new", 2.0, curate="a2", **{"index/web": "b1"}, pretrain="c1")
     found = garbage(store)
@@ -39,7 +39,7 @@ def test_only_what_no_record_names_is_garbage(store):
     assert garbage(store, keep_last=1) == []
 
 
-def test_uploads_that_nobody_ends_are_aborted(store, monkeypatch):
+def test_stale_multipart_uploads_are_aborted(store, monkeypatch):
     if store.is_local:
         assert abort_stale_uploads(store) == 0
         return
@@ -47,7 +47,7 @@ def test_uploads_that_nobody_ends_are_aborted(store, monkeypatch):
     client = store.files.client
     for key in (f"{prefix}/big", f"{prefix}-neighbor/big"):
         client.create_multipart_upload(Bucket=bucket, Key=key)
-    # moto dates every upload in the past; a real store tells the time
+    # moto gives every upload a fixed date in the past
     monkeypatch.setattr(gc_module, "STALE_UPLOAD", timedelta(days=100_000))
     assert abort_stale_uploads(store) == 0
     monkeypatch.setattr(gc_module, "STALE_UPLOAD", timedelta(0))

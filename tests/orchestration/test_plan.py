@@ -1,4 +1,4 @@
-"""Plans over graphs of stages: what is fresh, what is not, and why. No stage runs here."""
+"""Plans over graphs of stages: the state of each stage and its reason. No stage runs here."""
 
 import json
 
@@ -30,24 +30,24 @@ def pretend_to_run(plan, workdir: Store) -> None:
     workdir.write_bytes("workflows/a/record.json", json.dumps(record).encode())
 
 
-def test_a_new_workdir_has_nothing(tmp_path):
+def test_every_stage_of_a_new_workdir_is_missing(tmp_path):
     plan = make_plan([stage("a", 0)], Store(tmp_path))
     assert [p.state for p in plan] == [State.MISSING]
 
 
-def test_what_has_a_manifest_is_fresh(tmp_path):
+def test_a_stage_with_a_manifest_is_fresh(tmp_path):
     stages = [stage("a", 0), stage("b", 0, ("a",))]
     pretend_to_run(make_plan(stages, Store(tmp_path)), Store(tmp_path))
     assert [p.state for p in make_plan(stages, Store(tmp_path))] == [State.FRESH] * 2
 
 
-def test_a_begun_stage_is_interrupted(tmp_path):
+def test_a_started_stage_without_a_manifest_is_interrupted(tmp_path):
     planned = make_plan([stage("a", 0)], Store(tmp_path))[0]
     Store(tmp_path).sub(planned.path).write_bytes(IDENTITY, b"{}")
     assert make_plan([stage("a", 0)], Store(tmp_path))[0].state is State.INTERRUPTED
 
 
-def test_the_reason_names_the_parameter_the_version_and_the_parent(tmp_path):
+def test_the_reason_names_the_parameter_the_version_and_the_input(tmp_path):
     store = Store(tmp_path)
     pretend_to_run(make_plan([stage("a", 1), stage("b", 0, ("a",))], store), store)
     plan = make_plan([stage("a", 2), stage("b", 0, ("a",), version=2)], store)
@@ -77,7 +77,7 @@ def test_a_changed_parameter_reruns_the_stage_and_its_descendants_only(
     assert {p.stage.name for p in plan if p.state is not State.FRESH} == descendants
 
 
-def test_a_new_content_of_a_file_is_said_in_words():
+def test_the_reason_names_a_file_whose_content_changed():
     before = {"version": 1, "params": {"list": "sha256:1"}, "inputs": {}}
     now = {"version": 1, "params": {"list": "sha256:2"}, "inputs": {}}
-    assert differences(before, now) == ["list: another content"]
+    assert differences(before, now) == ["list: content changed"]

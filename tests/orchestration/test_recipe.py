@@ -1,4 +1,4 @@
-"""Recipes: precedence, and messages that name the place."""
+"""Recipes: precedence of values, messages of errors, and which fields are semantic."""
 
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +39,7 @@ def load(tmp_path: Path, text: str, overrides=(), environment=None) -> Toy:
     )
 
 
-def test_defaults_give_way_to_the_recipe_then_the_environment_then_the_command_line(tmp_path):
+def test_precedence_is_defaults_then_recipe_then_environment_then_command_line(tmp_path):
     text = "name: t\ntrain: {steps: 20}"
     environment = {"BEIT3__train__steps": "30"}
     assert load(tmp_path, "name: t").train.steps == 10
@@ -48,7 +48,7 @@ def test_defaults_give_way_to_the_recipe_then_the_environment_then_the_command_l
     assert load(tmp_path, text, ["train.steps=40"], environment).train.steps == 40
 
 
-def test_a_variable_stands_for_what_is_given_under_its_name(tmp_path):
+def test_a_variable_is_replaced_by_its_value(tmp_path):
     recipe = load(tmp_path, 'name: t\ntrain: {urls: "${workdir}/urls.tsv"}')
     assert recipe.train.urls == f"{tmp_path}/urls.tsv"
 
@@ -65,7 +65,7 @@ def test_a_variable_stands_for_what_is_given_under_its_name(tmp_path):
         ("name: t", ["name.x=1"], ["name is a value"]),
     ],
 )
-def test_a_broken_recipe_is_one_message_that_names_the_place(tmp_path, text, overrides, words):
+def test_an_invalid_recipe_gives_one_message_that_names_the_key(tmp_path, text, overrides, words):
     with pytest.raises(RecipeError) as error:
         load(tmp_path, text, overrides)
     for word in words:
@@ -77,7 +77,7 @@ def test_a_missing_recipe_is_named(tmp_path):
         load_recipe(Toy, tmp_path / "nowhere.yaml")
 
 
-def test_only_what_changes_the_result_is_semantic(tmp_path):
+def test_only_fields_that_change_the_result_are_semantic(tmp_path):
     urls = tmp_path / "urls.tsv"
     urls.write_text("a\n")
     params = Train(urls=str(urls))
@@ -98,12 +98,12 @@ def test_a_missing_external_file_is_named():
         semantic(Train(urls="gone.tsv"))
 
 
-def test_a_folder_enters_by_the_names_sizes_and_ends_of_its_files(tmp_path):
-    def digest(place: str, **files: str) -> str:
-        folder = tmp_path / place
+def test_a_folder_digest_covers_the_names_sizes_and_ends_of_its_files(tmp_path):
+    def digest(name: str, **files: str) -> str:
+        folder = tmp_path / name
         (folder / "inner").mkdir(parents=True)
-        for name, text in files.items():
-            (folder / "inner" / name).write_text(text)
+        for file, text in files.items():
+            (folder / "inner" / file).write_text(text)
         return file_digest(folder)
 
     same = digest("a", x="one", y="two")

@@ -1,4 +1,4 @@
-"""Rounds of retries: rejected rows get another chance, and every row stays in exactly one place."""
+"""Rounds of retries process rejected rows again; every row stays in exactly one table."""
 
 import io
 import json
@@ -26,10 +26,10 @@ REASONS = ("timeout", "http_503", "http_404")
 
 
 def visit(folder: Store, world: Path, piece: Slice) -> Output:
-    """A row that the world knows is data; the world may grow between runs."""
+    """Accept the rows that the file ``world`` lists; a test may add rows between runs."""
     known = json.loads(world.read_text())
     if piece.id in known.get("broken", []):
-        raise ValueError("the world is broken here")
+        raise ValueError("this slice is listed as broken")
     rejected = rejected_rows(folder, piece)
     numbers = range(piece.payload["start"], piece.payload["stop"])
     kept = pa.table({"n": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})
@@ -85,7 +85,7 @@ def go(world: Path, store: Store, **options) -> None:
 
 
 def everything(world: Path, store: Store) -> tuple[list[int], dict[int, str]]:
-    """Data and rejects, after a check that each row is there once and counted right."""
+    """Data and rejects, after checking that each row exists once and is counted correctly."""
     planned = workflow(world).plan(store)[0]
     dataset = Dataset.open(store.sub(planned.path))
     data = dataset.read()["n"].to_pylist()
@@ -98,7 +98,7 @@ def everything(world: Path, store: Store) -> tuple[list[int], dict[int, str]]:
 
 
 @pytest.mark.slow
-def test_a_round_does_only_what_it_is_for_and_what_follows_is_stale(tmp_path):
+def test_a_round_processes_only_the_requested_rejects_and_makes_dependents_stale(tmp_path):
     world, store = tmp_path / "world.json", Store(tmp_path / "work")
     write(world, [0, 1, 2, 4])
     go(world, store)
@@ -106,13 +106,13 @@ def test_a_round_does_only_what_it_is_for_and_what_follows_is_stale(tmp_path):
     assert data == [0, 1, 2, 4]
     before = {p: p.stat().st_mtime_ns for p in Path(store.uri).rglob("data/*.parquet")}
 
-    write(world, [0, 1, 2, 4, 5, 6, 7, 9])  # 5 had been http_404: nobody asks for it again
+    write(world, [0, 1, 2, 4, 5, 6, 7, 9])  # 5 was rejected as http_404, which is not retried
     go(world, store, only="visits", retry=["timeout", "http_5xx"])
     data, rejects = everything(world, store)
     assert data == [0, 1, 2, 4, 6, 7, 9]
     assert rejects == {3: "timeout", 5: "http_404", 8: "http_404", 10: "http_503", 11: "http_404"}
     after = {p: p.stat().st_mtime_ns for p in before}
-    assert after == before  # what was there is untouched
+    assert after == before  # existing files are untouched
     visits, total = workflow(world).plan(store)
     assert visits.state is State.FRESH and total.state is State.STALE
     assert "visits changed" in total.reason
@@ -127,14 +127,14 @@ def test_a_round_does_only_what_it_is_for_and_what_follows_is_stale(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_round_that_breaks_off_is_finished_as_it_began(tmp_path):
+def test_an_interrupted_round_must_be_finished_with_the_same_reasons(tmp_path):
     world, store = tmp_path / "world.json", Store(tmp_path / "work")
     write(world, [])
     go(world, store)
     write(world, [0, 3, 6, 9], broken=("000001-r1",))
     with pytest.raises(StageError, match="000001-r1"):
         go(world, store, only="visits", retry=["timeout"])
-    assert everything(world, store)[0] == []  # the old manifest still holds
+    assert everything(world, store)[0] == []  # the old manifest is still valid
     folder = store.sub(workflow(world).plan(store)[0].path)
     assert folder.exists("parts/000000-r1.json") and folder.exists(INTENT)
     with pytest.raises(RecipeError, match="--retry timeout"):
@@ -146,7 +146,7 @@ def test_a_round_that_breaks_off_is_finished_as_it_began(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["000001-r1", "000001"])
-def test_a_repair_goes_through_the_rounds_again(tmp_path, damaged):
+def test_a_repair_repeats_the_rounds(tmp_path, damaged):
     world, store = tmp_path / "world.json", Store(tmp_path / "work")
     write(world, [4])
     go(world, store)
@@ -159,21 +159,21 @@ def test_a_repair_goes_through_the_rounds_again(tmp_path, damaged):
     outcome = everything(world, store)
     table = read_manifest(folder).parts
     path = next(t.path for p in table if p.slice == damaged for t in p.tables.values())
-    Path(folder.native_path(path)).write_bytes(b"spoilt")
+    Path(folder.native_path(path)).write_bytes(b"damaged")
     assert [damage.slice for damage in repair(folder)] == [damaged]
     assert workflow(world).plan(store)[0].state is State.INTERRUPTED
     assert folder.exists("parts/000000-r1.json") and not folder.exists("parts/000001-r2.json")
     go(world, store)
     assert everything(world, store) == outcome
     assert read_manifest(folder).rounds == [["timeout"], ["http_5xx"]]
-    if damaged != "000001":  # its rows came by the same rounds
+    if damaged != "000001":  # its rows came from the same rounds
         assert folder.read(MANIFEST) == before
     assert all(planned.state is State.FRESH for planned in workflow(world).plan(store))
     assert not folder.exists(ROUNDS) and not folder.names("", ".pending.json")
 
 
 @pytest.mark.slow
-def test_what_cannot_be_retried_says_why(tmp_path):
+def test_an_impossible_retry_gives_an_error_that_says_why(tmp_path):
     world, store = tmp_path / "world.json", Store(tmp_path / "work")
     write(world, [])
     with pytest.raises(RecipeError, match="run it first"):
@@ -198,5 +198,5 @@ def test_what_cannot_be_retried_says_why(tmp_path):
         ("ax", ["a."], False),
     ],
 )
-def test_patterns_name_reasons(reason, patterns, expected):
+def test_a_pattern_matches_reasons(reason, patterns, expected):
     assert matches(reason, patterns) is expected

@@ -1,4 +1,4 @@
-"""Which stage goes when, what a failure stops, Ctrl-C, and a tracking server that is away."""
+"""Order of stages, the effect of a failure, Ctrl-C, and an unreachable tracking server."""
 
 import io
 import json
@@ -40,7 +40,7 @@ class Params(StageParams):
 
 
 def stage(name: str, *inputs: str, seconds: float = 0.0, fails: bool = False) -> Stage:
-    """One slice that notes when it began and ended."""
+    """Return a stage of one slice that records when it began and ended."""
     params = Params(seconds=seconds, fails=fails)
 
     def process(piece: Slice) -> Output:
@@ -66,7 +66,7 @@ def times(store: Store, plan, name: str) -> tuple[float, float]:
     return row["began"], row["ended"]
 
 
-def test_independent_stages_run_side_by_side_where_asked_to(tmp_path):
+def test_independent_stages_run_at_the_same_time_if_requested(tmp_path):
     flow = Workflow(RECIPE, (stage("a", seconds=3), stage("b", seconds=3), stage("c", "a", "b")))
     together = Store(tmp_path / "together")
     plan = flow.run(together, QUIET, jobs=2)
@@ -78,7 +78,7 @@ def test_independent_stages_run_side_by_side_where_asked_to(tmp_path):
     assert times(alone, plan, "a")[1] < times(alone, plan, "b")[0]
 
 
-def test_a_failure_stops_only_what_needs_the_stage_that_failed(tmp_path):
+def test_a_failure_stops_only_the_stages_that_depend_on_it(tmp_path):
     store = Store(tmp_path)
     flow = Workflow(
         RECIPE,
@@ -95,7 +95,7 @@ def test_a_failure_stops_only_what_needs_the_stage_that_failed(tmp_path):
     assert not store.exists(LOCK)
 
 
-def test_a_workdir_that_another_driver_holds_is_not_touched(tmp_path):
+def test_a_locked_workdir_is_not_changed(tmp_path):
     store = Store(tmp_path)
     flow = Workflow(RECIPE, (stage("a"),))
     with workdir_lock(store), pytest.raises(LockError, match="locked by process"):
@@ -103,17 +103,17 @@ def test_a_workdir_that_another_driver_holds_is_not_touched(tmp_path):
     assert [path for path, _ in store.walk()] == []
 
 
-def test_a_tracking_server_that_is_away_stops_nothing(tmp_path, monkeypatch):
+def test_an_unreachable_tracking_server_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = Store(tmp_path)
-    away = TrackingParams(uri=f"http://127.0.0.1:{free_port()}")
-    recipe = RECIPE.model_copy(update={"tracking": away})
+    unreachable = TrackingParams(uri=f"http://127.0.0.1:{free_port()}")
+    recipe = RECIPE.model_copy(update={"tracking": unreachable})
     Workflow(recipe, (stage("a"),)).run(store, QUIET)
     log = next(Path(store.native_path("logs")).glob("*.log")).read_text()
-    assert "opened no run for a yet" in log and "did not take" in log
+    assert "opened no run for a yet" in log and "did not accept" in log
 
 
-def test_damaged_inputs_are_found_where_asked_and_repaired(tmp_path):
+def test_damaged_inputs_are_found_on_request_and_repaired(tmp_path):
     from orchestration.errors import ManifestError
     from orchestration.integrity import repair
 
@@ -125,7 +125,7 @@ def test_damaged_inputs_are_found_where_asked_and_repaired(tmp_path):
     data = bytearray(folder.read("data/0.parquet"))
     data[len(data) // 2] ^= 1
     folder.write_bytes("data/0.parquet", bytes(data))
-    with pytest.raises(ManifestError, match=r"0\.parquet: another content"):
+    with pytest.raises(ManifestError, match=r"0\.parquet: content differs"):
         flow.run(store, QUIET, verify=True)
     assert [damage.path for damage in repair(folder)] == ["data/0.parquet"]
     assert [p.state for p in flow.plan(store)] == [State.INTERRUPTED, State.INTERRUPTED]
@@ -135,11 +135,11 @@ def test_damaged_inputs_are_found_where_asked_and_repaired(tmp_path):
     assert [p.state for p in flow.plan(store)] == [State.FRESH] * 2
 
 
-def test_ctrl_c_keeps_what_is_committed_and_marks_the_runs_killed(tmp_path):
+def test_ctrl_c_keeps_committed_slices_and_marks_the_runs_killed(tmp_path):
     trial = Trial("disk", tmp_path, "", {})
     process = trial.start("first")
     deadline = time.monotonic() + 90
-    while len(trial.begun("first")) < 4:
+    while len(trial.started("first")) < 4:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_is_committed_and_marks_the_runs_killed(tmp_path):
     assert {r.info.status for r in runs.values()} == {"KILLED"}
 
     assert trial.finish(trial.start("again"), "again") == 0
-    assert not {(s, piece) for s, piece, _ in trial.begun("again")} & committed
+    assert not {(s, piece) for s, piece, _ in trial.started("again")} & committed
     runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     assert {r.info.status for r in runs.values()} == {"FINISHED"}
     assert set(runs) == {"counting", "numbers", "squares", "sums"}
@@ -162,7 +162,7 @@ def test_ctrl_c_keeps_what_is_committed_and_marks_the_runs_killed(tmp_path):
     assert dataset.name == "squares" and len(dataset.digest) == 36
 
 
-def test_a_second_ctrl_c_ends_at_once(tmp_path):
+def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path):
     script = (
         "import os, signal, sys, threading, time\n"
         "from orchestration.runner import ending_at_once\n"

@@ -1,6 +1,6 @@
 """Workflows that run on Ray: commit, resume, failure, and the runs in MLflow.
 
-Kills of real processes are in ``tests/end_to_end``.
+Kills of real processes are in ``tests/crashes`` and ``tests/end_to_end``.
 """
 
 import io
@@ -91,7 +91,7 @@ def quiet() -> Console:
 
 
 class Noise:
-    """Numbers drawn from the slice's own name."""
+    """Draws random numbers, seeded by the id of the slice."""
 
     def __call__(self, piece: Slice) -> Output:
         rng = np.random.default_rng(int(piece.id))
@@ -109,7 +109,9 @@ def drawn(context: Context, num_actors: int) -> None:
 
 
 @pytest.mark.parametrize(("num_actors", "max_blocks"), [(0, 2), (1, 4096), (3, 5)])
-def test_workers_and_blocks_change_no_byte(tmp_path, monkeypatch, num_actors, max_blocks):
+def test_the_number_of_workers_and_blocks_changes_no_byte(
+    tmp_path, monkeypatch, num_actors, max_blocks
+):
     outputs = []
     for name, actors, blocks in (("a", 0, 4096), ("b", num_actors, max_blocks)):
         monkeypatch.setattr("orchestration.slice_runner._MAX_BLOCKS", blocks)
@@ -136,7 +138,7 @@ def test_a_workflow_runs_resumes_and_is_then_fresh(tmp_path, traces):
     assert Dataset.open(folder).read()["n"].to_pylist() == [0, 2, 4, 6]
     assert Dataset.open(folder).manifest.numbers == {"sum": 12}
     assert Dataset.open(store.sub(plan[0].path)).manifest.rejects == {"odd": 2}
-    # Only the slice that had failed was done again: three attempts before, one now.
+    # Only the failed slice was processed again: three attempts before, one now.
     assert {path.name: path.read_text() for path in traces.iterdir()} == {
         "0": "x",
         "1": "x",
@@ -153,7 +155,11 @@ def check_mlflow(workdir: Path) -> None:
     client = MlflowClient(f"sqlite:///{workdir}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "beit3"]
     runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
-    assert set(runs) == {"toy", "numbers", "doubled"}  # one each, although there were two attempts
+    assert set(runs) == {
+        "toy",
+        "numbers",
+        "doubled",
+    }  # one run each over two attempts
     assert {r.info.status for r in runs.values()} == {"FINISHED"}
     parent = runs["toy"].info.run_id
     assert runs["numbers"].data.tags["mlflow.parentRunId"] == parent
@@ -163,22 +169,22 @@ def check_mlflow(workdir: Path) -> None:
     assert [a.path for a in client.list_artifacts(parent)] == ["recipe.yaml"]
 
 
-def test_a_stage_alone_needs_fresh_inputs(tmp_path, traces):
-    with pytest.raises(RecipeError, match="numbers, not fresh"):
+def test_a_stage_that_runs_alone_needs_fresh_inputs(tmp_path, traces):
+    with pytest.raises(RecipeError, match="numbers, which is not fresh"):
         workflow(traces).run(Store(tmp_path / "work"), quiet(), only="doubled")
     with pytest.raises(RecipeError, match="no stage is named 'tripled'"):
         workflow(traces).run(Store(tmp_path / "work"), quiet(), until="tripled")
     assert latest_record(Store(tmp_path / "work")) is None
 
 
-def test_what_is_lacking_is_said_before_anything_runs(tmp_path, traces):
+def test_an_unmet_requirement_is_reported_before_anything_runs(tmp_path, traces):
     flow = workflow(traces)
-    lame = Stage("lame", lambda c: None, Params(), requires=lambda: "needs a crutch")
-    with pytest.raises(RecipeError, match="lame: needs a crutch"):
-        Workflow(flow.recipe, (*flow.stages, lame)).run(Store(tmp_path / "work"), quiet())
+    unready = Stage("unready", lambda c: None, Params(), requires=lambda: "needs a file")
+    with pytest.raises(RecipeError, match="unready: needs a file"):
+        Workflow(flow.recipe, (*flow.stages, unready)).run(Store(tmp_path / "work"), quiet())
     assert not (tmp_path / "work").exists()
 
 
-def test_a_graph_with_a_hole_is_refused():
+def test_a_graph_with_an_undefined_input_is_refused():
     with pytest.raises(ValueError, match="its input nowhere"):
         Workflow(Recipe(name="x"), (Stage("a", lambda c: None, Params(), {"in": ("nowhere",)}),))

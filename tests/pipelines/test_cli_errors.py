@@ -6,7 +6,10 @@ import huggingface_hub.constants
 import pytest
 
 from orchestration.errors import RecipeError
-from pipelines import cli
+from pipelines.commands.options import console
+from pipelines.commands.run import plan, run_opened
+from pipelines.commands.ui import ui
+from pipelines.commands.workdir import status
 from pipelines.open_recipe import open_recipe
 from tests.s3 import BUCKET
 
@@ -33,13 +36,13 @@ def recipe(tmp_path: Path) -> Path:
 def refused(recipe: Path, *settings: str) -> str:
     workdir = recipe.parent / "work"
     with pytest.raises(RecipeError) as error:
-        cli._run(recipe, str(workdir), list(settings))
+        run_opened(open_recipe(str(recipe), str(workdir), settings, console))
     assert not workdir.exists()
     return str(error.value)
 
 
 def test_a_good_recipe_can_be_planned(recipe):
-    workflow = open_recipe(recipe, str(recipe.parent / "work"), [], cli.console).workflow
+    workflow = open_recipe(str(recipe), str(recipe.parent / "work"), [], console).workflow
     assert [stage.name for stage in workflow.stages][:3] == [
         "index/pairs", "download/pairs", "import/images",
     ]  # fmt: skip
@@ -55,15 +58,15 @@ def test_a_good_recipe_can_be_planned(recipe):
         ("sources.pairs.lisst=x", ["sources.pairs", "lisst", "'list'"]),
         ("sources.Bad-Name={format: jsonl, file: x}", ["Bad-Name"]),
         ("image_tokenizer.image_size=100", ["image_tokenizer.image_size is 100", "14 x 14"]),
-        ("train.network.heads=7", ["7 heads"]),
+        ("train.network.num_heads=7", ["num_heads 7"]),
         ("text_tokens.length=5000", ["max_text_length"]),
         ("train.substreams=300", ["images_per_step = 2048", "substreams = 300"]),
         ("train.num_workers=3", ["num_workers = 3", "substreams = 256"]),
-        ("image_tokenizer.substreams=9", ["batch = 512", "substreams = 9"]),
+        ("image_tokenizer.substreams=9", ["batch_size = 512", "substreams = 9"]),
         ("download.contact=null", ["download.contact"]),
     ],
 )
-def test_a_broken_setting_is_one_message_that_names_the_place(recipe, setting, words):
+def test_a_broken_setting_is_one_message_that_names_the_key(recipe, setting, words):
     message = refused(recipe, setting)
     for word in words:
         assert word in message
@@ -77,7 +80,7 @@ def test_missing_files_are_named_all_at_once(recipe):
     assert "sources.texts.file" in message and "texts.jsonl" in message
 
 
-def test_a_missing_file_beside_a_miniature_web_is_said_before_the_web_is_drawn(recipe):
+def test_a_missing_file_beside_a_miniature_web_is_reported_before_the_web_is_drawn(recipe):
     web = (
         "miniweb={num_cc3m: 1, num_cc12m: 1, num_classes: 1, num_images_per_class: 1, "
         "num_documents: 1}"
@@ -85,7 +88,7 @@ def test_a_missing_file_beside_a_miniature_web_is_said_before_the_web_is_drawn(r
     assert "nowhere.tsv" in refused(recipe, web, "sources.pairs.list=nowhere.tsv")
 
 
-def test_a_list_of_another_form_stops_the_plan(recipe):
+def test_a_list_of_another_format_stops_the_plan(recipe):
     for source, words in (
         ("sources.pairs={format: parquet_pairs, list: %s/pairs.tsv}", "pairs.tsv: not a Parquet"),
         ("sources.texts={format: parquet, file: %s/texts.jsonl}", "texts.jsonl: not a Parquet"),
@@ -106,8 +109,8 @@ def test_a_teacher_without_weights_stops_the_plan(recipe, monkeypatch, tmp_path)
     assert "timm/vit_base_patch16_clip_224.openai on the Hugging Face hub" in message
     assert "teacher_weights" in message
     workdir = str(recipe.parent / "work")
-    with pytest.raises(RecipeError, match=r"teacher dino: its weights cannot be had"):
-        cli.plan(recipe, workdir, ["image_tokenizer.teacher=dino"])
+    with pytest.raises(RecipeError, match=r"teacher dino: its weights cannot be downloaded"):
+        plan(str(recipe), workdir, ["image_tokenizer.teacher=dino"])
     message = refused(
         recipe, "image_tokenizer.teacher=clip", "image_tokenizer.teacher_weights=none.pt"
     )
@@ -116,25 +119,25 @@ def test_a_teacher_without_weights_stops_the_plan(recipe, monkeypatch, tmp_path)
 
 def test_a_workdir_without_runs_has_no_status(tmp_path):
     with pytest.raises(RecipeError, match="no workflow has run here"):
-        cli.status(str(tmp_path))
-    with pytest.raises(RecipeError, match="no runs yet"):
-        cli.ui(str(tmp_path))
+        status(str(tmp_path))
+    with pytest.raises(RecipeError, match="no MLflow runs yet"):
+        ui(str(tmp_path))
 
 
 def fingerprints(recipe: Path, workdir: str, settings: list[str]) -> list[str]:
-    opened = open_recipe(recipe, workdir, settings, cli.console)
+    opened = open_recipe(str(recipe), workdir, settings, console)
     return [planned.fingerprint for planned in opened.workflow.plan(opened.store)]
 
 
-def test_the_same_recipe_in_any_place_has_the_same_fingerprints(recipe, tmp_path, s3_endpoint):
+def test_the_same_recipe_in_any_workdir_has_the_same_fingerprints(recipe, tmp_path, s3_endpoint):
     plans = []
     elsewhere = f"s3://{BUCKET}/{tmp_path.name}"
-    for place, name, settings in (
+    for parent, name, settings in (
         (tmp_path, "a", []),
         (tmp_path, "b", ["train.num_workers=4", "cluster.num_cpus=64"]),
         (elsewhere, "a", [f"storage.endpoint_url={s3_endpoint}", "storage.max_attempts=2"]),
     ):
-        plans.append(fingerprints(recipe, f"{place}/{name}", settings))
+        plans.append(fingerprints(recipe, f"{parent}/{name}", settings))
     assert plans[0] == plans[1] == plans[2]
     seeded = fingerprints(recipe, str(tmp_path / "c"), ["seed=1"])
     assert plans[0] != seeded

@@ -1,10 +1,14 @@
 """``beit3 inspect model``: what it prints, and what it refuses."""
 
+from typing import get_args
+
 import pytest
 from typer.testing import CliRunner
 
+from model.network.config import SIZES
 from orchestration.errors import RecipeError
 from pipelines import cli
+from pipelines.commands.inspect_model import Size
 
 
 def printed(*arguments: str) -> str:
@@ -13,7 +17,7 @@ def printed(*arguments: str) -> str:
     return result.output
 
 
-def test_the_giant_is_told_by_part():
+def test_the_giant_is_printed_by_part():
     text = printed("giant", "--workers", "256", "--sharded")
     for number in ("692.36", "317.42", "51.93", "90.13", "sharded over 256"):
         assert number in text
@@ -28,11 +32,15 @@ def test_fields_of_the_network_can_be_set():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("fusion_layers=99", "fusion_layers 99 is not in 0 … 12"),
+        ("fusion_layers=99", "fusion_layers 99 is not between 0 and depth 12"),
         ("fusion_layrs=1", "fusion_layrs"),
         ("fusion_layers", "expected KEY=VALUE"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(setting, words):
+def test_an_impossible_network_is_refused(setting, words):
     with pytest.raises(RecipeError, match=words):
         printed("base", "--set", setting)
+
+
+def test_the_command_offers_every_named_size():
+    assert get_args(Size) == tuple(SIZES)

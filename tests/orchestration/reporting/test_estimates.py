@@ -1,4 +1,4 @@
-"""What a plan expects of its stages, from the recipe and from earlier runs. No stage runs here."""
+"""Estimates of a plan, from the recipe and from earlier runs. No stage runs here."""
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ class Number(StageParams):
 
 
 def two_stages(value: int, rows: int | None = None) -> list[Stage]:
-    """A source and a stage that reads it; ``rows`` is what the recipe says of the source."""
+    """Return a source and a stage that reads it; ``rows`` is the source's expected rows."""
     return [
         Stage("a", lambda c: None, Number(value=value), expects=lambda: Expected(rows=rows)),
         Stage("b", lambda c: None, Number(value=value), {"in": ("a",)}),
@@ -31,13 +31,13 @@ def pretend_to_run(stages: list[Stage], workdir: Store, rows: dict[str, int], us
         add_usage(folder, usage)
 
 
-def test_nothing_is_known_of_a_first_run_but_what_the_recipe_says(tmp_path):
+def test_a_first_run_has_only_the_estimates_of_the_recipe(tmp_path):
     expected = estimate(make_plan(two_stages(0, rows=300), Store(tmp_path)), Store(tmp_path))
     assert expected["a"].rows == 300
     assert expected["a"].seconds is expected["b"].rows is expected["b"].bytes is None
 
 
-def test_what_is_there_tells_its_own_numbers(tmp_path):
+def test_a_complete_stage_has_measured_numbers(tmp_path):
     store, stages = Store(tmp_path), two_stages(0)
     pretend_to_run(stages, store, {"a": 100, "b": 50}, Usage(10.0, 7))
     add_usage(store.sub(make_plan(stages, store)[0].path), Usage(2.0, 5))
@@ -46,7 +46,7 @@ def test_what_is_there_tells_its_own_numbers(tmp_path):
     assert all(e.measured for e in expected.values())
 
 
-def test_an_earlier_run_is_scaled_by_the_rows_that_there_are_to_do(tmp_path):
+def test_an_earlier_run_is_scaled_by_the_number_of_rows(tmp_path):
     store = Store(tmp_path)
     pretend_to_run(two_stages(0), store, {"a": 100, "b": 50}, Usage(10.0, 7, work=100))
     earlier = estimate(make_plan(two_stages(0), store), store)
@@ -57,7 +57,7 @@ def test_an_earlier_run_is_scaled_by_the_rows_that_there_are_to_do(tmp_path):
     assert now["a"].bytes == 3 * (earlier["a"].bytes or 0)
 
 
-def test_a_stage_is_scaled_by_what_its_inputs_are_expected_to_give(tmp_path):
+def test_a_stage_is_scaled_by_the_estimated_rows_of_its_inputs(tmp_path):
     store = Store(tmp_path)
     pretend_to_run(two_stages(0), store, {"a": 100, "b": 50}, Usage(10.0))
     now = estimate(make_plan(two_stages(1, rows=300), store), store)
@@ -65,7 +65,7 @@ def test_a_stage_is_scaled_by_what_its_inputs_are_expected_to_give(tmp_path):
     assert now["b"].seconds == 60.0
 
 
-def test_the_latest_of_several_earlier_runs_counts(tmp_path):
+def test_the_latest_of_several_earlier_runs_is_used(tmp_path):
     store = Store(tmp_path)
     pretend_to_run(two_stages(0), store, {"a": 100, "b": 50}, Usage(10.0, work=100))
     pretend_to_run(two_stages(1), store, {"a": 100, "b": 50}, Usage(20.0, work=100))

@@ -1,4 +1,4 @@
-"""MLflow runs against a real store: metrics that a server did not take are not lost."""
+"""MLflow runs in a real store: metrics that could not be sent are not lost."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ def test_metrics_that_a_worker_could_not_send_are_sent_by_the_driver(tmp_path, m
     workdir = Store(tmp_path)
     driver = Tracker(TrackingParams(), workdir).run(workdir.sub("stage"), "stage")
     worker: RunLog = pickle.loads(pickle.dumps(driver))
-    worker.uri = "http://127.0.0.1:1"  # its way to the server is cut
+    worker.uri = "http://127.0.0.1:1"  # the server is unreachable for the worker
     for step in range(2000):
         worker.metrics({"loss": step / 2}, step)
     worker.flush()
@@ -33,10 +33,10 @@ def test_metrics_that_a_worker_could_not_send_are_sent_by_the_driver(tmp_path, m
     assert [(m.step, m.value) for m in history] == [(i, i / 2) for i in range(2000)]
 
 
-def test_an_installation_that_is_broken_stops_at_once(tmp_path, monkeypatch):
-    """A dead server may come back; a package that is not there does not."""
+def test_a_broken_installation_of_mlflow_fails_at_once(tmp_path, monkeypatch):
+    """An unreachable server is retried; a missing package is not."""
     store = Store(tmp_path)
     tracker = Tracker(TrackingParams(), store)
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(StageError, match="not installed whole"):
+    with pytest.raises(StageError, match="not installed correctly"):
         tracker.run(store, "stage")

@@ -1,4 +1,4 @@
-"""A store that fails: what passes is retried, what stays names the object, nothing is half done."""
+"""Failures of a store: transient ones are retried, lasting ones name the object."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.committing import commit_tables
 from tests.faulty import FaultyProxy, failing
 from tests.s3 import BUCKET
 
-PASSING = ("500", "503", "reset", "silence", "lost answer")
+TRANSIENT = ("500", "503", "reset", "silence", "lost answer")
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def faulty(s3_endpoint) -> Iterator[tuple[FaultyProxy, Store, Store]]:
         yield proxy, Store(uri, storage), Store(uri, StorageParams(endpoint_url=s3_endpoint))
 
 
-@pytest.mark.parametrize("fault", PASSING)
-def test_what_passes_is_retried(faulty, fault):
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_a_transient_fault_is_retried(faulty, fault):
     proxy, store, direct = faulty
     direct.write_bytes("a/old", b"old")
     proxy.fail_next(2, fault)
@@ -52,7 +52,7 @@ def test_what_passes_is_retried(faulty, fault):
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset"])
-def test_what_stays_names_the_object_and_leaves_nothing(faulty, fault):
+def test_a_lasting_fault_names_the_object_and_leaves_no_file(faulty, fault):
     proxy, store, direct = faulty
     direct.write_bytes("a/old", b"old")
     for ask in (
@@ -67,20 +67,20 @@ def test_what_stays_names_the_object_and_leaves_nothing(faulty, fault):
     assert direct.names("a", "") == ["old"]
 
 
-def test_a_secret_is_in_no_message(faulty):
+def test_no_message_contains_a_secret(faulty):
     proxy, store, _ = faulty
     proxy.fail_next(1000, "500")
     with pytest.raises(StoreError) as error:
         store.write_bytes("a", b"")
-    chain, told = error.value, []
+    chain, messages = error.value, []
     while chain is not None:
-        told.append(repr(chain))
+        messages.append(repr(chain))
         chain = chain.__cause__ or chain.__context__
-    assert "hidden-secret" not in "".join(told) + repr(store) + repr(vars(store))
+    assert "hidden-secret" not in "".join(messages) + repr(store) + repr(vars(store))
 
 
-def test_a_list_that_is_a_moment_old_loses_no_slice(faulty):
-    """The parts of a stage are known from who committed them, not from a list."""
+def test_an_outdated_listing_loses_no_slice(faulty):
+    """The parts of a stage are known from the workers that committed them, not from a listing."""
     proxy, store, direct = faulty
     proxy.choose = lambda method, path: "stale list"
     tables = [pa.table({"n": [i, i + 1]}) for i in range(5)]
@@ -90,8 +90,7 @@ def test_a_list_that_is_a_moment_old_loses_no_slice(faulty):
     assert Dataset.open(direct).num_rows == 10
 
 
-def test_an_upload_that_fails_half_way_is_aborted(faulty, monkeypatch):
-
+def test_an_upload_that_fails_halfway_is_aborted(faulty, monkeypatch):
     from orchestration.storage import s3_files
 
     monkeypatch.setattr(s3_files, "_PART_BYTES", 5 << 20)
@@ -113,8 +112,8 @@ def test_an_upload_that_fails_half_way_is_aborted(faulty, monkeypatch):
     assert not [u for u in listed.get("Uploads", []) if u["Key"].startswith(store.name)]
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path):
-    """The kernel refuses bytes beyond a limit, as it does when a disk is full."""
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """A file size limit stands for a full disk: the kernel refuses further bytes."""
     store = Store(tmp_path)
     store.write_bytes("a", b"old")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Files given by URI: what is seen of them, and that a copy is whole or not there."""
+"""Files given by URI: their versions, and copies that are complete or absent."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OneFile]:
         yield made
 
 
-def test_a_copy_is_what_the_server_holds_and_is_made_once(server, store):
+def test_a_copy_equals_the_remote_file_and_is_made_once(server, store):
     params = Lists(list=server.uri)
     copy_files(versions_of(params), store)
     asked = server.num_requests
@@ -53,13 +53,13 @@ def test_a_copy_is_what_the_server_holds_and_is_made_once(server, store):
     assert list(store.walk()) == []
 
 
-def test_parameters_without_a_uri_stay_as_they_are(tmp_path):
+def test_parameters_without_a_uri_are_unchanged(tmp_path):
     params = Lists(list="a.tsv")
     copy_files(versions_of(params), Store(tmp_path))
     assert with_local_files(params, Store(tmp_path)) is params
 
 
-def test_the_content_counts_and_not_the_place(server):
+def test_the_version_is_semantic_and_the_address_is_not(server):
     elsewhere = server.uri.replace("lists", "other")
     before = semantic(Lists(list=server.uri))
     assert semantic(Lists(list=elsewhere)) == before
@@ -68,8 +68,8 @@ def test_the_content_counts_and_not_the_place(server):
     assert semantic(Lists(list=server.uri)) != before
 
 
-def test_what_passes_is_tried_again(server, store):
-    server.statuses = [503, 200, 200, 429]  # asked for its version, then for its body
+def test_a_transient_error_is_retried(server, store):
+    server.statuses = [503, 200, 200, 429]  # first the request for the version, then for the body
     server.cut = [len(BODY), 1000]
     params = Lists(list=server.uri)
     copy_files(versions_of(params), store)
@@ -77,7 +77,7 @@ def test_what_passes_is_tried_again(server, store):
         assert file.read() == BODY
 
 
-def test_what_stays_away_is_named(server, store):
+def test_a_file_that_cannot_be_read_is_named(server, store):
     server.statuses = [404]
     with pytest.raises(RecipeError, match=r"my%20list\.tsv.*404"):
         check(server.uri)
@@ -88,16 +88,16 @@ def test_what_stays_away_is_named(server, store):
     assert list(store.walk()) == []
 
 
-def test_a_file_that_changes_under_a_workflow_stops_it(server, store):
+def test_a_file_that_changes_during_a_workflow_stops_it(server, store):
     planned = versions_of(Lists(list=server.uri))
     server.etag = '"two"'
-    version_of.cache_clear()  # a worker has not asked before
+    version_of.cache_clear()  # a worker has an empty cache
     with pytest.raises(StageError, match="changed since the workflow was planned"):
         copy_files(planned, store)
     assert list(store.walk()) == []
 
 
-def test_a_server_that_tells_no_version_is_refused(server):
+def test_a_server_without_a_version_or_with_another_scheme_is_refused(server):
     server.etag = ""
     with pytest.raises(RecipeError, match="neither ETag nor Last-Modified"):
         check(server.uri)
@@ -106,7 +106,7 @@ def test_a_server_that_tells_no_version_is_refused(server):
             check(uri)
 
 
-def test_an_object_of_a_store(s3_endpoint, store, monkeypatch):
+def test_a_file_on_s3_is_copied_and_its_change_is_noticed(s3_endpoint, store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

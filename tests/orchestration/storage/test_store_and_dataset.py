@@ -30,7 +30,7 @@ def commit(folder: Store, sizes: list[int], row_group_rows: int = 3) -> Dataset:
     return commit_tables(folder, tables, row_group_rows=row_group_rows)
 
 
-def test_a_failed_write_leaves_nothing(store):
+def test_a_failed_write_leaves_no_file(store):
     with pytest.raises(RuntimeError), store.write("a/b") as file:
         file.write(b"half")
         raise RuntimeError
@@ -46,13 +46,13 @@ def test_an_unreadable_file_is_named(store):
 
 
 @pytest.mark.parametrize("root", ["gs://bucket/x", "s3://bucket", "s3://"])
-def test_a_place_that_cannot_hold_a_workdir_is_refused(root):
+def test_an_address_that_cannot_hold_a_workdir_is_refused(root):
     with pytest.raises(StoreError, match=root):
         Store(root)
 
 
-def test_a_store_does_what_its_interface_says(store):
-    """On a disk and on an S3 server alike."""
+def test_a_store_implements_its_interface(store):
+    """The fixture gives a local store and one on an S3 server."""
     assert store.names("a", ".json") == [] and not store.exists("a") and store.size("a/x") is None
     store.write_bytes("a/x.json", b"12")
     store.write_bytes("a/b/y.json", b"345")
@@ -92,13 +92,13 @@ def test_of_two_conditional_writers_one_succeeds(store):
     start=st.integers(0, 60),
     length=st.integers(0, 60),
 )
-def test_any_range_of_rows_is_read_as_from_one_table(sizes, start, length, tmp_path_factory):
+def test_any_range_of_rows_reads_as_from_one_table(sizes, start, length, tmp_path_factory):
     dataset = commit(Store(tmp_path_factory.mktemp("d")), sizes)
     expected = list(range(sum(sizes)))[start : start + length]
     assert dataset.read(start, start + length)["n"].to_pylist() == expected
 
 
-def test_row_groups_number_the_rows(tmp_path):
+def test_row_groups_know_their_first_row_number(tmp_path):
     groups = commit(Store(tmp_path), [4, 0, 5]).row_groups()
     assert [(g.first_row, g.num_rows) for g in groups if g.num_rows] == [
         (0, 3),
@@ -114,7 +114,7 @@ def test_slices_cover_each_row_once(tmp_path):
     assert ranges == [(0, 4), (4, 8), (8, 9)]
 
 
-def test_a_damaged_part_names_itself(tmp_path):
+def test_a_damaged_part_is_named(tmp_path):
     dataset = commit(Store(tmp_path), [4])
     part = tmp_path / "data" / "000000.parquet"
     part.write_bytes(part.read_bytes()[:-1])
@@ -125,7 +125,7 @@ def test_a_damaged_part_names_itself(tmp_path):
         dataset.read()
 
 
-def test_a_part_with_other_columns_or_rows_names_itself(tmp_path):
+def test_a_part_with_other_columns_or_rows_is_named(tmp_path):
     dataset = commit(Store(tmp_path), [4, 4])
     part = tmp_path / "data" / "000001.parquet"
     for table, words in (
@@ -140,23 +140,22 @@ def test_a_part_with_other_columns_or_rows_names_itself(tmp_path):
         with pytest.raises(ManifestError, match=words) as error:
             Dataset.open(dataset.folder).read()
         assert "000001.parquet" in str(error.value) and "--repair" in str(error.value)
-        assert Dataset.open(dataset.folder).read(0, 4).num_rows == 4  # the other part serves
+        assert Dataset.open(dataset.folder).read(0, 4).num_rows == 4  # the other part is readable
 
 
-def test_what_is_damaged_is_found_by_its_digest_and_taken_out(store):
-    dataset = commit(store, [4, 4, 4])
+def test_a_damaged_file_is_found_by_its_digest_and_removed(store):
+    commit(store, [4, 4, 4])
     assert list(damages(store)) == []
     path = "data/000001.parquet"
     data = bytearray(store.read(path))
     data[len(data) // 2] ^= 1
     store.write_bytes(path, bytes(data))
-    with pytest.raises(ManifestError, match=r"000001\.parquet: another content"):
+    with pytest.raises(ManifestError, match=r"000001\.parquet: content differs"):
         verify_inputs({"numbers": store})
     (damage,) = repair(store)
     assert damage.slice == "000001"
     assert not store.exists("manifest.json")
     assert store.names("parts", ".json") == ["000000.json", "000002.json"]
-    del dataset
 
 
 def test_a_damaged_or_foreign_manifest_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Curation: each rule drops what it is for, and the first good one of copies stays."""
+"""Curation: each rule drops the images it is meant for, and one of several copies is kept."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def run(
         folder = Store(tmp_path / kind)
         tables = [pa.Table.from_pylist(table, IMAGES)]
         datasets.append(commit_tables(folder, tables, row_group_rows=4))
-    piece = Slice("000000", {"evaluation": 1, "pairs": 1, "images": 1})
+    piece = Slice("000000", {"evaluation_sets": 1, "pairs": 1, "images": 1})
     output = curate(Params(**params), datasets, piece)
     kept = {name: output.tables[name].to_pylist() for name in ("pairs", "images")}
     rejects = {row["sample_id"]: row["reason"] for row in output.tables["rejects"].to_pylist()}
@@ -67,7 +67,7 @@ def run(
 GOOD = ("two words",)
 
 
-def test_the_first_of_equal_originals_that_is_any_good_is_kept(tmp_path):
+def test_the_first_of_equal_originals_that_passes_the_rules_is_kept(tmp_path):
     pairs = [(jpeg(1), ["one"]), (jpeg(1), GOOD), (jpeg(1), GOOD), (jpeg(2), GOOD)]
     kept, rejects = run(tmp_path, pairs, [(jpeg(2), ()), (jpeg(3), ())])
     assert kept == {"pairs": ["p/1", "p/3"], "images": ["i/1"]}
@@ -97,31 +97,31 @@ def test_a_pair_needs_a_caption_of_the_right_length(tmp_path, captions, fits):
     assert rejects == ({} if fits else {"p/0": "caption_length"})
 
 
-def test_sizes_and_shapes(tmp_path):
+def test_small_originals_and_extreme_aspect_ratios_are_dropped(tmp_path):
     images = [
         (jpeg(1, width=800, height=80), ()),
         (jpeg(2, width=90, height=60), ()),
         (jpeg(3), ()),
     ]
-    rules = {"max_aspect": 5, "min_original_side": 64}
+    rules = {"max_aspect_ratio": 5, "min_original_side": 64}
     assert run(tmp_path, images=images, **rules)[1] == {"i/0": "aspect", "i/1": "small_original"}
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_copies_that_look_alike_are_found_within_and_across_sources(tmp_path, how):
+def test_near_duplicates_are_found_across_sources(tmp_path, how):
     number = 24
     pairs = [(jpeg(seed), GOOD) for seed in range(number)]
     copies = [(COPIES[how](scene(seed)), ()) for seed in range(number)]
     others = [(jpeg(seed), ()) for seed in range(100, 100 + number)]
     kept, rejects = run(tmp_path, pairs, copies + others)
-    assert len(kept["pairs"]) == number  # nothing that only resembles is dropped
+    assert len(kept["pairs"]) == number  # merely similar images are kept
     assert set(kept["images"]) >= {f"i/{number + i}" for i in range(number)}
     assert set(rejects.values()) == {"near_duplicate"}
     assert len(rejects) >= (0.7 if how == "cropped" else 1) * number
-    assert run(tmp_path / "off", pairs, copies, near_bits=None)[1] == {}
+    assert run(tmp_path / "off", pairs, copies, max_hash_distance=None)[1] == {}
 
 
-def test_what_models_are_evaluated_on_is_not_trained_on(tmp_path):
+def test_copies_of_evaluation_images_are_dropped(tmp_path):
     evaluation = [(jpeg(seed), ()) for seed in range(4)]
     pairs = [(jpeg(0), GOOD), (COPIES["resized"](scene(1)), GOOD), (jpeg(9), GOOD)]
     images = [(COPIES["re-encoded"](scene(2)), ()), (jpeg(3), ()), (jpeg(8), ())]

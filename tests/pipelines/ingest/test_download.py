@@ -1,4 +1,4 @@
-"""What a download makes of outcomes: rows, rejects, marks of changed images, outages, retries."""
+"""From outcomes to tables: images, rejects, changed images, outages, retries."""
 
 import json
 
@@ -13,8 +13,8 @@ from orchestration.slice_runner import commit_slice
 from orchestration.slices import Slice, range_slices
 from orchestration.storage.store import Store
 from pipelines.ingest.download import OutageError, Params, SliceFetcher
-from pipelines.ingest.index import Cc12mParams, _make_hash_table, read_slice
-from pipelines.ingest.index import make_slices as index_slices
+from pipelines.ingest.index import index_slice
+from pipelines.ingest.sources.cc12m import Cc12m, write_hash_table
 from tests.committing import commit_tables
 
 JPEG = encode_jpeg(np.full((80, 80, 3), 99, np.uint8), 90)
@@ -22,7 +22,7 @@ STORED = store_image(JPEG, ImageRules(32, 90, 8, 10**6))
 
 
 class Engine:
-    """Gives each URL the outcome that its last word names."""
+    """Gives each URL the outcome named by its last path segment."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -66,14 +66,14 @@ def test_every_row_is_an_image_or_a_reject_with_its_url(tmp_path):
     assert output.counters == {"original_bytes": 2 * len(JPEG)}
 
 
-def test_an_image_that_changed_is_marked_and_kept(tmp_path):
+def test_an_image_with_another_digest_is_marked_and_kept(tmp_path):
     digests = {0: STORED.sha256, 1: "0" * 64}
     mine = fetcher(tmp_path, ["ok"] * 3, digests)
     output = mine.fetch(mine.index.read())
     assert output.tables["data"]["hash_matches"].to_pylist() == [True, False, None]
 
 
-def test_an_outage_fails_the_slice_and_dead_links_do_not(tmp_path):
+def test_an_outage_fails_the_slice_but_dead_links_do_not(tmp_path):
     (piece,) = range_slices(40, 40)
     with pytest.raises(OutageError, match="39 of 40"):
         fetcher(tmp_path, ["timeout", "dns", "connection"] * 13 + ["ok"])(piece)
@@ -82,7 +82,7 @@ def test_an_outage_fails_the_slice_and_dead_links_do_not(tmp_path):
     fetcher(tmp_path, ["timeout"] * 5)(range_slices(5, 5)[0])
 
 
-def test_a_retried_slice_asks_only_for_what_it_should(tmp_path):
+def test_a_retried_slice_fetches_only_rows_with_the_given_reasons(tmp_path):
     words = ["ok", "http_404", "timeout", "http_503", "timeout"]
     mine = fetcher(tmp_path, words)
     (piece,) = range_slices(len(words), 10)
@@ -100,17 +100,17 @@ def test_a_retried_slice_asks_only_for_what_it_should(tmp_path):
     assert output.num_rows_in == 4
 
 
-def test_an_index_of_cc12m_takes_digests_from_its_hash_list(tmp_path):
+def test_an_index_of_cc12m_has_the_digests_of_its_hash_list(tmp_path):
     (tmp_path / "list.tsv").write_text("http://a.org/1\tone\nhttp://a.org/2\ttwo\n")
     (tmp_path / "hashes.tsv").write_text(f"http://a.org/2\t{STORED.sha256}\tmd5\n")
-    params = Cc12mParams(
+    params = Cc12m(
         format="cc12m", list=str(tmp_path / "list.tsv"), hashes=str(tmp_path / "hashes.tsv")
     )
     folder = Store(tmp_path / "index")
-    _make_hash_table(tmp_path / "hashes.tsv", folder)
+    write_hash_table(tmp_path / "hashes.tsv", folder)
     counts = json.loads(folder.read("hashes/counts.json"))
     assert counts == {"hash_lines": 1, "bad_hash_lines": 0}
-    (piece,) = index_slices(params)
-    rows = read_slice(params, "cc12m", folder, piece).tables["data"]
+    (piece,) = params.slices()
+    rows = index_slice(params, "cc12m", folder, piece).tables["data"]
     assert rows["sha256"].to_pylist() == [None, STORED.sha256]
     assert rows.schema.equals(INDEX)

@@ -1,4 +1,4 @@
-"""A list behind a URI gives the rows that the same list gives from a disk."""
+"""A list given by URI has the same rows as the same list on a disk."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from orchestration import Dataset
 from orchestration.plan import State
 from orchestration.storage.remote_files import version_of
 from orchestration.storage.store import Store
-from pipelines import cli
+from pipelines.commands.options import console
+from pipelines.commands.run import run_opened
 from pipelines.open_recipe import open_recipe
 from tests.one_file import serving
 
@@ -26,21 +27,22 @@ image_tokenizer: {{teacher: hand_crafted}}
 
 
 @pytest.mark.slow
-def test_a_list_behind_a_uri_is_read_as_the_same_list_on_a_disk(web, tmp_path):
+def test_a_list_given_by_uri_has_the_same_rows_as_on_a_disk(web, tmp_path):
     path, workdir = web / "cc3m.tsv", tmp_path / "work"
     version_of.cache_clear()
     with serving(path.read_bytes()) as server:
         recipe = tmp_path / "remote.yaml"
         recipe.write_text(RECIPE.format(path=path, uri=server.uri))
         for source in ("near", "far"):
-            cli._run(recipe, str(workdir), [], only=f"index/{source}")
+            opened = open_recipe(str(recipe), str(workdir), [], console)
+            run_opened(opened, only=f"index/{source}")
         near, far = (rows(workdir, source) for source in ("near", "far"))
         assert near and near == far
         assert not list((workdir / "index" / "far").glob("*/external"))
 
         def state() -> State:
             version_of.cache_clear()
-            opened = open_recipe(recipe, str(workdir), [], cli.console)
+            opened = open_recipe(str(recipe), str(workdir), [], console)
             planned = {p.stage.name: p for p in opened.workflow.plan(opened.store)}
             return planned["index/far"].state
 

@@ -1,4 +1,4 @@
-"""The feed: pixels that match their codes, exact counts, and batches that need no history."""
+"""The feed: pixels match their codes, counts are exact, and a batch depends on its step alone."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,14 @@ from tests.committing import commit_tables
 from tokenizer.text import BOS, EOS, PAD, TextTokenizer, train
 
 NETWORK = BEiT3Config(
-    32, 2, 2, 64, image_size=32, patch_size=8, fusion_layers=1, vocabulary=60, codes=50,
+    32, 2, 2, 64, image_size=32, patch_size=8, fusion_layers=1, vocab_size=60, num_codes=50,
     max_text_length=32,
 )  # fmt: skip
 PARAMS = FeedParams(
-    0.15, 0.5, 0.4, "separate", caption_length=12, jitter=0.0, drop_path=0.1,
+    0.15, 0.5, 0.4, "separate", max_caption_length=12, color_jitter=0.0, drop_path=0.1,
     isolate_documents=False,
 )  # fmt: skip
-VIEWS = 2
+NUM_VIEWS = 2
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +39,22 @@ def dataset(folder: Store, table: pa.Table, per_part: int = 8) -> Dataset:
 
 
 def tokens(num: int) -> dict[str, pa.Table]:
-    """Token tables whose codes name the row and the view that they belong to."""
+    """Token tables whose codes encode their row and view."""
     rng = np.random.default_rng(0)
     jpegs, views, codes = [], [], []
     for i in range(num):
         pixels = rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)
         jpegs.append(encode_jpeg(pixels, 95))
-        for index in range(VIEWS):
+        for index in range(NUM_VIEWS):
             views.append(random_view(60, 48, 0.3, 0, f"row/{i}", index))
-            codes.append(np.full(NETWORK.num_patches, i * VIEWS + index))
+            codes.append(np.full(NETWORK.num_patches, i * NUM_VIEWS + index))
     fixed = pa.FixedSizeListArray.from_arrays
     images = pa.table(
         {
             "jpeg": jpegs,
-            "views": fixed(pa.array(np.array(views, np.uint16).ravel()), 5 * VIEWS),
+            "views": fixed(pa.array(np.array(views, np.uint16).ravel()), 5 * NUM_VIEWS),
             "codes": fixed(
-                pa.array(np.array(codes, np.uint16).ravel()), NETWORK.num_patches * VIEWS
+                pa.array(np.array(codes, np.uint16).ravel()), NETWORK.num_patches * NUM_VIEWS
             ),
         }
     )
@@ -76,25 +76,25 @@ def make_feed(folder, text, rank=0, num_workers=1, micro_batch=4, params=PARAMS)
     datasets = {name: dataset(Store(folder / name), table) for name, table in tables.items()}
     builders = {name: SampleBuilder(name, NETWORK, text, params, 3) for name in tables}
     return Feed(
-        datasets, builders, batch=dict.fromkeys(tables, 8), micro_batch=micro_batch,
-        num_substreams=4, window=2, seed=3, rank=rank, num_workers=num_workers,
+        datasets, builders, samples_per_step=dict.fromkeys(tables, 8), micro_batch=micro_batch,
+        num_substreams=4, shuffle_window=2, seed=3, rank=rank, num_workers=num_workers,
     )  # fmt: skip
 
 
-def test_the_network_sees_the_pixels_whose_codes_it_predicts(tmp_path, text):
+def test_the_network_gets_the_pixels_whose_codes_it_predicts(tmp_path, text):
     jpegs = tokens(24)["image"]["jpeg"].to_pylist()
     for batch in make_feed(tmp_path, text).step(5):
         if batch.images is None:
             continue
         for image, codes in zip(batch.images, batch.codes, strict=True):
-            row, index = divmod(int(codes[0]), VIEWS)
+            row, index = divmod(int(codes[0]), NUM_VIEWS)
             view = random_view(60, 48, 0.3, 0, f"row/{row}", index)
             expected = cut(decode_stored(jpegs[row]), View(*view), 32)
             found = (image.permute(1, 2, 0) * 0.5 + 0.5) * 255
             np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
 
 
-def test_counts_are_exact_and_pairs_hide_one_modality(tmp_path, text):
+def test_mask_counts_are_exact_and_each_pair_masks_one_modality(tmp_path, text):
     batches = make_feed(tmp_path, text).step(0)
     assert [b.stream for b in batches] == ["image"] * 2 + ["text"] * 2 + ["pair"] * 2
     for batch in batches:
@@ -106,12 +106,12 @@ def test_counts_are_exact_and_pairs_hide_one_modality(tmp_path, text):
             expected = ((16 - specials) * 0.15).round()
             assert batch.text_mask.sum(1).tolist() == expected.tolist()
         if batch.stream == "pair":
-            hides_text, hides_image = batch.text_mask.any(1), batch.image_mask.any(1)
-            assert torch.equal(hides_text, ~hides_image)
-            assert hides_text.sum() == 2
+            masks_text, masks_image = batch.text_mask.any(1), batch.image_mask.any(1)
+            assert torch.equal(masks_text, ~masks_image)
+            assert masks_text.sum() == 2
 
 
-def test_packed_documents_are_told_apart_by_where_they_begin(tmp_path, text):
+def test_packed_documents_are_numbered_from_their_first_tokens(tmp_path, text):
     apart = FeedParams(**{**vars(PARAMS), "isolate_documents": True})
     numbers = set()
     for batch in make_feed(tmp_path, text, params=apart).step(0):
@@ -128,13 +128,13 @@ def test_packed_documents_are_told_apart_by_where_they_begin(tmp_path, text):
     assert make_feed(tmp_path, text).step(0)[2].text_documents is None
 
 
-def test_joint_masking_hides_both(tmp_path, text):
+def test_joint_masking_masks_both_modalities(tmp_path, text):
     joint = FeedParams(**{**vars(PARAMS), "pair_masking": "joint"})
     pairs = [b for b in make_feed(tmp_path, text, params=joint).step(0) if b.stream == "pair"]
     assert all(b.text_mask.any(1).all() and b.image_mask.any(1).all() for b in pairs)
 
 
-def test_captions_are_wrapped_truncated_and_padded_to_eights(tmp_path, text):
+def test_captions_are_wrapped_truncated_and_padded_to_a_multiple_of_eight(tmp_path, text):
     for batch in make_feed(tmp_path, text).step(2):
         if batch.stream != "pair":
             continue
@@ -143,13 +143,13 @@ def test_captions_are_wrapped_truncated_and_padded_to_eights(tmp_path, text):
             real = [i for i in ids if i != PAD]
             assert real[0] == BOS and real[-1] == EOS and len(real) <= 12
             assert ids == real + [PAD] * (len(ids) - len(real))
-        hidden = batch.text_targets[batch.text_mask]
-        assert not set(hidden.tolist()) & {BOS, EOS, PAD}
+        masked = batch.text_targets[batch.text_mask]
+        assert not set(masked.tolist()) & {BOS, EOS, PAD}
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_workers_share_one_global_batch(tmp_path, text, num_workers):
-    """Each sample, masks and depth included, is the same wherever it is built."""
+    """Each sample, including masks and stochastic depth, is the same on any worker."""
 
     def samples(feed: Feed, step: int) -> dict[str, list]:
         found: dict[str, list] = {}
@@ -172,7 +172,7 @@ def test_workers_share_one_global_batch(tmp_path, text, num_workers):
         np.testing.assert_allclose(together, keys)
 
 
-def test_a_step_needs_no_step_before_it(tmp_path, text):
+def test_a_step_does_not_depend_on_earlier_steps(tmp_path, text):
     one, other = make_feed(tmp_path / "1", text), make_feed(tmp_path / "2", text)
     for step in range(12):
         last = one.step(step)
@@ -182,18 +182,18 @@ def test_a_step_needs_no_step_before_it(tmp_path, text):
             assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
 
 
-def test_a_tokenizer_of_another_grid_is_refused(tmp_path, text):
+def test_a_tokenizer_with_another_grid_is_refused(tmp_path, text):
     feed = make_feed(tmp_path, text)
-    feed.builders["image"].network = BEiT3Config.named("tiny", vocabulary=60, codes=50)
+    feed.builders["image"].network = BEiT3Config.named("tiny", vocab_size=60, num_codes=50)
     with pytest.raises(ValueError, match="disagree on the grid"):
         feed.step(0)
 
 
-def test_too_few_row_groups_name_the_stream(tmp_path, text):
-    with pytest.raises(ValueError, match="image stream: 6 row groups cannot feed 8"):
+def test_an_error_about_too_few_row_groups_names_the_stream(tmp_path, text):
+    with pytest.raises(ValueError, match="image stream: 6 row groups are fewer than 8"):
         tables = tokens(24)
         datasets = {"image": dataset(Store(tmp_path), tables["image"])}
         Feed(
-            datasets, {}, batch={"image": 8}, micro_batch=4, num_substreams=8, window=2, seed=0,
-            rank=0, num_workers=1,
+            datasets, {}, samples_per_step={"image": 8}, micro_batch=4, num_substreams=8,
+            shuffle_window=2, seed=0, rank=0, num_workers=1,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The data_report report: its numbers against a plain count, its page, and hostile text on it."""
+"""The data report: its numbers against a plain count, its page, and hostile text on it."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from pipelines.ingest.published_counts import published_numbers
 from pipelines.report import column_counts
 from pipelines.report.column_counts import bars, count_hosts, find_rows, hosts_of, spread
 from pipelines.report.data_report import HTML_FILE, JSON_FILE, Params, make_report, sources_of
-from pipelines.report.source_counts import Source, count
+from pipelines.report.source_counts import SourceStages, count
 from tests.committing import commit_outputs
 
 HOSTILE = "<script>alert('x')</script>"
@@ -34,7 +34,7 @@ SHORTEST = 32
 
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch):
-    """Several ranges even for few rows."""
+    """Make several ranges of few rows."""
     monkeypatch.setattr(column_counts, "_ROWS", 23)
     monkeypatch.setattr(column_counts, "_MERGED", 3)
 
@@ -61,7 +61,7 @@ def image(source: str, number: int, draw: random.Random, **more: object) -> dict
 
 
 def in_parts(tables: dict[str, pa.Table], size: int) -> list[Output]:
-    """Cut tables into the outputs of slices, all of them into as many."""
+    """Cut tables into the outputs of slices, each table into the same number."""
     number = max(1, -(-max(table.num_rows for table in tables.values()) // size))
     outputs = []
     for i in range(number):
@@ -71,7 +71,7 @@ def in_parts(tables: dict[str, pa.Table], size: int) -> list[Output]:
 
 
 class Web:
-    """Committed stages of three sources and of curation, and what they hold as plain rows."""
+    """Committed stages of three sources and of curation, with their rows as plain dictionaries."""
 
     def __init__(self, folder: Store, num_rows: int = 120) -> None:
         draw = random.Random(3)
@@ -124,11 +124,13 @@ class Web:
         return commit_outputs(folder, in_parts(tables, 17), row_group_rows=7, params=params)
 
     @property
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[SourceStages]:
         return [
-            Source("pairs", {"index/pairs": self.index, "download/pairs": self.download}, "images"),
-            Source("labeled", {"import/labeled": self.archive}, "images"),
-            Source("texts", {"documents/texts": self.documents}, "documents"),
+            SourceStages(
+                "pairs", {"index/pairs": self.index, "download/pairs": self.download}, "images"
+            ),
+            SourceStages("labeled", {"import/labeled": self.archive}, "images"),
+            SourceStages("texts", {"documents/texts": self.documents}, "documents"),
         ]
 
 
@@ -138,7 +140,7 @@ def web(tmp_path) -> Web:
 
 
 class Page(HTMLParser):
-    """What a browser would see of a page."""
+    """The elements of a page, as an HTML parser sees them."""
 
     VOID = ("meta", "img", "rect")
 
@@ -190,7 +192,7 @@ def test_every_row_of_a_source_has_one_outcome(web):
     assert {o.reason: o.rows for o in pairs.outcomes} == expected
     for source in (pairs, labeled, texts):
         assert sum(outcome.rows for outcome in source.outcomes) == source.rows
-        assert sum(outcome.share for outcome in source.outcomes) == pytest.approx(1)
+        assert sum(outcome.fraction for outcome in source.outcomes) == pytest.approx(1)
     tried = len(web.images) + len(web.rejects)
     assert (pairs.rows, pairs.tried, pairs.stored) == (tried + 3, tried, len(web.images))
     assert pairs.success_rate == len(web.images) / tried
@@ -218,7 +220,7 @@ def test_hosts_are_ranked_by_their_failures(web):
     assert count_hosts(web.archive, 3).num_hosts == 0
 
 
-def test_the_host_of_a_url_is_what_stands_between_its_scheme_and_its_path():
+def test_the_host_of_a_url_is_extracted_in_lower_case():
     urls = {
         "http://A.b/x": "a.b",
         "https://u:p@host.example:81/x@y": "host.example",
@@ -230,7 +232,7 @@ def test_the_host_of_a_url_is_what_stands_between_its_scheme_and_its_path():
     assert hosts_of(pa.array(list(urls))).to_pylist() == list(urls.values())
 
 
-def test_sizes_bytes_and_digests_are_those_of_the_rows(web):
+def test_sizes_bytes_and_digests_agree_with_the_rows(web):
     seen = count(web.sources, web.curated, 5).sources[0].images
     sides = [min(row["original_width"], row["original_height"]) for row in web.images]
     sizes = [row["original_bytes"] for row in web.images if row["original_bytes"]]
@@ -249,7 +251,7 @@ def test_sizes_bytes_and_digests_are_those_of_the_rows(web):
     )
 
 
-def test_drops_of_curation_are_told_by_source_and_reason(web):
+def test_drops_of_curation_are_counted_by_source_and_reason(web):
     report = count(web.sources, web.curated, 5)
     for curated, rows in zip(report.curation, (web.images, web.labeled), strict=True):
         mine = [row for row in web.dropped if row["source"] == curated.name]
@@ -258,11 +260,13 @@ def test_drops_of_curation_are_told_by_source_and_reason(web):
     assert set(report.reasons) == set(DROPS)
 
 
-def test_the_page_holds_every_count_and_its_images(web):
-    page, numbers, logged = made(web, Params(images=10, dropped=4, hosts=3, side=16))
+def test_the_page_shows_every_count_and_its_images(web):
+    page, numbers, logged = made(
+        web, Params(num_images=10, num_dropped=4, num_hosts=3, thumbnail_size=16)
+    )
     for source in numbers["sources"]:
         for outcome in source["outcomes"]:
-            cells = [outcome["reason"], f"{outcome['rows']:,}", f"{outcome['share']:.1%}", ""]
+            cells = [outcome["reason"], f"{outcome['rows']:,}", f"{outcome['fraction']:.1%}", ""]
             assert cells in page.rows
     for host in numbers["sources"][0]["hosts"]["worst"]:
         assert [host["host"], str(host["tried"]), str(host["failed"])] in [r[:3] for r in page.rows]
@@ -288,8 +292,8 @@ def test_the_page_holds_every_count_and_its_images(web):
     assert logged["same_digest/pairs"] == sum(known) / len(known)
 
 
-def test_text_of_strangers_stays_text(web):
-    page, _, _ = made(web, Params(images=3, side=16))
+def test_untrusted_text_is_escaped(web):
+    page, _, _ = made(web, Params(num_images=3, thumbnail_size=16))
     html = web.folder.sub("data_report").read(HTML_FILE).decode()
     assert page.tags["script"] == 0 and "<script" not in html
     assert HOSTILE in page.titles[0] and "<script>.example" in page.text
@@ -298,7 +302,7 @@ def test_text_of_strangers_stays_text(web):
     )
 
 
-def test_sources_that_gave_nothing(tmp_path):
+def test_a_source_without_rows_is_reported(tmp_path):
     web = Web(Store(tmp_path), num_rows=0)
     page, numbers, _ = made(web, Params())
     pairs, labeled, _ = numbers["sources"]
@@ -308,34 +312,34 @@ def test_sources_that_gave_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [slice(0, 1), slice(1, 2), slice(2, 3), slice(0, 0)])
-def test_a_recipe_may_lack_a_kind_of_source(web, kept):
+def test_a_report_needs_no_particular_kind_of_source(web, kept):
     folder = web.folder.sub("data_report")
-    make_report(folder, Params(images=2), web.sources[kept], web.curated)
+    make_report(folder, Params(num_images=2), web.sources[kept], web.curated)
     names = [source["name"] for source in json.loads(folder.read(JSON_FILE))["sources"]]
     assert names == [source.name for source in web.sources[kept]]
     Page(folder.read(HTML_FILE).decode())
 
 
-def test_the_stages_of_a_source_are_put_together_by_its_name(web):
+def test_the_stages_of_a_source_are_grouped_by_its_name(web):
     inputs = {
         "lists": {"index/pairs": web.index},
         "images": {"download/pairs": web.download, "import/labeled": web.archive},
-        "evaluation_sets": {"import/apart": web.archive},
+        "evaluation_sets": {"import/evaluation": web.archive},
         "documents": {"documents/texts": web.documents},
     }
     context = SimpleNamespace(
         stage=SimpleNamespace(inputs={role: tuple(stages) for role, stages in inputs.items()}),
         inputs=lambda role: list(inputs[role].values()),
     )
-    apart = Source("apart", {"import/apart": web.archive}, "evaluation_sets")
+    evaluation = SourceStages("evaluation", {"import/evaluation": web.archive}, "evaluation_sets")
     sources = sources_of(context)
-    assert sources == [*web.sources[:2], apart, web.sources[2]]
+    assert sources == [*web.sources[:2], evaluation, web.sources[2]]
     report = count(sources, web.curated, 5)
-    assert [source.name for source in report.sources] == ["pairs", "labeled", "apart", "texts"]
+    assert [source.name for source in report.sources] == ["pairs", "labeled", "evaluation", "texts"]
     assert [curated.name for curated in report.curation] == ["pairs", "labeled"]
 
 
-def test_a_list_that_differs_is_told_in_the_log_and_is_no_error(caplog, tmp_path):
+def test_a_list_that_differs_from_the_published_one_is_logged(caplog, tmp_path):
     path = tmp_path / "captions.json"
     path.write_text("{}")
     with caplog.at_level("INFO"):
@@ -355,14 +359,14 @@ def test_a_list_that_differs_is_told_in_the_log_and_is_no_error(caplog, tmp_path
     assert len(lines) == 4 and "coco_karpathy_train.json" in lines[3][1]
 
 
-def test_rows_are_found_by_their_ids_wherever_they_lie(web):
+def test_rows_are_found_by_their_ids_in_every_range(web):
     rows = [0, 22, 23, 64, 119]
     ids = [web.images[row]["sample_id"] for row in rows]
     assert find_rows(web.download, [*ids, "nowhere"]) == dict(zip(ids, rows, strict=True))
     assert find_rows(web.download, []) == {}
 
 
-def test_places_are_spread_from_the_first_to_the_last():
+def test_row_numbers_are_spread_from_the_first_to_the_last():
     assert spread(0, 5) == [] and spread(3, 5) == [0, 1, 2] and spread(9, 1) == [0]
     assert spread(101, 3) == [0, 50, 100]
     assert [bar.rows for bar in bars(Counter({4: 1, 6: 2}))] == [1, 0, 2]

@@ -1,8 +1,6 @@
-"""Training and examining the image tokenizer, with the tiny recipe's own settings, without Ray."""
+"""Training and report of the image tokenizer with the tiny recipe's parameters, without Ray."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,10 +15,12 @@ from dataprep.miniweb.drawing import draw
 from dataprep.miniweb.grammar import random_scene
 from orchestration.errors import StageError
 from orchestration.storage.store import Store
-from pipelines.tokens.codebook_report import MAPS_FILE, REPORT_FILE, SHEET_FILE, Examination
-from pipelines.tokens.image_tokenizer import Params, check_floors, examine_model
-from pipelines.tokens.vqkd_training import MODEL_FILE, Job, train_loop
+from pipelines.tokens.codebook_report import MAPS_FILE, PATCHES_FILE, REPORT_FILE, ReportImages
+from pipelines.tokens.image_tokenizer import Params, check_minimums, store_and_report
+from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob
+from pipelines.training.loop import train
 from tests.committing import commit_tables
+from tests.one_worker import OneWorker
 from tokenizer.vqkd import VQKD
 
 RECIPE = Path(__file__).parents[3] / "pipelines" / "recipes" / "tiny.yaml"
@@ -29,32 +29,9 @@ STEPS = 90
 SOURCES = ["cc3m", "imagenet21k"]
 
 
-class OneWorker:
-    """A session of one worker whose checkpoints lie in a folder."""
-
-    rank, num_workers, num_threads, device = 0, 1, 2, torch.device("cpu")
-
-    def __init__(self, folder: Path, stop_after: int | None = None) -> None:
-        self.folder, self.stop_after = folder, stop_after
-        self.metrics: dict[int, Mapping[str, float]] = {}
-
-    @contextmanager
-    def latest_checkpoint(self) -> Iterator[Path | None]:
-        yield self.folder if self.folder.exists() else None
-
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        self.folder.mkdir(exist_ok=True)
-        write(self.folder)
-        if step == self.stop_after:
-            raise KeyboardInterrupt
-
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        self.metrics[done] = metrics
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Drawn images of two sources, and what curation kept of them."""
+    """Drawn images of two sources, all of which curation kept."""
     store = Store(tmp_path_factory.mktemp("corpus"))
     rng = np.random.default_rng(0)
     images, half = [], NUM_IMAGES // 2
@@ -65,8 +42,8 @@ def corpus(tmp_path_factory):
             "jpeg": [encode_jpeg(pixels, 95) for pixels in drawn],
         })  # fmt: skip
         images.append(commit_tables(store.sub(source), [table], row_group_rows=32))
-    places = pa.table({"dataset": np.repeat([0, 1], half), "row": np.tile(np.arange(half), 2)})
-    kept = commit_tables(store.sub("kept"), [places], row_group_rows=64)
+    locations = pa.table({"dataset": np.repeat([0, 1], half), "row": np.tile(np.arange(half), 2)})
+    kept = commit_tables(store.sub("kept"), [locations], row_group_rows=64)
     return [kept], images
 
 
@@ -77,47 +54,47 @@ def params(**changes: object) -> Params:
 
 def trained(corpus, folder: Path, chosen: Params, stop_after: int | None = None) -> OneWorker:
     session = OneWorker(folder, stop_after)
-    train_loop(session, Job(chosen, Store(folder), 0, *corpus, SOURCES))
+    train(session, VQKDJob(chosen, Store(folder), 0, *corpus, SOURCES))
     return session
 
 
-def examined(corpus, folder: Path, chosen: Params, out: Store) -> dict[str, float]:
-    what = Examination(*corpus, SOURCES, 128, chosen.min_scale, 0)
-    return examine_model(out, Store(folder), MODEL_FILE, chosen, what)
+def reported(corpus, folder: Path, chosen: Params, out: Store) -> dict[str, float]:
+    chosen_images = ReportImages(*corpus, SOURCES, 128, chosen.min_crop_scale, 0)
+    return store_and_report(out, Store(folder), MODEL_FILE, chosen, chosen_images)
 
 
 @pytest.mark.slow
-def test_the_tiny_codebook_is_healthy_and_reported_by_source(corpus, tmp_path):
+def test_the_tiny_recipe_uses_most_codes_and_the_report_counts_each_source(corpus, tmp_path):
     session = trained(corpus, tmp_path / "checkpoint", params())
     out = Store(tmp_path / "out")
-    numbers = examined(corpus, tmp_path / "checkpoint", params(), out)
-    check_floors(params(min_usage=0.6, min_cosine=0.5), numbers)
-    assert numbers["code_perplexity"] > 20
+    numbers = reported(corpus, tmp_path / "checkpoint", params(), out)
+    check_minimums(params(min_usage=0.6, min_cosine=0.5), numbers)
+    assert numbers["codebook_perplexity"] > 20
     report = json.loads(out.read(REPORT_FILE))
-    assert report["dead_codes"] == round((1 - report["code_usage"]) * 128)
-    assert {f"code_usage/{s}" for s in SOURCES} < report.keys()
+    assert report["num_dead_codes"] == round((1 - report["codebook_usage"]) * 128)
+    assert {f"codebook_usage/{s}" for s in SOURCES} < report.keys()
     assert sum(report["histogram"]) == pytest.approx(1)
     assert report["histogram"] == sorted(report["histogram"], reverse=True)
-    for name in (MAPS_FILE, SHEET_FILE):
+    for name in (MAPS_FILE, PATCHES_FILE):
         assert cv2.imread(out.native_path(name)).std() > 10
-    epochs = [step for step, m in session.metrics.items() if "epoch/code_usage/cc3m" in m]
+    epochs = [step for step, m in session.metrics.items() if "epoch/codebook_usage/cc3m" in m]
     assert epochs == list(range(10, STEPS + 1, 10))  # 320 images are ten batches of 32
-    with pytest.raises(StageError, match="reaches a cosine of"):
-        check_floors(params(min_cosine=1), numbers)
+    with pytest.raises(StageError, match=r"reaches a cosine of .* min_cosine"):
+        check_minimums(params(min_cosine=1), numbers)
 
 
 @pytest.mark.slow
-def test_without_revival_and_k_means_it_collapses_and_the_floor_stops_the_stage(corpus, tmp_path):
-    chosen = params(kmeans=False, revive_below=0)
+def test_a_codebook_without_k_means_and_replacement_collapses_and_is_refused(corpus, tmp_path):
+    chosen = params(kmeans=False, dead_code_threshold=0)
     trained(corpus, tmp_path / "checkpoint", chosen)
-    numbers = examined(corpus, tmp_path / "checkpoint", chosen, Store(tmp_path / "out"))
-    assert numbers["code_usage"] < 0.4
-    with pytest.raises(StageError, match=r"uses .* of its codes .* larger revive_below"):
-        check_floors(chosen, numbers)
+    numbers = reported(corpus, tmp_path / "checkpoint", chosen, Store(tmp_path / "out"))
+    assert numbers["codebook_usage"] < 0.4
+    with pytest.raises(StageError, match=r"uses .* of its codes .* larger dead_code_threshold"):
+        check_minimums(chosen, numbers)
 
 
 @pytest.mark.slow
-def test_a_training_that_was_stopped_ends_with_the_same_codebook(corpus, tmp_path):
+def test_a_resumed_training_ends_with_the_same_codebook(corpus, tmp_path):
     chosen = params(steps=40, checkpoint_every=20)
     trained(corpus, tmp_path / "whole", chosen)
     with pytest.raises(KeyboardInterrupt):
@@ -128,14 +105,29 @@ def test_a_training_that_was_stopped_ends_with_the_same_codebook(corpus, tmp_pat
     assert all((states[0][key] == states[1][key]).all() for key in states[0])
 
 
-def test_a_given_tokenizer_is_taken_and_examined_without_a_teacher(corpus, tmp_path):
+def test_a_given_tokenizer_is_stored_and_reported_without_a_teacher(corpus, tmp_path):
     config = params().config(teacher_dim=11)
     tokenizer = VQKD(config)
     tokenizer.quantize.embedding.weight.normal_()
     tokenizer.save(tmp_path / "given.pth")
     chosen = params(weights=str(tmp_path / "given.pth"), teacher="clip")
     out = Store(tmp_path / "out")
-    what = Examination(*corpus, SOURCES, 32, chosen.min_scale, 0)
-    numbers = examine_model(out, Store(tmp_path), "given.pth", chosen, what)
-    assert "teacher_cosine" not in numbers and numbers["code_usage"] > 0
+    chosen_images = ReportImages(*corpus, SOURCES, 32, chosen.min_crop_scale, 0)
+    numbers = store_and_report(out, Store(tmp_path), "given.pth", chosen, chosen_images)
+    assert "teacher_cosine" not in numbers and numbers["codebook_usage"] > 0
     assert VQKD.load(out.native_path(MODEL_FILE)).config == config
+
+
+def test_a_non_finite_step_changes_neither_weights_nor_codebook(corpus, tmp_path):
+    job = VQKDJob(params(), Store(tmp_path), 0, *corpus, SOURCES)
+    task = job.make_task(OneWorker(tmp_path / "checkpoint"))
+    autocast = torch.autocast("cpu", enabled=False)
+    images, sources = task.batches(0)
+    assert not task.step((images, sources), 0, 1e-3, autocast).skipped
+    before = {name: tensor.clone() for name, tensor in task.network.state_dict().items()}
+    outcome = task.step((images.fill_(torch.nan), sources), 1, 1e-3, autocast)
+    assert outcome.skipped and not np.isfinite(outcome.metrics["grad_norm"])
+    after = task.network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not task.step(task.batches(2), 2, 1e-3, autocast).skipped
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items())

@@ -1,4 +1,4 @@
-"""Re-cutting: training sees the very pixels that were tokenized."""
+"""Training crops exactly the pixels that were tokenized."""
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,15 @@ from tokenizer.vqkd import VQKD, VQKDConfig
 
 SIZE = 32
 TOKENIZER = VQKDConfig(
-    image_size=SIZE, patch_size=8, width=64, depth=1, heads=1, decoder_depth=1, num_codes=16,
+    image_size=SIZE, patch_size=8, width=64, depth=1, num_heads=1, decoder_depth=1, num_codes=16,
     code_dim=4, teacher_dim=8,
 )  # fmt: skip
 NUM_IMAGES = 250
-VIEWS = 4
+NUM_VIEWS = 4
 
 
 class Recording(ViewTokenizer):
-    """Keeps the crops that it encodes."""
+    """Records the crops that it encodes."""
 
     crops: list[np.ndarray]
 
@@ -33,7 +33,7 @@ class Recording(ViewTokenizer):
         return super()._codes(crops)
 
 
-def test_a_thousand_crops_of_training_are_those_that_were_tokenized(tmp_path):
+def test_training_crops_a_thousand_views_to_the_pixels_that_were_tokenized(tmp_path):
     rng = np.random.default_rng(0)
     images = [
         encode_jpeg(rng.integers(0, 255, (*rng.integers(20, 90, 2), 3), dtype=np.uint8), 90)
@@ -47,23 +47,23 @@ def test_a_thousand_crops_of_training_are_those_that_were_tokenized(tmp_path):
     })  # fmt: skip
     store = Store(tmp_path)
     images = commit_tables(store.sub("images"), [table], row_group_rows=64)
-    places = pa.table({"dataset": [0] * NUM_IMAGES, "row": range(NUM_IMAGES)})
-    kept = commit_tables(store.sub("kept"), [places], row_group_rows=64)
+    locations = pa.table({"dataset": [0] * NUM_IMAGES, "row": range(NUM_IMAGES)})
+    kept = commit_tables(store.sub("kept"), [locations], row_group_rows=64)
     torch.manual_seed(0)
     VQKD(TOKENIZER).save(tmp_path / "vqkd.pt")
     files = {"vqkd.pt": (tmp_path / "vqkd.pt").read_bytes()}
     tokenizer = commit_tables(store.sub("tokenizer"), [], row_group_rows=1, files=files)
 
-    params = Params(views=VIEWS, held_out_share=0, min_scale=0.08)
+    params = Params(num_views=NUM_VIEWS, held_out_fraction=0, min_crop_scale=0.08)
     stage = Recording(params, 5, tokenizer, kept, [images])
     output = stage(Slice("0", {"start": 0, "stop": NUM_IMAGES})).tables["train"]
-    assert len(stage.crops) == NUM_IMAGES * VIEWS == 1000
+    assert len(stage.crops) == NUM_IMAGES * NUM_VIEWS == 1000
     views = np.array(output["views"].to_pylist()).reshape(-1, 5)
     assert 400 < views[:, 4].sum() < 600  # flips
 
     (tmp_path / "spm").write_bytes(train(["a b c d e"] * 9, vocab_size=9, character_coverage=1))
     network = BEiT3Config(
-        32, 1, 1, 32, image_size=SIZE, patch_size=8, fusion_layers=1, vocabulary=20, codes=16
+        32, 1, 1, 32, image_size=SIZE, patch_size=8, fusion_layers=1, vocab_size=20, num_codes=16
     )
     feed = FeedParams(0.15, 0.5, 0.4, "separate", 8, 0.0, 0.0, False)
     builder = SampleBuilder("image", network, TextTokenizer.load(tmp_path / "spm"), feed, 1)
@@ -73,9 +73,9 @@ def test_a_thousand_crops_of_training_are_those_that_were_tokenized(tmp_path):
         batch = builder.build(output, step, slots)
         pixels = ((batch.images.permute(0, 2, 3, 1) * 0.5 + 0.5) * 255).round().byte().numpy()
         for row in slots:
-            crops = stage.crops[row * VIEWS : (row + 1) * VIEWS]
-            same = [v for v in range(VIEWS) if np.array_equal(pixels[row], crops[v])]
-            view = same[0]  # views of a small image may be alike
+            crops = stage.crops[row * NUM_VIEWS : (row + 1) * NUM_VIEWS]
+            same = [v for v in range(NUM_VIEWS) if np.array_equal(pixels[row], crops[v])]
+            view = same[0]  # two views of a small image may be equal
             codes = output["codes"][int(row)].as_py()[view * 16 : (view + 1) * 16]
             assert batch.codes[row].tolist() == codes
             seen.update((row, v) for v in same)

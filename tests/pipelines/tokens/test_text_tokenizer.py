@@ -1,4 +1,4 @@
-"""The sample a vocabulary is learned from, and the report on a vocabulary, trained or given."""
+"""The sample that a vocabulary is trained on, and the report on a trained or given one."""
 
 import json
 
@@ -14,13 +14,13 @@ from tokenizer.text import TextTokenizer, train, training_lines
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_a_sample_is_the_lines_with_the_smallest_keys_however_they_come(chunk):
+def test_a_sample_holds_the_smallest_keys_for_any_chunking_of_the_lines(chunk):
     keys = np.random.default_rng(0).random(1000)
     lines = [f"line {i}" for i in range(1000)]
     sample = Sample(50)
     for start in range(0, 1000, chunk):
         sample.offer(lines[start : start + chunk], keys[start : start + chunk], source=0)
-        assert len(sample._lines) <= 2 * 50 + chunk  # what it holds does not grow with the corpus
+        assert len(sample._lines) <= 2 * 50 + chunk  # memory does not grow with the corpus
     expected = sorted(np.argsort(keys)[:50])
     assert [line for _, line in sample.lines()] == [lines[i] for i in expected]
 
@@ -30,7 +30,7 @@ def documents(store: Store, name: str, texts: list[str]):
     return commit_tables(store.sub(name), [table], row_group_rows=16)
 
 
-def test_lines_of_documents_are_drawn_by_the_seed_alone(tmp_path):
+def test_the_sample_of_documents_depends_on_the_seed_alone(tmp_path):
     texts = [f"first {i}\nsecond {i}\nthird {i}" for i in range(60)]
     dataset = documents(Store(tmp_path), "a", texts)
     drawn = sample_documents([dataset], 40, seed=1)
@@ -41,7 +41,7 @@ def test_lines_of_documents_are_drawn_by_the_seed_alone(tmp_path):
     assert len(sample_documents([dataset], 10_000, seed=1)) == 180
 
 
-def test_no_line_is_longer_than_sentencepiece_reads():
+def test_lines_are_cut_to_the_length_that_sentencepiece_reads():
     text = "東" * 2500 + "\n\nshort"
     lines = training_lines(text)
     assert "".join(lines) == text.replace("\n", "")
@@ -61,11 +61,11 @@ def make(tmp_path, params: Params, name: str) -> tuple[Store, dict[str, float]]:
     return folder, make_model(folder, params, 0, corpus, curated, [images], sources)
 
 
-def test_the_report_tells_of_every_source(tmp_path):
+def test_the_report_covers_every_source(tmp_path):
     folder, numbers = make(tmp_path, Params(vocab_size=40, character_coverage=1), "a")
     assert numbers["num_lines"] == 43
     for source in ("stories", "cc3m"):
-        assert numbers[f"unknown_share/{source}"] == 0
+        assert numbers[f"unknown_fraction/{source}"] == 0
         assert numbers[f"character_coverage/{source}"] == 1
         assert numbers[f"tokens_per_word/{source}"] > 1
     report = json.loads(folder.read(REPORT_FILE))
@@ -73,16 +73,16 @@ def test_the_report_tells_of_every_source(tmp_path):
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_a_given_model_is_taken_as_it_is_and_examined(tmp_path):
+def test_a_given_model_is_stored_unchanged_and_reported(tmp_path):
     model = train(["uno dos tres"] * 30, vocab_size=12, character_coverage=1.0)
     (tmp_path / "given.model").write_bytes(model)
     folder, numbers = make(tmp_path, Params(model=str(tmp_path / "given.model")), "b")
     assert folder.read(MODEL_FILE) == model
-    assert numbers["unknown_share/stories"] > 0.3
+    assert numbers["unknown_fraction/stories"] > 0.3
     assert numbers["character_coverage/stories"] < 0.9
 
 
-def test_bytes_stand_in_for_characters_without_a_piece_where_asked_to(tmp_path):
+def test_byte_fallback_encodes_characters_without_a_piece(tmp_path):
     texts = ["a red circle, a blue square.", "a blue circle; a red square!"] * 20
     known, unknown = texts[0], "東京"
     for byte_fallback, vocab_size in ((False, 20), (True, 20 + 256)):
@@ -91,5 +91,5 @@ def test_bytes_stand_in_for_characters_without_a_piece_where_asked_to(tmp_path):
         )
         (tmp_path / "m").write_bytes(model)
         tokenizer = TextTokenizer.load(tmp_path / "m")
-        assert measures(tokenizer, [known])["unknown_share"] == 0
-        assert (measures(tokenizer, [unknown])["unknown_share"] > 0) is not byte_fallback
+        assert measures(tokenizer, [known])["unknown_fraction"] == 0
+        assert (measures(tokenizer, [unknown])["unknown_fraction"] > 0) is not byte_fallback

@@ -1,5 +1,7 @@
 """A folder of images: every file ends as an image or as a reject."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,18 +9,29 @@ import pytest
 from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
 from orchestration.slices import Slice
-from pipelines.ingest import import_image_folder
-from pipelines.ingest.import_image_folder import Params, import_slice
+from orchestration.storage.store import Store
+from pipelines.ingest import import_images
+from pipelines.ingest.import_images import import_slice
+from pipelines.ingest.sources.image_folder import ImageFolder
+
+UNUSED = Store("unused")
+"The stage's folder, which a folder of images does not need."
 
 
-class Taken:
-    """Takes what a stage hands over."""
+class Recorder:
+    """A context that processes slices at once and records what the stage commits."""
+
+    stage = SimpleNamespace(name="import/own")
+    folder = UNUSED
+
+    def local_files(self, params):
+        return params
 
     def map_slices(self, slices: list[Slice], process, **_: object) -> None:
         self.outputs = [process(piece) for piece in slices]
         self.num_rows = [piece.num_rows for piece in slices]
 
-    def commit(self, slices: list[Slice]) -> None:
+    def commit(self, slices: list[Slice], numbers: dict[str, float]) -> None:
         self.committed = slices
 
 
@@ -36,14 +49,14 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("labels", [True, False])
-def test_every_file_ends_somewhere(folder, labels):
-    params = Params(format="image_folder", folder=str(folder), labels=labels, slice_files=4)
-    taken = Taken()
-    import_image_folder.run(taken, params, "own")
-    assert taken.num_rows == [4, 2]
+def test_every_file_is_stored_or_rejected(folder, labels):
+    params = ImageFolder(format="image_folder", folder=str(folder), labels=labels, slice_files=4)
+    context = Recorder()
+    import_images.run(context, params, "own")
+    assert context.num_rows == [4, 2]
     stored = {
         row["sample_id"]: row["label"]
-        for output in taken.outputs
+        for output in context.outputs
         for row in output.tables["data"].to_pylist()
     }
     found = {
@@ -53,19 +66,23 @@ def test_every_file_ends_somewhere(folder, labels):
     assert stored == {name: label if labels else "" for name, label in found.items()}
     rejects = {
         row["sample_id"]: row["reason"]
-        for output in taken.outputs
+        for output in context.outputs
         for row in output.tables["rejects"].to_pylist()
     }
     assert rejects == {"own/n02/README.txt": "not_an_image", "own/n02/half.jpg": "undecodable"}
 
 
-def test_a_file_that_has_gone_is_a_reject(folder):
-    params = Params(format="image_folder", folder=str(folder))
-    output = import_slice(params, "own", Slice("0", {"names": ["loose.jpg", "gone.jpg"]}, 2))
+def test_a_file_that_was_removed_is_a_reject(folder):
+    params = ImageFolder(format="image_folder", folder=str(folder))
+    output = import_slice(
+        params, "own", UNUSED, Slice("0", {"names": ["loose.jpg", "gone.jpg"]}, 2)
+    )
     (reject,) = output.tables["rejects"].to_pylist()
     assert (reject["sample_id"], reject["reason"]) == ("own/gone.jpg", "missing_file")
 
 
 def test_an_empty_folder_stops_before_any_work(tmp_path):
     with pytest.raises(RecipeError, match="no files"):
-        import_image_folder.run(Taken(), Params(format="image_folder", folder=str(tmp_path)), "own")
+        import_images.run(
+            Recorder(), ImageFolder(format="image_folder", folder=str(tmp_path)), "own"
+        )

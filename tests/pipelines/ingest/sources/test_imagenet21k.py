@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestration import Context, Recipe, Slice, Stage, Workflow
+from orchestration import Context, Recipe, Slice, Workflow
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
 from orchestration.recipe import ClusterParams, SliceParams
 from orchestration.storage.store import Store
-from pipelines.ingest import import_imagenet21k
-from pipelines.ingest.import_imagenet21k import Params, import_slice, list_gzipped
+from pipelines.ingest.import_images import import_slice
+from pipelines.ingest.import_images import stage as import_stage
+from pipelines.ingest.sources.imagenet21k import ImageNet21k, write_listing
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +27,21 @@ def archives(web, tmp_path_factory) -> tuple[Path, Path]:
     return web / "imagenet21k.tar", gzipped
 
 
-def params_of(archive: Path) -> Params:
-    return Params(format="imagenet21k", archive=str(archive))
+def params_of(archive: Path) -> ImageNet21k:
+    return ImageNet21k(format="imagenet21k", archive=str(archive))
 
 
-def test_a_synset_is_stored_the_same_out_of_both_archives(archives, store):
+def test_a_gzipped_archive_gives_the_same_images_as_the_plain_one(archives, store):
     plain, gzipped = map(params_of, archives)
-    list_gzipped(archives[1], store)
+    write_listing(archives[1], store)
     for synset in json.loads(store.read("listing/synsets.json")):
         piece = Slice(synset["wnid"], synset)
-        expected = import_slice(plain, "in", None, piece)
+        expected = import_slice(plain, "in", store, piece)
         assert import_slice(gzipped, "in", store, piece) == expected
         assert expected.num_rows_in == 30
 
 
-def test_what_cannot_be_read_of_a_synset_is_a_reject(tmp_path):
+def test_a_damaged_synset_ends_with_a_reject(tmp_path):
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w") as archive:
         for number in range(2):
@@ -51,7 +52,7 @@ def test_what_cannot_be_read_of_a_synset_is_a_reject(tmp_path):
     (tmp_path / "a.tar").write_bytes(data)
     params = params_of(tmp_path / "a.tar")
     piece = Slice("n1", {"wnid": "n1", "offset": 0, "num_bytes": len(data)})
-    output = import_slice(params, "in", None, piece)
+    output = import_slice(params, "in", Store(tmp_path), piece)
     rejects = output.tables["rejects"].to_pylist()
     assert [(r["sample_id"], r["reason"]) for r in rejects[1:]] == [("in/n1_0+", "damaged_tar")]
     assert output.num_rows_in == 2
@@ -68,24 +69,22 @@ def test_a_gzipped_archive_is_listed_once_and_resumed(archives, tmp_path, monkey
     whole = archives[1].read_bytes()
     params = params_of(source)
 
-    def stage() -> Stage:
-        return Stage("in", lambda context: import_imagenet21k.run(context, params, "in"), params)
-
     def run(workdir: Store) -> Store:
-        (planned,) = Workflow(recipe, (stage(),)).run(workdir, Console(file=io.StringIO()))
+        stage = import_stage(params, name="in")
+        (planned,) = Workflow(recipe, (stage,)).run(workdir, Console(file=io.StringIO()))
         return workdir.sub(planned.path)
 
     source.write_bytes(whole)
     workdir = Store(tmp_path / "work")
 
     def killed(*_: object, **__: object) -> None:
-        raise StageError("killed behind the listing")
+        raise StageError("killed after the listing")
 
     with monkeypatch.context() as patch:
         patch.setattr(Context, "map_slices", killed)
         with pytest.raises(StageError, match="killed"):
             run(workdir)
-    (folder,) = (workdir.sub(f"in/{name}") for name in workdir.folders("in"))
+    (folder,) = (workdir.sub(f"import/in/{name}") for name in workdir.folders("import/in"))
     listed = folder.read("listing/synsets.json")
     shortened = json.loads(listed)[:2]
     folder.write_bytes("listing/synsets.json", json.dumps(shortened).encode())

@@ -13,19 +13,15 @@ from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
 from orchestration.slices import Slice
 from orchestration.storage.store import Store
-from pipelines.ingest.import_pairs import (
-    CocoParams,
-    Flickr30kParams,
-    VisualGenomeParams,
-    WebDatasetParams,
-    import_slice,
-    make_slices,
-    run,
-)
+from pipelines.ingest.import_images import import_slice, run
+from pipelines.ingest.sources.coco import Coco
+from pipelines.ingest.sources.flickr30k import Flickr30k
+from pipelines.ingest.sources.visual_genome import VisualGenome
+from pipelines.ingest.sources.webdataset import WebDataset
 from tests.dataprep.test_annotated import coco_image, region
 
 UNUSED = Store("unused")
-"The stage's folder, where only what was given by URI is looked for."
+"The stage's folder, which is read only for files given by URI."
 
 
 def jpeg(side: int = 80) -> bytes:
@@ -56,11 +52,11 @@ def outcome(params, total: int) -> dict[str, str]:
     return {name.removeprefix("s/"): reason for name, reason in both.items()}
 
 
-def test_coco(tmp_path, archives):
+def test_each_coco_image_is_stored_or_rejected(tmp_path, archives):
     images = [coco_image(n, "train", "" if n == 3 else "A caption") for n in (1, 2, 3, 4, 5)]
     path = tmp_path / "coco.json"
     path.write_text(json.dumps({"images": images}))
-    params = CocoParams(
+    params = Coco(
         format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
     )
     assert outcome(params, 5) == {
@@ -68,7 +64,7 @@ def test_coco(tmp_path, archives):
     }  # fmt: skip
 
 
-def test_flickr30k_out_of_a_folder(tmp_path):
+def test_each_flickr30k_image_is_stored_or_rejected(tmp_path):
     folder = tmp_path / "flickr30k-images"
     folder.mkdir()
     (tmp_path / "secret.jpg").write_bytes(jpeg())
@@ -94,13 +90,13 @@ def test_flickr30k_out_of_a_folder(tmp_path):
     ]
     path = tmp_path / "dataset_flickr30k.json"
     path.write_text(json.dumps({"images": images, "dataset": "flickr30k"}))
-    params = Flickr30kParams(format="flickr30k", annotations=str(path), images=str(folder))
+    params = Flickr30k(format="flickr30k", annotations=str(path), images=str(folder))
     assert outcome(params, 4) == {
         "36979": "ok", "65567": "not_an_image", "secret": "missing_file", "7": "missing_file",
     }  # fmt: skip
 
 
-def test_visual_genome_leaves_out_what_coco_evaluates_on(tmp_path, archives):
+def test_visual_genome_rejects_images_that_coco_evaluates_on(tmp_path, archives):
     def written(name: str, content: object) -> str:
         (tmp_path / name).write_text(json.dumps(content))
         return str(tmp_path / name)
@@ -108,7 +104,7 @@ def test_visual_genome_leaves_out_what_coco_evaluates_on(tmp_path, archives):
     regions = [{"id": n, "regions": [region("a dog"), region("a cat")]} for n in (1, 5, 6)]
     data = [{"image_id": n, "coco_id": c} for n, c in ((1, None), (5, 30), (6, 9))]
     coco = {"images": [coco_image(9, "train", "x"), coco_image(30, "test", "x")]}
-    params = VisualGenomeParams(
+    params = VisualGenome(
         format="visual_genome",
         annotations=written("regions.json", regions),
         images=archives[0],
@@ -121,14 +117,14 @@ def test_visual_genome_leaves_out_what_coco_evaluates_on(tmp_path, archives):
     assert sorted(output.tables["data"]["captions"][0].as_py()) == ["a cat", "a dog"]
 
 
-def test_files_of_another_form_stop_before_any_work(tmp_path, archives):
+def test_a_file_of_another_format_stops_the_stage_before_any_work(tmp_path, archives):
     path = tmp_path / "coco.json"
     path.write_text("[]")
-    params = CocoParams(
+    params = Coco(
         format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
     )
     with pytest.raises(RecipeError, match=r"coco\.json: not a file of Karpathy's"):
-        run(SimpleNamespace(local_files=lambda params: params), params, "s")
+        run(SimpleNamespace(local_files=lambda params: params, folder=UNUSED), params, "s")
     broken = params.model_copy(update={"format": "coco", "train_images": str(path)})
     path.write_text(json.dumps({"images": []}))
     assert outcome(params, 0) == {}
@@ -136,7 +132,7 @@ def test_files_of_another_form_stop_before_any_work(tmp_path, archives):
         import_slice(broken, "s", UNUSED, Slice("0", {"start": 0, "stop": 0}))
 
 
-def test_tars_of_img2dataset(tmp_path):
+def test_each_sample_of_img2datasets_tars_is_stored_or_rejected(tmp_path):
     def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
         member = tarfile.TarInfo(name)
         member.size = len(data)
@@ -156,9 +152,9 @@ def test_tars_of_img2dataset(tmp_path):
         add(archive, "000000004.txt", b"a caption")
     whole = (folder / "00000.tar").read_bytes()
     (folder / "00001.tar").write_bytes(whole[:700])
-    params = WebDatasetParams(format="webdataset", folder=str(folder))
-    slices = list(make_slices(params))
-    assert [piece.payload["tar"] for piece in slices] == ["00000.tar", "00001.tar"]
+    params = WebDataset(format="webdataset", folder=str(folder))
+    slices = list(params.slices(UNUSED))
+    assert [piece.payload["name"] for piece in slices] == ["00000.tar", "00001.tar"]
     output = import_slice(params, "own", UNUSED, slices[0])
     stored = {r["sample_id"]: r["captions"] for r in output.tables["data"].to_pylist()}
     assert stored == {

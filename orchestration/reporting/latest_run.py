@@ -1,0 +1,45 @@
+"""The MLflow run of a workdir's last workflow, as the workdir's records name it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from orchestration.errors import RecipeError
+from orchestration.plan import RECORD, WORKFLOWS
+from orchestration.reporting.tracking import RUN_FILE, sqlite_uri
+from orchestration.storage.store import Store
+
+
+@dataclass(frozen=True)
+class LatestRun:
+    """A run on a tracking server."""
+
+    uri: str
+    "MLflow tracking URI."
+    run_id: str
+    "Of the workflow's run, the parent of its stages' runs."
+
+
+def latest_run(workdir: Store) -> LatestRun:
+    """Return the run of the workflow that last started in ``workdir`` and reached its server.
+
+    A sqlite file in the workdir is found where the workdir lies now, even if it was moved.
+
+    Raises:
+        RecipeError: no workflow of the workdir has an MLflow run.
+    """
+    found: list[tuple[Any, str]] = []
+    for name in workdir.folders(WORKFLOWS):
+        folder = workdir.sub(f"{WORKFLOWS}/{name}")
+        if folder.exists(RECORD) and folder.exists(RUN_FILE):
+            found.append((json.loads(folder.read(RECORD))["started_at"], name))
+    if not found:
+        raise RecipeError(f"{workdir.uri} has no MLflow runs yet; `beit3 run` creates them")
+    folder = workdir.sub(f"{WORKFLOWS}/{max(found)[1]}")
+    run = json.loads(folder.read(RUN_FILE))
+    recipe = yaml.safe_load(folder.read("recipe.yaml"))
+    if run["uri"].startswith("sqlite:") and workdir.is_local and not recipe["tracking"]["uri"]:
+        return LatestRun(sqlite_uri(workdir), run["run_id"])
+    return LatestRun(run["uri"], run["run_id"])

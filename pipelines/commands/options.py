@@ -1,0 +1,50 @@
+"""Arguments and options that several commands share, and the console that they print to."""
+
+import sys
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from pipelines.builtin_recipes import complete_recipe
+
+DEMO_WORKDIR: Final = "runs/demo"
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="Name of a built-in recipe (see `beit3 recipes`), or path of a YAML file.",
+        autocompletion=complete_recipe,
+    ),
+]
+Workdir = Annotated[
+    str,
+    typer.Option(help="Folder of all data, checkpoints and runs: a path or s3://bucket/prefix."),
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint-url", help="Address of an S3-compatible object store."),
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key: train.steps=50."),
+]
+DataFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        envvar="BEIT3_DATA",
+        help="Folder of the source files: the value of ${data} in the recipe.",
+    ),
+]
+Shrink = Annotated[
+    bool,
+    typer.Option(
+        "--shrink",
+        help="Replace the sources by drawn files and all sizes by tiny ones: a trial run on a CPU.",
+    ),
+]

@@ -1,0 +1,147 @@
+"""``beit3 demo``, ``beit3 plan`` and ``beit3 run``: the commands that take a recipe."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.commands.options import (
+    DEMO_WORKDIR,
+    DataFolder,
+    Overrides,
+    RecipeName,
+    Shrink,
+    Workdir,
+    console,
+)
+
+if TYPE_CHECKING:
+    from orchestration.plan import PlannedStage
+    from orchestration.storage.store import Store
+    from pipelines.open_recipe import Opened
+
+Only = Annotated[str | None, typer.Option(metavar="STAGE", help="Run only this stage.")]
+Until = Annotated[
+    str | None, typer.Option(metavar="STAGE", help="Run this stage and the stages that it needs.")
+]
+Jobs = Annotated[int, typer.Option(min=1, help="Number of stages that may run at the same time.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Check the SHA-256 of every file that a stage reads.")
+]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Find damaged outputs and compute them again.")
+]
+Retry = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REASONS",
+        help="With --only: process again the rejects with these reasons, e.g. timeout,http_5xx.",
+    ),
+]
+
+
+def demo(workdir: Workdir = DEMO_WORKDIR, set_: Overrides = []) -> None:  # noqa: B006
+    """Run the whole workflow on a drawn miniature web, in minutes.
+
+    Example: beit3 demo
+    """
+    from pipelines.open_recipe import open_recipe
+
+    run_opened(open_recipe("tiny", workdir, set_, console))
+
+
+def plan(
+    recipe: RecipeName,
+    workdir: Workdir,
+    set_: Overrides = [],  # noqa: B006
+    data: DataFolder = None,
+    shrink: Shrink = False,
+) -> None:
+    """Print which stages are fresh, stale or missing, and why. Nothing runs.
+
+    Example: beit3 plan tiny --workdir runs/tiny --set train.steps=50
+    """
+    from orchestration.reporting.estimates import estimate
+    from orchestration.reporting.summary import plan_table
+    from pipelines.open_recipe import open_recipe
+
+    opened = open_recipe(recipe, workdir, set_, console, data=data, shrink=shrink)
+    planned = opened.workflow.plan(opened.store)
+    console.print(plan_table(planned, estimate(planned, opened.store)))
+    opened.workflow.check(planned)
+
+
+def run(
+    recipe: RecipeName,
+    workdir: Workdir,
+    set_: Overrides = [],  # noqa: B006
+    data: DataFolder = None,
+    shrink: Shrink = False,
+    only: Only = None,
+    until: Until = None,
+    jobs: Jobs = 1,
+    verify: Verify = False,
+    repair: Repair = False,
+    retry: Retry = None,
+) -> None:
+    """Run every stage that is not fresh. A killed run continues where it stopped.
+
+    Example: beit3 run tiny --workdir runs/tiny --until curate
+    """
+    from pipelines.open_recipe import open_recipe
+
+    opened = open_recipe(recipe, workdir, set_, console, data=data, shrink=shrink)
+    reasons = retry.split(",") if retry else ()
+    run_opened(opened, only, until, jobs=jobs, verify=verify, repair=repair, retry=reasons)
+
+
+def run_opened(
+    opened: "Opened",
+    only: str | None = None,
+    until: str | None = None,
+    *,
+    jobs: int = 1,
+    verify: bool = False,
+    repair: bool = False,
+    retry: Sequence[str] = (),
+) -> None:
+    """Print the plan of an opened recipe, run its stages and print the summary.
+
+    Raises:
+        PipelineError: a stage cannot run or failed; committed outputs are kept.
+    """
+    from orchestration.plan import State
+    from orchestration.reporting.estimates import estimate
+    from orchestration.reporting.summary import plan_table
+    from pipelines.open_recipe import miniweb_served
+    from pipelines.summary import print_summary
+
+    workflow, store = opened.workflow, opened.store
+    planned = workflow.plan(store)
+    if repair:
+        _repair(store, workflow.select(planned, only, until))
+        planned = workflow.plan(store)
+    console.print(plan_table(planned, estimate(planned, store)))
+    todo = [p for p in workflow.select(planned, only, until) if p.state is not State.FRESH]
+    if retry:
+        todo = [p for p in planned if p.stage.name == only]
+    with miniweb_served(opened, todo) as served:
+        served.run(store, console, only=only, until=until, jobs=jobs, verify=verify, retry=retry)
+    print_summary(console, store, {p.stage.name: p.fingerprint for p in planned})
+
+
+def _repair(store: "Store", planned: "Sequence[PlannedStage]") -> None:
+    from orchestration.integrity import repair
+    from orchestration.plan import State
+    from orchestration.storage.lock import workdir_lock
+
+    with workdir_lock(store), console.status("reading every committed file"):
+        found = [
+            damage
+            for stage in planned
+            if stage.state is State.FRESH
+            for damage in repair(store.sub(stage.path))
+        ]
+    console.print(f"{len(found)} damaged files")
+    for damage in found:
+        console.print(f"  {damage}", highlight=False, soft_wrap=True)

@@ -1,0 +1,83 @@
+"""``beit3 status``, ``beit3 report`` and ``beit3 gc``: the commands that read a workdir."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands.options import Endpoint, Workdir, console
+
+if TYPE_CHECKING:
+    from orchestration.storage.store import Store
+
+
+def status(workdir: Workdir, endpoint_url: Endpoint = None) -> None:
+    """Print the progress of a workdir's last workflow, from any machine, also while it runs.
+
+    Example: beit3 status --workdir runs/demo
+    """
+    from orchestration.reporting.summary import status_table
+
+    store = open_workdir(workdir, endpoint_url)
+    console.print(status_table(store, _last_record(store)))
+
+
+def report(workdir: Workdir, endpoint_url: Endpoint = None) -> None:
+    """Print the summary of a workdir's last workflow again.
+
+    Example: beit3 report --workdir runs/demo
+    """
+    from pipelines.summary import print_summary
+
+    store = open_workdir(workdir, endpoint_url)
+    print_summary(console, store, _last_record(store)["stages"])
+
+
+def gc(
+    workdir: Workdir,
+    endpoint_url: Endpoint = None,
+    keep_last: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of latest workflows whose outputs are kept; default all."),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the listed outputs.")] = False,
+) -> None:
+    """List the outputs that no workflow of a workdir uses; delete them with --delete.
+
+    Example: beit3 gc --workdir runs/demo --keep-last 2 --delete
+    """
+    from orchestration.gc import abort_stale_uploads, collect, garbage
+    from orchestration.reporting.summary import garbage_table
+    from orchestration.storage.lock import workdir_lock
+
+    store = open_workdir(workdir, endpoint_url)
+    if not delete:
+        console.print(garbage_table(garbage(store, keep_last)))
+        console.print("nothing was deleted; add --delete to delete these outputs")
+        return
+    with workdir_lock(store):
+        found = garbage(store, keep_last)
+        console.print(garbage_table(found))
+        collect(store, found)
+        aborted = abort_stale_uploads(store)
+    console.print(f"deleted {len(found)} outputs, aborted {aborted} unfinished uploads")
+
+
+def open_workdir(workdir: str, endpoint_url: str | None) -> "Store":
+    """Return the store of a workdir."""
+    from orchestration.storage.files import StorageParams
+    from orchestration.storage.store import Store
+
+    return Store(workdir, StorageParams(endpoint_url=endpoint_url))
+
+
+def _last_record(store: "Store") -> dict[str, Any]:
+    from orchestration.errors import RecipeError
+    from orchestration.plan import latest_record
+
+    record = latest_record(store)
+    if record is None:
+        raise RecipeError(
+            f"{store.uri}: no workflow has run here; start one with "
+            f"`beit3 run RECIPE --workdir {store.uri}`"
+        )
+    return record

@@ -1,0 +1,80 @@
+"""Import: images that lie in archives or folders → stored images, without unpacking anything.
+
+Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``: every image of an archive ends in
+exactly one of the two. Drops: ``missing_file``, ``damaged_file``, ``damaged_tar``,
+``empty_caption``, ``evaluation_image``, and what ``dataprep.images`` finds in an image.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from orchestration import Context, Output, Slice, Stage
+from orchestration.storage.remote_files import with_local_files
+from orchestration.storage.store import Store
+from pipelines.ingest.download import Params as DownloadParams
+from pipelines.ingest.source import Source, as_recipe_errors
+from pipelines.ingest.store_images import Found, StoreParams, store_found
+
+_ROW_GROUP_ROWS: Final = 256
+
+
+class ImageArchive(Source):
+    """Images in archives or in a folder, with captions or with labels: they are imported."""
+
+    store: StoreParams = StoreParams()
+    "How images are resized and encoded."
+
+    def prepare(self, context: Context) -> None:
+        """Write what :meth:`slices` and :meth:`find` need into the stage's folder.
+
+        Raises:
+            one of ``file_errors``: a file is not of this format.
+        """
+
+    @abstractmethod
+    def slices(self, folder: Store) -> Iterable[Slice]:
+        """Cut the archive into slices; ``folder`` is the stage's.
+
+        Raises:
+            one of ``file_errors``: a file is not of this format.
+        """
+
+    @abstractmethod
+    def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
+        """Yield the images of one slice; ``folder`` is the stage's."""
+
+    def numbers(self, stage: str, slices: Sequence[Slice]) -> dict[str, float]:
+        """Return numbers for the manifest, such as the published rows."""
+        return {}
+
+    def clean(self, folder: Store) -> None:
+        """Remove what :meth:`prepare` wrote, once the stage is committed."""
+
+    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+        """Return ``import/<name>``."""
+        return (stage(self, name=name),)
+
+
+def stage(params: ImageArchive, *, name: str) -> Stage:
+    """Declare the stage for the source ``name``."""
+    return Stage(f"import/{name}", lambda context: run(context, params, name), params, version=2)
+
+
+def run(context: Context, params: ImageArchive, name: str) -> None:
+    """Cut the archive into slices, then store the images of each in some worker."""
+    local = context.local_files(params)
+    with as_recipe_errors(local):
+        local.prepare(context)
+        slices = list(local.slices(context.folder))
+    process = partial(import_slice, params, name, context.folder)
+    context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
+    context.commit(slices, numbers=local.numbers(context.stage.name, slices))
+    local.clean(context.folder)
+
+
+def import_slice(params: ImageArchive, name: str, folder: Store, piece: Slice) -> Output:
+    """Store the images of one slice; ``folder`` is the stage's."""
+    local = with_local_files(params, folder)
+    return store_found(local.find(piece, folder), name, local.store.rules())

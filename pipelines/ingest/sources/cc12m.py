@@ -1,0 +1,71 @@
+"""Conceptual 12M: ``cc12m.tsv``, and the hash list of its images.
+
+The hash list is large, so the index stage turns it into a sorted table once (``hashes/`` in its
+folder), which every slice searches.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import pyarrow as pa
+
+from dataprep.sources.conceptual import read_cc12m
+from dataprep.sources.hash_list import DIGESTS_FILE, KEYS_FILE, HashTable, make_table
+from dataprep.sources.lines import LineRange
+from orchestration import Context, Slice
+from orchestration.params import EXTERNAL_FILE, OR_URI
+from orchestration.storage.store import Store
+from pipelines.ingest.file_slices import line_slices
+from pipelines.ingest.index import Entries, PairList
+
+_FOLDER: Final = "hashes"
+_COUNTS: Final = f"{_FOLDER}/counts.json"
+"Written last: where it exists, the table is complete."
+
+
+class Cc12m(PairList):
+    """Conceptual 12M."""
+
+    format: Literal["cc12m"]
+    "A TSV file with a URL and a caption per line."
+    hashes: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of its hash list; each image is then compared with its SHA-256 in the list."
+
+    def slices(self) -> Iterable[Slice]:
+        """See :class:`PairList`."""
+        return line_slices(Path(self.list), self.slice_lines)
+
+    def entries(self, piece: Slice) -> Entries:
+        """See :class:`PairList`."""
+        return read_cc12m(Path(self.list), LineRange(**piece.payload))
+
+    def prepare(self, context: Context) -> dict[str, float]:
+        """Make the table of expected digests, if there is a hash list."""
+        if self.hashes is None:
+            return {}
+        if not context.folder.exists(_COUNTS):
+            context.run_task(write_hash_table, Path(self.hashes), context.folder)
+        counts: dict[str, float] = json.loads(context.folder.read(_COUNTS))
+        return counts
+
+    def read(self, piece: Slice, name: str, folder: Store) -> tuple[pa.Table, pa.Table]:
+        """See :class:`PairList`; fills the column ``sha256`` from the hash list."""
+        rows, rejects = super().read(piece, name, folder)
+        if self.hashes is not None:
+            files = [folder.fetch(f"{_FOLDER}/{file}") for file in (KEYS_FILE, DIGESTS_FILE)]
+            digests = pa.array(HashTable(*files).lookup(rows["url"].to_pylist()), pa.string())
+            rows = rows.set_column(rows.column_names.index("sha256"), "sha256", digests)
+        return rows, rejects
+
+
+def write_hash_table(path: Path, folder: Store) -> None:
+    """Write the sorted table of the hash list at ``path``, and its line counts, into a folder."""
+    with tempfile.TemporaryDirectory() as temporary:
+        good, bad = make_table(path, Path(temporary))
+        for file in (KEYS_FILE, DIGESTS_FILE):
+            folder.write_file(f"{_FOLDER}/{file}", Path(temporary) / file)
+    counts = {"hash_lines": good, "bad_hash_lines": bad}
+    folder.write_bytes(_COUNTS, json.dumps(counts).encode())

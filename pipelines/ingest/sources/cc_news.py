@@ -1,0 +1,30 @@
+"""CC-News: the WARC files of Common Crawl's news crawl."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from dataprep.sources import cc_news
+from dataprep.sources.documents import Documents
+from orchestration import Slice
+from pipelines.ingest.documents import Corpus
+from pipelines.ingest.file_slices import file_per_slice
+
+
+class CcNews(Corpus):
+    """CC-News; a WARC file is a slice."""
+
+    format: Literal["cc_news"]
+    "A folder of WARC files."
+    language: str = Field(default="en", pattern=r"^[a-z]{2}$")
+    "ISO 639-1 code of the language to keep; pages in other languages are rejects."
+
+    def slices(self) -> Iterable[Slice]:
+        """See :class:`Corpus`."""
+        return file_per_slice(Path(self.file), cc_news.PATTERN)
+
+    def documents(self, piece: Slice) -> Documents:
+        """See :class:`Corpus`."""
+        return cc_news.read_warc(Path(self.file), piece.payload["name"], self.language)

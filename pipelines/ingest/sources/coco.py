@@ -1,0 +1,31 @@
+"""COCO captions in Karpathy's split: ``dataset_coco.json`` and the zip archives of 2014."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dataprep.sources.annotations import AnnotatedImage
+from dataprep.sources.coco import read_coco
+from orchestration.params import EXTERNAL_FILE
+from pipelines.ingest.annotated_images import AnnotatedImages, Reader, zips_of
+
+
+class Coco(AnnotatedImages):
+    """COCO captions in Karpathy's split."""
+
+    format: Literal["coco"]
+    "Karpathy's `dataset_coco.json` and the two zip archives of images."
+    train_images: Annotated[str, EXTERNAL_FILE]
+    "Path of `train2014.zip`."
+    val_images: Annotated[str, EXTERNAL_FILE]
+    "Path of `val2014.zip`."
+    splits: tuple[Literal["train", "restval", "val", "test"], ...] = ("train", "restval")
+    "Karpathy's splits to import."
+
+    def read_annotations(self) -> Sequence[AnnotatedImage]:
+        """See :class:`AnnotatedImages`."""
+        return read_coco(Path(self.annotations), self.splits)
+
+    def reader(self) -> Reader:
+        """See :class:`AnnotatedImages`."""
+        return zips_of(self.train_images, self.val_images)

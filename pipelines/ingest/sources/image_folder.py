@@ -1,0 +1,56 @@
+"""A folder of images, each in a file of its own.
+
+Every file of the folder ends as an image or as a reject.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from dataprep.sources.folders import ImageFolder as FolderReader
+from dataprep.sources.folders import files_in
+from orchestration import Slice
+from orchestration.errors import RecipeError
+from orchestration.params import EXTERNAL_FILE
+from orchestration.slices import name_slices
+from orchestration.storage.store import Store
+from pipelines.ingest.import_images import ImageArchive
+from pipelines.ingest.source import Kind
+from pipelines.ingest.store_images import Found
+
+
+class ImageFolder(ImageArchive):
+    """A folder of own images, with or without labels."""
+
+    kind: ClassVar[Kind] = "images"
+
+    format: Literal["image_folder"]
+    "A folder with an image per file."
+    folder: Annotated[str, EXTERNAL_FILE]
+    "Path of the folder; subfolders are searched too."
+    labels: bool = False
+    "Whether an image's first subfolder is its label, as in an unpacked ImageNet."
+    slice_files: int = Field(default=2048, ge=1)
+    "Number of files per slice."
+
+    def slices(self, folder: Store) -> Sequence[Slice]:
+        """See :class:`ImageArchive`.
+
+        Raises:
+            RecipeError: the folder has no files.
+        """
+        if not (names := files_in(Path(self.folder), "*")):
+            raise RecipeError(f"{self.folder}: no files; name a folder of images")
+        return name_slices(names, self.slice_files)
+
+    def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
+        """See :class:`ImageArchive`."""
+        reader = FolderReader(Path(self.folder))
+        for name in piece.payload["names"]:
+            path = name.split("/")
+            label = path[0] if self.labels and len(path) > 1 else ""
+            # The name keeps its suffix: a.jpg and a.png are two images.
+            yield Found(name, name, partial(reader.read, name), label=label)

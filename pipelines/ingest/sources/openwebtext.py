@@ -1,0 +1,26 @@
+"""OpenWebText: the folder of its inner archives, ``urlsf_subset*.xz``."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from dataprep.sources.documents import Documents
+from dataprep.sources.openwebtext import read_archive
+from orchestration import Slice
+from pipelines.ingest.documents import Corpus
+from pipelines.ingest.file_slices import file_per_slice
+
+
+class OpenWebText(Corpus):
+    """OpenWebText; an inner archive is a slice."""
+
+    format: Literal["openwebtext"]
+    "A folder of xz-compressed tars, as in the outer archive."
+
+    def slices(self) -> Iterable[Slice]:
+        """See :class:`Corpus`."""
+        return file_per_slice(Path(self.file), "*.xz")
+
+    def documents(self, piece: Slice) -> Documents:
+        """See :class:`Corpus`."""
+        return read_archive(Path(self.file), piece.payload["name"])

@@ -1,0 +1,34 @@
+"""Parquet: a document per row."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from dataprep.sources.documents import Documents, read_parquet
+from dataprep.sources.own_lists import ColumnError
+from orchestration import Slice
+from pipelines.ingest.documents import Corpus
+from pipelines.ingest.file_slices import parquet_rows, row_group_slices
+
+
+class Parquet(Corpus):
+    """Parquet: a document per row; a row group is a slice."""
+
+    file_errors: ClassVar = (ColumnError,)
+
+    format: Literal["parquet"]
+    "A Parquet file with a document per row."
+    column: str = "text"
+    "Name of the column that holds the text."
+
+    def slices(self) -> Iterable[Slice]:
+        """See :class:`Corpus`."""
+        return row_group_slices(Path(self.file), [self.column])
+
+    def documents(self, piece: Slice) -> Documents:
+        """See :class:`Corpus`."""
+        return read_parquet(Path(self.file), **piece.payload, column=self.column)
+
+    def expected_rows(self) -> int:
+        """See :class:`Corpus`."""
+        return parquet_rows(Path(self.file))

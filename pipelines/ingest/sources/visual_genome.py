@@ -1,0 +1,59 @@
+"""Visual Genome's region descriptions, with the zip archives of images."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dataprep.sources.annotations import AnnotatedImage
+from dataprep.sources.coco import evaluation_ids
+from dataprep.sources.visual_genome import coco_ids, read_visual_genome
+from dataprep.sources.zips import ZipSet
+from orchestration.params import EXTERNAL_FILE, OR_URI
+from pipelines.ingest.annotated_images import AnnotatedImages, zips_of
+
+
+class VisualGenome(AnnotatedImages):
+    """Visual Genome's region descriptions, joined into captions."""
+
+    format: Literal["visual_genome"]
+    "`region_descriptions.json` and the two zip archives of images."
+    images: Annotated[str, EXTERNAL_FILE]
+    "Path of `images.zip`."
+    images2: Annotated[str, EXTERNAL_FILE]
+    "Path of `images2.zip`."
+    max_captions: int = Field(default=10, ge=1)
+    "Largest number of captions per image."
+    regions_per_caption: int = Field(default=1, ge=1)
+    "Number of region descriptions joined into one caption."
+    seed: int = 0
+    "Seed of the choice of regions."
+    image_data: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of `image_data.json`; with `coco`, images of COCO's val and test are rejects."
+    coco: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
+    "Path or URI of Karpathy's `dataset_coco.json`."
+
+    def read_annotations(self) -> Sequence[AnnotatedImage]:
+        """See :class:`AnnotatedImages`; marks what COCO evaluates on."""
+        images = read_visual_genome(
+            Path(self.annotations),
+            self.reader().names,
+            captions=self.max_captions,
+            phrases=self.regions_per_caption,
+            seed=self.seed,
+        )
+        if self.image_data is None or self.coco is None:
+            return images
+        evaluated, ids = evaluation_ids(Path(self.coco)), coco_ids(Path(self.image_data))
+        return [
+            replace(image, excluded=f"COCO {ids[image.name]}")
+            if ids.get(image.name) in evaluated
+            else image
+            for image in images
+        ]
+
+    def reader(self) -> ZipSet:
+        """See :class:`AnnotatedImages`."""
+        return zips_of(self.images, self.images2)

@@ -1,0 +1,135 @@
+"""Parameters of pretraining; defaults are the paper's where it gives them."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from model import BEiT3Config
+from model.network.config import SIZES
+from model.training.batch import Stream
+from model.training.objectives import complete_loss_weights
+from orchestration.params import OPERATIONAL, StageParams
+from pipelines.pretrain.feed import FeedParams
+from pipelines.training.params import (
+    Lr,
+    MinLr,
+    Steps,
+    Substreams,
+    TrainingLoopParams,
+    WarmupSteps,
+    WeightDecay,
+)
+
+
+class NetworkParams(StageParams):
+    """A named size of the network, and changes to it; null keeps the value of the named size."""
+
+    size: Literal["tiny", "small", "base", "large", "giant"] = "base"
+    "Named size that the other fields change."
+    image_size: int | None = None
+    "Side of the input image in pixels."
+    patch_size: int | None = None
+    "Side of a patch in pixels."
+    width: int | None = None
+    "Width of the hidden states."
+    depth: int | None = None
+    "Number of blocks."
+    num_heads: int | None = None
+    "Number of attention heads."
+    ffn_width: int | None = None
+    "Hidden width of an expert's feed-forward network."
+    fusion_layers: int | None = None
+    "Number of last blocks with a vision-language expert."
+    attention: Literal["shared", "decoupled"] | None = None
+    "Whether both modalities share the attention weights or each has its own."
+    subln: bool | None = None
+    "Use the additional LayerNorms and the initialization of Magneto."
+    max_text_length: int | None = None
+    "Largest number of tokens in a text."
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.config(vocab_size=1, num_codes=1)
+        return self
+
+    def config(self, *, vocab_size: int, num_codes: int) -> BEiT3Config:
+        """Return the network's configuration."""
+        assert self.size in SIZES
+        changes = self.model_dump(exclude={"size"}, exclude_none=True)
+        return BEiT3Config.named(self.size, vocab_size=vocab_size, num_codes=num_codes, **changes)
+
+
+class Params(TrainingLoopParams):
+    """Pretraining; defaults are the paper's where it gives them."""
+
+    network: NetworkParams = NetworkParams()
+    "Size and architecture of the network."
+    steps: Steps = 1_000_000
+    images_per_step: int = Field(default=2048, ge=0)
+    "Number of images without caption in a step, over all workers."
+    texts_per_step: int = Field(default=2048, ge=0)
+    "Number of packed texts in a step, over all workers."
+    pairs_per_step: int = Field(default=2048, ge=0)
+    "Number of image-text pairs in a step, over all workers."
+    substreams: Substreams = 256
+    shuffle_window: int = Field(default=8, ge=1)
+    "Number of row groups in a substream that are shuffled together."
+    lr: Lr = 1e-3
+    min_lr: MinLr = 1e-5
+    warmup_steps: WarmupSteps = 10_000
+    betas: tuple[float, float] = (0.9, 0.98)
+    "Decay rates of AdamW's moving averages."
+    eps: float = 1e-6
+    "AdamW's epsilon."
+    weight_decay: WeightDecay = 0.05
+    max_grad_norm: float | None = 3.0
+    "Norm to which larger gradients are scaled down; null does not limit it."
+    drop_path: float = Field(default=0.1, ge=0, lt=1)
+    "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
+    text_mask_ratio: float = Field(default=0.15, gt=0, lt=1)
+    "Fraction of masked tokens in a text."
+    pair_text_mask_ratio: float = Field(default=0.5, gt=0, lt=1)
+    "Fraction of masked tokens in the caption of a pair."
+    image_mask_ratio: float = Field(default=0.4, gt=0, lt=1)
+    "Fraction of masked patches in an image."
+    pair_masking: Literal["separate", "joint"] = "separate"
+    "Mask one modality of each pair, or both at once."
+    max_caption_length: int = Field(default=64, ge=4)
+    "Number of tokens to which longer captions are truncated, including the begin and end tokens."
+    isolate_documents: bool = False
+    "Block attention between the documents that are packed into one text."
+    color_jitter: float = Field(default=0.4, ge=0, lt=1)
+    "Strength of random brightness, contrast and saturation changes of the network's input."
+    loss_weights: Annotated[dict[str, float], AfterValidator(complete_loss_weights)] = Field(
+        default_factory=lambda: complete_loss_weights({})
+    )
+    "Factor of each objective's mean loss in the total; an objective that is not named has 1."
+    micro_batch: Annotated[int, OPERATIONAL] = 64
+    "Number of samples of one stream in a forward pass of a worker."
+    compile: Annotated[bool, OPERATIONAL] = False
+    "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
+    "Recompute activations in the backward pass: less memory, a third more work."
+
+    @model_validator(mode="after")
+    def _substreams_divide_batches(self) -> Self:
+        for stream, number in self.samples_per_step.items():
+            if number % self.substreams:
+                raise ValueError(
+                    f"{stream}s_per_step = {number} is not a multiple of substreams = "
+                    f"{self.substreams}"
+                )
+        return self
+
+    @property
+    def samples_per_step(self) -> dict[Stream, int]:
+        """Number of samples of each stream in a step, over all workers."""
+        return {
+            "image": self.images_per_step,
+            "text": self.texts_per_step,
+            "pair": self.pairs_per_step,
+        }
+
+    def feed_params(self) -> FeedParams:
+        """Return the part of the parameters that the feed reads."""
+        return FeedParams(**{name: getattr(self, name) for name in FeedParams.__dataclass_fields__})

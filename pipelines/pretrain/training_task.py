@@ -1,0 +1,114 @@
+"""The pretraining task: what the training loop runs for the stage ``pretrain``."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model import BEiT3, BEiT3Config
+from model.training import randomness
+from model.training.batch import STREAMS, MicroBatch, Stream
+from model.training.optimizer import adamw
+from model.training.step import train_step
+from orchestration import Dataset
+from orchestration.training import Session
+from pipelines.pretrain.checkpoints import NETWORK_FILE
+from pipelines.pretrain.feed import Feed, SampleBuilder
+from pipelines.pretrain.params import Params
+from pipelines.tokens.text_tokenizer import MODEL_FILE
+from pipelines.training.loop import StepOutcome
+from tokenizer.text import TextTokenizer
+
+
+@dataclass(frozen=True)
+class PretrainJob:
+    """A pretraining, as it is sent to each worker."""
+
+    params: Params
+    seed: int
+    datasets: Mapping[Stream, Dataset]
+    "Token dataset of each stream."
+    text: Dataset
+    "Output of the stage ``text_tokenizer``."
+    config: BEiT3Config
+
+    def make_task(self, session: Session) -> "PretrainTask":
+        """Build the task on a worker."""
+        return PretrainTask(self, session)
+
+    def make_feed(self, rank: int, num_workers: int) -> Feed:
+        """Return the feed of one worker.
+
+        Raises:
+            ValueError: batch, substreams, workers or row groups do not fit together.
+        """
+        params, text = self.params, TextTokenizer.load(self.text.fetch(MODEL_FILE))
+        builders = {
+            stream: SampleBuilder(
+                stream, self.config, text, params.feed_params(), int(randomness.bits(self.seed, 20))
+            )
+            for stream in STREAMS
+        }
+        return Feed(
+            self.datasets,
+            builders,
+            samples_per_step=params.samples_per_step,
+            micro_batch=params.micro_batch,
+            num_substreams=params.substreams,
+            shuffle_window=params.shuffle_window,
+            seed=self.seed,
+            rank=rank,
+            num_workers=num_workers,
+        )
+
+
+class PretrainTask:
+    """Masked data modeling over three streams, on one worker."""
+
+    def __init__(self, job: PretrainJob, session: Session) -> None:
+        params = job.params
+        self.job, self.device = job, session.device
+        self.network = BEiT3(job.config).to(session.device)
+        self.optimizer = adamw(
+            self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
+        )
+        self.network.activation_checkpointing = params.activation_checkpointing
+        if params.compile:
+            for block in self.network.blocks:
+                block.compile()
+        self.feed = job.make_feed(session.rank, session.num_workers)
+
+    def batches(self, step: int) -> list[MicroBatch]:
+        """Return this worker's micro-batches, in pinned memory where there is a GPU."""
+        batches = self.feed.step(step)
+        return [batch.pinned() for batch in batches] if self.device.type == "cuda" else batches
+
+    def step(
+        self,
+        batches: list[MicroBatch],
+        step: int,
+        lr: float,
+        autocast: torch.autocast,
+    ) -> StepOutcome:
+        """Take one step."""
+        params = self.job.params
+        result = train_step(
+            self.network,
+            self.optimizer,
+            batches,
+            lr=lr,
+            loss_weights=params.loss_weights,
+            max_grad_norm=params.max_grad_norm,
+            autocast=autocast,
+        )
+        metrics = {f"loss/{name}": value for name, value in result.loss.items()}
+        metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
+        metrics["grad_norm"] = result.grad_norm
+        return StepOutcome(metrics, result.skipped)
+
+    def write_files(self, folder: Path) -> None:
+        """Write the network's configuration."""
+        config = self.job.config.to_dict()
+        (folder / NETWORK_FILE).write_text(json.dumps(config, indent=1))

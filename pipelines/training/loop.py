@@ -1,0 +1,128 @@
+"""The training loop that every training shares.
+
+``train`` runs on each Ray Train worker: it builds the job's task, restores the newest checkpoint
+and takes the remaining steps. Per step it computes the learning rate (linear warm-up, then
+cosine), takes the batches that a thread has prepared, lets the task make its step, logs the
+metrics, and saves a checkpoint when one is due. A step with a non-finite loss or gradient is
+skipped and counted; too many in a row end the training.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from model.training.optimizer import cosine_lr
+from orchestration.errors import StageError
+from orchestration.training import Session
+from pipelines.readers.prefetch import prefetch
+from pipelines.training.checkpoints import History, restore, save
+from pipelines.training.params import TrainingLoopParams
+
+Batches = TypeVar("Batches")
+"What one worker trains on in one step; its type is the task's choice."
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What one step measured."""
+
+    metrics: dict[str, float]
+    "Metrics by their MLflow names; ``lr`` and ``skipped`` are added by the loop."
+    skipped: bool
+    "Loss or gradient was not finite and no weight changed; the same on every worker."
+
+
+class TrainTask(Protocol[Batches]):
+    """What differs between trainings, on one worker."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, as it is stored in checkpoints."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer over the network's parameters, with a learning rate of 0 at first."""
+
+    def batches(self, step: int) -> Batches:
+        """Return this worker's data of a step, in host memory.
+
+        It runs in a thread ahead of the training and must be a pure function of the step.
+        """
+
+    def step(self, batches: Batches, step: int, lr: float, autocast: torch.autocast) -> StepOutcome:
+        """Take one optimizer step, or skip it if loss or gradient is not finite.
+
+        Args:
+            batches: what :meth:`batches` returned for the step.
+            step: number of the step, from 0.
+            lr: learning rate of the step.
+            autocast: context for the forward pass.
+        """
+
+    def write_files(self, folder: Path) -> None:
+        """Write the task's own files into a checkpoint's folder; on the first worker only."""
+
+
+class TrainJob(Protocol):
+    """Everything that a worker needs to build its task; pickled and sent to each worker."""
+
+    @property
+    def params(self) -> TrainingLoopParams:
+        """Parameters of the training."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of initial weights and of all data."""
+
+    def make_task(self, session: Session) -> TrainTask[Any]:
+        """Build the task on a worker; torch's random generator is seeded already."""
+
+
+def train(session: Session, job: TrainJob) -> None:
+    """Train on one worker, from the newest checkpoint or from the start.
+
+    Raises:
+        StageError: ``max_skipped_steps`` steps in a row were not finite.
+    """
+    params, device = job.params, session.device
+    torch.set_num_threads(session.num_threads)
+    torch.manual_seed(job.seed)
+    task = job.make_task(session)
+    history = restore(session, task.network, task.optimizer)
+    start = int(history[-1]["step"]) if history else 0
+
+    def prepare(step: int) -> Any:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # else this thread creates a context on GPU 0
+        return task.batches(step)
+
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
+    prepared = prefetch(prepare, start, params.steps)
+    for step, batches in zip(range(start, params.steps), prepared, strict=True):
+        lr = cosine_lr(
+            step,
+            lr=params.lr,
+            min_lr=params.min_lr,
+            warmup_steps=params.warmup_steps,
+            steps=params.steps,
+        )
+        outcome = task.step(batches, step, lr, autocast)
+        metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
+        history.append({"step": step + 1, **metrics})
+        _refuse_divergence(history, params.max_skipped_steps)
+        session.show(step + 1, params.steps, metrics)
+        if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.steps:
+            save(session, task.network, task.optimizer, history, task.write_files)
+
+
+def _refuse_divergence(history: History, max_skipped_steps: int) -> None:
+    last = history[-max_skipped_steps:]
+    if len(last) == max_skipped_steps and all(metrics["skipped"] for metrics in last):
+        raise StageError(
+            f"loss or gradient was not finite in {max_skipped_steps} consecutive steps up to step "
+            f"{history[-1]['step']:.0f}; lower lr or raise warmup_steps (max_skipped_steps sets "
+            "how many are allowed)"
+        )

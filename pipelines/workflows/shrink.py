@@ -1,0 +1,82 @@
+"""Shrink a recipe to a trial run that takes CPU seconds: drawn sources and tiny sizes.
+
+What a recipe says about the method stays (attention, masking, loss weights, curation rules, number
+of views); what it says about data, size and hardware comes from a template recipe on the
+miniature web, which has a source of every drawn format.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
+
+Values = dict[str, Any]
+
+_STAND_INS: Final = {
+    "flickr30k": "coco",
+    "tsv": "csv",
+    "jsonl_pairs": "csv",
+    "parquet_pairs": "csv",
+    "image_folder": "imagenet21k",
+    "parquet": "jsonl",
+    "cc_news": "openwebtext",
+}
+"Formats that the miniature web does not draw, each with a drawn format of the same kind."
+_DEFAULT_SPLITS: Final = {"flickr30k": ["val", "test"]}
+"Of formats whose default splits differ from those of their stand-in."
+_SOURCES: Final = ("sources", "evaluation_sets")
+_REPLACED: Final = ("miniweb", "cluster")
+"Sections that are taken from the template as a whole."
+_DROPPED: Final = {
+    "model", "weights", "teacher_weights", "use_gpu", "num_workers", "compile",
+    "size", "image_size", "patch_size", "width", "depth", "num_heads", "ffn_width",
+}  # fmt: skip
+"Keys about given files, hardware and size: without one in the template, the default is used."
+
+
+def shrink(values: Mapping[str, Any], template: Mapping[str, Any]) -> Values:
+    """Return the values of a recipe, shrunk.
+
+    Args:
+        values: content of a recipe file; not changed.
+        template: content of the recipe that gives sources by format, and sizes.
+    """
+    drawn = {source["format"]: source for source in template["sources"].values()}
+    kept = {name: value for name, value in values.items() if name not in (*_SOURCES, *_REPLACED)}
+    sized = {name: value for name, value in template.items() if name not in ("name", *_SOURCES)}
+    shrunk = _merged(_without_sizes(kept), sized)
+    for section in _SOURCES:
+        if isinstance(sources := values.get(section), Mapping):
+            shrunk[section] = {name: _drawn(source, drawn) for name, source in sources.items()}
+    return shrunk
+
+
+def _drawn(source: Any, drawn: Mapping[str, Values]) -> Any:
+    """Return the drawn source of the same format; what is no source is left to validation."""
+    if not isinstance(source, Mapping):
+        return source
+    written = str(source.get("format"))
+    found = drawn.get(_STAND_INS.get(written, written))
+    if found is None:
+        return source
+    splits = source.get("splits", _DEFAULT_SPLITS.get(written))
+    return copy.deepcopy(found) | ({"splits": splits} if splits else {})
+
+
+def _without_sizes(values: Mapping[str, Any]) -> Values:
+    return {
+        name: _without_sizes(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if name not in _DROPPED
+    }
+
+
+def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> Values:
+    """Return ``values`` with the values of ``over``, section by section."""
+    merged = dict(copy.deepcopy(values))
+    for name, value in over.items():
+        below = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[name] = _merged(below, value)
+        else:
+            merged[name] = copy.deepcopy(value)
+    return merged

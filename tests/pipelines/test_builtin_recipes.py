@@ -1,0 +1,167 @@
+"""Built-in recipes: found by name, complete, and small enough to try with ``--shrink``."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from orchestration.errors import RecipeError
+from orchestration.params import external_files
+from orchestration.recipe import load_recipe
+from pipelines.builtin_recipes import builtin_recipes, recipe_path
+from pipelines.cli import app
+from pipelines.commands.options import console
+from pipelines.open_recipe import Opened, open_recipe
+from pipelines.workflows.pretrain_recipe import PretrainRecipe
+from pipelines.workflows.shrink import shrink
+
+RECIPES = builtin_recipes()
+CONTACT = ["download.contact=me@example.org"]
+MAX_LINES = 40
+
+
+def template() -> dict:
+    return yaml.safe_load(recipe_path("all_sources").read_text())
+
+
+def test_the_recipes_command_lists_every_recipe_with_its_summary():
+    result = CliRunner().invoke(app, ["recipes"], catch_exceptions=False)
+    for name in ("tiny", "small", "base", "large", "giant", "all_sources"):
+        assert name in result.output
+        assert RECIPES[name].summary.split()[0] in result.output
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_opens_with_a_one_line_summary_and_is_named_as_its_file(name):
+    text = RECIPES[name].path.read_text()
+    assert text.startswith("# ") and RECIPES[name].summary.endswith(".")
+    assert yaml.safe_load(text)["name"] == name
+
+
+@pytest.mark.parametrize("name", RECIPES.keys() - {"tiny"})  # tiny spells out every size
+def test_a_recipe_is_short_apart_from_its_sources(name):
+    lines, in_sources = 0, False
+    for line in RECIPES[name].path.read_text().splitlines():
+        if line and not line.startswith(" "):
+            in_sources = line.startswith(("sources:", "evaluation_sets:"))
+        lines += bool(line.strip()) and not in_sources
+    assert lines <= MAX_LINES
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(RecipeError, match=r"did you mean 'base'.*giant.*tiny"):
+        recipe_path("bsae")
+
+
+def test_a_path_is_taken_as_it_is(tmp_path):
+    assert recipe_path("tiny.yaml") == Path("tiny.yaml")
+    own = tmp_path / "recipe"
+    own.write_text("name: own")
+    assert recipe_path(str(own)) == own
+
+
+def opened(name: str, tmp_path: Path, *settings: str, **options) -> Opened:
+    return open_recipe(name, str(tmp_path / "work"), settings, console, **options)
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """A plan needs only the names of the drawn files."""
+    monkeypatch.setattr("dataprep.miniweb.corpora.build", lambda folder, size: None)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shrunk_recipe_needs_no_data_and_keeps_its_sources(name, tmp_path, no_drawing):
+    recipe = opened(name, tmp_path, shrink=True).recipe
+    written = yaml.safe_load(RECIPES[name].path.read_text())
+    assert recipe.sources.keys() == written["sources"].keys()
+    assert recipe.evaluation_sets.keys() == written.get("evaluation_sets", {}).keys()
+    for file in external_files(recipe):
+        assert file.key.startswith(("sources.", "evaluation_sets."))
+        assert file.location.startswith(str(tmp_path / "work" / "miniweb"))
+    assert recipe.train.steps <= 10 and recipe.train.network.size == "tiny"
+    assert not recipe.train.use_gpu and not recipe.image_tokenizer.use_gpu
+    assert recipe.image_tokenizer.teacher == "hand_crafted"
+
+
+def test_a_shrunk_recipe_keeps_the_method_and_drops_sizes_and_hardware():
+    values = {
+        "name": "own",
+        "cluster": {"address": "10.0.0.1"},
+        "sources": {"mine": {"format": "parquet", "file": "/data/texts.parquet"}},
+        "evaluation_sets": {"f": {"format": "flickr30k", "annotations": "/a", "images": "/b"}},
+        "text_tokenizer": {"model": "/data/spm.model", "byte_fallback": True},
+        "train": {
+            "network": {"size": "giant", "attention": "decoupled", "width": 640},
+            "pair_masking": "joint",
+            "use_gpu": True,
+            "num_workers": 256,
+        },
+    }
+    small = shrink(values, template())
+    assert small["name"] == "own" and "address" not in small["cluster"]
+    assert small["sources"]["mine"]["format"] == "jsonl"
+    assert small["evaluation_sets"]["f"]["splits"] == ["val", "test"]
+    assert "model" not in small["text_tokenizer"] and small["text_tokenizer"]["byte_fallback"]
+    assert small["train"]["pair_masking"] == "joint"
+    assert small["train"]["network"]["attention"] == "decoupled"
+    assert not {"use_gpu", "num_workers"} & small["train"].keys()
+    assert "width" not in small["train"]["network"]
+
+
+def test_a_set_option_goes_over_the_shrunk_values(tmp_path, no_drawing):
+    assert opened("base", tmp_path, "train.steps=3", shrink=True).recipe.train.steps == 3
+
+
+@pytest.mark.parametrize("name", ["small", "base", "large", "giant"])
+def test_a_recipe_validates_as_written_when_its_files_are_there(name, tmp_path):
+    data = tmp_path / "data"
+    values = {"data": str(data)}
+    for file in external_files(
+        load_recipe(PretrainRecipe, recipe_path(name), variables=values, overrides=CONTACT)
+    ):
+        path = Path(file.location)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if not path.suffix and not path.exists() else path.touch()
+    plan = opened(name, tmp_path, *CONTACT, data=str(data))
+    assert [p.state for p in plan.workflow.plan(plan.store)] == ["missing"] * len(
+        plan.workflow.stages
+    )
+
+
+def test_the_base_recipe_is_the_papers_ablation_setting(tmp_path):
+    recipe = load_recipe(PretrainRecipe, recipe_path("base"), overrides=CONTACT)
+    assert (recipe.train.network.size, recipe.train.steps, recipe.train.lr) == (
+        "base",
+        200_000,
+        2e-3,
+    )
+    assert sum(recipe.train.samples_per_step.values()) == 6144
+    assert recipe.sources.keys() == {
+        "cc3m", "sbu", "coco", "visual_genome", "imagenet21k", "wikipedia", "books",
+    }  # fmt: skip
+    assert recipe.sources["visual_genome"].image_data and recipe.sources["visual_genome"].coco
+    assert recipe.evaluation_sets.keys() == {"coco_eval", "flickr30k"}
+
+
+def test_the_giants_tokenizer_has_the_grid_of_its_network():
+    recipe = load_recipe(PretrainRecipe, recipe_path("giant"), overrides=CONTACT)
+    config = recipe.train.network.config(vocab_size=1, num_codes=1)
+    assert (config.patch_size, config.image_size) == (14, 224)
+    assert recipe.image_tokenizer.image_size == 256
+    assert (recipe.train.steps, recipe.train.lr) == (1_000_000, 1e-3)
+
+
+def test_a_recipe_with_data_needs_the_folder(tmp_path, monkeypatch):
+    with pytest.raises(RecipeError, match=r"sources\.cc3m\.list is .*--data DIR or BEIT3_DATA"):
+        opened("base", tmp_path, *CONTACT)
+    monkeypatch.setenv("BEIT3_DATA", str(tmp_path / "nowhere"))
+    arguments = ["plan", "base", "--workdir", str(tmp_path / "w"), "--set", *CONTACT]
+    with pytest.raises(RecipeError, match=f"{tmp_path}/nowhere/Train_GCC-training.tsv"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_an_unknown_variable_is_named_with_its_key(tmp_path):
+    with pytest.raises(RecipeError, match=r"sources\.stories\.file is .*known variables"):
+        opened("tiny", tmp_path, "sources.stories.file=${date}/x.jsonl")
