@@ -8,7 +8,11 @@
 | ``host_limiter.py`` | limits per host: open requests, request rate, pauses of dead hosts |
 | ``addresses.py``, ``robots.py`` | private addresses, opt-out headers, robots.txt |
 | ``img2dataset_engine.py`` | img2dataset's downloader behind the same results |
-| ``images.py`` | bytes of any image format to the stored JPEG and its hashes |
+| ``images.py`` | the bytes of an image file to the stored JPEG: the rules and the steps |
+| ``decoding.py`` | image formats, headers, decoding to RGB |
+| ``jpeg_segments.py``, ``image_metadata.py`` | segments and chunks of JPEG, PNG and WebP |
+| ``color_profiles.py``, ``image_hashes.py`` | conversion to sRGB; perceptual hash and color grid |
+| ``image_errors.py`` | reasons for which an image is rejected |
 | ``views.py`` | crops, flips and color jitter, drawn from the sample's name |
 | ``near_duplicates.py`` | pairs of perceptual hashes that differ in few bits |
 | ``text.py`` | cleaning of captions and documents |

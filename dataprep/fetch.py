@@ -72,10 +72,13 @@ class FetchError(Exception):
     """A failed fetch: ``reason`` is one of the module's, ``detail`` is text for people."""
 
     def __init__(self, reason: str, detail: str = "", retry_after_s: float = 0.0) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail, retry_after_s)
         self.reason = reason
         self.detail = detail
         self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
     @property
     def retried(self) -> bool:

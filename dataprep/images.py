@@ -1,96 +1,77 @@
-"""Images: from whatever bytes a server or an archive gave to the JPEG that is stored.
+"""Storing images: from the bytes of a server or an archive to the stored JPEG.
 
-The short side is brought down to ``short_side``, never up, and the aspect ratio kept.
+The short side is scaled down to ``short_side``, never up, and the aspect ratio is kept.
 
-| what came | what is done |
+| input | result |
 |---|---|
-| a JPEG that is small enough, upright, gray or RGB | its bytes are kept as they are |
-| a larger JPEG | decoded at 1/2, 1/4 or 1/8 where that still gives the short side |
+| a small, upright JPEG, gray or RGB, without a foreign color profile | its bytes are kept |
+| a larger JPEG | decoded at 1/2, 1/4 or 1/8 if that keeps the short side, then resized |
 | CMYK, 16 bits, palette, gray | RGB of 8 bits |
-| transparency | laid on white |
-| an animation | its first frame |
-| an EXIF orientation | turned upright |
-| more pixels than ``max_pixels``, as the header says | ``too_many_pixels``, not decoded |
+| an ICC profile of RGB colors other than sRGB | converted to sRGB |
+| transparency | composed on white |
+| an animation, several images in one file | the first one |
+| an EXIF orientation, in any format | turned upright |
+| gzip around an image | unzipped |
+| damaged metadata | ignored |
+| JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF | decoded |
+| another image format | ``unsupported_format``, with its name |
+| more pixels than ``max_pixels`` in the header (half as many for AVIF and animated WebP, whose
+  decoders need twice the memory) | ``too_many_pixels``, not decoded |
 | a side under ``min_side`` | ``too_small`` |
-| cut short or damaged | ``undecodable`` |
-| HTML, SVG, nothing, … | ``not_an_image`` |
+| truncated or damaged | ``undecodable`` |
+| a side longer than a JPEG allows | ``unencodable`` |
+| HTML, SVG, no bytes, … | ``not_an_image`` |
+
+A profile of CMYK or gray values is not applied.
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags
-from PIL import Image as PillowImage
 
-# The header's size is compared with the rules at once; Pillow's own warning knows neither.
-PillowImage.MAX_IMAGE_PIXELS = None
-
-Pixels = NDArray[np.uint8]
-"RGB, (height, width, 3)."
-
-NOT_AN_IMAGE: Final = "not_an_image"
-UNDECODABLE: Final = "undecodable"
-TOO_SMALL: Final = "too_small"
-TOO_LARGE: Final = "too_many_pixels"
-COLOR_GRID: Final = 4
-"``StoredImage.colors`` are the means of so many fields by so many."
-
-_SIGNATURES: Final = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF8",
-    b"RIFF",
-    b"BM",
-    b"II*\x00",
-    b"MM\x00*",
+from dataprep.color_profiles import needs_conversion, to_srgb
+from dataprep.decoding import Decoded, ImageFile, Pixels, decode, decode_stored, open_image
+from dataprep.image_errors import (
+    NOT_AN_IMAGE,
+    TOO_LARGE,
+    TOO_SMALL,
+    UNDECODABLE,
+    UNENCODABLE,
+    UNSUPPORTED_FORMAT,
+    ImageError,
 )
-_FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-_JPEG: Final = _SIGNATURES[0]
-_END_OF_JPEG: Final = b"\xff\xd9"
-_RGB: Final = cv2.IMREAD_COLOR_RGB
-_REDUCED: Final = {
-    8: _RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    4: _RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    2: _RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
-}
-"""libjpeg leaves out the frequencies that a smaller image cannot show: faster, and no aliasing.
-The flags called gray only lack the bit for BGR."""
-_MOST_BYTES_PER_PIXEL: Final = 3
-"An original above it carries something else than the image, and is encoded anew."
-_GRID_SIDE: Final = 32
-_GRAY: Final = np.array([19595, 38470, 7471])
-"Of red, green and blue in Pillow's gray, in 65536ths."
-_LOW_FREQUENCIES: Final = np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(_GRID_SIDE) + 1))
-"Of the discrete cosine transform (II), unscaled: (8, 32)."
+from dataprep.image_hashes import look_of
 
+__all__ = [
+    "NOT_AN_IMAGE", "TOO_LARGE", "TOO_SMALL", "UNDECODABLE", "UNENCODABLE", "UNSUPPORTED_FORMAT",
+    "ImageError", "ImageRules", "Pixels", "StoredImage",
+    "decode_stored", "encode_jpeg", "fitted", "resize", "store_image",
+]  # fmt: skip
 
-class ImageError(ValueError):
-    """An image that cannot be stored; ``reason`` is one of this module's constants."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+_MAX_BYTES_PER_PIXEL: Final = 3
+"A JPEG with more bytes per pixel carries other data than the image, and is encoded anew."
 
 
 @dataclass(frozen=True)
 class ImageRules:
-    """What is stored, and how."""
+    """Which images are stored, and how."""
 
     short_side: int
+    "Length in pixels to which the short side is scaled down."
     jpeg_quality: int
+    "JPEG quality, 1 to 100."
     min_side: int
+    "Shortest side in pixels of an image that is stored."
     max_pixels: int
+    "Largest number of pixels of an image that is decoded."
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as it is kept."""
+    """A stored image and facts about its original."""
 
     jpeg: bytes
     width: int
@@ -98,75 +79,41 @@ class StoredImage:
     original_width: int
     original_height: int
     original_bytes: int | None
-    "None where the engine that fetched it does not say."
+    "Size of the original file; None if the fetch engine does not report it."
     sha256: str
-    "Of the original bytes."
+    "Hexadecimal SHA-256 of the original file."
     phash: str
-    "Perceptual hash of the look; see :func:`perceptual_hash`."
+    "Perceptual hash; see ``image_hashes``."
     colors: bytes
-    "Mean RGB of a grid of fields, row by row, a byte each."
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What a file says of itself."""
-
-    kind: str
-    width: int
-    height: int
-    mode: str
-    has_alpha: bool
-    is_upright: bool
+    "Mean RGB of each cell of a grid, row by row, one byte per channel."
 
 
 def store_image(data: bytes, rules: ImageRules) -> StoredImage:
     """Decode, resize and encode an image.
 
     Raises:
-        ImageError: it is no image, is damaged, or breaks a rule.
+        ImageError: the bytes are not an image, are damaged, or break a rule.
     """
-    header = _read_header(data)
-    _check_size(header.width, header.height, rules)
-    if header.kind == "JPEG":
-        pixels, width, height = _decode_jpeg(data, header, rules.short_side)
-    else:
-        pixels = _decode_whole(data, header)
-        height, width = pixels.shape[:2]
-        _check_size(width, height, rules)
-    resized = resize(pixels, fitted(width, height, rules.short_side))
-    phash, colors = look_of(resized)
-    kept = resized is pixels and _is_kept(data, header)
+    file = open_image(data)
+    _check_size(file, rules)
+    decoded = decode(file, rules.short_side)
+    size = fitted(file.width, file.height, rules.short_side)
+    resized = resize(decoded.pixels, size)
+    pixels = _upright(to_srgb(resized, decoded.icc_profile), decoded.orientation)
+    is_kept = resized is decoded.pixels and _is_kept(file, decoded)
+    is_turned = decoded.orientation > 4
+    phash, colors = look_of(pixels)
     return StoredImage(
-        jpeg=data if kept else encode_jpeg(resized, rules.jpeg_quality),
-        width=resized.shape[1],
-        height=resized.shape[0],
-        original_width=width,
-        original_height=height,
+        jpeg=file.data if is_kept else encode_jpeg(pixels, rules.jpeg_quality),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        original_width=file.height if is_turned else file.width,
+        original_height=file.width if is_turned else file.height,
         original_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         phash=phash,
         colors=colors,
     )
-
-
-def look_of(pixels: Pixels) -> tuple[str, bytes]:
-    """Return a perceptual hash and the colors of a grid, by which copies are found."""
-    small = cv2.resize(pixels, (_GRID_SIDE, _GRID_SIDE), interpolation=cv2.INTER_AREA)
-    field = _GRID_SIDE // COLOR_GRID
-    means = small.reshape(COLOR_GRID, field, COLOR_GRID, field, 3).mean((1, 3))
-    return perceptual_hash(small), np.round(means).astype(np.uint8).tobytes()
-
-
-def perceptual_hash(small: Pixels) -> str:
-    """Return imagehash's ``phash`` of an image of 32 by 32 pixels, 16 hexadecimal digits.
-
-    A bit for each of the 8 by 8 lowest frequencies: whether it is above their median. imagehash's
-    own way down to 32 by 32 differs by no more bits than another JPEG quality does.
-    """
-    gray = (small @ _GRAY + (1 << 15)) >> 16
-    low = np.round(_LOW_FREQUENCIES @ gray @ _LOW_FREQUENCIES.T, 6).ravel()  # no noise in flat ones
-    middle = np.sort(low)[31:33].mean()
-    return np.packbits(low > middle).tobytes().hex()
 
 
 def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -178,91 +125,54 @@ def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return an image averaged down to a width and height; the same one if it has them."""
+    """Return an image scaled down to a (width, height); the same array if it has that size."""
     if pixels.shape[1::-1] == size:
         return pixels
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
-    """Return ``pixels`` as a JPEG."""
+    """Return RGB ``pixels`` (height, width, 3) as a JPEG.
+
+    Raises:
+        ImageError: the encoder refuses them, for example a side that no JPEG can have.
+    """
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    try:
+        done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error as error:
+        raise ImageError(UNENCODABLE, str(error.err)) from None
+    if not done or not len(data):
+        height, width = pixels.shape[:2]
+        raise ImageError(UNENCODABLE, f"{width}x{height} cannot be encoded as JPEG")
     return bytes(data)
 
 
-def decode_stored(jpeg: bytes) -> Pixels:
-    """Return the pixels of a JPEG that this pipeline stored."""
-    return _imdecode(jpeg, _RGB)
+def _check_size(file: ImageFile, rules: ImageRules) -> None:
+    size = f"{file.width}x{file.height}"
+    if min(file.height, file.width) < rules.min_side:
+        raise ImageError(TOO_SMALL, f"{size}, the shorter side is under {rules.min_side}")
+    max_pixels = rules.max_pixels // file.memory_factor
+    if file.height * file.width > max_pixels:
+        raise ImageError(TOO_LARGE, f"{size}, over {max_pixels} pixels for {file.format}")
 
 
-def _read_header(data: bytes) -> _Header:
-    if not data.startswith(_SIGNATURES):
-        raise ImageError(NOT_AN_IMAGE, f"begins with {data[:16]!r}")
-    # The decoder fills the missing part of a cut JPEG with gray and says nothing. An end marker in
-    # the first half may belong to a thumbnail; bytes may follow the true one.
-    if data.startswith(_JPEG) and data.rfind(_END_OF_JPEG, len(data) // 2) < 0:
-        raise ImageError(UNDECODABLE, "the JPEG has no end marker")
-    try:
-        with PillowImage.open(io.BytesIO(data), formats=_FORMATS) as image:
-            exif = image.info.get("exif") and image.getexif()
-            return _Header(
-                kind="JPEG" if image.format == "MPO" else str(image.format),
-                width=image.width,
-                height=image.height,
-                mode=image.mode,
-                has_alpha=image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
-                is_upright=not exif or exif.get(ExifTags.Base.Orientation, 1) == 1,
-            )
-    except Exception as error:  # whatever a damaged header makes a plugin raise
-        raise ImageError(UNDECODABLE, f"{type(error).__name__}: {error}") from None
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation."""
+    if orientation > 4:  # the first row of the file is a column of the image
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
-def _check_size(width: int, height: int, rules: ImageRules) -> None:
-    if min(height, width) < rules.min_side:
-        raise ImageError(TOO_SMALL, f"{width}x{height}, the shorter side is under {rules.min_side}")
-    if height * width > rules.max_pixels:
-        raise ImageError(TOO_LARGE, f"{width}x{height}, over {rules.max_pixels} pixels")
-
-
-def _decode_jpeg(data: bytes, header: _Header, short_side: int) -> tuple[Pixels, int, int]:
-    """Return pixels, at a fraction where that is enough, and the upright width and height."""
-    shorter = min(header.width, header.height)
-    scale = next((s for s in _REDUCED if shorter // s >= short_side), 1)
-    pixels = _imdecode(data, _REDUCED.get(scale, _RGB))
-    as_stored = -(-header.height // scale), -(-header.width // scale)
-    turned = not header.is_upright and pixels.shape[:2] == as_stored[::-1] != as_stored
-    width, height = header.width, header.height
-    return (pixels, height, width) if turned else (pixels, width, height)
-
-
-def _decode_whole(data: bytes, header: _Header) -> Pixels:
-    if not header.has_alpha:
-        return _imdecode(data, _RGB)
-    found = _imdecode(data, cv2.IMREAD_UNCHANGED)
-    if found.dtype == np.uint16:
-        found = (found >> 8).astype(np.uint8)
-    if found.ndim == 2 or found.shape[2] != 4:
-        return _imdecode(data, _RGB)
-    alpha = found[..., 3:].astype(np.float32) / 255
-    on_white = found[..., :3] * alpha + 255 * (1 - alpha)
-    return np.ascontiguousarray(np.round(on_white).astype(np.uint8)[..., ::-1])
-
-
-def _is_kept(data: bytes, header: _Header) -> bool:
+def _is_kept(file: ImageFile, decoded: Decoded) -> bool:
     return (
-        header.kind == "JPEG"
-        and header.mode in ("RGB", "L")
-        and header.is_upright
-        and len(data) <= _MOST_BYTES_PER_PIXEL * header.width * header.height
+        file.jpeg is not None
+        and file.jpeg.num_components in (1, 3)
+        and decoded.orientation == 1
+        and not needs_conversion(decoded.icc_profile)
+        and len(file.data) <= _MAX_BYTES_PER_PIXEL * file.width * file.height
     )
-
-
-def _imdecode(data: bytes, flags: int) -> NDArray[Any]:
-    try:
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(UNDECODABLE, str(error.err)) from None
-    if found is None:
-        raise ImageError(UNDECODABLE, f"{len(data)} bytes")
-    return np.asarray(found)

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from dataprep.addresses import PrivateAddress
 from dataprep.fetch import FetchError, FetchRules
+from dataprep.image_hashes import look_of
 from dataprep.images import (
     TOO_LARGE,
     TOO_SMALL,
@@ -32,7 +33,6 @@ from dataprep.images import (
     ImageRules,
     StoredImage,
     decode_stored,
-    look_of,
 )
 from dataprep.robots import AGENT, OPT_OUT
 

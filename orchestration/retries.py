@@ -178,7 +178,7 @@ def _declare(folder: Store, number: int, patterns: Sequence[str]) -> None:
         begun = json.loads(folder.read(INTENT))
         if begun["round"] == number and begun != intent:
             raise RecipeError(
-                f"{folder.uri}: a retry of {','.join(begun['reasons'])} was begun and not "
+                f"{folder.uri}: a retry of {','.join(begun['reasons'])} was started and not "
                 f"finished; finish it first, with --retry {','.join(begun['reasons'])}"
             )
     folder.write_bytes(INTENT, json.dumps(intent).encode())

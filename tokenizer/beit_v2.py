@@ -1,10 +1,11 @@
 """The file layout of BEiT v2's published tokenizers (``vqkd_encoder_base_decoder_*.pth``).
 
 ``{"model": state}`` with ``encoder.*``, ``decoder.*``, ``encode_task_layer.*``,
-``decode_task_layer.*`` and ``quantize.*``. Three of its entries are ours under another name or are
-not used: the usage of codes is ``quantize.cluster_size``, ``quantize.embedding.cluster_size`` is
-what k-means left, ``quantize.embedding.embed_avg`` is never read. A file from training also holds
-the teacher, which is left out.
+``decode_task_layer.*`` and ``quantize.*`` (github.com/microsoft/unilm, beit2). Three entries
+differ from this project's: the moving average of code usage is ``quantize.cluster_size``,
+``quantize.embedding.cluster_size`` is a leftover of k-means, and
+``quantize.embedding.embed_avg`` is never read. A file from training also holds the teacher, which
+is dropped.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ _HEAD_WIDTH: Final = 64
 
 
 def to_beit_v2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a tokenizer's weights as BEiT v2's code loads them, strictly."""
+    """Return a tokenizer's weights under the names that BEiT v2's code loads strictly."""
     copies = {
         _USAGE: state[_OUR_USAGE].clone(),
         _UNUSED: state["quantize.embedding.weight"].clone(),
@@ -30,7 +31,7 @@ def to_beit_v2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_beit_v2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a published tokenizer under our names."""
+    """Return the weights of a published tokenizer under this project's names."""
     ours = {
         key: value
         for key, value in state.items()
@@ -42,10 +43,10 @@ def from_beit_v2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the sizes that the shapes of a published tokenizer's weights tell.
+    """Return the fields of a ``VQKDConfig``, inferred from the shapes of published weights.
 
     Raises:
-        KeyError: an entry is missing: this is no VQ-KD tokenizer.
+        KeyError: an entry is missing, so these are not the weights of a VQ-KD tokenizer.
     """
     width, _, patch, _ = state["encoder.patch_embed.proj.weight"].shape
     num_codes, code_dim = state["quantize.embedding.weight"].shape
@@ -54,7 +55,7 @@ def sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
         "image_size": grid * patch,
         "patch_size": patch,
         "width": width,
-        "heads": width // _HEAD_WIDTH,
+        "num_heads": width // _HEAD_WIDTH,
         "depth": _depth(state, "encoder"),
         "decoder_depth": _depth(state, "decoder"),
         "num_codes": num_codes,
@@ -68,10 +69,10 @@ def _depth(state: Mapping[str, Tensor], part: str) -> int:
 
 
 def weights_of(saved: object) -> dict[str, Tensor]:
-    """Return the weights in a file's content: under ``model``, ``state_dict``, or bare.
+    """Return the weights in a loaded file: under ``model``, under ``state_dict``, or top-level.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the file holds no weights.
     """
     if isinstance(saved, Mapping):
         for key in ("model", "state_dict"):
@@ -79,4 +80,4 @@ def weights_of(saved: object) -> dict[str, Tensor]:
                 return dict(saved[key])
         if saved and all(isinstance(value, torch.Tensor) for value in saved.values()):
             return dict(saved)
-    raise ValueError("no weights under model or state_dict")
+    raise ValueError("it holds no weights under the keys model or state_dict")

@@ -1,8 +1,8 @@
-"""VQ-KD, the image tokenizer of BEiT v2: codes from which a teacher's features can be told.
+"""VQ-KD, the image tokenizer of BEiT v2 (arXiv:2208.06366, section 2.2).
 
-An encoder turns patches into short vectors, a quantizer turns those into codes, a shallow decoder
-predicts from the codes what a frozen teacher sees at each patch. Only the encoder and the codebook
-are used afterwards. Files have the layout of the published tokenizers and say their sizes.
+An encoder maps each patch to a short vector, a quantizer maps the vector to a code, and a shallow
+decoder predicts the features of a frozen teacher from the codes. Tokenizing uses the encoder and
+the codebook alone. Files have the layout of the published tokenizers, plus the configuration.
 """
 
 import pickle
@@ -23,40 +23,53 @@ from tokenizer.vit import VisionTransformer
 
 @dataclass(frozen=True)
 class VQKDConfig:
-    """Sizes of the tokenizer."""
+    """Sizes of the tokenizer, and how its codebook is trained."""
 
     image_size: int = 224
+    "Pixels along each side of an image."
     patch_size: int = 16
+    "Pixels along each side of a patch."
     width: int = 768
+    "D, width of encoder and decoder."
     depth: int = 12
-    heads: int = 12
+    "Blocks of the encoder."
+    num_heads: int = 12
+    "H, attention heads of encoder and decoder."
     decoder_depth: int = 3
+    "Blocks of the decoder."
     num_codes: int = 8192
+    "K, entries of the codebook."
     code_dim: int = 32
+    "Dimensions of a codebook entry."
     teacher_dim: int = 512
-    decay: float = 0.99
-    revive_below: float = 0.01
+    "Dimensions of the teacher's features."
+    ema_decay: float = 0.99
+    "Decay per step of the codebook's moving averages."
+    dead_code_threshold: float = 0.01
+    "Fraction of an even share of the features below which a code is replaced; 0 replaces none."
     kmeans: bool = True
+    "Whether k-means over the first batch initializes the codebook; otherwise it is random."
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Return the number of patches along one side of an image."""
         return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a training forward gives."""
+    """The result of a training forward."""
 
     loss: Tensor
+    "Scalar: 1 - cosine + commitment loss."
     cosine: Tensor
-    "Mean cosine to the teacher's features."
+    "Scalar: mean cosine similarity to the teacher's features."
     codes: Tensor
     "(B, N) long."
 
 
 class VQKD(nn.Module):
-    """The tokenizer."""
+    """The image tokenizer: encoder, quantizer and the decoder of its training."""
 
     def __init__(self, config: VQKDConfig) -> None:
         super().__init__()
@@ -68,7 +81,7 @@ class VQKD(nn.Module):
             patch=config.patch_size,
             width=width,
             depth=config.depth,
-            heads=config.heads,
+            num_heads=config.num_heads,
         )
         self.decoder = VisionTransformer(
             channels=config.code_dim,
@@ -76,10 +89,14 @@ class VQKD(nn.Module):
             patch=1,
             width=width,
             depth=config.decoder_depth,
-            heads=config.heads,
+            num_heads=config.num_heads,
         )
         self.quantize = Quantizer(
-            config.num_codes, config.code_dim, config.decay, config.revive_below, config.kmeans
+            config.num_codes,
+            config.code_dim,
+            config.ema_decay,
+            config.dead_code_threshold,
+            config.kmeans,
         )
         self.encode_task_layer = nn.Sequential(
             nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim)
@@ -93,24 +110,24 @@ class VQKD(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] → (B, N, code_dim), before quantization; always fp32."""
+        """Return features before quantization: (B, 3, H, W) in [-1, 1] → (B, N, code_dim) fp32."""
         encoded = self.encoder(images)
         with torch.autocast(images.device.type, enabled=False):
             return self.encode_task_layer(encoded.to(self.encode_task_layer[0].weight.dtype))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] → codes (B, N) long."""
+        """Return the codes of images: (B, 3, H, W) in [-1, 1] → (B, N) long, below K."""
         with torch.autocast(images.device.type, enabled=False):
             return self.quantize.assign(self.features(images))
 
     def forward(self, images: Tensor, target: Tensor, generator: torch.Generator) -> Distilled:
-        """Distil one batch.
+        """Compute the distillation loss of one batch and, in training, update the codebook.
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
             target: (B, N, teacher_dim), the teacher's features.
-            generator: the same on every worker; see :class:`Quantizer`.
+            generator: random numbers, the same on every worker; see :class:`Quantizer`.
         """
         features = self.features(images)
         with torch.autocast(images.device.type, enabled=False):  # a codebook in bf16 would drift
@@ -127,10 +144,10 @@ class VQKD(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "VQKD":
-        """Read what :meth:`save` wrote, or a tokenizer that BEiT v2 published; ready to encode.
+        """Load a file of :meth:`save` or a tokenizer published by BEiT v2, in evaluation mode.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: the file is neither.
         """
         try:
             saved: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -144,5 +161,5 @@ class VQKD(nn.Module):
 
 
 def to_input(pixels: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) RGB → (B, 3, H, W) in [-1, 1], as the tokenizer takes images."""
+    """Return the tokenizer's input: RGB pixels (B, H, W, 3) → (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

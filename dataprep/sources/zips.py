@@ -20,9 +20,12 @@ class MemberError(ValueError):
     """An image that cannot be read from its archive; ``reason`` is a constant of this module."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class ZipSet:

@@ -214,7 +214,7 @@ class Feed:
                     groups,
                     batch=samples_per_step[stream],
                     num_substreams=num_substreams,
-                    window=shuffle_window,
+                    shuffle_window=shuffle_window,
                     seed=int(randomness.bits(seed, 100 + STREAMS.index(stream))),
                 )
                 self.slots[stream] = self.orders[stream].slots(rank, num_workers)

@@ -152,8 +152,8 @@ def check_minimums(params: Params, numbers: dict[str, float]) -> None:
         raise StageError(
             f"the codebook uses {numbers['codebook_usage']:.1%} of its codes (perplexity "
             f"{numbers['codebook_perplexity']:.0f}), less than image_tokenizer.min_usage = "
-            f"{params.min_usage:.1%}. Try kmeans=true, a larger revive_below, fewer codes or more "
-            "steps, or lower min_usage to accept the codebook."
+            f"{params.min_usage:.1%}. Try kmeans=true, a larger dead_code_threshold, fewer codes "
+            "or more steps, or lower min_usage to accept the codebook."
         )
     cosine = numbers.get("teacher_cosine", 1.0)
     if cosine < params.min_cosine:

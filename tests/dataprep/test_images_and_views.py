@@ -14,14 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataprep.images import (
-    ImageError,
-    ImageRules,
-    decode_stored,
-    look_of,
-    perceptual_hash,
-    store_image,
-)
+from dataprep.image_hashes import look_of, perceptual_hash
+from dataprep.images import ImageError, ImageRules, decode_stored, store_image
 from dataprep.text import clean_caption, detokenize
 from dataprep.views import View, cut, jitter_color, random_view
 

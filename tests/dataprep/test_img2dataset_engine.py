@@ -1,6 +1,8 @@
 """img2dataset's engine gives the same outcomes as ours, except where it cannot tell them apart."""
 
 import io
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -85,6 +87,11 @@ def test_private_addresses_are_refused():
     urls = ["http://127.0.0.1:1/x.jpg", "http://localhost:1/x.jpg"]
     outcomes = list(fetch_with_img2dataset(urls, FetchRules("tests", max_attempts=1), IMAGES))
     assert [outcome.reason for outcome in outcomes] == ["private_address"] * 2
+
+
+def test_importing_the_engine_does_not_import_the_library():
+    code = "import sys, dataprep.img2dataset_engine; print('img2dataset' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_an_unknown_message_has_a_reason_of_its_own():

@@ -1,4 +1,4 @@
-"""Masks: exact counts, bounds and shares, each a pure function of (seed, step, slot)."""
+"""Masks: exact counts, bounds and ratios, each a pure function of (seed, step, slot)."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -15,10 +15,10 @@ from model.training.masking import (
 from model.training.stochastic_depth import residual_scale
 
 
-@given(grid=st.integers(4, 32), share=st.floats(0.05, 0.9), seed=st.integers(0, 2**40))
+@given(grid=st.integers(4, 32), ratio=st.floats(0.05, 0.9), seed=st.integers(0, 2**40))
 @settings(max_examples=60)
-def test_patch_masks_have_the_exact_count_for_every_grid(grid, share, seed):
-    count = num_masked_patches(grid * grid, share)
+def test_patch_masks_have_the_exact_count_for_every_grid(grid, ratio, seed):
+    count = num_masked_patches(grid * grid, ratio)
     mask = mask_patches(grid, count, seed, 3, np.arange(5))
     assert mask.shape == (5, grid * grid)
     assert (mask.sum(1) == count).all()
@@ -26,13 +26,13 @@ def test_patch_masks_have_the_exact_count_for_every_grid(grid, share, seed):
 
 @given(
     grid=st.integers(4, 32),
-    share=st.floats(0.1, 1.0),
+    ratio=st.floats(0.1, 1.0),
     u=st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4),
 )
 @settings(max_examples=300)
-def test_blocks_keep_their_bounds_of_area_aspect_and_place(grid, share, u):
-    """A side is off by half a patch at most: the bounds hold to that rounding."""
-    left = max(1, int(share * grid * grid))
+def test_blocks_keep_their_bounds_of_area_aspect_and_location(grid, ratio, u):
+    """A side is rounded by half a patch at most, and the bounds hold up to this rounding."""
+    left = max(1, int(ratio * grid * grid))
     smallest = smallest_block(grid)
     top, first, height, width = (
         int(x[0]) for x in propose_blocks(np.array([u]), grid, smallest, np.array([left]))
@@ -71,8 +71,8 @@ def beit_mask(grid: int, total: int, rng: np.random.Generator) -> np.ndarray:
     return mask
 
 
-def test_patch_masks_are_distributed_as_beit_s():
-    """Means over 3000 masks: how often a place is hidden, and with its neighbors."""
+def test_patch_masks_have_the_distribution_of_beit_s():
+    """Means over 3000 masks: how often a patch is masked, alone and together with its neighbors."""
     rng = np.random.default_rng(0)
     theirs = np.stack([beit_mask(14, 75, rng) for _ in range(3000)])
     ours = mask_patches(14, 75, 0, 0, np.arange(3000)).reshape(-1, 14, 14)
@@ -84,17 +84,17 @@ def test_patch_masks_are_distributed_as_beit_s():
         assert abs(across[0] - across[1]) < 0.02, (shift, across)
 
 
-def test_the_paper_s_grid_hides_75_of_196():
+def test_75_patches_of_the_paper_s_grid_of_196_are_masked():
     assert num_masked_patches(196, 0.4) == 75
     assert num_masked_patches(256, 0.4) == 102
 
 
-def test_patches_are_hidden_in_blocks():
-    """Neighbors of hidden patches are hidden far more often than the share would have it."""
+def test_patches_are_masked_in_blocks():
+    """Neighbors of masked patches are masked far more often than independent draws would."""
     mask = mask_patches(14, 75, 0, 0, np.arange(256)).reshape(-1, 14, 14)
     both = (mask[:, :, 1:] & mask[:, :, :-1]).mean()
     assert both > 1.8 * (75 / 196) ** 2
-    assert mask.mean(0).min() > 0.0  # no place is never hidden, none always
+    assert mask.mean(0).min() > 0.0  # no patch is never masked, none always
     assert mask.mean(0).max() < 0.9
 
 
@@ -104,25 +104,25 @@ def test_a_mask_depends_on_its_slot_and_not_on_its_neighbors():
     assert not np.array_equal(mask_patches(8, 26, 1, 8, np.arange(64)), whole)
 
 
-def corrupt(ids, maskable, share=0.15, step=0):
+def corrupt(ids, maskable, ratio=0.15, step=0):
     slots = np.arange(len(ids))
-    return mask_tokens(ids, maskable, share, (4, 903), 904, seed=2, step=step, slots=slots)
+    return mask_tokens(ids, maskable, ratio, (4, 903), 904, seed=2, step=step, slots=slots)
 
 
-@given(data=st.data(), length=st.integers(1, 40), share=st.floats(0.05, 0.9))
-def test_token_masks_are_exact_and_spare_special_tokens(data, length, share):
+@given(data=st.data(), length=st.integers(1, 40), ratio=st.floats(0.05, 0.9))
+def test_token_masks_have_the_exact_count_and_no_special_token(data, length, ratio):
     maskable = np.array([data.draw(st.lists(st.booleans(), min_size=length, max_size=length))])
     ids = np.full((1, length), 5)
-    corrupted, chosen = corrupt(ids, maskable, share)
+    corrupted, chosen = corrupt(ids, maskable, ratio)
     available = maskable.sum()
-    assert chosen.sum() == (max(1, np.rint(share * available)) if available else 0)
+    assert chosen.sum() == (max(1, np.rint(ratio * available)) if available else 0)
     assert not (chosen & ~maskable).any()
     assert np.array_equal(corrupted[~chosen], ids[~chosen])
 
 
 def test_of_chosen_tokens_80_are_masked_10_random_and_10_kept():
     ids = np.random.default_rng(0).integers(4, 904, (7000, 160))
-    corrupted, chosen = corrupt(ids, np.ones_like(ids, bool), share=0.9)
+    corrupted, chosen = corrupt(ids, np.ones_like(ids, bool), ratio=0.9)
     total = chosen.sum()
     assert total > 1_000_000
     new = corrupted[chosen]
@@ -143,7 +143,7 @@ def test_random_numbers_are_uniform_and_independent_between_keys():
     assert abs(np.corrcoef(u[:, :-1].ravel(), u[:, 1:].ravel())[0, 1]) < 0.02
 
 
-def test_random_numbers_do_not_depend_on_how_they_are_asked_for():
+def test_random_numbers_do_not_depend_on_how_keys_are_batched():
     whole = randomness.bits(3, np.arange(10), 5)
     assert [int(randomness.bits(3, i, 5)) for i in range(10)] == whole.tolist()
     assert int(randomness.bits(3, 5)) != int(randomness.bits(5, 3))

@@ -1,4 +1,4 @@
-"""The network: sizes of the paper, routing, attention, generation, starts.
+"""The network: sizes of the paper, routing, attention, generation, initialization.
 
 Equality with other programs is in ``test_interop``, ways of running it in ``test_running``.
 """
@@ -27,7 +27,7 @@ def test_the_giant_has_the_paper_s_parameters_by_part():
     assert round(millions(giant, "experts.vision.fc")) == 692
     assert round(millions(giant, "experts.language.fc")) == 692
     assert round(millions(giant, "fusion.fc")) == 52
-    assert round(millions(giant, "language.words")) == 90
+    assert round(millions(giant, "language.tokens")) == 90
     assert round(millions(giant, "attention.qkv", "attention.out")) == 317
 
 
@@ -76,7 +76,7 @@ def test_pairs_use_the_fusion_expert_in_the_top_layers_only():
 @pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), alone=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_what_stands_in_padding_never_reaches_real_positions(config, lengths, alone):
+def test_padding_has_no_effect_on_real_positions(config, lengths, alone):
     made = network(config)
     images = None if alone else random_images(config, len(lengths))
     ids = torch.randint(4, 60, (len(lengths), 9))
@@ -92,7 +92,7 @@ def test_what_stands_in_padding_never_reaches_real_positions(config, lengths, al
             torch.testing.assert_close(one.text[row, :length], short.text[0], atol=1e-5, rtol=1e-5)
 
 
-def test_packed_documents_that_are_kept_apart_are_as_if_each_stood_alone():
+def test_isolated_packed_documents_are_encoded_as_if_each_were_alone():
     made = network(SHARED)
     lengths = [[5, 9, 3], [1, 14, 2]]
     ids = torch.randint(4, 60, (2, 17))
@@ -108,11 +108,11 @@ def test_packed_documents_that_are_kept_apart_are_as_if_each_stood_alone():
             )
             start += length
     assert not torch.allclose(hidden, together, atol=1e-2)
-    with pytest.raises(ValueError, match="kept apart in texts alone"):
+    with pytest.raises(ValueError, match="for texts alone"):
         made(random_images(SHARED), ids, text_documents=documents)
 
 
-def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
+def test_in_seq2seq_a_token_attends_to_patches_and_earlier_tokens_only():
     made = network(SHARED)
     images, ids = random_images(SHARED), torch.randint(4, 60, (2, 9))
     changed = ids.clone()
@@ -129,8 +129,8 @@ def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
 
 @pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 @pytest.mark.parametrize("first", [0, 1, 4])
-def test_token_by_token_with_a_cache_is_the_whole_forward(config, first):
-    """``first`` tokens come with the image, the others one by one."""
+def test_generation_with_a_cache_equals_one_forward(config, first):
+    """``first`` tokens are given with the image, the others one by one."""
     made = network(config)
     images, ids = random_images(config), torch.randint(4, 60, (2, 9))
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_token_by_token_with_a_cache_is_the_whole_forward(config, first):
     assert (cache.image_length, cache.text_length) == (1 + config.num_patches, 9)
 
 
-def test_a_mask_that_asks_for_the_next_word_can_be_dropped_again():
+def test_an_appended_mask_token_can_be_dropped_from_the_cache():
     made, mask_id = network(SHARED), 59
     images, ids = random_images(SHARED), torch.randint(4, 59, (2, 5))
     asked = torch.full((2, 1), mask_id)
@@ -165,7 +165,7 @@ def test_a_mask_that_asks_for_the_next_word_can_be_dropped_again():
         cache.drop_last(6)
 
 
-def test_a_cache_refuses_what_it_cannot_hold():
+def test_a_cache_refuses_calls_that_do_not_fit_it():
     made, ids = network(SHARED), torch.randint(4, 60, (2, 3))
     with pytest.raises(ValueError, match="seq2seq"):
         made(text_ids=ids, cache=Cache(SHARED.depth))
@@ -176,12 +176,12 @@ def test_a_cache_refuses_what_it_cannot_hold():
     padding = torch.zeros(2, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match="no padding"):
         made(None, ids, padding, attention="seq2seq", cache=cache)
-    with pytest.raises(ValueError, match="texts of 41 tokens, the network takes 40"):
+    with pytest.raises(ValueError, match="a text of 41 tokens is longer than max_text_length 40"):
         made(text_ids=torch.zeros(2, 41, dtype=torch.long))
 
 
-def test_a_dual_encoder_is_two_calls():
-    """What one modality gives does not depend on the other being encoded too."""
+def test_a_dual_encoder_is_two_independent_calls():
+    """The hidden states of one modality do not depend on a call with the other."""
     made = network(SHARED)
     images, ids = random_images(SHARED), torch.randint(4, 60, (2, 7))
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_a_dual_encoder_is_two_calls():
     assert image.shape == text.shape == (2, SHARED.width)
 
 
-def test_layers_are_given_on_request():
+def test_layers_are_returned_on_request():
     made = network(SHARED)
     images, ids = random_images(SHARED), torch.randint(4, 60, (2, 7))
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_every_parameter_is_initialized():
 
 
 def test_beit_s_initialization_divides_outputs_by_depth():
-    made = BEiT3(BEiT3Config.named("tiny", width=256, heads=4, ffn_width=512, vocabulary=60))
+    made = BEiT3(BEiT3Config.named("tiny", width=256, num_heads=4, ffn_width=512, vocab_size=60))
     for layer, block in enumerate(made.blocks, start=1):
         expected = 0.02 / (2 * layer) ** 0.5
         assert abs(float(block.attention.out.both.weight.detach().std()) / expected - 1) < 0.05
@@ -224,16 +224,20 @@ def test_beit_s_initialization_divides_outputs_by_depth():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"heads": 5}, "5 heads"), ({"patch_size": 7}, "patch_size 7"), ({"fusion_layers": 9}, "9")],
+    [
+        ({"num_heads": 5}, "num_heads 5"),
+        ({"patch_size": 7}, "patch_size 7"),
+        ({"fusion_layers": 9}, "fusion_layers 9"),
+    ],
 )
-def test_sizes_that_do_not_fit_are_refused(changes, words):
+def test_sizes_that_do_not_fit_together_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         BEiT3Config.named("tiny", **changes)
     with pytest.raises(ValueError, match="sizes: tiny"):
         BEiT3Config.named("huge")
 
 
-def test_a_configuration_survives_its_dictionary():
+def test_a_configuration_is_restored_from_its_dictionary():
     assert BEiT3Config.from_dict(SHARED.to_dict()) == SHARED
     with pytest.raises(ValueError, match="color"):
         BEiT3Config.from_dict(SHARED.to_dict() | {"color": 1})

@@ -1,4 +1,4 @@
-"""VQ-KD: learning, the published layout, timm's features for the same weights, the teachers."""
+"""VQ-KD: training, the published layout, timm's features for the same weights, teachers."""
 
 from functools import partial
 
@@ -17,16 +17,16 @@ CONFIG = VQKDConfig(
     patch_size=8,
     width=32,
     depth=1,
-    heads=2,
+    num_heads=2,
     decoder_depth=1,
     num_codes=16,
     code_dim=8,
     teacher_dim=HandCrafted.dim,
-    decay=0.9,
+    ema_decay=0.9,
 )
 
 
-def test_it_learns_what_a_teacher_sees():
+def test_training_learns_the_features_of_a_teacher():
     torch.manual_seed(0)
     tokenizer, teacher = VQKD(CONFIG), make_teacher("hand_crafted", CONFIG.grid, None)
     optimizer = torch.optim.AdamW(tokenizer.parameters(), 2e-3)
@@ -55,7 +55,7 @@ def test_a_saved_tokenizer_gives_the_same_codes(tmp_path):
 
 
 def published_keys(encoder_depth: int, decoder_depth: int) -> set[str]:
-    """The keys of a file that BEiT v2's training code writes, teacher left out."""
+    """Return the keys of a file that BEiT v2's training code writes, without the teacher."""
     keys = {"quantize.cluster_size"}
     keys |= {f"quantize.embedding.{n}" for n in ("weight", "cluster_size", "embed_avg", "initted")}
     for part in ("encode_task_layer", "decode_task_layer"):
@@ -78,7 +78,7 @@ def published_keys(encoder_depth: int, decoder_depth: int) -> set[str]:
 
 
 def shaken(tokenizer: VQKD) -> VQKD:
-    """Move every weight away from its start, so that no LayerNorm or bias is invisible."""
+    """Change every weight, so that a missing LayerNorm or bias changes the result."""
     with torch.no_grad():
         for parameter in tokenizer.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -88,7 +88,7 @@ def shaken(tokenizer: VQKD) -> VQKD:
 def test_a_published_file_is_read_and_its_sizes_come_from_its_shapes(tmp_path):
     torch.manual_seed(0)
     config = VQKDConfig(
-        image_size=32, patch_size=8, width=128, depth=2, heads=2, decoder_depth=1, num_codes=16,
+        image_size=32, patch_size=8, width=128, depth=2, num_heads=2, decoder_depth=1, num_codes=16,
         code_dim=8, teacher_dim=20,
     )  # fmt: skip
     ours = shaken(VQKD(config))
@@ -103,7 +103,7 @@ def test_a_published_file_is_read_and_its_sizes_come_from_its_shapes(tmp_path):
     assert torch.equal(theirs.encode(images), ours.eval().encode(images))
 
 
-def test_another_file_is_refused_by_its_name(tmp_path):
+def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path):
     for content in ({"model": {"a": torch.zeros(1)}}, {"config": 3}, b"bytes"):
         torch.save(content, tmp_path / "other.pth")
         with pytest.raises(ValueError, match=r"other\.pth: not a VQ-KD tokenizer"):
@@ -118,7 +118,7 @@ def test_the_encoder_gives_the_features_of_timm_s_beit():
         patch_size=CONFIG.patch_size,
         embed_dim=CONFIG.width,
         depth=CONFIG.depth,
-        num_heads=CONFIG.heads,
+        num_heads=CONFIG.num_heads,
         num_classes=0,
         use_abs_pos_emb=True,
         init_values=None,
@@ -135,8 +135,8 @@ def test_the_encoder_gives_the_features_of_timm_s_beit():
         torch.testing.assert_close(ours.encoder(images), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_start_is_beit_s():
-    encoder = VQKD(VQKDConfig(width=256, depth=3, heads=4, decoder_depth=1)).encoder
+def test_the_initialization_is_beit_s():
+    encoder = VQKD(VQKDConfig(width=256, depth=3, num_heads=4, decoder_depth=1)).encoder
     for layer, block in enumerate(encoder.blocks, start=1):
         for name in ("attn.proj", "mlp.fc2"):
             spread = float(block.get_submodule(name).weight.detach().std()) * (2 * layer) ** 0.5
@@ -144,7 +144,7 @@ def test_the_start_is_beit_s():
         assert abs(float(block.mlp.fc1.weight.detach().std()) - 0.02) < 1e-3
 
 
-def test_the_hand_crafted_teacher_sees_color_and_direction():
+def test_the_hand_crafted_teacher_distinguishes_color_and_direction():
     teacher = HandCrafted(grid=2)
     stripes = torch.sin(torch.arange(32.0))[None, None, None, :].expand(1, 3, 32, 32)
     upright, lying = teacher(stripes), teacher(stripes.transpose(2, 3))

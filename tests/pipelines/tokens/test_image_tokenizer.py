@@ -85,11 +85,11 @@ def test_the_tiny_recipe_uses_most_codes_and_the_report_counts_each_source(corpu
 
 @pytest.mark.slow
 def test_a_codebook_without_k_means_and_replacement_collapses_and_is_refused(corpus, tmp_path):
-    chosen = params(kmeans=False, revive_below=0)
+    chosen = params(kmeans=False, dead_code_threshold=0)
     trained(corpus, tmp_path / "checkpoint", chosen)
     numbers = reported(corpus, tmp_path / "checkpoint", chosen, Store(tmp_path / "out"))
     assert numbers["codebook_usage"] < 0.4
-    with pytest.raises(StageError, match=r"uses .* of its codes .* larger revive_below"):
+    with pytest.raises(StageError, match=r"uses .* of its codes .* larger dead_code_threshold"):
         check_minimums(chosen, numbers)
 
 
