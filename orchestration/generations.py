@@ -17,13 +17,16 @@ GENERATIONS: Final = "generations.json"
 "Digests of the manifests that were committed, oldest first."
 
 
-def commit_manifest(folder: Store, data: bytes) -> None:
-    """Write the manifest of an output, after its digest is recorded as a generation."""
+def commit_manifest(folder: Store, data: bytes, name: str = MANIFEST) -> None:
+    """Write the manifest of an output, after its digest is recorded as a generation.
+
+    Under another name than ``manifest.json`` it is not committed yet and no generation.
+    """
     digest = hashlib.sha256(data).hexdigest()
     known = _generations(folder)
-    if digest not in known:
+    if name == MANIFEST and digest not in known:
         folder.write_bytes(GENERATIONS, json.dumps([*known, digest], indent=1).encode())
-    folder.write_bytes(MANIFEST, data)
+    folder.write_bytes(name, data)
 
 
 def content_id(folder: Store) -> str:

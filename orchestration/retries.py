@@ -95,7 +95,8 @@ def retry(
     )
     new = dict(zip(again, context.parts_of(pieces), strict=True))
     context.before_commit()
-    context.write_manifest(merged(before, new, patterns))
+    manifest = merged(before, new, patterns)
+    commit_manifest(context.folder, manifest.to_bytes(), context.manifest_name)
 
 
 def run_with_rounds(context: Context) -> None:

@@ -261,16 +261,9 @@ class Context:
             numbers=dict(numbers or {}),
         )
         self.before_commit()
-        self.write_manifest(manifest)
+        commit_manifest(self.folder, manifest.to_bytes(), self.manifest_name)
         if remote_files.versions_of(self.stage.params):
             remote_files.remove_copies(self.folder)
-
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Write a manifest under :attr:`manifest_name`."""
-        if self.manifest_name == MANIFEST:
-            commit_manifest(self.folder, manifest.to_bytes())
-        else:
-            self.folder.write_bytes(self.manifest_name, manifest.to_bytes())
 
     def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
         """Return the columns of each table, read from its first part.
