@@ -1,8 +1,11 @@
 """Arrow schemas of the datasets that stages exchange."""
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import pyarrow as pa
+
+from dataprep.text import arrow_safe
 
 INDEX: Final = pa.schema(
     [
@@ -117,9 +120,17 @@ KEPT: Final = pa.schema(
 """
 
 
-def rejects_table(rows: list[dict[str, str | None]]) -> pa.Table:
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table; strings that are not valid Unicode are cleaned by ``arrow_safe``."""
+    try:
+        return pa.Table.from_pylist(list(rows), schema)
+    except UnicodeEncodeError:
+        return pa.Table.from_pylist([_safe(row) for row in rows], schema)
+
+
+def rejects_table(rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
     """Return rejects as a table; ``rows`` may be empty."""
-    return pa.Table.from_pylist(rows, REJECTS)
+    return table_of(rows, REJECTS)
 
 
 def reject(
@@ -133,3 +144,11 @@ def reject(
         "detail": detail[:500],
         "url": url,
     }
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return arrow_safe(value)
+    if isinstance(value, Mapping):
+        return {key: _safe(inner) for key, inner in value.items()}
+    return [_safe(inner) for inner in value] if isinstance(value, list) else value

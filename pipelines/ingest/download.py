@@ -11,6 +11,7 @@ thousands of sites.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from orchestration.slices import read_slice, row_slices
 from orchestration.storage.store import Store
 from pipelines.ingest.cluster_host_limiter import open_limiter
 from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
+from pipelines.ingest.local_images import LocalImagesEngine
 from pipelines.ingest.store_images import StoreParams, image_row, stored_output
 
 _MIN_ROWS_OF_AN_OUTAGE: Final = 32
@@ -96,6 +98,8 @@ class Params(StageParams):
     "Number of threads of an actor that decode and encode images."
     allow_private_addresses: Annotated[bool, OPERATIONAL] = False
     "Whether URLs may lead to private or local network addresses."
+    images_folder: Annotated[str, OPERATIONAL] = "."
+    "Folder at which relative paths of images begin; an own list replaces it by its own folder."
     connect_to: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
     "ADDRESS:PORT to connect to by pattern of the host name, in place of DNS."
 
@@ -173,11 +177,14 @@ class SliceFetcher:
             limiter: handle of the cluster's host limiter.
         """
         rules, images = params.rules(), params.store.rules()
+        engine: Engine
         if params.engine == "img2dataset":
-            return cls(params, index, folder, Img2datasetEngine(rules, images))
-        make_limiter = partial(worker_limiter, limiter)
-        engine = NativeEngine(rules, images, make_limiter, params.threads_per_actor)
-        return cls(params, index, folder, engine)
+            engine = Img2datasetEngine(rules, images)
+        else:
+            make_limiter = partial(worker_limiter, limiter)
+            engine = NativeEngine(rules, images, make_limiter, params.threads_per_actor)
+        local = LocalImagesEngine(engine, images, Path(params.images_folder))
+        return cls(params, index, folder, local)
 
     def __call__(self, piece: Slice) -> Output:
         """Fetch the images of one slice.

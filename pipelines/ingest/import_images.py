@@ -1,8 +1,9 @@
 """Import: images that lie in archives or folders → stored images, without unpacking anything.
 
 Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``: every image of an archive ends in
-exactly one of the two. Drops: ``missing_file``, ``damaged_file``, ``damaged_tar``,
-``empty_caption``, ``evaluation_image``, and what ``dataprep.images`` finds in an image.
+exactly one of the two. Drops: ``missing_file``, ``damaged_file``, ``linked_file``,
+``damaged_tar``, ``malformed_entry``, ``empty_caption``, ``evaluation_image``, and what
+``dataprep.images`` finds in an image.
 """
 
 from abc import abstractmethod
@@ -59,7 +60,7 @@ class ImageArchive(Source):
 
 def stage(params: ImageArchive, *, name: str) -> Stage:
     """Declare the stage for the source ``name``."""
-    return Stage(f"import/{name}", lambda context: run(context, params, name), params, version=2)
+    return Stage(f"import/{name}", lambda context: run(context, params, name), params, version=3)
 
 
 def run(context: Context, params: ImageArchive, name: str) -> None:

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from dataprep.fetch import FetchError
 from dataprep.images import ImageError, ImageRules, StoredImage, decode_stored, store_image
-from dataprep.sources.zips import MemberError
+from dataprep.sources.members import MemberError
 
 RULES = ImageRules(short_side=256, jpeg_quality=95, min_side=16, max_pixels=200_000_000)
 PNG = b"\x89PNG\r\n\x1a\n"
