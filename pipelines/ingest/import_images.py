@@ -59,7 +59,7 @@ class ImageArchive(Source):
 
 def stage(params: ImageArchive, *, name: str) -> Stage:
     """Declare the stage for the source ``name``."""
-    return Stage(f"import/{name}", lambda context: run(context, params, name), params, version=2)
+    return Stage(f"import/{name}", lambda context: run(context, params, name), params, version=3)
 
 
 def run(context: Context, params: ImageArchive, name: str) -> None:

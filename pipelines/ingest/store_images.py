@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from dataprep.images import ImageError, ImageRules, StoredImage, store_image
+from dataprep.images import ImageError, ImageRules, StoredImage, check_jpeg, store_image
 from dataprep.schemas import IMAGES, reject, rejects_table
 from dataprep.sources.zips import MemberError
 from orchestration import Output
@@ -94,7 +94,12 @@ def image_row(
     url: str | None = None,
     expected_sha256: str | None = None,
 ) -> dict[str, Any]:
-    """Return one row of the images table."""
+    """Return one row of the images table.
+
+    Raises:
+        ImageError: the image is empty, damaged or of another size than recorded.
+    """
+    check_jpeg(image)
     return {
         "sample_id": sample_id,
         "source": source,
