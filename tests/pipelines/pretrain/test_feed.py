@@ -51,6 +51,7 @@ def tokens(num: int) -> dict[str, pa.Table]:
     fixed = pa.FixedSizeListArray.from_arrays
     images = pa.table(
         {
+            "sample_id": [f"row/{i}" for i in range(num)],
             "jpeg": jpegs,
             "views": fixed(pa.array(np.array(views, np.uint16).ravel()), 5 * NUM_VIEWS),
             "codes": fixed(
