@@ -1,8 +1,9 @@
 """Teachers of VQ-KD: frozen networks that map images to one feature per patch.
 
-``clip`` is the paper's teacher (patch tokens after the projection), ``dino`` is BEiT v2's other
-one; both are networks of timm. ``hand_crafted`` needs no weights: it computes histograms of
-oriented gradients and mean colors of each patch, for tests and for machines without the weights.
+``clip`` is the paper's teacher: patch tokens after the projection of OpenAI's ViT-B/16, whose
+activation is QuickGELU. ``dino`` is BEiT v2's other one. Both are networks of timm.
+``hand_crafted`` needs no weights: it computes histograms of oriented gradients and mean colors of
+each patch, for tests and for machines without the weights.
 """
 
 import math
@@ -13,6 +14,8 @@ from typing import Final, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tokenizer.weight_files import UnreadableWeights, read_weights
 
 TeacherName = Literal["hand_crafted", "clip", "dino"]
 
@@ -29,7 +32,7 @@ class _TimmSource:
 
 _TIMM: Final = {
     "clip": _TimmSource(
-        "vit_base_patch16_clip_224.openai",
+        "vit_base_patch16_clip_quickgelu_224.openai",
         patch=16,
         dim=512,
         num_classes=512,
@@ -58,10 +61,12 @@ def make_teacher(name: TeacherName, grid: int, weights: Path | None) -> nn.Modul
     Args:
         name: name of the teacher.
         grid: patches along one side of an image; N = grid².
-        weights: local file of weights; None takes timm's from the Hugging Face hub.
+        weights: local file of weights in the layout of timm or of the teacher's authors; None
+            takes timm's from the Hugging Face hub.
 
     Raises:
         FileNotFoundError: ``weights`` is not a file.
+        UnreadableWeights: ``weights`` cannot be read, or holds another network.
     """
     if weights is not None and not weights.is_file():
         raise FileNotFoundError(f"weights of the teacher {name}: {weights} is not a file")
@@ -140,14 +145,15 @@ class TimmTeacher(nn.Module):
         self.dim = source.dim
         self.size = grid * source.patch
         # timm holds the projection of CLIP as classifier; DINO has none.
-        overlay = {"num_classes": source.num_classes} | ({"file": str(weights)} if weights else {})
         self.network = timm.create_model(
             source.name,
-            pretrained=True,
+            pretrained=weights is None,
             img_size=self.size,
-            pretrained_cfg_overlay=overlay,
+            pretrained_cfg_overlay={"num_classes": source.num_classes},
             num_classes=source.num_classes,
         )
+        if weights is not None:
+            _load(self.network, source.name, weights)
         self.register_buffer("mean", torch.tensor(source.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(source.std).view(1, 3, 1, 1))
 
@@ -157,3 +163,29 @@ class TimmTeacher(nn.Module):
         images = ((images + 1) / 2 - self.mean) / self.std
         tokens = self.network.forward_features(images)
         return self.network.head(tokens[:, 1:])
+
+
+def _load(network: nn.Module, name: str, path: Path) -> None:
+    """Load a file in the layout of timm, or in one that timm's filter converts."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    saved = read_weights(path)
+    state = checkpoint_filter_fn(saved, network)
+    ours = network.state_dict()
+    problems = {
+        "missing": ours.keys() - state.keys(),
+        "unknown": state.keys() - ours.keys(),
+        "of another shape": {
+            n for n in ours.keys() & state.keys() if ours[n].shape != state[n].shape
+        },
+    }
+    if any(problems.values()):
+        found = "; ".join(
+            f"{len(names)} {problem}, such as {min(names)}"
+            for problem, names in problems.items()
+            if names
+        )
+        raise UnreadableWeights(
+            f"{path}: not the weights of timm's {name}, in timm's layout or its authors' ({found})"
+        )
+    network.load_state_dict(state)

@@ -5,8 +5,8 @@ decoder predicts the features of a frozen teacher from the codes. Tokenizing use
 the codebook alone. Files have the layout of the published tokenizers, plus the configuration.
 """
 
-import pickle
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2, weights_of
+from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2
 from tokenizer.quantizer import Quantizer
 from tokenizer.vit import VisionTransformer
+from tokenizer.weight_files import UnreadableWeights, read_saved, unwrapped
 
 
 @dataclass(frozen=True)
@@ -143,21 +144,35 @@ class VQKD(nn.Module):
         torch.save({"config": asdict(self.config), "model": to_beit_v2(self.state_dict())}, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> "VQKD":
+    def load(cls, path: str | Path, num_heads: int | None = None) -> "VQKD":
         """Load a file of :meth:`save` or a tokenizer published by BEiT v2, in evaluation mode.
 
+        Args:
+            path: torch or safetensors file.
+            num_heads: attention heads of a file without configuration; None infers them from the
+                width and logs a warning.
+
         Raises:
-            ValueError: the file is neither.
+            FileNotFoundError: the path is not a file.
+            ValueError: the file cannot be read, or is no tokenizer.
         """
+        saved = read_saved(path)
         try:
-            saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-            state = from_beit_v2(weights_of(saved))
-            config = saved["config"] if "config" in saved else sizes(state)
-            tokenizer = cls(VQKDConfig(**config))
+            state = from_beit_v2(unwrapped(saved))
+            tokenizer = cls(_config_in(saved) or VQKDConfig(**sizes(state, num_heads)))
             tokenizer.load_state_dict(state)
-        except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: not a VQ-KD tokenizer: {error}") from None
+        except (ValueError, RuntimeError) as error:
+            raise UnreadableWeights(f"{path}: not a VQ-KD tokenizer: {error}") from None
         return tokenizer.eval()
+
+
+def _config_in(saved: Any) -> VQKDConfig | None:
+    """Return the configuration that :meth:`VQKD.save` wrote, or None in another program's file."""
+    config = saved.get("config") if isinstance(saved, Mapping) else None
+    names = {field.name for field in fields(VQKDConfig)}
+    if not isinstance(config, Mapping) or not config.keys() or not config.keys() <= names:
+        return None
+    return VQKDConfig(**config)
 
 
 def to_input(pixels: NDArray[np.uint8]) -> Tensor:

@@ -111,7 +111,9 @@ class BEiT3(nn.Module):
             Block(config, fusion=layer >= first_fused) for layer in range(config.depth)
         )
         form = Shared if config.attention == "shared" else Multiway
-        self.norm = form(lambda: nn.LayerNorm(config.width, LAYER_NORM_EPS))
+        self.norm = (
+            form(lambda: nn.LayerNorm(config.width, LAYER_NORM_EPS)) if config.final_norm else None
+        )
         self.mlm_head = nn.Linear(config.width, config.vocab_size)
         self.mim_head = nn.Linear(config.width, config.num_codes)
         self.reset_parameters()
@@ -148,7 +150,8 @@ class BEiT3(nn.Module):
 
         Raises:
             ValueError: neither images nor texts are given, a size differs from the
-                configuration's, or two arguments exclude each other.
+                configuration's, a mask is not bool or not of its shape, or two arguments exclude
+                each other.
         """
         if images is None and text_ids is None:
             raise ValueError("neither images nor text_ids are given; give one or both")
@@ -156,8 +159,10 @@ class BEiT3(nn.Module):
             raise ValueError(
                 "text_documents are for texts alone; give no images and no cache with them"
             )
+        _check_mask("text_padding", text_padding, "text_ids", text_ids)
+        _check_mask("image_mask", image_mask, "images", images, self.config.num_patches)
         if cache is not None:
-            _check_cached(cache, attention, images, text_padding)
+            _check_cached(cache, attention, images, text_ids, text_padding)
         first = 0 if cache is None else cache.text_length
         vision = None if images is None else self._embed(images, image_mask)
         language = None if text_ids is None else self.language(text_ids, first, text_documents)
@@ -189,7 +194,8 @@ class BEiT3(nn.Module):
                 parts = block(parts, mask, scale, fused, past)
             if keep_layers:
                 layers.append(joined(parts))
-        return Encoded(joined(self.norm(parts)), image_length, tuple(layers))
+        hidden = joined(parts if self.norm is None else self.norm(parts))
+        return Encoded(hidden, image_length, tuple(layers))
 
     def _embed(self, images: Tensor, mask: Tensor | None) -> Tensor:
         size = self.config.image_size
@@ -236,8 +242,30 @@ class BEiT3(nn.Module):
             nn.init.normal_(self.language.tokens.weight, std=self.config.width**-0.5)
 
 
+def _check_mask(
+    name: str, mask: Tensor | None, of: str, masked: Tensor | None, length: int | None = None
+) -> None:
+    """Check a mask of ``masked``, (B, length or T)."""
+    if mask is None:
+        return
+    if masked is None:
+        raise ValueError(f"{name} is given without {of}; give both or neither")
+    if mask.dtype != torch.bool:
+        raise ValueError(
+            f"{name} has type {str(mask.dtype).removeprefix('torch.')}; give bool, True = "
+            f"{'padded, such as attention_mask == 0' if name == 'text_padding' else 'masked'}"
+        )
+    expected = (masked.shape[0], masked.shape[1] if length is None else length)
+    if mask.shape != expected:
+        raise ValueError(f"{name} has shape {tuple(mask.shape)}, {of} need {expected}")
+
+
 def _check_cached(
-    cache: Cache, attention: str, images: Tensor | None, text_padding: Tensor | None
+    cache: Cache,
+    attention: str,
+    images: Tensor | None,
+    text_ids: Tensor | None,
+    text_padding: Tensor | None,
 ) -> None:
     if attention != "seq2seq":
         raise ValueError(
@@ -250,6 +278,11 @@ def _check_cached(
     if text_padding is not None:
         raise ValueError(
             "text_padding is given with a cache; texts of a generation have one length, no padding"
+        )
+    if text_ids is not None and cache.batch not in (None, text_ids.shape[0]):
+        raise ValueError(
+            f"text_ids have {text_ids.shape[0]} rows, the cache holds {cache.batch}; "
+            "cache.select(rows) repeats, reorders or drops its rows"
         )
 
 

@@ -38,6 +38,12 @@ class Cache:
         """Return the number of cached positions."""
         return self.image_length + self.text_length
 
+    @property
+    def batch(self) -> int | None:
+        """Return the number of cached rows, B, or None before the first call."""
+        keys = self.layers[0].keys if self.layers else None
+        return None if keys is None else keys.shape[0]
+
     def take(self, image_length: int, text_length: int) -> tuple[int, int]:
         """Add a call's positions to the counts; return (image, text) positions before the call."""
         before = self.image_length, self.text_length
@@ -58,3 +64,26 @@ class Cache:
             if layer.keys is not None and layer.values is not None:
                 layer.keys = layer.keys[:, :, : self.length]
                 layer.values = layer.values[:, :, : self.length]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the given rows of the batch, in the given order.
+
+        Beam search calls it after each step: a row that occurs several times continues one
+        beginning in several ways, a row that does not occur is dropped.
+
+        Args:
+            rows: (B',) long, row numbers below B; the next call has B' rows.
+
+        Raises:
+            ValueError: a row is not in the cache, or the cache is empty.
+        """
+        if self.batch is None:
+            raise ValueError("the cache is empty; select rows after the first call")
+        if rows.ndim != 1 or bool(((rows < 0) | (rows >= self.batch)).any()):
+            raise ValueError(
+                f"rows {rows.tolist()} are not row numbers of the cache, 0 to {self.batch - 1}"
+            )
+        for layer in self.layers:
+            if layer.keys is not None and layer.values is not None:
+                layer.keys = layer.keys[rows]
+                layer.values = layer.values[rows]

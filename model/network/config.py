@@ -30,6 +30,8 @@ class BEiT3Config:
     "Whether q, k, v, out and every LayerNorm exist once, or once per modality."
     subln: bool = False
     "Whether Magneto's LayerNorms stand before the attention's output projection and before fc2."
+    final_norm: bool = True
+    "Whether a LayerNorm follows the last block; the authors' VQA and ImageNet networks have none."
     vocab_size: int = 64010
     "V, rows of the token embedding and outputs of the MLM head."
     num_codes: int = 8192

@@ -2,8 +2,9 @@
 
 The number of masked positions of a sample is exact, so the normalization of a whole batch is known
 before the first forward. Tokens follow BERT (arXiv:1810.04805, section 3.1): a chosen token becomes
-[MASK], a random piece, or stays. Patches follow BEiT (arXiv:2106.08254, algorithm 1): blocks of
-bounded area and aspect ratio until the count is reached.
+[MASK], a random piece, or stays. Patches follow the mask generator of BEiT and BEiT v2
+(arXiv:2106.08254, algorithm 1; github.com/microsoft/unilm, beit2/masking_generator.py): blocks of
+bounded area and aspect ratio until the count is reached or blocks are refused too often in a row.
 """
 
 import math
@@ -22,8 +23,8 @@ _ASPECT: Final = (0.3, 1 / 0.3)
 "Smallest and largest ratio of a block's height to its width."
 _MIN_BLOCK_OF_196: Final = 16
 "BEiT's smallest block area, in patches of a 14 x 14 grid."
-_PROPOSALS: Final = 60
-"Block proposals of a sample before single patches fill up the count."
+_MAX_REFUSALS: Final = 10
+"Refused blocks of a sample in a row after which single patches fill up the count."
 
 _CHOICE, _ACTION, _PIECE, _FILL = range(4)
 "Purposes of draws: the last element of a key, so that different draws are independent."
@@ -55,11 +56,10 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
     batch, num_patches = len(slots), grid * grid
     mask = np.zeros((batch, grid, grid), bool)
     left = np.full(batch, count)
+    refusals = np.zeros(batch, np.int64)
     line = np.arange(grid)
-    for attempt in range(_PROPOSALS):
-        todo = np.flatnonzero(left > 0)
-        if not len(todo):
-            break
+    attempt = 0
+    while len(todo := np.flatnonzero((left > 0) & (refusals < _MAX_REFUSALS))):
         u = randomness.uniform(
             seed, step, slots[todo, None], attempt, np.arange(4)[None, :], _CHOICE
         )
@@ -72,8 +72,10 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
         chosen = todo[fits]
         mask[chosen] |= block[fits]
         left[chosen] -= new[fits]
+        refusals[todo] = np.where(fits, 0, refusals[todo] + 1)
+        attempt += 1
     flat = mask.reshape(batch, num_patches)
-    if (left > 0).any():  # no block fitted within the proposals: mask single patches
+    if (left > 0).any():
         rank = randomness.uniform(seed, step, slots[:, None], np.arange(num_patches), _FILL)
         order = np.argsort(np.where(flat, 2.0, rank), axis=1).argsort(axis=1)
         flat |= order < left[:, None]
@@ -93,15 +95,15 @@ def propose_blocks(
     Args:
         u: (B, 4) uniform numbers in [0, 1) for area, aspect ratio, row and column.
         grid: patches along one side of an image.
-        smallest: smallest area in patches; a smaller one is drawn only if fewer are left.
-        left: (B,) patches still to mask: the largest area.
+        smallest: one bound of the area in patches. It holds even if fewer patches are left: such a
+            block fits only where it overlaps masked patches, which joins the blocks of a mask.
+        left: (B,) patches still to mask: the other bound of the area.
 
     Returns:
         (first row, first column, height, width), each (B,). A block may be larger than the grid;
         the caller must drop it.
     """
-    low = np.minimum(smallest, left)
-    area = low + u[:, 0] * (left - low)
+    area = smallest + u[:, 0] * (left - smallest)
     aspect = np.exp(math.log(_ASPECT[0]) + u[:, 1] * math.log(_ASPECT[1] / _ASPECT[0]))
     height = np.maximum(np.rint(np.sqrt(area * aspect)), 1).astype(np.int64)
     width = np.maximum(np.rint(np.sqrt(area / aspect)), 1).astype(np.int64)

@@ -99,6 +99,7 @@ def stage(
             text_tokenizer=text_tokenizer,
         ),
         seed=seed,
+        version=2,
     )
 
 

@@ -64,7 +64,7 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=2,
+        version=3,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
     )
 

@@ -3,6 +3,8 @@
 Equality with other programs is in ``test_interop``, ways of running it in ``test_running``.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -178,6 +180,86 @@ def test_a_cache_refuses_calls_that_do_not_fit_it():
         made(None, ids, padding, attention="seq2seq", cache=cache)
     with pytest.raises(ValueError, match="a text of 41 tokens is longer than max_text_length 40"):
         made(text_ids=torch.zeros(2, 41, dtype=torch.long))
+
+
+@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("given", [0, 2], ids=["image first", "image and tokens first"])
+def test_a_cache_follows_the_beams_of_a_search(config, given):
+    """Rows are repeated, reordered and dropped; each beam equals its whole sequence."""
+    made, images = network(config), random_images(config)
+    cache = Cache(config.depth)
+    ids, image_of = torch.randint(4, 60, (2, given)), torch.arange(2)
+    selections = ([0, 0, 0, 1, 1, 1], [2, 0, 0, 5, 5, 4], [1, 1, 2, 3, 4, 5], [0, 3])
+    with torch.no_grad():
+        made(images, ids if given else None, attention="seq2seq", cache=cache)
+        for selection in selections:
+            rows = torch.tensor(selection)
+            cache.select(rows)
+            ids, image_of = ids[rows], image_of[rows]
+            new = torch.randint(4, 60, (len(rows), 1))
+            ids = torch.cat([ids, new], dim=1)
+            found = made(text_ids=new, attention="seq2seq", cache=cache).hidden
+            whole = made(images[image_of], ids, attention="seq2seq").text[:, -1:]
+            torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_that_a_cache_does_not_hold_are_refused():
+    made, cache = network(SHARED), Cache(SHARED.depth)
+    with pytest.raises(ValueError, match="the cache is empty"):
+        cache.select(torch.tensor([0]))
+    made(random_images(SHARED), attention="seq2seq", cache=cache)
+    for rows in ([2], [-1], [0, 1, 5]):
+        with pytest.raises(ValueError, match="not row numbers of the cache, 0 to 1"):
+            cache.select(torch.tensor(rows))
+    with pytest.raises(ValueError, match=r"text_ids have 6 rows, the cache holds 2; cache\.select"):
+        made(text_ids=torch.zeros(6, 1, dtype=torch.long), attention="seq2seq", cache=cache)
+
+
+@pytest.mark.parametrize("name", ["text_padding", "image_mask"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.float32])
+def test_a_mask_that_is_not_bool_is_refused(name, dtype):
+    """Of integers it is unknown whether 1 means padded, as here, or present, as elsewhere."""
+    made = network(SHARED)
+    shape = (2, 7) if name == "text_padding" else (2, SHARED.num_patches)
+    mask = torch.zeros(shape, dtype=dtype)
+    words = f"{name} has type {str(dtype).removeprefix('torch.')}; give bool, True = "
+    with pytest.raises(ValueError, match=words):
+        made(random_images(SHARED), torch.randint(4, 60, (2, 7)), **{name: mask})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("text_padding", (2, 8), r"text_padding has shape \(2, 8\), text_ids need \(2, 7\)"),
+        ("text_padding", (7,), r"text_padding has shape \(7,\), text_ids need \(2, 7\)"),
+        ("image_mask", (2, 8, 8), r"image_mask has shape \(2, 8, 8\), images need \(2, 64\)"),
+        ("image_mask", (2, 65), r"image_mask has shape \(2, 65\), images need \(2, 64\)"),
+    ],
+)
+def test_a_mask_of_another_shape_is_refused(name, shape, words):
+    made, mask = network(SHARED), torch.zeros(shape, dtype=torch.bool)
+    with pytest.raises(ValueError, match=words):
+        made(random_images(SHARED), torch.randint(4, 60, (2, 7)), **{name: mask})
+
+
+def test_a_mask_of_a_modality_that_is_not_given_is_refused():
+    made = network(SHARED)
+    with pytest.raises(ValueError, match="text_padding is given without text_ids"):
+        made(random_images(SHARED), text_padding=torch.zeros(2, 7, dtype=torch.bool))
+    with pytest.raises(ValueError, match="image_mask is given without images"):
+        made(text_ids=torch.zeros(2, 7, dtype=torch.long), image_mask=torch.zeros(2, 64).bool())
+
+
+@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+def test_a_network_without_final_norm_returns_the_last_block(config):
+    plain = network(config)
+    bare = BEiT3(replace(config, final_norm=False)).eval()
+    bare.load_state_dict({n: t for n, t in plain.state_dict().items() if not n.startswith("norm.")})
+    images, ids = random_images(config), torch.randint(4, 60, (2, 7))
+    with torch.no_grad():
+        for sample in ({"images": images}, {"text_ids": ids}, {"images": images, "text_ids": ids}):
+            hidden = bare(**sample).hidden
+            assert torch.equal(hidden, plain(**sample, keep_layers=True).layers[-1])
 
 
 def test_a_dual_encoder_is_two_independent_calls():

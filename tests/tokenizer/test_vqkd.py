@@ -1,5 +1,6 @@
 """VQ-KD: training, the published layout, timm's features for the same weights, teachers."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -110,6 +111,65 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path):
             VQKD.load(tmp_path / "other.pth")
 
 
+def published(config: VQKDConfig) -> tuple[VQKD, dict[str, torch.Tensor]]:
+    """A tokenizer and its weights as BEiT v2 publishes them."""
+    torch.manual_seed(0)
+    made = shaken(VQKD(config)).eval()
+    codebook = made.quantize.embedding.weight
+    codebook.copy_(F.normalize(torch.randn_like(codebook), dim=-1))
+    return made, to_beit_v2(made.state_dict())
+
+
+def config_of(width: int, num_heads: int) -> VQKDConfig:
+    return replace(CONFIG, width=width, num_heads=num_heads)
+
+
+@pytest.mark.parametrize(("width", "num_heads"), [(64, 1), (128, 2), (192, 3)])
+def test_heads_of_a_file_without_configuration_are_assumed_with_a_warning(
+    tmp_path, caplog, width, num_heads
+):
+    _, state = published(config_of(width, num_heads))
+    torch.save({"model": state}, tmp_path / "vqkd.pth")
+    assert VQKD.load(tmp_path / "vqkd.pth").config.num_heads == num_heads
+    assert f"{num_heads} is assumed, from its width {width}" in caplog.text
+
+
+@pytest.mark.parametrize(("width", "num_heads"), [(32, 2), (96, 3), (160, 5), (128, 8)])
+def test_given_heads_of_a_file_without_configuration_need_no_guess(
+    tmp_path, caplog, width, num_heads
+):
+    ours, state = published(config_of(width, num_heads))
+    torch.save({"model": state}, tmp_path / "vqkd.pth")
+    loaded = VQKD.load(tmp_path / "vqkd.pth", num_heads=num_heads)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(loaded.features(images), ours.features(images))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("width", [32, 96, 100])
+def test_heads_that_the_width_does_not_show_are_asked_for(tmp_path, width):
+    _, state = published(config_of(width, 2))
+    torch.save({"model": state}, tmp_path / "vqkd.pth")
+    with pytest.raises(ValueError, match=rf"width of {width} is not a multiple.*give num_heads"):
+        VQKD.load(tmp_path / "vqkd.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_cast_to_float32(tmp_path, dtype):
+    ours, state = published(config_of(64, 1))
+    cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
+    torch.save({"model": cast}, tmp_path / "vqkd.pth")
+    loaded = VQKD.load(tmp_path / "vqkd.pth")
+    assert all(t.dtype == torch.float32 for t in loaded.parameters())
+    norms = loaded.quantize.embedding.weight.norm(dim=-1)
+    torch.testing.assert_close(norms, torch.ones_like(norms), atol=1e-6, rtol=0)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    tolerance = 0.1 if dtype == torch.bfloat16 else 0.01
+    torch.testing.assert_close(
+        loaded.features(images), ours.features(images), atol=tolerance, rtol=tolerance
+    )
+
+
 def test_the_encoder_gives_the_features_of_timm_s_beit():
     torch.manual_seed(0)
     ours = shaken(VQKD(CONFIG)).eval()
@@ -152,22 +212,3 @@ def test_the_hand_crafted_teacher_distinguishes_color_and_direction():
     similar = F.cosine_similarity(upright, lying, dim=-1)
     assert similar.max() < 0.5
     torch.testing.assert_close(teacher(torch.zeros(1, 3, 32, 32)), torch.zeros(1, 4, teacher.dim))
-
-
-def test_a_teacher_without_weights_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="clip"):
-        make_teacher("clip", 14, tmp_path / "none.pt")
-
-
-@pytest.mark.slow
-def test_the_clip_teacher_is_timm_s_network_from_a_local_file(tmp_path):
-    import timm
-
-    network = timm.create_model("vit_base_patch16_clip_224.openai", num_classes=512).eval()
-    torch.save(network.state_dict(), tmp_path / "clip.pt")
-    teacher = make_teacher("clip", 14, tmp_path / "clip.pt")
-    images = torch.rand(1, 3, 224, 224) * 2 - 1
-    normalized = ((images + 1) / 2 - teacher.mean) / teacher.std
-    with torch.no_grad():
-        expected = network.head(network.forward_features(normalized)[:, 1:])
-        torch.testing.assert_close(teacher(images), expected)
