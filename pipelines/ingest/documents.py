@@ -1,7 +1,7 @@
 """Documents: text corpora → one cleaned document per row.
 
 Out: ``data`` (doc_id, source, text) and ``rejects``. Drops: ``malformed_line``, ``too_short``,
-``other_language``.
+``other_language``, ``unclosed_markup``.
 """
 
 from abc import abstractmethod
@@ -57,7 +57,7 @@ def stage(params: Corpus, *, name: str) -> Stage:
         f"documents/{name}",
         lambda context: run(context, params, name),
         params,
-        version=2,
+        version=3,
         expects=partial(expects, params),
     )
 

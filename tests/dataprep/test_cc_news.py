@@ -147,6 +147,7 @@ def test_pages_are_unzipped_and_decoded_by_their_headers(crawl):
 
 
 QUOTED = page(("She said “yes” – it’s a €5 bill for the end of the year in Ågård.",) * 4, "en")
+KOREAN = page(("똠방각하는 새로운 법이라고 말했다. " * 9,) * 4, "ko")
 CHINESE = page(
     ("朱镕基说，这项新的法律将在今年年底之前通过，其他政党是否支持还不清楚。",) * 4, "zh"
 )
@@ -162,7 +163,7 @@ CHINESE = page(
         ("unicode-1-1-utf-8", QUOTED.encode(), "“yes” – it’s a €5 bill"),
         ("gb2312", CHINESE.encode("gbk"), "朱镕基说"),
         ("x-sjis", page(("大臣は①と髙橋に述べた。" * 9,) * 4, "ja").encode("cp932"), "①と髙橋"),
-        ("ks_c_5601-1987", page(("똠방각하는 새로운 법이라고 말했다. " * 9,) * 4, "ko").encode("cp949"), "똠방각하"),
+        ("ks_c_5601-1987", KOREAN.encode("cp949"), "똠방각하"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("where", ["header", "meta", "http-equiv"])
