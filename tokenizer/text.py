@@ -24,6 +24,8 @@ FILE_NAME: Final = "sentencepiece.bpe.model"
 "File name that transformers expects in a folder."
 _SHIFT: Final = 1
 _UNUSED_ROWS: Final = 8
+MAX_PIECES: Final = 2**16 - _SHIFT - 1 - _UNUSED_ROWS
+"Largest number of pieces of a model whose rows of the token embedding have 16-bit ids."
 _MAX_LINE_CHARS: Final = 1000
 "Short enough for SentencePiece, which drops lines above a limit in bytes, at four per character."
 _NUM_THREADS: Final = 16
@@ -41,7 +43,8 @@ class TextTokenizer:
         """Load a SentencePiece ``.model`` file.
 
         Raises:
-            ValueError: the file is not a SentencePiece model, or has other control pieces.
+            ValueError: the file is not a SentencePiece model, has other control pieces, or has
+                more pieces than 16-bit ids can number.
         """
         try:
             processor = spm.SentencePieceProcessor(model_file=str(path))
@@ -52,6 +55,10 @@ class TextTokenizer:
             raise ValueError(
                 f"{path}: its first pieces are {control}, not <unk>, <s>, </s>; "
                 "train it with unk_id=0, bos_id=1, eos_id=2"
+            )
+        if (num_pieces := processor.get_piece_size()) > MAX_PIECES:
+            raise ValueError(
+                f"{path}: {num_pieces} pieces; ids of 16 bits allow at most {MAX_PIECES}"
             )
         return cls(processor)
 
