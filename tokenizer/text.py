@@ -66,6 +66,12 @@ class TextTokenizer:
         return _from_bytes, (self._processor.serialized_model_proto(),)
 
     @property
+    def has_byte_pieces(self) -> bool:
+        """Return whether characters without a piece become bytes; transformers ignores these."""
+        pieces = range(int(self._processor.get_piece_size()))
+        return any(self._processor.is_byte(index) for index in pieces)
+
+    @property
     def mask(self) -> int:
         """Return the id of ``<mask>``."""
         return int(self._processor.get_piece_size()) + _SHIFT
