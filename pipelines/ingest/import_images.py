@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from orchestration import Context, Output, Slice, Stage
+from orchestration.reporting.usage import Expected
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from pipelines.ingest.download import Params as DownloadParams
@@ -46,6 +47,14 @@ class ImageArchive(Source):
     def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
         """Yield the images of one slice; ``folder`` is the stage's."""
 
+    def expected_rows(self) -> int | None:
+        """Estimate the number of images; None if only reading the archive tells.
+
+        Raises:
+            one of ``file_errors``: a file is not of this format.
+        """
+        return None
+
     def numbers(self, stage: str, slices: Sequence[Slice]) -> dict[str, float]:
         """Return numbers for the manifest, such as the published rows."""
         return {}
@@ -60,7 +69,13 @@ class ImageArchive(Source):
 
 def stage(params: ImageArchive, *, name: str) -> Stage:
     """Declare the stage for the source ``name``."""
-    return Stage(f"import/{name}", lambda context: run(context, params, name), params, version=3)
+    return Stage(
+        f"import/{name}",
+        lambda context: run(context, params, name),
+        params,
+        version=3,
+        expects=partial(expects, params),
+    )
 
 
 def run(context: Context, params: ImageArchive, name: str) -> None:
@@ -79,3 +94,13 @@ def import_slice(params: ImageArchive, name: str, folder: Store, piece: Slice) -
     """Store the images of one slice; ``folder`` is the stage's."""
     local = with_local_files(params, folder)
     return store_found(local.find(piece, folder), name, local.store.rules())
+
+
+def expects(params: ImageArchive) -> Expected:
+    """Estimate the number of images.
+
+    Raises:
+        RecipeError: a file is not of this format.
+    """
+    with as_recipe_errors(params):
+        return Expected(rows=params.expected_rows())
