@@ -95,6 +95,11 @@ class Decoded:
     "ICC profile of the pixels; empty if the file has none."
 
 
+def has_image_signature(data: bytes) -> bool:
+    """Return whether bytes begin like an image, of a format that is decoded or not."""
+    return _format_of(data, _READ + _UNREAD) is not None
+
+
 def open_image(data: bytes) -> ImageFile:
     """Read the header of an image file; its pixels are not decoded.
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dataprep.addresses import AddressRules
-from dataprep.fetch import UNREACHABLE, FetchRules
+from dataprep.fetch_rules import UNREACHABLE, FetchRules
 from dataprep.host_limiter import HostRules
 from dataprep.images import StoredImage
 from dataprep.robots import AGENT
