@@ -88,6 +88,15 @@ def format_of(data: bytes) -> str:
     raise ImageError(NOT_AN_IMAGE, f"begins with {data[:16]!r}")
 
 
+def has_image_signature(data: bytes) -> bool:
+    """Return whether bytes begin like an image, of a format that is decoded or not."""
+    try:
+        format_of(data)
+    except ImageError as error:
+        return error.reason == UNSUPPORTED_FORMAT
+    return True
+
+
 def unpacked(data: bytes) -> bytes:
     """Return the content of a gzip file, or the bytes themselves if they are not gzip.
 

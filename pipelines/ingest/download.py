@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dataprep.addresses import AddressRules
-from dataprep.fetch import UNREACHABLE, FetchError, FetchRules
+from dataprep.fetch_rules import UNREACHABLE, FetchError, FetchRules
 from dataprep.host_limiter import HostRules
 from dataprep.images import ImageError, StoredImage
 from dataprep.robots import AGENT
