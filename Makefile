@@ -1,16 +1,28 @@
-# `make demo` and `make test` need Python 3.11, gcc and make; they install everything else into .venv.
-PYTHON ?= python3.11
+# `make demo` and `make test` need Python 3.11 or newer, gcc and make; they install everything else
+# into .venv. `make test PYTHON=python3.13` names the interpreter.
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
+# Test processes of the fast tests. One more than two cores, since many tests wait for servers.
+WORKERS ?= 3
 
-.PHONY: demo test test-exhaustive check docs lock clean
+.PHONY: demo test test-fast test-slow test-exhaustive check check-wheels docs lock clean
 
 demo: $(VENV)/.installed-run
 	$(BIN)/beit3 demo
 
 test: check
-	$(BIN)/pytest
+	$(MAKE) test-fast
+	$(MAKE) test-slow
+
+# One file's tests share fixtures, hence stay in one process.
+test-fast: $(VENV)/.installed-test
+	$(BIN)/pytest -m "not slow and not exhaustive" -n $(WORKERS) --dist loadfile
+
+# Each of these starts Ray or trains on all cores, hence one at a time.
+test-slow: $(VENV)/.installed-test
+	$(BIN)/pytest -m "slow and not exhaustive"
 
 test-exhaustive: $(VENV)/.installed-test
 	$(BIN)/pytest -m exhaustive
@@ -21,8 +33,14 @@ check: $(VENV)/.installed-test
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
+# Asks the package index whether every pinned package has a wheel for each supported Python.
+check-wheels: $(VENV)/.installed-run
+	$(BIN)/python .ci/check_wheels.py
+
 $(VENV)/bin/pip:
-	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"$(PYTHON) is Python " + sys.version.split()[0] + "; name Python 3.11 or newer, for example: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-run: $(VENV)/bin/pip pyproject.toml requirements.lock
 	$(PIP) --editable .

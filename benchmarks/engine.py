@@ -1,11 +1,12 @@
-"""What the engine costs per slice, beside the bare files it writes.
+"""The engine's cost per slice, against plain files of the same sizes.
 
-    python benchmarks/engine.py [--slices 10000]
+    python benchmarks/engine.py [--slices 10000] [--smoke]
 
-Ten thousand slices of one row each: commit, resume (reading every part), manifest, plan, status;
-milliseconds a slice, memory at a tenth of the slices and at all of them. Beside each commit the
-same bytes are written and flushed with plain ``open``: the ratio is the engine's own share. Then
-the same stage through Ray, end to end.
+Measures a stage whose slices hold one row each: milliseconds per slice of commit, resume (reading
+every part), manifest, plan and status, and peak memory, at a tenth of the slices and at all of
+them. The peer: after each commit, files of the same sizes are written and flushed with ``open``;
+the printed ratio is commit time over the peer's time. The same stage then runs through Ray; its
+printed ratio is the time per slice over that of the commit alone.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+from measuring import parse_options, timed
 from rich.console import Console
 
 from orchestration import Context, Output, Recipe, Slice, Stage, Workflow
@@ -36,27 +38,27 @@ from orchestration.storage.store import Store
 
 
 class Params(StageParams):
-    """Nothing to choose."""
+    """No parameters."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=10_000)
-    number = parser.parse_args().slices
+    num_slices = parse_options(parser, slices=20).slices
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        for count in (number // 10, number):
-            measure(Store(f"{folder}/{count}"), count)
-        whole(Store(f"{folder}/ray"), number)
+        for count in (num_slices // 10, num_slices):
+            commit_ms = measure(Store(f"{folder}/{count}"), count)
+        through_ray(Store(f"{folder}/ray"), num_slices, commit_ms)
 
 
 def one_row(piece: Slice) -> Output:
-    """Process a slice that is as small as they get."""
+    """Return the output of the smallest slice: one row."""
     return Output(1, {"data": pa.table({"n": [piece.payload["n"]]})})
 
 
 def stage(count: int) -> Stage:
-    """Return a stage of that many slices."""
+    """Return a stage of ``count`` slices."""
 
     def run(context: Context) -> None:
         slices = [Slice(f"{i:06d}", {"n": i}, 1) for i in range(count)]
@@ -66,28 +68,27 @@ def stage(count: int) -> Stage:
     return Stage("numbers", run, Params())
 
 
-def measure(workdir: Store, count: int) -> None:
-    """Commit slices in this process, then read, plan and tell."""
-    made = stage(count)
-    identity = made.identity({})
+def measure(workdir: Store, count: int) -> float:
+    """Commit slices in this process, then resume, plan and show; return a commit's milliseconds."""
+    numbers = stage(count)
+    identity = numbers.identity({})
     folder = workdir.sub(f"numbers/{fingerprint_of(identity)}")
     slices = [Slice(f"{i:06d}", {"n": i}, 1) for i in range(count)]
     folder.write_bytes(IDENTITY, canonical_json(identity))
-    seconds: dict[str, float] = {}
-    plain = 0.0
+    seconds = {"commit": 0.0}
+    peer = 0.0
     for piece in slices:
         output = one_row(piece)
         began = time.perf_counter()
         part = commit_slice(folder, piece, output, 1024)
-        seconds["commit"] = seconds.get("commit", 0) + time.perf_counter() - began
-        began = time.perf_counter()
-        bare(Path(workdir.native_path("bare")), part.tables["data"].bytes, len(part.to_bytes()))
-        plain += time.perf_counter() - began
+        seconds["commit"] += time.perf_counter() - began
+        sizes = part.tables["data"].bytes, len(part.to_bytes())
+        peer += timed(partial(write_plain_files, Path(workdir.native_path("plain")), *sizes))
     began = time.perf_counter()
     parts = read_parts(folder)
     seconds["resume"] = time.perf_counter() - began
     context = Context(
-        stage=made,
+        stage=numbers,
         fingerprint=folder.name,
         folder=folder,
         input_folders={},
@@ -96,28 +97,25 @@ def measure(workdir: Store, count: int) -> None:
         stopping=threading.Event(),
     )
     context._parts = parts
-    began = time.perf_counter()
-    context.commit(slices)
-    seconds["manifest"] = time.perf_counter() - began
+    seconds["manifest"] = timed(partial(context.commit, slices))
     record = {"name": "x", "stages": {"numbers": folder.name}, "started_at": time.time()}
     workdir.write_bytes("workflows/x/record.json", canonical_json(record))
-    began = time.perf_counter()
-    make_plan([made], workdir)
-    seconds["plan"] = time.perf_counter() - began
+    seconds["plan"] = timed(partial(make_plan, [numbers], workdir))
     began = time.perf_counter()
     Console(file=io.StringIO()).print(status_table(workdir, latest_record(workdir) or {}))
     status = time.perf_counter() - began
-    told = ", ".join(f"{name} {1000 * s / count:.3f}" for name, s in seconds.items())
-    total = 1000 * sum(seconds.values()) / count
+    ms = {name: 1000 * value / count for name, value in seconds.items()}
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     sys.stdout.write(
-        f"{count} slices: {total:.2f} ms a slice ({told}); bare files {1000 * plain / count:.3f}, "
-        f"commit at {seconds['commit'] / plain:.2f}x of them; status {status:.2f} s; "
-        f"peak memory {memory:.0f} MB\n"
+        f"{count} slices: {sum(ms.values()):.2f} ms per slice "
+        f"({', '.join(f'{name} {value:.3f}' for name, value in ms.items())}); plain files "
+        f"{1000 * peer / count:.3f} ms, commit {seconds['commit'] / peer:.2f}x of that; "
+        f"status {status:.2f} s; peak memory {memory:.0f} MB\n"
     )
+    return ms["commit"]
 
 
-def bare(folder: Path, *sizes: int) -> None:
+def write_plain_files(folder: Path, *sizes: int) -> None:
     """Write and flush files of these sizes, and their folder, as a commit must."""
     folder.mkdir(parents=True, exist_ok=True)
     for size in sizes:
@@ -130,16 +128,14 @@ def bare(folder: Path, *sizes: int) -> None:
         os.close(descriptor)
 
 
-def whole(workdir: Store, count: int) -> None:
-    """Run the stage through Ray."""
+def through_ray(workdir: Store, count: int, commit_ms: float) -> None:
+    """Run the stage through Ray and print its time beside a commit's."""
     recipe = Recipe(name="bench", cluster=ClusterParams(object_store_mb=256))
     flow = Workflow(recipe, (stage(count),))
-    run = partial(flow.run, workdir, Console(file=io.StringIO()))
-    began = time.perf_counter()
-    run()
+    ms = 1000 * timed(partial(flow.run, workdir, Console(file=io.StringIO()))) / count
     sys.stdout.write(
-        f"{count} slices through Ray, its start included: "
-        f"{1000 * (time.perf_counter() - began) / count:.2f} ms a slice\n"
+        f"{count} slices through Ray, start of the session included: {ms:.2f} ms per slice, "
+        f"{ms / commit_ms:.2f}x of the commit alone\n"
     )
 
 

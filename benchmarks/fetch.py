@@ -1,12 +1,12 @@
-"""Fetching: this pipeline's engine against img2dataset: same server, images, one process each.
+"""Download and re-encoding speed of the native fetch engine, against img2dataset.
 
-    python benchmarks/fetch.py [--images 600] [--rounds 3] [--longest 1600]
+    python benchmarks/fetch.py [--images 600] [--rounds 3] [--longest 1600] [--smoke]
 
-A server of its own on this machine sends JPEGs of web-like sizes. Both store them with a short side
-of 256 at quality 95, with 64 connections; ours also makes the perceptual hash. They alternate, each
-in a process of its own. Printed: images a second, CPU seconds an image, their ratios, and ours
-against the floor: scaled decode, resize and encode of the same bytes, in as many threads, with
-nothing around.
+A local server sends generated JPEGs of web-like sizes. Both engines store them with the same short
+side, quality and number of connections, alternating, each in its own process; the native engine
+also computes the perceptual hash. Prints images per second and CPU milliseconds per image, the
+native engine's ratios to img2dataset, and its ratio to the floor: scaled decode, resize and encode
+of the same bytes in as many threads, without download or records.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from measuring import parse_options
 from PIL import Image
 
 from dataprep.addresses import AddressRules
@@ -47,10 +48,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--longest", type=int, default=1600, help="pixels of the longest side")
-    parser.add_argument("--who", choices=("native", "img2dataset", "floor"), help="used by itself")
-    parser.add_argument("--folder", type=Path, help="used by itself")
-    parser.add_argument("--port", type=int, help="used by itself")
-    options = parser.parse_args()
+    parser.add_argument("--who", choices=("native", "img2dataset", "floor"), help="used internally")
+    parser.add_argument("--folder", type=Path, help="used internally")
+    parser.add_argument("--port", type=int, help="used internally")
+    options = parse_options(parser, images=16, rounds=1, longest=300)
     if options.who:
         sys.stdout.write(json.dumps(measure(options.who, options.folder, options.port)))
         return
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def draw(folder: Path, num_images: int, longest: int) -> int:
-    """Write images with detail at every scale, as photographs have; return their bytes."""
+    """Write images with detail at every scale, as photographs have; return their total bytes."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     total = 0
@@ -81,7 +82,7 @@ def draw(folder: Path, num_images: int, longest: int) -> int:
 
 
 def report(rounds: int, folder: Path, port: int, num_images: int) -> None:
-    """Let the contestants alternate, and print medians."""
+    """Run the contestants in turn and print medians and ratios."""
     times: dict[str, list[tuple[float, float]]] = {"native": [], "img2dataset": [], "floor": []}
     for _ in range(rounds):
         for who, mine in times.items():
@@ -90,16 +91,17 @@ def report(rounds: int, folder: Path, port: int, num_images: int) -> None:
     for who, mine in times.items():
         wall, cpu = (statistics.median(each) / num_images for each in zip(*mine, strict=True))
         medians[who] = wall, cpu
-        sys.stdout.write(f"{who:<12} {1 / wall:7.1f} images/s {cpu * 1e3:7.2f} CPU ms an image\n")
+        sys.stdout.write(f"{who:<12} {1 / wall:7.1f} images/s {cpu * 1e3:7.2f} CPU ms per image\n")
     native, other, floor = (medians[who] for who in times)
     sys.stdout.write(
-        f"native against img2dataset: {other[0] / native[0]:.2f}x images a second, "
-        f"{native[1] / other[1]:.2f}x CPU; against the floor: {native[1] / floor[1]:.2f}x CPU\n"
+        f"native against img2dataset: {other[0] / native[0]:.2f}x the images per second, "
+        f"{native[1] / other[1]:.2f}x the CPU; "
+        f"native against the floor: {native[1] / floor[1]:.2f}x the CPU\n"
     )
 
 
 def in_a_process(who: str, folder: Path, port: int) -> tuple[float, float]:
-    """Run one contestant by itself; return seconds of wall and of CPU."""
+    """Run one contestant in its own process; return its wall and CPU seconds."""
     command = [sys.executable, __file__, "--who", who, "--folder", str(folder), "--port", str(port)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     wall, cpu = json.loads(done.stdout.splitlines()[-1])
@@ -107,7 +109,7 @@ def in_a_process(who: str, folder: Path, port: int) -> tuple[float, float]:
 
 
 def measure(who: str, folder: Path, port: int) -> tuple[float, float]:
-    """Fetch every image once; return seconds of wall and of CPU, start-up left out."""
+    """Fetch every image once; return wall and CPU seconds without start-up."""
     cv2.setNumThreads(1)
     names = sorted(path.name for path in (folder / "images").iterdir())
     urls = [f"http://images.test/ok/{name}" for name in names]
@@ -121,7 +123,7 @@ def measure(who: str, folder: Path, port: int) -> tuple[float, float]:
 def contestant(
     who: str, folder: Path, names: list[str], port: int
 ) -> Callable[[list[str]], object]:
-    """Return what stores the images at some URLs."""
+    """Return a function that fetches and stores the images at some URLs."""
     rules = FetchRules(
         user_agent="benchmark",
         max_attempts=1,
@@ -138,7 +140,7 @@ def contestant(
 
 
 def floor(body: bytes) -> bytes:
-    """Decode at the best scale, resize and encode."""
+    """Decode at the smallest sufficient scale, resize and encode."""
     data = np.frombuffer(body, np.uint8)
     width, height = Image.open(io.BytesIO(body)).size
     shorter = min(width, height)

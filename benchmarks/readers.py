@@ -1,42 +1,42 @@
-"""What the readers of sources cost, beside programs that stream the same bytes.
+"""Reading speed of source lists and archives, against programs that stream the same bytes.
 
-    python benchmarks/readers.py [--lines 1000000] [--archive-mb 1000]
+    python benchmarks/readers.py [--lines 1000000] [--archive-mb 1000] [--smoke]
 
-Lists: a generated CC12M and CC3M, each cut into slices and read to index tables as the stage
-``index`` does, on one core; lines a minute. Archives: a generated tar of one tar per synset,
-images of 20 to 200 kB. Its list of synsets against ``tar -tf``; every image of every synset
-against ``tar -xOf FILE | wc -c`` and against ``cat FILE | wc -c``, all with the file in the page
-cache, alternating; ratios of medians. A quarter of it gzipped: the pass that indexes it and every
-image after it, against ``gzip -dc FILE | wc -c``. Each reading of ours is also done in a process
-of its own, whose peak memory is told beside that of one that only imports.
+Lists: a generated CC12M and CC3M, each cut into slices and read to index tables on one core;
+the peer is ``pyarrow.csv.read_csv`` on one thread, which img2dataset reads lists with.
+Archives: a generated tar of one tar per synset. The list of synsets against ``tar -tf``; every
+image of every synset against ``tar -xOf FILE | wc -c`` and ``cat FILE | wc -c``. A quarter of it
+gzipped: building its index, and then reading every image, against ``gzip -dc FILE | wc -c``.
+Contestants alternate with the file in the page cache; prints ratios of medians. Each reader also
+runs once in its own process; its peak memory is printed beside that of a process that only imports.
 """
 
 import argparse
 import io
 import multiprocessing
 import multiprocessing.connection
-import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv
+from measuring import alternating, parse_options
 
+from dataprep.sources.conceptual import read_cc3m, read_cc12m
+from dataprep.sources.entries import index_tables
 from dataprep.sources.imagenet21k import Synset, index_gzipped, read_synset, synsets
-from orchestration.storage.store import Store
-from pipelines.ingest.index import index_slice
-from pipelines.ingest.sources.cc3m import Cc3m
-from pipelines.ingest.sources.cc12m import Cc12m
+from dataprep.sources.lines import line_ranges
 
 ROUNDS = 5
 IMAGE_BYTES = (20_000, 200_000)
-IMAGES = 500
-"Of a synset: about as long as ImageNet's."
+IMAGES_PER_SYNSET = 500
+"About as many as in ImageNet-21K."
+LINES_PER_SLICE = 50_000
 CAPTION = (
     "a red circle left of two blue squares , on the old wooden table in front of the house "
     "near Paris &amp; Rome with <PERSON> 's dog"
@@ -48,15 +48,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--archive-mb", type=int, default=1000)
-    options = parser.parse_args()
+    options = parse_options(parser, lines=2000, archive_mb=4)
+    rounds = 1 if options.smoke else ROUNDS
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        lists(Path(folder), options.lines)
-        archives(Path(folder), options.archive_mb * 1_000_000)
-        gzipped_archive(Path(folder), options.archive_mb * 250_000)
+        lists(Path(folder), options.lines, rounds)
+        archives(Path(folder), options.archive_mb * 1_000_000, rounds)
+        gzipped_archive(Path(folder), options.archive_mb * 250_000, rounds)
 
 
-def lists(folder: Path, number: int) -> None:
-    """Read a list of each kind through the index path."""
+def lists(folder: Path, number: int, rounds: int) -> None:
+    """Read a list of each format to index tables, as the stage ``index`` does."""
     rng = np.random.default_rng(0)
     words = CAPTION.split()
     captions = [" ".join(rng.choice(words, rng.integers(5, 25))) for _ in range(997)]
@@ -67,38 +68,49 @@ def lists(folder: Path, number: int) -> None:
                 caption = captions[i % len(captions)]
                 url = f"https://img{i % 977}.example.org/photos/{i:09d}/image_{i % 13}.jpg"
                 file.write(f"{url}\t{caption}\n" if form == "cc12m" else f"{caption}\t{url}\n")
-        seconds = timed(partial(index, form, path))
+        peer, ours = alternating(rounds, partial(read_csv, path), partial(index, form, path))
         sys.stdout.write(
-            f"{form}: {number / seconds * 60 / 1e6:.2f} M lines a minute on one core, "
-            f"{path.stat().st_size / seconds / 1e6:.0f} MB/s; "
-            f"{memory_of(index, form, path)}\n"
+            f"{form}: {number / ours * 60 / 1e6:.2f} M lines per minute on one core, "
+            f"{path.stat().st_size / ours / 1e6:.0f} MB/s, "
+            f"{peer / ours:.3f}x of the speed of pyarrow.csv; {memory_of(index, form, path)}\n"
         )
 
 
 def index(form: str, path: Path) -> int:
-    """Cut a list into slices and read each; return its rows."""
-    source = {"cc3m": Cc3m, "cc12m": Cc12m}[form]
-    params = source.model_validate({"format": form, "list": str(path)})
-    folder = Store(path.parent)
+    """Cut a list into slices and read each; return the number of its rows."""
+    read = read_cc3m if form == "cc3m" else read_cc12m
     return sum(
-        index_slice(params, form, folder, piece).tables["data"].num_rows
-        for piece in params.slices()
+        index_tables(read(path, piece), form, path.name)[0].num_rows
+        for piece in line_ranges(path, LINES_PER_SLICE)
     )
 
 
-def archives(folder: Path, num_bytes: int) -> None:
+def read_csv(path: Path) -> int:
+    """Read a list with pyarrow on one thread; return the number of its rows."""
+    table = pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, column_names=["first", "second"]),
+        parse_options=pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
+    )
+    return int(table.num_rows)
+
+
+def archives(folder: Path, num_bytes: int, rounds: int) -> None:
     """List and read a tar of tars."""
     path = folder / "whole.tar"
     number = make_archive(path, num_bytes)
     size = path.stat().st_size
     list_tar, list_ours = alternating(
-        partial(shell, f"tar -tf {path}"), lambda: list(synsets(path))
+        rounds,
+        partial(shell, f"tar -tf {path}"),
+        lambda: list(synsets(path)),
     )
     sys.stdout.write(
         f"archive of {size / 1e9:.2f} GB, {number} images: tar -tf {1000 * list_tar:.1f} ms, "
-        f"our list of synsets {1000 * list_ours:.1f} ms: {list_tar / list_ours:.2f}x of its speed\n"
+        f"list of synsets {1000 * list_ours:.1f} ms, {list_tar / list_ours:.2f}x of tar's speed\n"
     )
     out, cat, ours = alternating(
+        rounds,
         partial(shell, f"tar -xOf {path} | wc -c"),
         partial(shell, f"cat {path} | wc -c"),
         partial(read_all, path, None),
@@ -110,16 +122,18 @@ def archives(folder: Path, num_bytes: int) -> None:
     )
 
 
-def gzipped_archive(folder: Path, num_bytes: int) -> None:
+def gzipped_archive(folder: Path, num_bytes: int, rounds: int) -> None:
     """Index and read a gzipped tar of tars."""
     path, index = folder / "small.tar", folder / "index"
     make_archive(path, num_bytes)
     size, gzipped = path.stat().st_size, folder / "small.tar.gz"
     shell(f"gzip -1 -k {path}")
     gzip, listing = alternating(
-        partial(shell, f"gzip -dc {gzipped} | wc -c"), lambda: index_gzipped(gzipped, index)
+        rounds,
+        partial(shell, f"gzip -dc {gzipped} | wc -c"),
+        lambda: index_gzipped(gzipped, index),
     )
-    (reading,) = alternating(partial(read_all, gzipped, index))
+    (reading,) = alternating(rounds, partial(read_all, gzipped, index))
     sys.stdout.write(
         f"gzipped, {size / 1e9:.2f} GB: index and list {size / listing / 1e6:.0f} MB/s, "
         f"{gzip / listing:.2f}x of the speed of gzip -dc | wc -c; every image "
@@ -129,7 +143,7 @@ def gzipped_archive(folder: Path, num_bytes: int) -> None:
 
 
 def read_all(path: Path, index: Path | None) -> int:
-    """Read every image of every synset; return their bytes."""
+    """Read every image of every synset; return their total bytes."""
     if index is None:
         return sum(len(p.data) for synset in synsets(path) for p in read_synset(path, synset))
     found: Sequence[Synset] = list(synsets(path.with_suffix("")))
@@ -138,7 +152,7 @@ def read_all(path: Path, index: Path | None) -> int:
 
 
 def make_archive(path: Path, num_bytes: int) -> int:
-    """Write a tar of tars of about that size; return the number of its images."""
+    """Write a tar of tars of about ``num_bytes``; return the number of its images."""
     rng = np.random.default_rng(0)
     noise = rng.bytes(1 << 24)
     number = 0
@@ -147,7 +161,7 @@ def make_archive(path: Path, num_bytes: int) -> int:
             inner = io.BytesIO()
             wnid = f"n{number:08d}"
             with tarfile.open(fileobj=inner, mode="w") as synset:
-                for size in rng.integers(*IMAGE_BYTES, IMAGES):
+                for size in rng.integers(*IMAGE_BYTES, IMAGES_PER_SYNSET):
                     start = int(rng.integers(len(noise) - size))
                     add(synset, f"{wnid}_{number}.JPEG", noise[start : start + size])
                     number += 1
@@ -163,12 +177,12 @@ def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def shell(command: str) -> None:
-    """Run a command of the shell, its output dropped."""
+    """Run a shell command and discard its output."""
     subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
 
 
 def memory_of(work: Callable[..., object], *args: object) -> str:
-    """Say the peak memory of a process that does some work, and of one that does none."""
+    """Describe the peak memory of a process that runs ``work``, and of one that only imports."""
     context = multiprocessing.get_context("spawn")
     peaks = []
     for task in (partial(work, *args), int):
@@ -182,22 +196,9 @@ def memory_of(work: Callable[..., object], *args: object) -> str:
 
 def _peak(sender: "multiprocessing.connection.Connection", work: Callable[[], object]) -> None:
     work()
-    # Not getrusage: the peak that it tells is the parent's where that was larger.
+    # Not getrusage: its peak is inherited from a parent that used more.
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     sender.send(int(line.split()[1]) / 1024)
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that some work takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def alternating(*works: Callable[[], object]) -> list[float]:
-    """Return the median seconds of each, measured in turn; a first round warms the cache."""
-    rounds = [[timed(work) for work in works] for _ in range(ROUNDS + 1)][1:]
-    return [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
 
 
 if __name__ == "__main__":

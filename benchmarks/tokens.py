@@ -1,19 +1,16 @@
-"""What turning texts and stored_images into ids costs, beside the bare encoders on the same cores.
+"""Speed of tokenizing texts and images, against the bare encoders on the same cores.
 
-    python benchmarks/tokens.py [--documents 20000] [--stored_images 48] [--cpus 2]
+    python benchmarks/tokens.py [--documents 20000] [--images 48] [--cpus 2] [--smoke]
 
-Texts: encode and pack against ``SentencePieceProcessor.encode``, one thread each, alternating.
-Images: a slice of ``image_tokens`` from committed JPEGs to committed Parquet (read, decode, cut,
-encode, write) against the same encoder's forward over crops that lie in memory, same batch, same
-threads. Ratios of medians.
+Texts: encoding and packing against ``SentencePieceProcessor.encode``, one thread each.
+Images: one slice of ``image_tokens`` from committed JPEGs to committed Parquet (read, decode, crop,
+encode, write) against the same encoder's forward over crops that lie in memory, with the same batch
+size and threads. Contestants alternate; prints ratios of medians.
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sentencepiece as spm
 import torch
+from measuring import alternating, parse_options
 
 from dataprep.images import encode_jpeg
 from dataprep.miniweb.drawing import draw
@@ -42,15 +40,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=20_000)
-    parser.add_argument("--stored_images", type=int, default=48)
+    parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--cpus", type=int, default=2)
-    options = parser.parse_args()
+    options = parse_options(parser, documents=2000, images=2)
+    rounds = 1 if options.smoke else ROUNDS
+    size = {"image_size": 32, "width": 96, "depth": 1, "num_heads": 3} if options.smoke else {}
+    config = VQKDConfig(teacher_dim=512, **size)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        texts(Path(folder), options.documents)
-        stored_images(Store(folder), options.stored_images, options.cpus)
+        texts(Path(folder), options.documents, rounds)
+        images(Store(folder), options.images, options.cpus, config, rounds)
 
 
-def texts(folder: Path, number: int) -> None:
+def texts(folder: Path, number: int, rounds: int) -> None:
     """Encode and pack documents."""
     rng = np.random.default_rng(0)
     documents = [document(random_scene(rng), rng) for _ in range(number)]
@@ -60,6 +61,7 @@ def texts(folder: Path, number: int) -> None:
     raw = spm.SentencePieceProcessor(model_file=str(path))
     num_tokens = sum(map(len, raw.encode(documents)))
     alone, packed = alternating(
+        rounds,
         lambda: raw.encode(documents, num_threads=1),
         lambda: pack(*ours.encode_flat(documents), LENGTH),
     )
@@ -69,8 +71,8 @@ def texts(folder: Path, number: int) -> None:
     )
 
 
-def stored_images(store: Store, number: int, cpus: int) -> None:
-    """Tokenize stored_images with a tokenizer of BEiT v2's size."""
+def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int) -> None:
+    """Encode stored images; the default config has BEiT v2's size."""
     rng = np.random.default_rng(0)
     jpegs = [encode_jpeg(draw(random_scene(rng), 340, 256, rng), 92) for _ in range(number)]
     rows = pa.table({
@@ -79,26 +81,29 @@ def stored_images(store: Store, number: int, cpus: int) -> None:
         "jpeg": jpegs,
         "captions": [[""]] * number,
     })  # fmt: skip
-    images = committed(store.sub("images"), rows, "data")
-    places = pa.table({"dataset": [0] * number, "row": range(number)})
-    kept = committed(store.sub("kept"), places, "data")
+    stored = committed(store.sub("images"), rows, "data")
+    row_numbers = pa.table({"dataset": [0] * number, "row": range(number)})
+    kept = committed(store.sub("kept"), row_numbers, "data")
     folder = store.sub("tokenizer")
-    network = VQKD(VQKDConfig(teacher_dim=512))
+    network = VQKD(config)
     Path(folder.native_path()).mkdir()
     network.save(folder.native_path("vqkd.pt"))
     size = Path(folder.native_path("vqkd.pt")).stat().st_size
     tokenizer = with_manifest(folder, files=[File(path="vqkd.pt", bytes=size, sha256="")])
     params = Params(cpus_per_actor=cpus)
-    stage = ViewTokenizer(params, 0, tokenizer, kept, [images])
+    stage = ViewTokenizer(params, 0, tokenizer, kept, [stored])
     piece = Slice("000000", {"start": 0, "stop": number})
-    crops = torch.zeros(number * params.num_views, 3, 224, 224).uniform_(-1, 1)
+    crops = torch.zeros(
+        number * params.num_views, 3, config.image_size, config.image_size
+    ).uniform_(-1, 1)
     batches = crops.split(params.batch_size)
     forward, whole = alternating(
+        rounds,
         lambda: [stage.tokenizer.encode(batch) for batch in batches],
         lambda: commit_slice(store.sub("out"), piece, stage(piece), params.row_group_rows),
     )
     sys.stdout.write(
-        f"stored_images: forward alone {len(crops) / forward:.2f} views/s, read to write "
+        f"images: forward alone {len(crops) / forward:.2f} views/s, read to write "
         f"{len(crops) / whole:.2f} views/s: {forward / whole:.2f}x of the forward\n"
     )
 
@@ -113,22 +118,12 @@ def committed(folder: Store, table: pa.Table, name: str) -> Dataset:
 def with_manifest(folder: Store, **changes: object) -> Dataset:
     """Write the manifest that makes a folder a dataset."""
     values = {
-        "schema_version": SCHEMA_VERSION, "stage": "s", "fingerprint": "f", "params": {},
-        "parents": {}, "parts": [], "columns": {}, "files": [], "numbers": {},
+        "schema_version": SCHEMA_VERSION, "stage": "s", "fingerprint": "f",
+        "params": {}, "parents": {}, "parts": [], "columns": {}, "files": [], "rounds": [],
+        "numbers": {},
     }  # fmt: skip
     folder.write_bytes(MANIFEST, Manifest.model_validate(values | changes).to_bytes())
     return Dataset.open(folder)
-
-
-def alternating(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
-    """Return the median seconds of both, measured in turn."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
-        for work, taken in zip((first, second), seconds, strict=True):
-            start = time.perf_counter()
-            work()
-            taken.append(time.perf_counter() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
 if __name__ == "__main__":

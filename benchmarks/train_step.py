@@ -1,11 +1,12 @@
-"""Forward and backward of this network against torchscale, same weights, same batch, one run.
+"""Forward and backward of this network against torchscale: same weights, same batch, same run.
 
-    python benchmarks/train_step.py [--batch 8] [--rounds 5] [--size base]
+    python benchmarks/train_step.py [--size base] [--batch 8] [--rounds 5] [--smoke]
 
-For images, texts (128 tokens) and pairs (64 tokens), in the released form: seconds of both,
-alternating, the ratio of their medians, the share of this machine's measured matrix-product rate
-that ours reaches, and the peak memory of a step above what the process held before it, each in a
-process of its own; ours also with compiled blocks. On a GPU it runs in bf16.
+For each stream (images, texts, pairs), in the released form of the network: seconds of one
+forward and backward of this network, of the same with compiled blocks, and of torchscale's. They
+alternate; prints the ratio of the medians, the fraction of this machine's measured matrix-product
+rate that each reaches, and the ratio of peak memory above what the process held before the step,
+each measured in its own process. On a GPU the forward runs in bf16.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from measuring import parse_options
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +33,7 @@ from model.training.objectives import predict
 
 STREAMS: tuple[Stream, ...] = ("image", "text", "pair")
 TEXT_LENGTH = {"text": 128, "pair": 64}
-TEXT_SHARE = {"text": 0.15, "pair": 0.5}
+TEXT_MASK_RATIO = {"text": 0.15, "pair": 0.5}
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 
@@ -43,8 +45,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", nargs="+", choices=STREAMS, default=STREAMS)
-    parser.add_argument("--memory-of", nargs=2, metavar=("WHO", "STREAM"), help="used by itself")
-    options = parser.parse_args()
+    parser.add_argument("--memory-of", nargs=2, metavar=("WHO", "STREAM"), help="used internally")
+    options = parse_options(parser, size="tiny", batch=2, rounds=1, streams=["pair"])
     config = BEiT3Config.named(options.size, attention="decoupled", fusion_layers=0, subln=True)
     if options.memory_of:
         who, stream = options.memory_of
@@ -54,37 +56,50 @@ def main() -> None:
     sys.stdout.write(
         f"{DEVICE.type}, {torch.get_num_threads()} threads, {options.size}, batch {options.batch}\n"
     )
-    runners = contestants(config, {"ours", "torchscale", "compiled"})
+    compiled = set() if options.smoke else {"compiled"}  # compiling takes most of a minute
+    runners = contestants(config, {"ours", "torchscale"} | compiled)
     for stream in options.streams:
-        batch = micro_batch(stream, config, options.batch).to(DEVICE)
-        flops = counted_flops(runners["ours"], batch)
-        seconds: dict[str, list[float]] = {who: [] for who in runners}
-        shares: dict[str, list[float]] = {who: [] for who in runners}
-        for round_ in range(options.rounds + 1):
-            for who, step in runners.items():
-                rate = matmul_rate()  # beside each step: a shared machine changes its mind
-                taken = timed(step, batch)
-                if round_:  # the first warms up
-                    seconds[who].append(taken)
-                    shares[who].append(flops / taken / rate)
-        medians = {who: statistics.median(values) for who, values in seconds.items()}
-        sys.stdout.write(f"{stream:<6}")
-        for who, value in medians.items():
-            share = statistics.median(shares[who])
-            sys.stdout.write(f" {who} {value:.3f} s, {share:.0%} of the product's rate;")
-        pairs = zip(seconds["torchscale"], seconds["ours"], strict=True)
-        speed = statistics.median(theirs / ours for theirs, ours in pairs)
-        sys.stdout.write(f" ours {speed:.2f}x as fast;")
-        memory = {who: memory_of(who, stream, options) for who in ("ours", "torchscale")}
+        compare(stream, config, runners, options)
+
+
+def compare(
+    stream: Stream,
+    config: BEiT3Config,
+    runners: dict[str, Callable[[MicroBatch], None]],
+    options: argparse.Namespace,
+) -> None:
+    """Run the contestants in turn on one stream; print medians and ratios."""
+    batch = micro_batch(stream, config, options.batch).to(DEVICE)
+    flops = counted_flops(runners["ours"], batch)
+    seconds: dict[str, list[float]] = {who: [] for who in runners}
+    fractions: dict[str, list[float]] = {who: [] for who in runners}
+    for round_ in range(options.rounds + 1):
+        for who, step in runners.items():
+            # Measured beside each step, since the speed of a shared machine varies.
+            rate = matmul_rate(256) if options.smoke else matmul_rate()
+            taken = timed(step, batch)
+            if round_:  # the first round warms up
+                seconds[who].append(taken)
+                fractions[who].append(flops / taken / rate)
+    sys.stdout.write(f"{stream:<6}")
+    for who, values in seconds.items():
+        fraction = statistics.median(fractions[who])
         sys.stdout.write(
-            f" memory {memory['ours'] / 1e9:.2f} / {memory['torchscale'] / 1e9:.2f} GB"
+            f" {who} {statistics.median(values):.3f} s, {fraction:.0%} of the matmul rate;"
         )
-        sys.stdout.write(f" = {memory['ours'] / memory['torchscale']:.2f}x\n")
-        sys.stdout.flush()
+    pairs = zip(seconds["torchscale"], seconds["ours"], strict=True)
+    speed = statistics.median(theirs / ours for theirs, ours in pairs)
+    memory = {who: memory_of(who, stream, options) for who in ("ours", "torchscale")}
+    sys.stdout.write(
+        f" ours {speed:.2f}x the speed of torchscale; "
+        f"memory {memory['ours'] / 1e9:.2f} / {memory['torchscale'] / 1e9:.2f} GB, "
+        f"{memory['ours'] / max(memory['torchscale'], 1):.2f}x\n"
+    )
+    sys.stdout.flush()
 
 
 class Torchscale(nn.Module):
-    """torchscale's encoder with the two heads, called as its users do."""
+    """torchscale's encoder with the two prediction heads."""
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
@@ -95,20 +110,20 @@ class Torchscale(nn.Module):
             EncoderConfig(
                 img_size=config.image_size,
                 patch_size=config.patch_size,
-                vocab_size=config.vocabulary,
+                vocab_size=config.vocab_size,
                 multiway=True,
                 normalize_output=True,
                 no_output_layer=True,
                 subln=True,
                 encoder_embed_dim=config.width,
-                encoder_attention_heads=config.heads,
+                encoder_attention_heads=config.num_heads,
                 encoder_layers=config.depth,
                 encoder_ffn_embed_dim=config.ffn_width,
                 max_source_positions=config.max_text_length + 2,
             )
         )
-        self.mlm_head = nn.Linear(config.width, config.vocabulary)
-        self.mim_head = nn.Linear(config.width, config.codes)
+        self.mlm_head = nn.Linear(config.width, config.vocab_size)
+        self.mim_head = nn.Linear(config.width, config.num_codes)
 
     def loss(self, batch: MicroBatch) -> Tensor:
         """Sum of both objectives, at masked positions only."""
@@ -120,14 +135,14 @@ class Torchscale(nn.Module):
         )
         hidden, split = out["encoder_out"], max(out["multiway_split_position"], 0)
         total = hidden.new_zeros(())
-        if batch.text_places is not None and batch.text_targets is not None:
+        if batch.masked_text_positions is not None and batch.text_targets is not None:
             words = hidden[:, split:].flatten(0, 1)
-            logits = self.mlm_head(words[batch.text_places])
-            total = total + _loss(logits, batch.text_targets.flatten()[batch.text_places])
-        if batch.image_places is not None and batch.codes is not None:
+            logits = self.mlm_head(words[batch.masked_text_positions])
+            total = total + _loss(logits, batch.text_targets.flatten()[batch.masked_text_positions])
+        if batch.masked_image_positions is not None and batch.codes is not None:
             patches = hidden[:, 1 : split or None].flatten(0, 1)
-            logits = self.mim_head(patches[batch.image_places])
-            total = total + _loss(logits, batch.codes.flatten()[batch.image_places])
+            logits = self.mim_head(patches[batch.masked_image_positions])
+            total = total + _loss(logits, batch.codes.flatten()[batch.masked_image_positions])
         return total
 
 
@@ -136,7 +151,7 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def contestants(config: BEiT3Config, who: set[str]) -> dict[str, Callable[[MicroBatch], None]]:
-    """Return what takes a forward and a backward, by name, with equal weights."""
+    """Return functions that run a forward and a backward, by name, with equal weights."""
     torch.manual_seed(0)
     ours = BEiT3(config).to(DEVICE)
 
@@ -175,13 +190,13 @@ def micro_batch(stream: Stream, config: BEiT3Config, size: int) -> MicroBatch:
         batch.images = torch.randn(size, 3, side, side, generator=generator)
         count = num_masked_patches(grid * grid, 0.4)
         batch.image_mask = torch.from_numpy(mask_patches(grid, count, 0, 0, slots))
-        batch.codes = torch.randint(0, config.codes, (size, grid * grid), generator=generator)
+        batch.codes = torch.randint(0, config.num_codes, (size, grid * grid), generator=generator)
     if stream != "image":
         length = TEXT_LENGTH[stream]
-        ids = torch.randint(4, config.vocabulary - 9, (size, length), generator=generator)
+        ids = torch.randint(4, config.vocab_size - 9, (size, length), generator=generator)
         maskable = torch.ones_like(ids, dtype=torch.bool).numpy()
         words, mask = mask_tokens(
-            ids.numpy(), maskable, TEXT_SHARE[stream], (4, 64000), 64001, 0, 0, slots
+            ids.numpy(), maskable, TEXT_MASK_RATIO[stream], (4, 64000), 64001, 0, 0, slots
         )
         batch.text_ids, batch.text_mask = torch.from_numpy(words), torch.from_numpy(mask)
         batch.text_targets = ids
@@ -207,7 +222,7 @@ def counted_flops(step: Callable[[MicroBatch], None], batch: MicroBatch) -> int:
 
 
 def matmul_rate(side: int = 8192 if GPU else 3072) -> float:
-    """Return the operations a second of a large square matrix product, the best of several."""
+    """Return the best measured operations per second of a large square matrix product."""
     dtype = torch.bfloat16 if GPU else torch.float32
     a, b = (torch.randn(side, side, device=DEVICE, dtype=dtype) for _ in range(2))
     best = float("inf")
@@ -230,14 +245,14 @@ def memory_of(who: str, stream: str, options: argparse.Namespace) -> int:
 def peak_bytes(
     step: Callable[[MicroBatch], None], stream: Stream, config: BEiT3Config, size: int
 ) -> int:
-    """Return how much memory a step takes above what was held before it."""
+    """Return the peak bytes of a step above what the process held before it."""
     batch = micro_batch(stream, config, size).to(DEVICE)
     if GPU:
         before = torch.cuda.memory_allocated()
         step(batch)
         return torch.cuda.max_memory_allocated() - before
     before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     step(batch)
     return _resident("VmHWM") - before
 

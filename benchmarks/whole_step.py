@@ -1,11 +1,12 @@
-"""Samples a second of a whole optimizer step on a GPU, and the share of its peak that this is.
+"""Samples per second of a whole optimizer step, against the rate of a bare matrix product.
 
-    python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--compile]
+    python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--smoke]
+        [--compile] [--activation-checkpointing]
 
-As many images, texts (128 tokens) and pairs (64 tokens), from pinned memory, in bf16: forward,
-backward, clipping, AdamW. The share counts the operations of ``model.training.cost`` against the
-measured rate of a large bf16 product. The peak of memory stands beside what
-``beit3 inspect model`` says.
+Equal numbers of images, texts and pairs from pinned memory, in bf16 on a GPU: forward, backward,
+clipping, AdamW. Prints the ratio of the step's operations per second, counted by
+``model.training.cost``, to the rate of a large matrix product measured in the same run; on a GPU
+also the peak memory and its ratio to the estimate that ``beit3 inspect model`` prints.
 """
 
 import argparse
@@ -14,11 +15,13 @@ import sys
 import time
 
 import torch
+from measuring import parse_options
 from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
 
 from model import BEiT3, BEiT3Config
-from model.training.batch import OBJECTIVES, STREAMS
-from model.training.cost import Plan, memory_bytes, samples, step_flops
+from model.training.batch import STREAMS
+from model.training.cost import ParallelLayout, memory_bytes, sample_shapes, step_flops
+from model.training.objectives import complete_loss_weights
 from model.training.optimizer import adamw
 from model.training.step import train_step
 
@@ -27,17 +30,17 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="base")
-    parser.add_argument("--samples", type=int, default=512, help="of each stream in a step")
+    parser.add_argument("--samples", type=int, default=512, help="per stream and step")
     parser.add_argument("--micro-batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--recompute", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--activation-checkpointing", action="store_true")
+    options = parse_options(parser, size="tiny", samples=4, micro_batch=2, steps=3)
     config = BEiT3Config.named(options.size)
     torch.manual_seed(0)
     with DEVICE:
         network = BEiT3(config)
-    network.recompute = options.recompute
+    network.activation_checkpointing = options.activation_checkpointing
     if options.compile:
         for block in network.blocks:
             block.compile()
@@ -56,29 +59,37 @@ def main() -> None:
             network,
             optimizer,
             batches,
-            rate=1e-4,
-            weights=dict.fromkeys(OBJECTIVES, 1.0),
-            clip=3.0,
+            lr=1e-4,
+            loss_weights=complete_loss_weights({}),
+            max_grad_norm=3.0,
             autocast=torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU),
         )
         seconds.append(time.perf_counter() - start)
         losses.append(sum(result.loss.values()))
     taken = statistics.median(seconds[2:])
-    per_sample = samples(
+    per_sample = sample_shapes(
         config, text_length=TEXT_LENGTH["text"], caption_length=TEXT_LENGTH["pair"]
     )
     counts = dict.fromkeys(STREAMS, options.samples)
-    share = step_flops(config, per_sample, counts, recompute=False) / taken / matmul_rate()
-    memory = torch.cuda.max_memory_allocated() / 1e9 if GPU else float("nan")
-    plan = Plan(micro_batch=options.micro_batch, recompute=options.recompute)
-    told = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
+    rate = matmul_rate(256) if options.smoke else matmul_rate()
+    flops = step_flops(config, per_sample, counts, activation_checkpointing=False)
+    plan = ParallelLayout(
+        micro_batch=options.micro_batch, activation_checkpointing=options.activation_checkpointing
+    )
+    estimate = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
     sys.stdout.write(
         f"{options.size}, {options.samples} of each stream, micro-batch {options.micro_batch}, "
-        f"compile {options.compile}, recompute {options.recompute}: first step {seconds[0]:.1f} s, "
-        f"then {taken:.3f} s, {3 * options.samples / taken:.0f} samples/s, {share:.0%} of the "
-        f"product's rate, peak {memory:.1f} GB (the account says {told:.1f}), "
-        f"loss {losses[0]:.2f} -> {losses[-1]:.2f}\n"
+        f"compile {options.compile}, activation checkpointing "
+        f"{options.activation_checkpointing}: first step {seconds[0]:.1f} s, then {taken:.3f} s, "
+        f"{3 * options.samples / taken:.0f} samples/s, {flops / taken / rate:.2f}x of the "
+        f"matmul rate, loss {losses[0]:.2f} -> {losses[-1]:.2f}\n"
     )
+    if GPU:
+        memory = torch.cuda.max_memory_allocated() / 1e9
+        sys.stdout.write(
+            f"peak memory {memory:.1f} GB, {memory / estimate:.2f}x of the estimated "
+            f"{estimate:.1f} GB\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Parts and manifests: the two kinds of small JSON file that record what a stage has committed.
 
 ``parts/<slice>.json`` marks one slice as complete and is written after the slice's Parquet files.
-``manifest.json`` marks the whole output as complete and is written last. Readers trust nothing
+``manifest.json`` marks the complete output and is written last. Readers trust nothing
 else. Neither file contains times or hosts, so the same work gives the same bytes.
 """
 

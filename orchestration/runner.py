@@ -22,9 +22,10 @@ from rich.console import Console
 from orchestration.cluster import check_shared, start_ray
 from orchestration.errors import PipelineError, StageError
 from orchestration.fingerprint import canonical_json, fingerprint_of
-from orchestration.integrity import verify_inputs
-from orchestration.manifest import read_manifest
-from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage
+from orchestration.generations import content_id
+from orchestration.integrity import check_lineage, verify_inputs
+from orchestration.manifest import MANIFEST, read_manifest
+from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage, State
 from orchestration.recipe import Recipe
 from orchestration.reporting.logs import log_file
 from orchestration.reporting.progress import StageProgress, showing
@@ -59,11 +60,15 @@ class Runner:
         self.tracker = Tracker(recipe.tracking, workdir)
         self.stopping = threading.Event()
         "Set when no further slice may be started."
+        self.changed: set[str] = set()
+        "Stages whose content changed, and the stages that were put off for that reason."
         self.open_logs: list[RunLog] = []
         "MLflow runs of the running stages."
 
-    def run(self, todo: Sequence[PlannedStage]) -> None:
-        """Run the stages.
+    def run(self, todo: Sequence[PlannedStage]) -> bool:
+        """Run the stages; return whether the others must be planned again.
+
+        That is so if the content of an output differs from the one that the plan knew.
 
         Raises:
             PipelineError: the error of the first stage that failed; the message names the log.
@@ -84,6 +89,7 @@ class Runner:
             parent.artifact(record.fetch("recipe.yaml"))
             with _terminal_state(parent.finish), showing(self.console) as progress:
                 self._run_all(todo, parent, lock, progress)
+        return bool(self.changed)
 
     def _run_all(
         self, todo: Sequence[PlannedStage], parent: RunLog, lock: Lock, progress: Any
@@ -101,6 +107,9 @@ class Runner:
                         failed[planned.stage.name] = StageError(
                             f"{planned.stage.name}: not run, as an input failed"
                         )
+                    elif needs & self.changed:
+                        waiting.remove(planned)
+                        self.changed.add(planned.stage.name)
                     elif not needs & pending and len(running) < self.jobs:
                         waiting.remove(planned)
                         work = partial(self._run_stage, planned, parent, lock, progress)
@@ -126,11 +135,16 @@ class Runner:
 
     def _run_stage(self, planned: PlannedStage, parent: RunLog, lock: Lock, shown: Any) -> None:
         stage, folder = planned.stage, self.workdir.sub(planned.path)
+        if planned.state is State.STALE and folder.exists(MANIFEST):
+            raise StageError(
+                f"{stage.name} was {planned.reason}; remove {folder.uri} to compute it again"
+            )
         folder.write_bytes(IDENTITY, canonical_json(planned.identity))
         inputs = {
             name: self.workdir.sub(f"{name}/{self.fingerprints[name]}")
             for name in stage.input_names
         }
+        check_lineage(inputs)
         if self.verify:
             verify_inputs(inputs)
         log = self.tracker.run(folder, stage.name, parent)
@@ -162,6 +176,8 @@ class Runner:
             log.metrics({**stage_metrics(manifest), "duration_s": usage.seconds}, step=0)
             log.artifact(folder.fetch("manifest.json"))
         self.open_logs.remove(log)
+        if content_id(folder) != planned.content_id:
+            self.changed.add(stage.name)
         self.console.print(
             f"[green]✓[/] {stage.name}: {manifest.num_rows_in} rows in, {manifest.num_rows_out()} "
             f"out, {manifest.rejects.total()} rejects, {usage.seconds:.1f} s",

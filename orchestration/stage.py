@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
 from orchestration.fingerprint import identity_of, semantic
+from orchestration.generations import commit_manifest
 from orchestration.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -260,7 +261,7 @@ class Context:
             numbers=dict(numbers or {}),
         )
         self.before_commit()
-        self.folder.write_bytes(self.manifest_name, manifest.to_bytes())
+        commit_manifest(self.folder, manifest.to_bytes(), self.manifest_name)
         if remote_files.versions_of(self.stage.params):
             remote_files.remove_copies(self.folder)
 

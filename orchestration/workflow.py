@@ -72,7 +72,10 @@ class Workflow:
         if todo:
             from orchestration.runner import Runner  # imports Ray, which a plan never needs
 
-            Runner(self.recipe, workdir, console, plan, jobs=jobs, verify=verify).run(todo)
+            runner = Runner(self.recipe, workdir, console, plan, jobs=jobs, verify=verify)
+            if runner.run(todo) and only is None:
+                console.print("inputs have another content than before: planning again")
+                return self.run(workdir, console, until=until, jobs=jobs, verify=verify)
         return plan
 
     def _retried(

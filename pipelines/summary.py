@@ -1,25 +1,17 @@
 """The summary at the end of a run; it reads only the store."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
+from model.training import objectives
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.reporting.summary import stages_table
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.pretrain import FIGURE_FILE
 from pipelines.report.data_report import HTML_FILE
-
-MEASURES: Final = {
-    "mlm": "MLM: words of texts",
-    "mim": "MIM: codes of images",
-    "mvlm_text": "MVLM: words of pairs",
-    "mvlm_image": "MVLM: codes of pairs",
-    "knn": "k-NN: labels of images",
-}
 
 
 def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, str]) -> None:
@@ -56,7 +48,8 @@ def learned_table(numbers: Mapping[str, float]) -> Table:
     table = Table("held-out", title="learned", title_justify="left")
     for column in ("targets", "loss", "guessing", "accuracy", "guessing"):
         table.add_column(column, justify="right")
-    for key, name in MEASURES.items():
+    titles = {objective.name: objective.title for objective in objectives.OBJECTIVES}
+    for key, name in (titles | {"knn": "k-NN: labels of images"}).items():
         if f"accuracy/{key}" not in numbers:
             continue
         loss, guess, targets = (

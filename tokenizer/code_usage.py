@@ -1,8 +1,7 @@
-"""The health of a codebook: how many of its codes are used, and how evenly.
+"""Codebook usage and perplexity: how many codes are used, and how evenly.
 
-A code that nothing is assigned to is dead weight in the vocabulary; a vocabulary of which a few
-codes take everything teaches nothing. BEiT v2 reports the share of codes in use (its table of
-published tokenizers: 97% and 100%).
+An unused code wastes an output of the MIM head; a codebook of which a few codes cover nearly all
+patches makes the pretraining target trivial. BEiT v2 publishes the usage of its tokenizers.
 """
 
 from typing import Final
@@ -14,19 +13,19 @@ from torch import Tensor
 _HISTOGRAM_BINS: Final = 10
 
 
-class CodeUse:
-    """Counts of codes, apart for each source of images."""
+class CodeCounts:
+    """Number of patches of each code, counted per source of images."""
 
     def __init__(self, num_codes: int, num_sources: int) -> None:
         self.counts = torch.zeros(num_sources, num_codes, dtype=torch.float64)
 
     @torch.no_grad()
     def add(self, codes: Tensor, sources: Tensor) -> None:
-        """Count a batch.
+        """Count the codes of a batch.
 
         Args:
-            codes: (B, N) long.
-            sources: (B,) long, the source of each image.
+            codes: (B, N) long, below K.
+            sources: (B,) long, the index of each image's source.
         """
         num_codes = self.counts.shape[1]
         flat = (sources[:, None].to(codes.device) * num_codes + codes).flatten()
@@ -34,9 +33,9 @@ class CodeUse:
             torch.bincount(flat, minlength=self.counts.numel()).cpu().view_as(self.counts)
         )
 
-    def over_workers(self) -> "CodeUse":
-        """Return the counts of all workers together; every worker must call it."""
-        total = CodeUse(self.counts.shape[1], self.counts.shape[0])
+    def over_workers(self) -> "CodeCounts":
+        """Return the counts summed over workers; every worker must call it."""
+        total = CodeCounts(self.counts.shape[1], self.counts.shape[0])
         total.counts = self.counts.clone()
         if dist.is_initialized() and dist.get_world_size() > 1:
             device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -46,7 +45,7 @@ class CodeUse:
         return total
 
     def numbers(self, sources: list[str]) -> dict[str, float]:
-        """Return usage (share of codes) and perplexity over all, and by source."""
+        """Return usage, perplexity and the number of dead codes over all sources, and by source."""
         total = self.counts.sum(0)
         numbers = {
             "codebook_usage": usage(total),
@@ -59,18 +58,18 @@ class CodeUse:
         return numbers
 
     def histogram(self) -> list[float]:
-        """Return the share of all patches that each tenth of the codes takes, most used first."""
+        """Return the fraction of all patches in each tenth of the codes, most used codes first."""
         ordered = self.counts.sum(0).sort(descending=True).values
         total = float(ordered.sum())
         return [float(part.sum()) / max(total, 1) for part in ordered.tensor_split(_HISTOGRAM_BINS)]
 
 
 def usage(counts: Tensor) -> float:
-    """Return the share of codes that occur: (K,) counts."""
+    """Return the fraction of codes that occur, from counts (K,)."""
     return float((counts > 0).double().mean())
 
 
 def perplexity(counts: Tensor) -> float:
-    """Return the number of evenly used codes that would be as hard to guess: (K,) counts."""
-    share = counts / counts.sum().clamp(min=1)
-    return float(torch.special.entr(share).sum().exp())
+    """Return the exponential of the entropy of the codes, from counts (K,); at most K."""
+    probabilities = counts / counts.sum().clamp(min=1)
+    return float(torch.special.entr(probabilities).sum().exp())

@@ -1,4 +1,4 @@
-"""Packing: whole documents laid end to end and cut to one length, without padding."""
+"""Packing: documents are concatenated and cut into sequences of one length, without padding."""
 
 from typing import Any
 
@@ -11,21 +11,24 @@ from tokenizer.text import BOS, EOS
 def pack(
     ids: NDArray[np.integer[Any]], lengths: NDArray[np.int64], length: int
 ) -> tuple[NDArray[np.uint16], int]:
-    """Lay ``<s> document </s>`` end to end and cut.
+    """Concatenate ``<s> document </s>`` of all documents and cut the result.
 
     Args:
-        ids: of all documents end to end, without specials.
-        lengths: ids of each document.
-        length: L, tokens of a sequence.
+        ids: token ids of all documents, concatenated, without special tokens.
+        lengths: number of token ids of each document.
+        length: number of tokens of a sequence.
 
     Returns:
-        (sequences (M, L) uint16, tokens left over at the end).
+        (sequences (rows, length) uint16, number of tokens at the end that fill no sequence).
 
     Raises:
         ValueError: an id does not fit uint16.
     """
     if ids.size and ids.max() > np.iinfo(np.uint16).max:
-        raise ValueError(f"id {ids.max()} does not fit 16 bits: the vocabulary is too large")
+        raise ValueError(
+            f"token id {ids.max()} does not fit 16 bits; "
+            "train a text tokenizer with a smaller vocab_size"
+        )
     ends = np.cumsum(lengths + 2)
     starts = ends - lengths - 2
     stream = np.empty(len(ids) + 2 * len(lengths), np.uint16)

@@ -1,8 +1,8 @@
-"""The quantizer of BEiT v2: nearest code on the unit sphere, a codebook that follows its features.
+"""The vector quantizer of BEiT v2: the nearest code on the unit sphere, an EMA codebook.
 
-The codebook is no parameter. It starts from k-means over real features, then each code moves
-towards the mean of what is assigned to it (exponential moving average); codes that nothing is
-assigned to for long are set anew on features of the batch. All statistics are summed over
+The codebook is a buffer, not a parameter. It is initialized by k-means over the first features;
+then each code moves towards the mean of the features assigned to it (exponential moving average).
+A code that is rarely used is replaced by a feature of the batch. All statistics are summed over
 workers, so the codebook is the same on each.
 """
 
@@ -15,7 +15,7 @@ _KMEANS_ROUNDS = 10
 
 
 class Embedding(nn.Module):
-    """The codebook and the moving average of how often each code is used."""
+    """The codebook (K, dim) and the moving average of the number of features of each code (K,)."""
 
     weight: Tensor
     cluster_size: Tensor
@@ -30,59 +30,65 @@ class Embedding(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """Turns features into codes."""
+    """Assigns a code to each feature and, in training, updates the codebook."""
 
     def __init__(
-        self, num_codes: int, dim: int, decay: float, revive_below: float, kmeans: bool = True
+        self,
+        num_codes: int,
+        dim: int,
+        ema_decay: float,
+        dead_code_threshold: float,
+        kmeans: bool = True,
     ) -> None:
-        """Make a codebook that waits for its first features.
+        """Create the codebook; the first training batch initializes it if ``kmeans`` is set.
 
         Args:
             num_codes: K.
-            dim: of a code.
-            decay: of the moving averages.
-            revive_below: a code whose share of use stays under this part of an even share is set
-                anew; 0 never does.
-            kmeans: start from k-means over the first batch; if not, from random codes.
+            dim: dimensions of a code.
+            ema_decay: decay of the moving averages per step.
+            dead_code_threshold: fraction of an even share of the features; a code whose moving
+                average falls below it is replaced. 0 replaces none.
+            kmeans: initialize by k-means over the first batch; otherwise by random codes.
         """
         super().__init__()
         self.embedding = Embedding(num_codes, dim, kmeans)
-        self.decay = decay
-        self.revive_below = revive_below
+        self.ema_decay = ema_decay
+        self.dead_code_threshold = dead_code_threshold
 
     @property
     def num_codes(self) -> int:
-        """K."""
+        """Return K."""
         return self.embedding.weight.shape[0]
 
     def assign(self, z: Tensor) -> Tensor:
-        """(…, dim) → (…,) long: the code with the largest cosine."""
+        """Return the code with the largest cosine: (…, dim) → (…,) long."""
         return (F.normalize(z, dim=-1) @ self.embedding.weight.T).argmax(-1)
 
     def forward(self, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantize, and in training let the codebook follow.
+        """Quantize features and, in training, update the codebook.
 
         Args:
-            z: (B, N, dim) features.
-            generator: for k-means and revival; the same on every worker.
+            z: (B, N, dim) features, any norm.
+            generator: random numbers of k-means and of replaced codes; the same on every worker.
 
         Returns:
-            (quantized (B, N, dim) with straight-through gradient, codes (B, N), commitment loss).
+            (quantized features (B, N, dim) with straight-through gradient, codes (B, N) long,
+            scalar commitment loss).
         """
         z = F.normalize(z.to(self.embedding.weight.dtype), dim=-1)
         flat = z.detach().reshape(-1, z.shape[-1])
         if self.training and not bool(self.embedding.initted):
-            self._start(_gather(flat), generator)
+            self._initialize(_gather(flat), generator)
         codes = self.assign(flat)
         quantized = self.embedding.weight[codes].view_as(z)
         if self.training:
-            self._follow(flat, codes, generator)
+            self._update(flat, codes, generator)
         commitment = F.mse_loss(quantized, z)
         return z + (quantized - z).detach(), codes.view(z.shape[:-1]), commitment
 
     @torch.no_grad()
-    def _start(self, features: Tensor, generator: torch.Generator) -> None:
-        """Spherical k-means; a cluster that becomes empty keeps its center."""
+    def _initialize(self, features: Tensor, generator: torch.Generator) -> None:
+        """Run spherical k-means; a cluster that becomes empty keeps its center."""
         num = self.num_codes
         centers = features[_choose(len(features), num, generator)]
         for _ in range(_KMEANS_ROUNDS):
@@ -91,24 +97,24 @@ class Quantizer(nn.Module):
             total = torch.zeros_like(centers).index_add_(0, nearest, features)
             centers = torch.where(count > 0, F.normalize(total, dim=-1), centers)
         self.embedding.weight.copy_(centers)
-        # An even start: with zeros every code would look dead in the first steps.
+        # Even counts: with zeros every code would look dead in the first steps.
         self.embedding.cluster_size.fill_(len(features) / num)
         self.embedding.initted.fill_(1)
 
     @torch.no_grad()
-    def _follow(self, features: Tensor, codes: Tensor, generator: torch.Generator) -> None:
+    def _update(self, features: Tensor, codes: Tensor, generator: torch.Generator) -> None:
         weight, size = self.embedding.weight, self.embedding.cluster_size
         count = torch.bincount(codes, minlength=self.num_codes).to(weight.dtype)
         total = torch.zeros_like(weight).index_add_(0, codes, features)
         _all_reduce(count)
         _all_reduce(total)
-        size.mul_(self.decay).add_(count, alpha=1 - self.decay)
+        size.mul_(self.ema_decay).add_(count, alpha=1 - self.ema_decay)
         mean = F.normalize(total, dim=-1)
-        moved = F.normalize(weight * self.decay + mean * (1 - self.decay), dim=-1)
+        moved = F.normalize(weight * self.ema_decay + mean * (1 - self.ema_decay), dim=-1)
         weight.copy_(torch.where((count > 0)[:, None], moved, weight))
-        if self.revive_below > 0:
+        if self.dead_code_threshold > 0:
             even = float(size.sum()) / self.num_codes
-            dead = (size < self.revive_below * even).nonzero().squeeze(-1)
+            dead = (size < self.dead_code_threshold * even).nonzero().squeeze(-1)
             if len(dead):
                 pool = _gather(features)
                 weight[dead] = pool[_choose(len(pool), len(dead), generator)]
@@ -116,7 +122,7 @@ class Quantizer(nn.Module):
 
 
 def _choose(population: int, number: int, generator: torch.Generator) -> Tensor:
-    """Distinct places while there are enough, else repeated ones."""
+    """Return ``number`` row numbers, distinct if the population is large enough."""
     order = torch.randperm(population, generator=generator)
     return order.repeat(-(-number // population))[:number]
 

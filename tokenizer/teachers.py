@@ -1,9 +1,9 @@
-"""Teachers of VQ-KD: frozen, from images to a feature per patch.
+"""Teachers of VQ-KD: frozen networks that map images to one feature per patch.
 
-``hand_crafted`` needs no weights: histograms of oriented gradients and colors of each patch. It
-serves machines without a network's weights and says what it is; the paper's teacher is CLIP
-(``clip``: patch tokens after the projection), DINO (``dino``) is BEiT v2's other one. Both are
-timm's networks.
+``clip`` is the paper's teacher: patch tokens after the projection of OpenAI's ViT-B/16, whose
+activation is QuickGELU. ``dino`` is BEiT v2's other one. Both are networks of timm.
+``hand_crafted`` needs no weights: it computes histograms of oriented gradients and mean colors of
+each patch, for tests and for machines without the weights.
 """
 
 import math
@@ -14,6 +14,8 @@ from typing import Final, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tokenizer.weight_files import UnreadableWeights, read_weights
 
 TeacherName = Literal["hand_crafted", "clip", "dino"]
 
@@ -30,7 +32,7 @@ class _TimmSource:
 
 _TIMM: Final = {
     "clip": _TimmSource(
-        "vit_base_patch16_clip_224.openai",
+        "vit_base_patch16_clip_quickgelu_224.openai",
         patch=16,
         dim=512,
         num_classes=512,
@@ -54,20 +56,20 @@ _COLOR_WEIGHT: Final = 1.5
 
 
 def make_teacher(name: TeacherName, grid: int, weights: Path | None) -> nn.Module:
-    """Return a frozen teacher for images of ``grid`` patches a side.
-
-    Its forward takes (B, 3, H, W) in [-1, 1], of any size, and gives (B, N, ``dim``).
+    """Return a frozen teacher; its forward maps (B, 3, H, W) in [-1, 1] to (B, N, ``dim``).
 
     Args:
-        name: which one.
-        grid: N = grid².
-        weights: a local file; None takes those that timm names on the Hugging Face hub.
+        name: name of the teacher.
+        grid: patches along one side of an image; N = grid².
+        weights: local file of weights in the layout of timm or of the teacher's authors; None
+            takes timm's from the Hugging Face hub.
 
     Raises:
-        FileNotFoundError: the weights are not there.
+        FileNotFoundError: ``weights`` is not a file.
+        UnreadableWeights: ``weights`` cannot be read, or holds another network.
     """
     if weights is not None and not weights.is_file():
-        raise FileNotFoundError(f"teacher {name}: no weights at {weights}")
+        raise FileNotFoundError(f"weights of the teacher {name}: {weights} is not a file")
     teacher = (
         HandCrafted(grid) if name == "hand_crafted" else TimmTeacher(_TIMM[name], grid, weights)
     )
@@ -75,7 +77,7 @@ def make_teacher(name: TeacherName, grid: int, weights: Path | None) -> nn.Modul
 
 
 def unreachable(name: TeacherName) -> str | None:
-    """Say why the weights of a teacher cannot be had from the hub, or None if they can."""
+    """Return why a teacher's weights cannot be fetched from the hub, or None if they can."""
     if name == "hand_crafted":
         return None
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -88,13 +90,13 @@ def unreachable(name: TeacherName) -> str | None:
         return None
     try:
         get_hf_file_metadata(hf_hub_url(repository, file), timeout=_HUB_TIMEOUT_S)
-    except Exception as error:  # offline, no name, no right: each client version has its own
+    except Exception as error:  # its type (offline, not found, refused) differs by client version
         return f"{repository} on the Hugging Face hub: {error}"
     return None
 
 
 class HandCrafted(nn.Module):
-    """Gradient orientations and colors, both in 2 x 2 cells of each patch."""
+    """Histograms of gradient orientations, and mean colors, of the cells of each patch."""
 
     dim: Final = _CELLS**2 * (_ORIENTATIONS + 3)
 
@@ -110,20 +112,20 @@ class HandCrafted(nn.Module):
         dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1])[:, 0]
         strength = (dx.square() + dy.square()).sqrt()
         angle = torch.atan2(dy, dx).remainder(math.pi) * (_ORIENTATIONS / math.pi)
-        # Each gradient is shared between the two nearest orientations, so small turns move little.
+        # Split between the two nearest orientations, so that a small rotation changes little.
         lower = angle.floor().long() % _ORIENTATIONS
-        share = angle - angle.floor()
-        histogram = F.one_hot(lower, _ORIENTATIONS) * (strength * (1 - share))[..., None]
+        fraction = angle - angle.floor()
+        histogram = F.one_hot(lower, _ORIENTATIONS) * (strength * (1 - fraction))[..., None]
         histogram += (
-            F.one_hot((lower + 1) % _ORIENTATIONS, _ORIENTATIONS) * (strength * share)[..., None]
+            F.one_hot((lower + 1) % _ORIENTATIONS, _ORIENTATIONS) * (strength * fraction)[..., None]
         )
         orientations = self._cells(histogram.permute(0, 3, 1, 2))
         colors = self._cells(images) * _COLOR_WEIGHT
-        # The root tames the few very strong edges.
+        # The square root limits the weight of a few very strong edges.
         return torch.cat([orientations.sqrt(), colors], dim=-1)
 
     def _cells(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, N, 4 C): means over the cells of each patch."""
+        """Return means over the cells of each patch: (B, channels, H, W) → (B, N, 4 channels)."""
         batch, channels = maps.shape[:2]
         cells = F.adaptive_avg_pool2d(maps, self.grid * _CELLS)
         cells = cells.view(batch, channels, self.grid, _CELLS, self.grid, _CELLS)
@@ -131,7 +133,7 @@ class HandCrafted(nn.Module):
 
 
 class TimmTeacher(nn.Module):
-    """A network of timm: its patch tokens, on images resized to fit the grid."""
+    """The patch tokens of a timm network, on images resized so that its grid fits."""
 
     mean: Tensor
     std: Tensor
@@ -142,15 +144,16 @@ class TimmTeacher(nn.Module):
 
         self.dim = source.dim
         self.size = grid * source.patch
-        # The projection of CLIP is timm's classifier; DINO has none.
-        overlay = {"num_classes": source.num_classes} | ({"file": str(weights)} if weights else {})
+        # timm holds the projection of CLIP as classifier; DINO has none.
         self.network = timm.create_model(
             source.name,
-            pretrained=True,
+            pretrained=weights is None,
             img_size=self.size,
-            pretrained_cfg_overlay=overlay,
+            pretrained_cfg_overlay={"num_classes": source.num_classes},
             num_classes=source.num_classes,
         )
+        if weights is not None:
+            _load(self.network, source.name, weights)
         self.register_buffer("mean", torch.tensor(source.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(source.std).view(1, 3, 1, 1))
 
@@ -160,3 +163,29 @@ class TimmTeacher(nn.Module):
         images = ((images + 1) / 2 - self.mean) / self.std
         tokens = self.network.forward_features(images)
         return self.network.head(tokens[:, 1:])
+
+
+def _load(network: nn.Module, name: str, path: Path) -> None:
+    """Load a file in the layout of timm, or in one that timm's filter converts."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    saved = read_weights(path)
+    state = checkpoint_filter_fn(saved, network)
+    ours = network.state_dict()
+    problems = {
+        "missing": ours.keys() - state.keys(),
+        "unknown": state.keys() - ours.keys(),
+        "of another shape": {
+            n for n in ours.keys() & state.keys() if ours[n].shape != state[n].shape
+        },
+    }
+    if any(problems.values()):
+        found = "; ".join(
+            f"{len(names)} {problem}, such as {min(names)}"
+            for problem, names in problems.items()
+            if names
+        )
+        raise UnreadableWeights(
+            f"{path}: not the weights of timm's {name}, in timm's layout or its authors' ({found})"
+        )
+    network.load_state_dict(state)

@@ -1,8 +1,9 @@
-"""Text to ids: a SentencePiece unigram model under the ids that XLM-R and BEiT-3 use.
+"""Text to token ids: a SentencePiece unigram model with the ids of XLM-R and BEiT-3.
 
-``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3; every piece of the SentencePiece model after its
-three control pieces is shifted by one; ``<mask>`` comes last. The network's table has eight more
-rows, unused, as in the released checkpoints. A text that says ``<mask>`` is plain text here.
+The ids are ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, then the pieces of the SentencePiece
+model after its three control pieces, shifted by one, and ``<mask>`` last. The network's token
+embedding has further unused rows, as in the released checkpoints. ``<mask>`` inside a text is
+encoded as plain text.
 """
 
 import io
@@ -20,27 +21,30 @@ EOS: Final = 2
 UNK: Final = 3
 FIRST_PIECE: Final = 4
 FILE_NAME: Final = "sentencepiece.bpe.model"
-"The name under which transformers looks for it."
+"File name that transformers expects in a folder."
 _SHIFT: Final = 1
 _UNUSED_ROWS: Final = 8
+MAX_PIECES: Final = 2**16 - _SHIFT - 1 - _UNUSED_ROWS
+"Largest number of pieces of a model whose rows of the token embedding have 16-bit ids."
 _MAX_LINE_CHARS: Final = 1000
-"""SentencePiece leaves out lines above 4192 bytes; a character has at most four."""
+"Short enough for SentencePiece, which drops lines above a limit in bytes, at four per character."
 _NUM_THREADS: Final = 16
-"Part of the result: SentencePiece sums over threads, so another number gives another model."
+"A constant, because SentencePiece sums over threads: another number gives another model."
 
 
 class TextTokenizer:
-    """A trained model."""
+    """A trained SentencePiece model."""
 
     def __init__(self, processor: spm.SentencePieceProcessor) -> None:
         self._processor = processor
 
     @classmethod
     def load(cls, path: str | Path) -> "TextTokenizer":
-        """Read a ``.model`` file.
+        """Load a SentencePiece ``.model`` file.
 
         Raises:
-            ValueError: it is no SentencePiece model with the control pieces of XLM-R.
+            ValueError: the file is not a SentencePiece model, has other control pieces, or has
+                more pieces than 16-bit ids can number.
         """
         try:
             processor = spm.SentencePieceProcessor(model_file=str(path))
@@ -48,51 +52,64 @@ class TextTokenizer:
             raise ValueError(f"{path}: not a SentencePiece model ({error})") from None
         control = [processor.id_to_piece(i) for i in range(min(3, processor.get_piece_size()))]
         if control != ["<unk>", "<s>", "</s>"]:
-            raise ValueError(f"{path}: its first pieces are {control}, not <unk>, <s>, </s>")
+            raise ValueError(
+                f"{path}: its first pieces are {control}, not <unk>, <s>, </s>; "
+                "train it with unk_id=0, bos_id=1, eos_id=2"
+            )
+        if (num_pieces := processor.get_piece_size()) > MAX_PIECES:
+            raise ValueError(
+                f"{path}: {num_pieces} pieces; ids of 16 bits allow at most {MAX_PIECES}"
+            )
         return cls(processor)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _from_bytes, (self._processor.serialized_model_proto(),)
 
     @property
+    def has_byte_pieces(self) -> bool:
+        """Return whether characters without a piece become bytes; transformers ignores these."""
+        pieces = range(int(self._processor.get_piece_size()))
+        return any(self._processor.is_byte(index) for index in pieces)
+
+    @property
     def mask(self) -> int:
-        """Id of ``<mask>``."""
+        """Return the id of ``<mask>``."""
         return int(self._processor.get_piece_size()) + _SHIFT
 
     @property
     def last_piece(self) -> int:
-        """Id of the last real piece; the first is ``FIRST_PIECE``."""
+        """Return the id of the last piece; the first is ``FIRST_PIECE``."""
         return self.mask - 1
 
     @property
     def num_rows(self) -> int:
-        """Rows of the network's table: ids, ``<mask>`` and the unused ones."""
+        """Return the rows of the network's token embedding: all ids and the unused rows."""
         return self.mask + 1 + _UNUSED_ROWS
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without ``<s>`` and ``</s>``."""
+        """Return the token ids of a text, without ``<s>`` and ``</s>``."""
         return self.encode_batch([text])[0].tolist()
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Return the ids of several texts."""
+        """Return the token ids of each text, without ``<s>`` and ``</s>``."""
         ids, lengths = self.encode_flat(texts)
         return np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the ids of several texts end to end, and how many each text has."""
-        # One thread: whoever wants more of them runs more workers.
+        """Return the token ids of all texts, concatenated, and the number of ids of each text."""
+        # One thread: parallelism comes from more workers.
         encoded = self._processor.encode_as_numpy(list(texts), num_threads=1)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         ids = np.concatenate(encoded) if encoded else np.empty(0, np.int32)
         return np.where(ids == 0, UNK, ids + _SHIFT), lengths
 
     def longest_pieces(self, number: int) -> list[str]:
-        """Return the longest pieces: long ones tell of text that is repeated or not text."""
+        """Return the longest pieces; very long ones point to repeated text or to non-text."""
         pieces = (str(self._processor.id_to_piece(i)) for i in range(3, self.mask - _SHIFT))
         return sorted(pieces, key=lambda piece: (-len(piece), piece))[:number]
 
     def covered_characters(self, texts: Sequence[str]) -> float:
-        """Return the share of characters that lie in known pieces; spaces count as they are met."""
+        """Return the fraction of characters in known pieces, spaces included."""
         known = total = 0
         for text in texts:
             pieces = self._processor.encode(text, out_type=str, num_threads=1)
@@ -102,18 +119,18 @@ class TextTokenizer:
         return known / max(total, 1)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids; special ids are left out."""
+        """Return the text of token ids; special tokens are skipped."""
         pieces = [i - _SHIFT for i in ids if FIRST_PIECE <= i <= self.last_piece]
         return str(self._processor.decode(pieces))
 
     def piece(self, index: int) -> str:
-        """Return how an id is written."""
+        """Return the piece or special token of an id."""
         special = {BOS: "<s>", PAD: "<pad>", EOS: "</s>", UNK: "<unk>", self.mask: "<mask>"}
         return special.get(index) or str(self._processor.id_to_piece(index - _SHIFT))
 
 
 def training_lines(text: str) -> list[str]:
-    """Cut a document into lines short enough for SentencePiece's training."""
+    """Cut a document into lines short enough for the training of SentencePiece."""
     return [
         line[start : start + _MAX_LINE_CHARS]
         for line in text.split("\n")
@@ -128,16 +145,16 @@ def train(
     character_coverage: float,
     byte_fallback: bool = False,
 ) -> bytes:
-    """Train a unigram model; return the ``.model`` file's bytes.
+    """Train a unigram model; return the bytes of its ``.model`` file.
 
     Args:
-        texts: lines to learn from.
-        vocab_size: pieces, the three control pieces included.
-        character_coverage: share of characters that get a piece of their own.
-        byte_fallback: write the others as bytes (256 more pieces) instead of ``<unk>``.
+        texts: lines of training text.
+        vocab_size: number of pieces, including the three control pieces.
+        character_coverage: fraction of the characters of the texts that get their own piece.
+        byte_fallback: encode other characters as bytes (256 more pieces) instead of ``<unk>``.
 
     Raises:
-        ValueError: the texts hold too few different pieces for ``vocab_size``.
+        ValueError: the texts have too few different pieces for ``vocab_size``.
     """
     model = io.BytesIO()
     try:
@@ -156,7 +173,10 @@ def train(
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(f"SentencePiece cannot train {vocab_size} pieces: {error}") from None
+        raise ValueError(
+            f"SentencePiece cannot train {vocab_size} pieces ({error}); "
+            "lower vocab_size or give more text"
+        ) from None
     return model.getvalue()
 
 

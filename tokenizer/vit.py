@@ -1,6 +1,6 @@
-"""A plain vision Transformer, under the names of BEiT v2's tokenizer.
+"""A plain vision Transformer with the parameter names of BEiT v2's tokenizer.
 
-Used twice by VQ-KD: as encoder over pixels, and as decoder over codes (patch size 1).
+VQ-KD uses it twice: as encoder of pixels and, with patch size 1, as decoder of codes.
 """
 
 import math
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 
 
 class PatchEmbedding(nn.Module):
-    """Patches as a strided convolution."""
+    """Patch embedding: a convolution with a stride of one patch."""
 
     def __init__(self, channels: int, patch: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(channels, width, patch, patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, N, D)."""
+        """(B, channels, H, W) → (B, N, D)."""
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
-    """Attention whose keys have no bias, as in BEiT."""
+    """Multi-head self-attention; as in BEiT, keys have no bias."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
@@ -39,13 +39,13 @@ class SelfAttention(nn.Module):
         batch, length, width = x.shape
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias)
-        q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, width)
         return self.proj(x)
 
 
 class Mlp(nn.Module):
-    """Two linear layers with GELU between."""
+    """Feed-forward network: two linear layers with GELU between them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm Transformer block."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = SelfAttention(width, heads)
+        self.attn = SelfAttention(width, num_heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width)
 
@@ -74,21 +74,21 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patch features of a square input."""
+    """Encoder of a square input into one feature per patch."""
 
     def __init__(
-        self, *, channels: int, grid: int, patch: int, width: int, depth: int, heads: int
+        self, *, channels: int, grid: int, patch: int, width: int, depth: int, num_heads: int
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(channels, patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, num_heads) for _ in range(depth))
         self.fc_norm = nn.LayerNorm(width, eps=1e-6)
         self._initialize()
 
     def _initialize(self) -> None:
-        """BEiT's start: 0.02, and what is added to the residual stream shrinks with depth."""
+        """Initialize as BEiT: truncated normal; output matrices of block l divided by sqrt(2 l)."""
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=0.02)
         for module in self.modules():
@@ -102,7 +102,7 @@ class VisionTransformer(nn.Module):
                 block.mlp.fc2.weight.div_(math.sqrt(2 * layer))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, N, D): patch features, without the class token."""
+        """(B, channels, H, W) → (B, N, D): patch features, without the class token."""
         x = self.patch_embed(x)
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed
         for block in self.blocks:

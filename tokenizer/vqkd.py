@@ -1,12 +1,12 @@
-"""VQ-KD, the image tokenizer of BEiT v2: codes from which a teacher's features can be told.
+"""VQ-KD, the image tokenizer of BEiT v2 (arXiv:2208.06366, section 2.2).
 
-An encoder turns patches into short vectors, a quantizer turns those into codes, a shallow decoder
-predicts from the codes what a frozen teacher sees at each patch. Only the encoder and the codebook
-are used afterwards. Files have the layout of the published tokenizers and say their sizes.
+An encoder maps each patch to a short vector, a quantizer maps the vector to a code, and a shallow
+decoder predicts the features of a frozen teacher from the codes. Tokenizing uses the encoder and
+the codebook alone. Files have the layout of the published tokenizers, plus the configuration.
 """
 
-import pickle
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +16,61 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2, weights_of
+from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2
 from tokenizer.quantizer import Quantizer
 from tokenizer.vit import VisionTransformer
+from tokenizer.weight_files import UnreadableWeights, read_saved, unwrapped
 
 
 @dataclass(frozen=True)
 class VQKDConfig:
-    """Sizes of the tokenizer."""
+    """Sizes of the tokenizer, and how its codebook is trained."""
 
     image_size: int = 224
+    "Pixels along each side of an image."
     patch_size: int = 16
+    "Pixels along each side of a patch."
     width: int = 768
+    "D, width of encoder and decoder."
     depth: int = 12
-    heads: int = 12
+    "Blocks of the encoder."
+    num_heads: int = 12
+    "H, attention heads of encoder and decoder."
     decoder_depth: int = 3
+    "Blocks of the decoder."
     num_codes: int = 8192
+    "K, entries of the codebook."
     code_dim: int = 32
+    "Dimensions of a codebook entry."
     teacher_dim: int = 512
-    decay: float = 0.99
-    revive_below: float = 0.01
+    "Dimensions of the teacher's features."
+    ema_decay: float = 0.99
+    "Decay per step of the codebook's moving averages."
+    dead_code_threshold: float = 0.01
+    "Fraction of an even share of the features below which a code is replaced; 0 replaces none."
     kmeans: bool = True
+    "Whether k-means over the first batch initializes the codebook; otherwise it is random."
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Return the number of patches along one side of an image."""
         return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a training forward gives."""
+    """The result of a training forward."""
 
     loss: Tensor
+    "Scalar: 1 - cosine + commitment loss."
     cosine: Tensor
-    "Mean cosine to the teacher's features."
+    "Scalar: mean cosine similarity to the teacher's features."
     codes: Tensor
     "(B, N) long."
 
 
 class VQKD(nn.Module):
-    """The tokenizer."""
+    """The image tokenizer: encoder, quantizer and the decoder of its training."""
 
     def __init__(self, config: VQKDConfig) -> None:
         super().__init__()
@@ -68,7 +82,7 @@ class VQKD(nn.Module):
             patch=config.patch_size,
             width=width,
             depth=config.depth,
-            heads=config.heads,
+            num_heads=config.num_heads,
         )
         self.decoder = VisionTransformer(
             channels=config.code_dim,
@@ -76,10 +90,14 @@ class VQKD(nn.Module):
             patch=1,
             width=width,
             depth=config.decoder_depth,
-            heads=config.heads,
+            num_heads=config.num_heads,
         )
         self.quantize = Quantizer(
-            config.num_codes, config.code_dim, config.decay, config.revive_below, config.kmeans
+            config.num_codes,
+            config.code_dim,
+            config.ema_decay,
+            config.dead_code_threshold,
+            config.kmeans,
         )
         self.encode_task_layer = nn.Sequential(
             nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim)
@@ -93,24 +111,24 @@ class VQKD(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] → (B, N, code_dim), before quantization; always fp32."""
+        """Return features before quantization: (B, 3, H, W) in [-1, 1] → (B, N, code_dim) fp32."""
         encoded = self.encoder(images)
         with torch.autocast(images.device.type, enabled=False):
             return self.encode_task_layer(encoded.to(self.encode_task_layer[0].weight.dtype))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] → codes (B, N) long."""
+        """Return the codes of images: (B, 3, H, W) in [-1, 1] → (B, N) long, below K."""
         with torch.autocast(images.device.type, enabled=False):
             return self.quantize.assign(self.features(images))
 
     def forward(self, images: Tensor, target: Tensor, generator: torch.Generator) -> Distilled:
-        """Distil one batch.
+        """Compute the distillation loss of one batch and, in training, update the codebook.
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
             target: (B, N, teacher_dim), the teacher's features.
-            generator: the same on every worker; see :class:`Quantizer`.
+            generator: random numbers, the same on every worker; see :class:`Quantizer`.
         """
         features = self.features(images)
         with torch.autocast(images.device.type, enabled=False):  # a codebook in bf16 would drift
@@ -126,23 +144,37 @@ class VQKD(nn.Module):
         torch.save({"config": asdict(self.config), "model": to_beit_v2(self.state_dict())}, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> "VQKD":
-        """Read what :meth:`save` wrote, or a tokenizer that BEiT v2 published; ready to encode.
+    def load(cls, path: str | Path, num_heads: int | None = None) -> "VQKD":
+        """Load a file of :meth:`save` or a tokenizer published by BEiT v2, in evaluation mode.
+
+        Args:
+            path: torch or safetensors file.
+            num_heads: attention heads of a file without configuration; None infers them from the
+                width and logs a warning.
 
         Raises:
-            ValueError: it is neither.
+            FileNotFoundError: the path is not a file.
+            ValueError: the file cannot be read, or is no tokenizer.
         """
+        saved = read_saved(path)
         try:
-            saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-            state = from_beit_v2(weights_of(saved))
-            config = saved["config"] if "config" in saved else sizes(state)
-            tokenizer = cls(VQKDConfig(**config))
+            state = from_beit_v2(unwrapped(saved))
+            tokenizer = cls(_config_in(saved) or VQKDConfig(**sizes(state, num_heads)))
             tokenizer.load_state_dict(state)
-        except (pickle.UnpicklingError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: not a VQ-KD tokenizer: {error}") from None
+        except (ValueError, RuntimeError) as error:
+            raise UnreadableWeights(f"{path}: not a VQ-KD tokenizer: {error}") from None
         return tokenizer.eval()
 
 
+def _config_in(saved: Any) -> VQKDConfig | None:
+    """Return the configuration that :meth:`VQKD.save` wrote, or None in another program's file."""
+    config = saved.get("config") if isinstance(saved, Mapping) else None
+    names = {field.name for field in fields(VQKDConfig)}
+    if not isinstance(config, Mapping) or not config.keys() or not config.keys() <= names:
+        return None
+    return VQKDConfig(**config)
+
+
 def to_input(pixels: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) RGB → (B, 3, H, W) in [-1, 1], as the tokenizer takes images."""
+    """Return the tokenizer's input: RGB pixels (B, H, W, 3) → (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,1 +1,13 @@
-"""The Multiway Transformer: pure PyTorch, no parallelism, no devices, no configuration files."""
+"""The Multiway Transformer in plain PyTorch, and the file layouts of other programs.
+
+- ``config.py``: the sizes and switches of the network (no torch).
+- ``multiway.py``: attention, experts and the block that routes a sequence through them.
+- ``attention_mask.py``: which positions attend to which.
+- ``beit3.py``: embeddings, the stack of blocks, the prediction heads.
+- ``layer_norm.py``, ``cache.py``: LayerNorm under autocast; keys and values for generation.
+- ``loading.py``: loading weights into a network of another resolution or with other parts.
+- ``interop.py``: the official layout and timm's.
+
+The forward holds mathematics alone. Sharding, compilation, device placement, losses and
+configuration files belong to the callers.
+"""

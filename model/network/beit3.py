@@ -1,21 +1,22 @@
 """BEiT-3: embeddings, the stack of Multiway blocks, and the two prediction heads.
 
 One forward serves all uses of the paper's Figure 2: images alone, text alone, both fused, two
-calls for a dual encoder, and ``attention="seq2seq"`` for captioning (patches see patches, a
-caption token sees patches and what stands to its left).
+calls for a dual encoder, and ``attention="seq2seq"`` for captioning (a patch attends to patches, a
+caption token to patches and to the tokens up to itself).
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.network.attention_mask import Attending, attention_mask
 from model.network.cache import Cache
 from model.network.config import BEiT3Config
+from model.network.input_checks import check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
 
@@ -24,28 +25,28 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the network gives for a batch."""
+    """Hidden states of a batch."""
 
     hidden: Tensor
-    "(B, S, D): class token and patches first, then text."
+    "(B, S, D) float: class token and patches first, then text."
     image_length: int
-    "1 + N, or 0 without images."
+    "Positions of the image in S: 1 + N, or 0 without images."
     layers: tuple[Tensor, ...] = ()
-    "(B, S, D) after each block, where asked for."
+    "(B, S, D) after each block if ``keep_layers`` was set, otherwise empty."
 
     @property
     def patches(self) -> Tensor:
-        """(B, N, D)."""
+        """Return the hidden states of the patches, (B, N, D)."""
         return self.hidden[:, 1 : self.image_length]
 
     @property
     def text(self) -> Tensor:
-        """(B, T, D)."""
+        """Return the hidden states of the text, (B, T, D)."""
         return self.hidden[:, self.image_length :]
 
 
 class VisionEmbedding(nn.Module):
-    """Patches as a strided convolution, a mask token, a class token, learned positions."""
+    """Patch embedding, mask token, class token and learned position embeddings."""
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
@@ -55,49 +56,55 @@ class VisionEmbedding(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1 + config.num_patches, config.width))
 
     def forward(self, images: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, 3, H, W), mask (B, N) with True = masked → (B, 1 + N, D)."""
+        """Embed images (B, 3, image_size, image_size); ``mask`` is (B, N) → (B, 1 + N, D)."""
         x = self.patch(images).flatten(2).transpose(1, 2)
         if mask is not None:
             x = torch.where(mask[..., None], self.mask_token, x)
         x = torch.cat([self.class_token.expand(x.shape[0], 1, -1), x], dim=1)
-        return x + self.positions  # fp32 even under autocast: the residual stream begins here
+        return x + self.positions  # fp32 even under autocast: start of the residual stream
 
 
 class LanguageEmbedding(nn.Module):
-    """Words and learned positions."""
+    """Token embedding and learned position embeddings."""
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
-        self.words = nn.Embedding(config.vocabulary, config.width)
+        self.tokens = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.zeros(config.max_text_length, config.width))
 
     def forward(self, ids: Tensor, first: int, documents: Tensor | None = None) -> Tensor:
-        """(B, T), the position of the first token → (B, T, D).
+        """Embed token ids (B, T) → (B, T, D).
 
-        With ``documents`` (B, T) positions begin anew where a document does.
+        Args:
+            ids: (B, T) long.
+            first: position of the first token.
+            documents: (B, T) long, the document of each token; the positions of each document
+                start at 0. None numbers the positions through the whole text.
 
         Raises:
-            ValueError: there are not so many positions.
+            ValueError: a text is longer than the position table.
         """
         end = first + ids.shape[1]
         if end > len(self.positions):
-            raise ValueError(f"texts of {end} tokens, the network takes {len(self.positions)}")
+            raise ValueError(
+                f"a text of {end} tokens is longer than max_text_length {len(self.positions)}"
+            )
         if documents is None:
-            return self.words(ids) + self.positions[first:end]
-        place = torch.arange(ids.shape[1], device=ids.device).expand_as(documents)
-        begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
-        start = torch.where(begins, place, 0).cummax(dim=1).values
-        return self.words(ids) + self.positions[place - start]
+            return self.tokens(ids) + self.positions[first:end]
+        index = torch.arange(ids.shape[1], device=ids.device).expand_as(documents)
+        is_start = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
+        start = torch.where(is_start, index, 0).cummax(dim=1).values
+        return self.tokens(ids) + self.positions[index - start]
 
 
 class BEiT3(nn.Module):
-    """The network with its heads for words and codes."""
+    """The network with its prediction heads for text tokens and image codes."""
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False
-        "Compute a block's activations again in the backward instead of keeping them."
+        self.activation_checkpointing = False
+        "Recompute the activations of each block in the backward instead of keeping them."
         self.vision = VisionEmbedding(config)
         self.language = LanguageEmbedding(config)
         first_fused = config.depth - config.fusion_layers
@@ -105,9 +112,11 @@ class BEiT3(nn.Module):
             Block(config, fusion=layer >= first_fused) for layer in range(config.depth)
         )
         form = Shared if config.attention == "shared" else Multiway
-        self.norm = form(lambda: nn.LayerNorm(config.width, LAYER_NORM_EPS))
-        self.mlm_head = nn.Linear(config.width, config.vocabulary)
-        self.mim_head = nn.Linear(config.width, config.codes)
+        self.norm = (
+            form(lambda: nn.LayerNorm(config.width, LAYER_NORM_EPS)) if config.final_norm else None
+        )
+        self.mlm_head = nn.Linear(config.width, config.vocab_size)
+        self.mim_head = nn.Linear(config.width, config.num_codes)
         self.reset_parameters()
 
     def forward(
@@ -116,7 +125,7 @@ class BEiT3(nn.Module):
         text_ids: Tensor | None = None,
         text_padding: Tensor | None = None,
         image_mask: Tensor | None = None,
-        attention: Literal["bidirectional", "seq2seq"] = "bidirectional",
+        attention: Attending = "bidirectional",
         residual_scale: Tensor | None = None,
         cache: Cache | None = None,
         keep_layers: bool = False,
@@ -125,28 +134,36 @@ class BEiT3(nn.Module):
         """Encode images, texts or pairs.
 
         Args:
-            images: (B, 3, image_size, image_size) float, normalized as the config says.
+            images: (B, 3, image_size, image_size) float, normalized with the configuration's
+                pixel_mean and pixel_std.
             text_ids: (B, T) long.
             text_padding: (B, T) bool, True = padded.
-            image_mask: (B, N) bool, True = masked.
-            attention: who sees whom.
-            residual_scale: (depth, 2, B) factors of the residual branches: stochastic depth,
-                drawn by the caller so that it depends on the sample and not on the batch.
-            cache: for generation with ``seq2seq``: what earlier calls gave; this call adds to it
-                and gives hidden states of what is new alone. Give images in the first call.
-            keep_layers: return every layer's output too.
-            text_documents: (B, T) long, for packed texts: the document that each token belongs to.
-                No attention crosses documents, and positions begin anew in each.
+            image_mask: (B, N) bool, True = replaced by the mask token.
+            attention: ``bidirectional``, or ``seq2seq`` for captioning.
+            residual_scale: (depth, 2, B) float, factors of the residual branches (stochastic
+                depth), drawn by the caller so that they depend on the sample alone.
+            cache: keys and values of earlier ``seq2seq`` calls. This call appends to it and
+                returns the hidden states of the new positions alone. Images are given in the
+                first call.
+            keep_layers: also return the output of every block.
+            text_documents: (B, T) long, the document of each token of packed texts. Attention
+                does not cross documents, and the positions of each document start at 0.
 
         Raises:
-            ValueError: neither images nor texts are given, or something does not fit.
+            ValueError: neither images nor texts are given, a size differs from the
+                configuration's, a mask is not bool or not of its shape, or two arguments exclude
+                each other.
         """
         if images is None and text_ids is None:
-            raise ValueError("give images, texts or both")
+            raise ValueError("neither images nor text_ids are given; give one or both")
         if text_documents is not None and (images is not None or cache is not None):
-            raise ValueError("documents are kept apart in texts alone, without images or cache")
+            raise ValueError(
+                "text_documents are for texts alone; give no images and no cache with them"
+            )
+        check_mask("text_padding", text_padding, "text_ids", text_ids)
+        check_mask("image_mask", image_mask, "images", images, self.config.num_patches)
         if cache is not None:
-            _check_cached(cache, attention, images, text_padding)
+            check_cached(cache, attention, images, text_ids, text_padding)
         first = 0 if cache is None else cache.text_length
         vision = None if images is None else self._embed(images, image_mask)
         language = None if text_ids is None else self.language(text_ids, first, text_documents)
@@ -154,49 +171,51 @@ class BEiT3(nn.Module):
         image_length = 0 if vision is None else vision.shape[1]
         text_length = 0 if language is None else language.shape[1]
         fused = vision is not None and language is not None
-        seen = (0, 0)
+        cached = (0, 0)
         if cache is not None:
-            seen = cache.take(image_length, text_length)
+            cached = cache.take(image_length, text_length)
             fused = cache.image_length > 0
         mask = attention_mask(
-            seen[0] + image_length,
-            seen[1] + text_length,
-            text_padding,
+            cached[0] + image_length,
+            cached[1] + text_length,
             attention,
-            self.mlm_head.weight.device,
-            seen=sum(seen),
+            text_padding=text_padding,
+            text_documents=text_documents,
+            num_cached=sum(cached),
+            device=self.mlm_head.weight.device,
         )
-        if text_documents is not None:
-            same = (text_documents[:, :, None] == text_documents[:, None, :])[:, None]
-            mask = same if mask is None else mask & same
 
         layers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):
             scale = None if residual_scale is None else residual_scale[layer]
             past = None if cache is None else cache.layers[layer]
-            if self.recompute and torch.is_grad_enabled():
+            if self.activation_checkpointing and torch.is_grad_enabled():
                 parts = checkpoint(block, parts, mask, scale, fused, past, use_reentrant=False)
             else:
                 parts = block(parts, mask, scale, fused, past)
             if keep_layers:
                 layers.append(joined(parts))
-        return Encoded(joined(self.norm(parts)), image_length, tuple(layers))
+        hidden = joined(parts if self.norm is None else self.norm(parts))
+        return Encoded(hidden, image_length, tuple(layers))
 
     def _embed(self, images: Tensor, mask: Tensor | None) -> Tensor:
         size = self.config.image_size
         if images.shape[-2:] != (size, size):
-            raise ValueError(f"images of {tuple(images.shape[-2:])}, the network takes {size}")
+            raise ValueError(
+                f"images of {tuple(images.shape[-2:])} pixels, image_size is {size}; resize them"
+            )
         embedded: Tensor = self.vision(images, mask)
         return embedded
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Initialize: as BEiT without sub-LayerNorm, as Magneto with it.
+        """Initialize every parameter: as BEiT without sub-LayerNorm, as Magneto with it.
 
-        BEiT (paper, appendix): truncated normal, then the output matrices of layer l divided by
-        sqrt(2 l), so that the residual stream keeps its scale however deep it is.
-        Magneto: Xavier for attention and the default of a linear layer for experts; value, output
-        and expert matrices times sqrt(ln 2 depth); word embeddings normal with D^-0.5.
+        BEiT (arXiv:2106.08254, section 2.5): truncated normal; the output matrices of layer l are
+        then divided by sqrt(2 l), so that the residual stream keeps its scale at any depth.
+        Magneto (arXiv:2210.06423): Xavier for attention, the default of a linear layer for experts;
+        value, output and expert matrices times sqrt(ln(2 depth)); token embedding normal with
+        standard deviation D^-0.5.
         """
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
@@ -221,47 +240,7 @@ class BEiT3(nn.Module):
                     if name.endswith(".weight") and (".out." in name or ".fc2." in name):
                         parameter.div_(math.sqrt(2.0 * layer))
         if self.config.subln:
-            nn.init.normal_(self.language.words.weight, std=self.config.width**-0.5)
-
-
-def attention_mask(
-    image_length: int,
-    text_length: int,
-    text_padding: Tensor | None,
-    attention: str,
-    device: torch.device,
-    seen: int = 0,
-) -> Tensor | None:
-    """Return who may attend to whom, broadcastable to (B, H, S, S), or None for everyone.
-
-    Args:
-        image_length: of the vision part.
-        text_length: T.
-        text_padding: (B, T) bool, True = padded.
-        attention: ``bidirectional`` or ``seq2seq``.
-        device: of the result.
-        seen: positions at the front that are keys only, as they were queries before.
-    """
-    mask: Tensor | None = None
-    if text_padding is not None:
-        mask = F.pad(~text_padding, (image_length, 0), value=True)[:, None, None, :]
-    if attention == "seq2seq":
-        key = torch.arange(image_length + text_length, device=device)
-        query = key[seen:, None]
-        allowed = (key < image_length) | ((key <= query) & (query >= image_length))
-        mask = allowed if mask is None else mask & allowed
-    return mask
-
-
-def _check_cached(
-    cache: Cache, attention: str, images: Tensor | None, text_padding: Tensor | None
-) -> None:
-    if attention != "seq2seq":
-        raise ValueError("a cache serves attention='seq2seq' only: nothing seen may change later")
-    if images is not None and cache.length:
-        raise ValueError("give images in the first call of a generation")
-    if text_padding is not None:
-        raise ValueError("a cache holds texts of one length: no padding")
+            nn.init.normal_(self.language.tokens.weight, std=self.config.width**-0.5)
 
 
 def _init_magneto(block: Block, depth: int) -> None:

@@ -1,6 +1,6 @@
-"""Keys and values of what a sequence-to-sequence forward has already seen.
+"""Key-value cache for sequence-to-sequence generation.
 
-Token by token, captioning would otherwise encode the image again for each word.
+Without it, captioning would encode the image again for each generated token.
 """
 
 import torch
@@ -15,7 +15,7 @@ class LayerCache:
         self.values: Tensor | None = None
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append what is new; return all."""
+        """Append new keys and values, each (B, H, new, D / H); return all of them."""
         if self.keys is not None and self.values is not None:
             keys = torch.cat([self.keys, keys], dim=2)
             values = torch.cat([self.values, values], dim=2)
@@ -24,32 +24,38 @@ class LayerCache:
 
 
 class Cache:
-    """What a network has seen of a batch: pass the same one to each call of a generation."""
+    """Keys and values of all blocks for one batch; each call of a generation gets the same one."""
 
     def __init__(self, depth: int) -> None:
         self.layers = [LayerCache() for _ in range(depth)]
         self.image_length = 0
-        "1 + N once an image was seen: the sequence is then a pair."
+        "Cached positions of the image: 1 + N, or 0 before an image is given."
         self.text_length = 0
-        "Tokens seen."
+        "Cached text tokens."
 
     @property
     def length(self) -> int:
-        """Positions seen."""
+        """Return the number of cached positions."""
         return self.image_length + self.text_length
 
+    @property
+    def batch(self) -> int | None:
+        """Return the number of cached rows, B, or None before the first call."""
+        keys = self.layers[0].keys if self.layers else None
+        return None if keys is None else keys.shape[0]
+
     def take(self, image_length: int, text_length: int) -> tuple[int, int]:
-        """Count what a call adds; return the lengths before it."""
+        """Add a call's positions to the counts; return (image, text) positions before the call."""
         before = self.image_length, self.text_length
         self.image_length += image_length
         self.text_length += text_length
         return before
 
     def drop_last(self, num_tokens: int) -> None:
-        """Forget the last tokens: a [MASK] that was appended to predict the next word, say.
+        """Remove the last tokens, such as a [MASK] appended to predict the next token.
 
         Raises:
-            ValueError: there are not so many.
+            ValueError: the cache holds fewer text tokens.
         """
         if num_tokens > self.text_length:
             raise ValueError(f"{num_tokens} tokens to drop, the cache holds {self.text_length}")
@@ -58,3 +64,26 @@ class Cache:
             if layer.keys is not None and layer.values is not None:
                 layer.keys = layer.keys[:, :, : self.length]
                 layer.values = layer.values[:, :, : self.length]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the given rows of the batch, in the given order.
+
+        Beam search calls it after each step: a row that occurs several times continues one
+        beginning in several ways, a row that does not occur is dropped.
+
+        Args:
+            rows: (B',) long, row numbers below B; the next call has B' rows.
+
+        Raises:
+            ValueError: a row is not in the cache, or the cache is empty.
+        """
+        if self.batch is None:
+            raise ValueError("the cache is empty; select rows after the first call")
+        if rows.ndim != 1 or bool(((rows < 0) | (rows >= self.batch)).any()):
+            raise ValueError(
+                f"rows {rows.tolist()} are not row numbers of the cache, 0 to {self.batch - 1}"
+            )
+        for layer in self.layers:
+            if layer.keys is not None and layer.values is not None:
+                layer.keys = layer.keys[rows]
+                layer.values = layer.values[rows]

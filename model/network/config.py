@@ -13,42 +13,60 @@ class BEiT3Config:
     """Everything that fixes the network's parameters and their meaning."""
 
     width: int
+    "D, width of the hidden states."
     depth: int
-    heads: int
+    "Number of blocks."
+    num_heads: int
+    "H, attention heads of a block."
     ffn_width: int
+    "Width of the hidden layer of each expert."
     image_size: int = 224
+    "Pixels along each side of an image."
     patch_size: int = 16
+    "Pixels along each side of a patch."
     fusion_layers: int = 3
-    "Top layers whose vision-language expert takes both modalities of a pair."
+    "Number of top blocks with a vision-language expert, which takes both modalities of a pair."
     attention: Literal["shared", "decoupled"] = "shared"
     "Whether q, k, v, out and every LayerNorm exist once, or once per modality."
     subln: bool = False
-    "Magneto's LayerNorms before the attention's output projection and before fc2."
-    vocabulary: int = 64010
-    codes: int = 8192
+    "Whether Magneto's LayerNorms stand before the attention's output projection and before fc2."
+    final_norm: bool = True
+    "Whether a LayerNorm follows the last block; the authors' VQA and ImageNet networks have none."
+    vocab_size: int = 64010
+    "V, rows of the token embedding and outputs of the MLM head."
+    num_codes: int = 8192
+    "K, outputs of the MIM head: entries of the image tokenizer's codebook."
     max_text_length: int = 1022
-    drop_path: float = 0.0
+    "Rows of the text position table: the longest text in tokens."
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    "Mean of each RGB channel, subtracted from pixels in 0-1."
     pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    "Standard deviation of each RGB channel, by which the difference is divided."
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width {self.width} is not a multiple of num_heads {self.num_heads}; "
+                "change one of them"
+            )
         if self.image_size % self.patch_size:
             raise ValueError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "
+                "change one of them"
             )
         if not 0 <= self.fusion_layers <= self.depth:
-            raise ValueError(f"fusion_layers {self.fusion_layers} is not in 0 … {self.depth}")
+            raise ValueError(
+                f"fusion_layers {self.fusion_layers} is not between 0 and depth {self.depth}"
+            )
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Return the number of patches along one side of an image."""
         return self.image_size // self.patch_size
 
     @property
     def num_patches(self) -> int:
-        """N."""
+        """Return N."""
         return self.grid**2
 
     @classmethod
@@ -56,19 +74,23 @@ class BEiT3Config:
         """Return a named size with some fields changed.
 
         Raises:
-            ValueError: no such size.
+            ValueError: no size has this name.
         """
         if size not in SIZES:
             raise ValueError(f"no size is named {size!r}; sizes: {', '.join(SIZES)}")
         return replace(SIZES[size], **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values."""
+        """Return the fields as values that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BEiT3Config":
-        """Read what :meth:`to_dict` gave."""
+        """Return the configuration that :meth:`to_dict` gave, also after a pass through JSON.
+
+        Raises:
+            ValueError: a key is not a field, or the sizes do not fit together.
+        """
         known = {field.name for field in fields(cls)}
         if unknown := values.keys() - known:
             raise ValueError(f"unknown fields of the network: {', '.join(sorted(unknown))}")

@@ -1,9 +1,10 @@
-"""Foreign layouts: the same weights under the names of other programs.
+"""Conversion between this project's weights and the layouts of other programs.
 
-The official layout is that of the released checkpoints; A is vision, B is language. It has
-decoupled attention only, so shared weights are written twice: exact for images alone and texts
-alone. It has no vision-language experts: those stay behind, and :func:`to_official` says which.
-Its position tables have two unused leading rows. timm's layout holds the vision half.
+The official layout is that of the released checkpoints (github.com/microsoft/unilm, beit3); A is
+vision, B is language. It has decoupled attention only, so shared weights are written twice, which
+is exact for images alone and for texts alone. It has no vision-language experts: they are omitted,
+and :func:`to_official` returns their names. Its position tables begin with two unused rows. timm's
+layout holds the vision half.
 """
 
 import re
@@ -23,7 +24,7 @@ _OFFICIAL_LAYER: Final = "beit3.encoder.layers.{}."
 
 
 def _expanded(names: Mapping[str, str]) -> dict[str, str]:
-    """Fill in modality (m) and kind (k)."""
+    """Expand the placeholders for modality (m) and kind (k) into every combination."""
     return {
         ours.format(m=modality, k=kind): foreign.format(m=letter, k=kind)
         for ours, foreign in names.items()
@@ -37,7 +38,7 @@ _OFFICIAL: Final = _expanded(
         "vision.patch.{k}": "beit3.vision_embed.proj.{k}",
         "vision.mask_token": "beit3.vision_embed.mask_token",
         "vision.class_token": "beit3.vision_embed.cls_token",
-        "language.words.weight": "beit3.text_embed.weight",
+        "language.tokens.weight": "beit3.text_embed.weight",
         "{m}.positions": "beit3.encoder.embed_positions.{m}.weight",
         "norm.{m}.{k}": "beit3.encoder.layer_norm.{m}.{k}",
         "mlm_head.{k}": "mlm_head.{k}",
@@ -83,43 +84,43 @@ _TIMM_BLOCK: Final = _expanded(
 def to_official(
     state: Mapping[str, Tensor], config: BEiT3Config
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Return (official state, names that the layout has no place for).
+    """Return (official state, names of ``state`` that the official layout does not have).
 
     Raises:
         StateMismatch: ``state`` is not the whole state of a network of ``config``.
     """
     check_whole(state, config)
     official: dict[str, Tensor] = {}
-    left: list[str] = []
+    omitted: list[str] = []
     for name, tensor in state.items():
         targets = {
             target: part
-            for third, part in _thirds(name, tensor)
-            for one in _each_modality(third)
+            for split_name, part in _split_qkv(name, tensor)
+            for one in _each_modality(split_name)
             if (target := _renamed(one, _OFFICIAL, _OFFICIAL_BLOCK, _OUR_LAYER, _OFFICIAL_LAYER))
         }
         if not targets:
-            left.append(name)
+            omitted.append(name)
         elif name.endswith("_token"):
             targets = {target: part[None, None] for target, part in targets.items()}
         elif name.endswith(".positions"):
             unused = tensor.new_zeros(_UNUSED_ROWS, tensor.shape[1])
             targets = {target: torch.cat([unused, part]) for target, part in targets.items()}
         official.update(targets)
-    return official, left
+    return official, omitted
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state of a decoupled network from the official layout, whole or in part.
+    """Return the state of a decoupled network from a whole or partial official state.
 
     Raises:
-        StateMismatch: names that the layout does not have, or a q, k or v without the others;
-            all are listed.
+        StateMismatch: names that the layout does not have, or a q, k or v without the other two;
+            the message lists all of them.
     """
     names = {ours: theirs for theirs, ours in _OFFICIAL.items()}
     in_block = {ours: theirs for theirs, ours in _OFFICIAL_BLOCK.items()}
     result: dict[str, Tensor] = {}
-    thirds: dict[str, dict[str, Tensor]] = {}
+    qkv: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
     for official, tensor in state.items():
         name = _renamed(official, names, in_block, _OFFICIAL_LAYER, _OUR_LAYER)
@@ -127,23 +128,23 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             unknown.append(official)
         elif found := re.search(r"\.attention\.([qkv])\.", name):
             whole = name.replace(found[0], ".attention.qkv.")
-            thirds.setdefault(whole, {})[found[1]] = tensor
+            qkv.setdefault(whole, {})[found[1]] = tensor
         elif name.endswith("_token"):
             result[name] = tensor.reshape(-1)
         elif name.endswith(".positions"):
             result[name] = tensor[_UNUSED_ROWS:]
         else:
             result[name] = tensor
-    alone = [f"{name}: only {', '.join(t)}" for name, t in thirds.items() if len(t) < 3]
-    if unknown or alone:
+    incomplete = [f"{name}: only {', '.join(t)}" for name, t in qkv.items() if len(t) < 3]
+    if unknown or incomplete:
         known = [*names, *(_OFFICIAL_LAYER.format(0) + name for name in in_block)]
         raise StateMismatch(
             {
                 "not names of the official layout": with_nearest(unknown, known),
-                "q, k and v must come together": alone,
+                "q, k and v must come together": incomplete,
             }
         )
-    return result | {n: torch.cat([t["q"], t["k"], t["v"]]) for n, t in thirds.items()}
+    return result | {n: torch.cat([t["q"], t["k"], t["v"]]) for n, t in qkv.items()}
 
 
 def to_timm(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str, Tensor]:
@@ -176,7 +177,7 @@ def _renamed(
     layer_from: str,
     layer_to: str,
 ) -> str | None:
-    """Return the name in another layout, or None where it has no place."""
+    """Return the name in another layout, or None if that layout does not have it."""
     before, _, after = layer_from.partition("{}")
     if not (found := re.fullmatch(rf"{re.escape(before)}(\d+){re.escape(after)}(.+)", name)):
         return names.get(name)
@@ -184,12 +185,12 @@ def _renamed(
     return None if target is None else layer_to.format(found[1]) + target
 
 
-def _thirds(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _split_qkv(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     if ".attention.qkv." not in name:
         yield name, tensor
         return
-    for third, part in zip("qkv", tensor.chunk(3), strict=True):
-        yield name.replace(".qkv.", f".{third}."), part
+    for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+        yield name.replace(".qkv.", f".{letter}."), part
 
 
 def _each_modality(name: str) -> list[str]:

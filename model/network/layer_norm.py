@@ -1,4 +1,4 @@
-"""LayerNorm inside the blocks: what enters and leaves is of the products' type."""
+"""LayerNorm of the blocks: under autocast its input and output have autocast's type."""
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,17 @@ LAYER_NORM_EPS = 1e-5
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm that autocast leaves in bf16; mean and variance are taken in fp32 all the same.
+    """LayerNorm in bf16 under autocast; its mean and variance are computed in fp32.
 
-    Autocast would have it read, write and keep fp32, and cast the result for the product behind it.
+    Autocast's own rule reads, writes and keeps fp32 for the backward and casts the result again for
+    the following matrix product.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__(width, LAYER_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, D) → (…, D), in autocast's type where it is on."""
+        """Normalize (…, D) → (…, D), in autocast's type if autocast is on."""
         device = x.device.type
         if not torch.is_autocast_enabled(device):
             return super().forward(x)

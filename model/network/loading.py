@@ -1,7 +1,7 @@
-"""Loading weights into a network that may differ: in resolution, or in the parts it needs.
+"""Loading weights into a network of another resolution, or only some parts of it.
 
-Everything is compared before anything is loaded. A mismatch is told whole, each name with the
-nearest one on the other side.
+All names and shapes are compared before anything is loaded. The error of a mismatch lists every
+name, each with the most similar name on the other side.
 """
 
 import difflib
@@ -29,10 +29,10 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 class StateMismatch(ValueError):
-    """A state that does not fit; the message lists every name."""
+    """The names or shapes of a state dict differ from the network's; the message lists all."""
 
     def __init__(self, problems: Mapping[str, Iterable[str]]) -> None:
-        lines = ["the weights do not fit, nothing was loaded"]
+        lines = ["the weights do not fit the network, nothing was loaded"]
         for title, entries in problems.items():
             if entries := list(entries):
                 lines += [f"{title} ({len(entries)}):", *(f"  {entry}" for entry in entries)]
@@ -49,13 +49,13 @@ def part_of(name: str) -> Part:
 
 
 def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PARTS) -> None:
-    """Load the parts that are asked for; the others stay as they are.
+    """Load the given parts; the others keep their values.
 
-    An image encoder needs ``("vision", "shared")``, and the state may lack all else. Vision
-    positions are interpolated to the network's grid; a longer text table is cut.
+    An image encoder needs ``("vision", "shared")``; the state may omit every other part. Vision
+    positions are interpolated to the network's grid; a longer text position table is truncated.
 
     Raises:
-        StateMismatch: a name is missing or unknown, or a shape differs.
+        StateMismatch: a name is missing or unknown, or a shape differs; nothing was loaded.
     """
     wanted = set(parts)
     ours = network.state_dict()
@@ -67,7 +67,7 @@ def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PA
 
 
 def check_whole(state: Mapping[str, Tensor], config: BEiT3Config) -> None:
-    """Raise :class:`StateMismatch` if ``state`` is not that of a network of ``config``."""
+    """Raise :class:`StateMismatch` unless ``state`` is the whole state of ``config``'s network."""
     with torch.device("meta"):
         ours = BEiT3(config).state_dict()
     _check(state, ours, set(PARTS))
@@ -94,7 +94,7 @@ def _check(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], wanted: set[
 def interpolate_positions(positions: Tensor, num_patches: int) -> Tensor:
     """Resize a vision position table (1 + N, D) bicubically to another square grid.
 
-    The class token's row, the first, is kept (as in the authors' fine-tuning).
+    The first row, the class token's, is kept, as in the authors' fine-tuning.
     """
     width = positions.shape[1]
     old, new = math.isqrt(positions.shape[0] - 1), math.isqrt(num_patches)
@@ -105,10 +105,10 @@ def interpolate_positions(positions: Tensor, num_patches: int) -> Tensor:
 
 
 def with_nearest(names: Iterable[str], candidates: Iterable[str]) -> list[str]:
-    """Return each name, with the candidate that is most like it where there is one.
+    """Return each name, followed by the most similar candidate if there is one.
 
-    Only a candidate of the same layer and kind counts: with thousands of names that is what a
-    reader looks for, and comparing all with all would take minutes.
+    Only candidates of the same layer and kind are compared: comparing thousands of names with each
+    other would take minutes.
     """
     alike: dict[tuple[str, ...], list[str]] = {}
     for candidate in candidates:

@@ -1,8 +1,8 @@
 """The Multiway block (paper, section 2.1): attention over both modalities, an expert for each.
 
-A sequence travels as its two parts, vision and language. Routing is thus no work at all: an
-expert gets its own part and no other token, and a sequence of one modality touches no other
-expert. The parts meet where the paper lets them: in attention and in the fusion expert.
+A sequence is kept as two tensors, vision and language, so routing costs nothing: an expert
+receives only its own modality, and a sequence of one modality uses no weights of the other. The
+two tensors are joined in attention and in the vision-language expert only.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ Parts = tuple[Tensor | None, Tensor | None]
 
 
 def joined(parts: Parts) -> Tensor:
-    """Return the whole sequence, vision first; a sequence of one modality is not copied."""
+    """Return the sequence (B, S, D), vision first; a single modality is not copied."""
     present = [part for part in parts if part is not None]
     return torch.cat(present, dim=1) if len(present) > 1 else present[0]
 
 
 def split_as(parts: Parts, x: Tensor) -> Parts:
-    """Cut a whole sequence (B, S, …) as ``parts`` are cut; views."""
+    """Return views of a joined sequence (B, S, …), cut as ``parts`` are cut."""
     vision, language = parts
     if vision is None:
         return None, x
@@ -37,7 +37,7 @@ def split_as(parts: Parts, x: Tensor) -> Parts:
 
 
 class Multiway(nn.Module):
-    """One module for each modality."""
+    """One module per modality."""
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Multiway(nn.Module):
         self.language = make()
 
     def forward(self, parts: Parts) -> Parts:
-        """Apply each module to its own part."""
+        """Apply each module to its own modality."""
         vision, language = parts
         return (
             None if vision is None else self.vision(vision),
@@ -53,11 +53,11 @@ class Multiway(nn.Module):
         )
 
     def join(self, parts: Parts) -> Tensor:
-        """As :meth:`forward`, then the whole sequence."""
+        """Apply each module to its own modality; return the joined sequence (B, S, …)."""
         return joined(self(parts))
 
     def cut(self, x: Tensor, parts: Parts) -> Parts:
-        """As :meth:`forward` on a whole sequence that is cut as ``parts`` are."""
+        """Cut a joined sequence (B, S, …) as ``parts`` are cut, then apply each module."""
         result: Parts = self(split_as(parts, x))
         return result
 
@@ -70,7 +70,7 @@ class Shared(nn.Module):
         self.both = make()
 
     def forward(self, parts: Parts) -> Parts:
-        """Apply the module to each part."""
+        """Apply the module to each modality."""
         vision, language = parts
         return (
             None if vision is None else self.both(vision),
@@ -78,12 +78,12 @@ class Shared(nn.Module):
         )
 
     def join(self, parts: Parts) -> Tensor:
-        """Apply the module to the whole sequence, in one product."""
+        """Apply the module to the joined sequence in one matrix product → (B, S, …)."""
         result: Tensor = self.both(joined(parts))
         return result
 
     def cut(self, x: Tensor, parts: Parts) -> Parts:
-        """Apply the module to a whole sequence in one product, then cut as ``parts`` are."""
+        """Apply the module to a joined sequence (B, S, …), then cut it as ``parts`` are cut."""
         return split_as(parts, self.both(x))
 
 
@@ -94,21 +94,21 @@ class Attention(nn.Module):
         super().__init__()
         width = config.width
         form = Shared if config.attention == "shared" else Multiway
-        self.heads = config.heads
+        self.num_heads = config.num_heads
         self.qkv = form(lambda: nn.Linear(width, 3 * width))
         self.inner_norm = form(lambda: LayerNorm(width)) if config.subln else None
         self.out = form(lambda: nn.Linear(width, width))
 
     def forward(self, parts: Parts, mask: Tensor | None, cache: LayerCache | None = None) -> Parts:
-        """Attend.
+        """Apply self-attention to the sequence.
 
         Args:
-            parts: the sequence.
-            mask: broadcasts to (B, H, S, keys), True = may attend.
-            cache: keys and values of what came before, which is extended.
+            parts: vision (B, 1 + N, D) and language (B, T, D).
+            mask: bool, broadcastable to (B, H, S, number of keys), True = may attend.
+            cache: keys and values of earlier positions, which this call extends.
         """
-        qkv = self.qkv.join(parts).unflatten(-1, (3, self.heads, -1))
-        # Taken apart before the transposition: the gradient is then one copy, not two.
+        qkv = self.qkv.join(parts).unflatten(-1, (3, self.num_heads, -1))
+        # unbind before transpose: the backward then makes one copy of the gradient, not two.
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
         if cache is not None:
             k, v = cache.extend(k, v)
@@ -120,7 +120,7 @@ class Attention(nn.Module):
 
 
 class Expert(nn.Module):
-    """A feed-forward network with the LayerNorm in front of it."""
+    """A feed-forward network and the LayerNorm before it."""
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Expert(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then experts; each with a residual connection and stochastic depth."""
+    """Attention, then experts, each with a residual connection and stochastic depth."""
 
     def __init__(self, config: BEiT3Config, fusion: bool) -> None:
         super().__init__()
@@ -159,10 +159,11 @@ class Block(nn.Module):
         """Apply the block.
 
         Args:
-            parts: the sequence.
-            mask: see :class:`Attention`.
-            scale: (2, B) factors of the two residual branches, 0 where a sample skips one.
-            fused: the sequence is a pair: the fusion expert, where there is one, takes it.
+            parts: vision (B, 1 + N, D) and language (B, T, D).
+            mask: attention mask, see :class:`Attention`.
+            scale: (2, B) factors of the two residual branches, 0 where a sample skips a branch.
+            fused: whether the sequence is a pair; the vision-language expert then replaces the
+                other experts in a block that has one.
             cache: see :class:`Attention`.
         """
         branch = self.attention(self.attention_norm(parts), mask, cache)
@@ -175,7 +176,7 @@ class Block(nn.Module):
 
 
 def _added(parts: Parts, branch: Parts, scale: Tensor | None) -> Parts:
-    """Add a residual branch; ``scale`` is (B,). The sum stays fp32 when the branch is bf16."""
+    """Add a residual branch times ``scale`` (B,); the sum stays fp32 if the branch is bf16."""
     factor = None if scale is None else scale[:, None, None]
 
     def one(x: Tensor | None, y: Tensor | None) -> Tensor | None:

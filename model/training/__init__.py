@@ -1,1 +1,13 @@
-"""Pretraining: sampling order, masks, objectives, optimizer and the step. Free of Ray."""
+"""Masked pretraining: from a (seed, step) to an optimizer step.
+
+- ``randomness.py``: random numbers as pure functions of (seed, step, slot).
+- ``order.py``, ``masking.py``, ``stochastic_depth.py``: which rows a step takes, which positions
+  it masks, and which residual branches it skips.
+- ``batch.py``: the tensors of one micro-batch.
+- ``objectives.py``: the table of pretraining objectives and their losses.
+- ``cross_entropy.py``, ``optimizer.py``, ``step.py``: the loss, AdamW with its schedule, the step.
+- ``cost.py``: parameters, operations and memory, computed without running anything.
+
+The loop around the step, checkpoints, metrics and figures live in ``pipelines/``; they iterate the
+table of objectives, so a new objective is one more line of that table.
+"""

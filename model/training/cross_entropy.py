@@ -1,8 +1,8 @@
-"""Cross-entropy over a large vocabulary, summed: logits are kept once, in the type they came in.
+"""Summed cross-entropy over a large vocabulary, with one copy of the logits in their own type.
 
-``torch.nn.functional.cross_entropy`` wants an fp32 copy of bf16 logits, makes a second for their
-logarithms and two gradients. Here the forward goes through the logits some rows at a time, and the
-backward turns them into their gradient where they lie. Sums and exponentials are fp32 all the same.
+``torch.nn.functional.cross_entropy`` needs an fp32 copy of bf16 logits, another copy for the
+log-probabilities, and two gradients. Here the forward reads the logits in chunks of rows, and the
+backward overwrites the logits with their gradient. Sums and exponentials are fp32.
 """
 
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-_ON_A_CPU: Final = 1 << 20
-"Logits taken at once: what a cache holds."
-_ON_A_GPU: Final = 1 << 27
-"The same: enough for it to be busy."
+_CPU_CHUNK: Final = 1 << 20
+"Number of logits in a chunk on a CPU: few enough for its cache."
+_GPU_CHUNK: Final = 1 << 27
+"Number of logits in a chunk on a GPU: enough to occupy it."
 
 
 def cross_entropy_sum(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy, fp32 or wider, and the number of correct guesses.
+    """Return the summed cross-entropy, fp32 or wider, and the number of correct predictions.
 
-    The backward uses the logits' memory: nothing else may read them after it, and it runs once.
+    The backward overwrites the logits: nothing else may read them afterwards, and it runs once.
 
     Args:
-        logits: (M, V), any float.
+        logits: (M, V), any floating-point type.
         targets: (M,) long.
     """
     loss_sum, num_correct = _CrossEntropySum.apply(logits, targets)
@@ -37,10 +37,10 @@ class _CrossEntropySum(torch.autograd.Function):
         of_targets = logits.new_empty(len(targets), dtype=wide)
         num_correct = targets.new_zeros(())
         for rows in _chunks(logits):
-            place = targets[rows][:, None]
+            wanted = targets[rows][:, None]
             logarithms = torch.log_softmax(logits[rows], dim=-1, dtype=wide)
-            of_targets[rows] = logarithms.gather(1, place)[:, 0]
-            num_correct += (logits[rows].argmax(-1, keepdim=True) == place).sum()
+            of_targets[rows] = logarithms.gather(1, wanted)[:, 0]
+            num_correct += (logits[rows].argmax(-1, keepdim=True) == wanted).sum()
         ctx.save_for_backward(targets, of_targets)
         ctx.logits = logits if ctx.needs_input_grad[0] else None
         ctx.mark_non_differentiable(num_correct)
@@ -51,10 +51,12 @@ class _CrossEntropySum(torch.autograd.Function):
         targets, of_targets = ctx.saved_tensors
         gradient, logits = gradients[0], ctx.logits
         if logits is None:
-            raise RuntimeError("cross_entropy_sum has one backward: it used up the logits")
+            raise RuntimeError(
+                "cross_entropy_sum has one backward: the first one overwrote the logits"
+            )
         ctx.logits = None
         scale = gradient.to(logits.dtype)
-        # p - 1, from the logarithm: where a guess is good, p itself would leave few digits of it.
+        # p - 1 by expm1 of log p: if p is near 1, subtracting 1 from p would lose its digits.
         at_target = (of_targets.expm1() * gradient).to(logits.dtype)
         for rows in _chunks(logits):
             logits[rows] = torch.softmax(logits[rows], dim=-1).mul_(scale)
@@ -63,7 +65,7 @@ class _CrossEntropySum(torch.autograd.Function):
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:
-    at_once = _ON_A_CPU if logits.device.type == "cpu" else _ON_A_GPU
-    size = max(at_once // logits.shape[1], 1)
+    chunk = _CPU_CHUNK if logits.device.type == "cpu" else _GPU_CHUNK
+    size = max(chunk // logits.shape[1], 1)
     for start in range(0, len(logits), size):
         yield slice(start, start + size)

@@ -1,8 +1,10 @@
-"""Masks: which tokens and patches are hidden, drawn from (seed, step, slot).
+"""Masks of tokens and patches, drawn from (seed, step, slot).
 
-Counts are exact, so the normalization of a whole batch is known before the first forward.
-Text follows BERT (15%; of those 80% [MASK], 10% a random piece, 10% left as they are). Patches
-follow BEiT: blocks of bounded area and aspect until the count is reached.
+The number of masked positions of a sample is exact, so the normalization of a whole batch is known
+before the first forward. Tokens follow BERT (arXiv:1810.04805, section 3.1): a chosen token becomes
+[MASK], a random piece, or stays. Patches follow the mask generator of BEiT and BEiT v2
+(arXiv:2106.08254, algorithm 1; github.com/microsoft/unilm, beit2/masking_generator.py): blocks of
+bounded area and aspect ratio until the count is reached or blocks are refused too often in a row.
 """
 
 import math
@@ -13,35 +15,40 @@ from numpy.typing import NDArray
 
 from model.training import randomness
 
-MASK_SHARE: Final = 0.8
-RANDOM_SHARE: Final = 0.1
+_MASK_FRACTION: Final = 0.8
+"Fraction of the chosen tokens that become [MASK]."
+_RANDOM_FRACTION: Final = 0.1
+"Fraction of the chosen tokens that become a random piece; the rest stay."
 _ASPECT: Final = (0.3, 1 / 0.3)
+"Smallest and largest ratio of a block's height to its width."
 _MIN_BLOCK_OF_196: Final = 16
-_PROPOSALS: Final = 60
+"BEiT's smallest block area, in patches of a 14 x 14 grid."
+_MAX_REFUSALS: Final = 10
+"Refused blocks of a sample in a row after which single patches fill up the count."
 
 _CHOICE, _ACTION, _PIECE, _FILL = range(4)
-"Purposes: the last element of a key, so that draws are independent."
+"Purposes of draws: the last element of a key, so that different draws are independent."
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
-def num_masked_patches(num_patches: int, share: float) -> int:
-    """Return the exact count of masked patches: BEiT's 75 on the 14 x 14 grid, else rounded."""
-    if num_patches == 196 and share == 0.4:
+def num_masked_patches(num_patches: int, ratio: float) -> int:
+    """Return the number of masked patches of an image: BEiT's on its own grid, else rounded."""
+    if num_patches == 196 and ratio == 0.4:
         return 75
-    return round(share * num_patches)
+    return round(ratio * num_patches)
 
 
 def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bools:
-    """Hide ``count`` patches of each sample, in blocks.
+    """Mask ``count`` patches of each sample, in blocks.
 
     Args:
-        grid: patches along one side.
-        count: patches to hide.
-        seed: of the recipe and stream.
-        step: of training.
-        slots: (B,) places in the global batch.
+        grid: patches along one side of an image.
+        count: number of patches to mask in each sample.
+        seed: seed of the recipe and stream.
+        step: optimizer step.
+        slots: (B,) slots of the samples in the global batch.
 
     Returns:
         (B, N) bool, True = masked.
@@ -49,11 +56,10 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
     batch, num_patches = len(slots), grid * grid
     mask = np.zeros((batch, grid, grid), bool)
     left = np.full(batch, count)
+    refusals = np.zeros(batch, np.int64)
     line = np.arange(grid)
-    for attempt in range(_PROPOSALS):
-        todo = np.flatnonzero(left > 0)
-        if not len(todo):
-            break
+    attempt = 0
+    while len(todo := np.flatnonzero((left > 0) & (refusals < _MAX_REFUSALS))):
         u = randomness.uniform(
             seed, step, slots[todo, None], attempt, np.arange(4)[None, :], _CHOICE
         )
@@ -66,8 +72,10 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
         chosen = todo[fits]
         mask[chosen] |= block[fits]
         left[chosen] -= new[fits]
+        refusals[todo] = np.where(fits, 0, refusals[todo] + 1)
+        attempt += 1
     flat = mask.reshape(batch, num_patches)
-    if (left > 0).any():  # no block fitted in time: single patches
+    if (left > 0).any():
         rank = randomness.uniform(seed, step, slots[:, None], np.arange(num_patches), _FILL)
         order = np.argsort(np.where(flat, 2.0, rank), axis=1).argsort(axis=1)
         flat |= order < left[:, None]
@@ -75,27 +83,27 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
 
 
 def smallest_block(grid: int) -> int:
-    """Return the patches of the smallest block: BEiT's 16 of 196, in proportion elsewhere."""
+    """Return the area of the smallest block in patches, in proportion to BEiT's."""
     return max(1, round(_MIN_BLOCK_OF_196 * grid * grid / 196))
 
 
 def propose_blocks(
     u: NDArray[np.float64], grid: int, smallest: int, left: Ints
 ) -> tuple[Ints, Ints, Ints, Ints]:
-    """Draw a block for each sample, as BEiT does: area, then aspect, then place.
+    """Draw a block for each sample as BEiT does: its area, then aspect ratio, then location.
 
     Args:
-        u: (B, 4) in [0, 1): where in the range of area, aspect, row and column.
-        grid: patches along one side.
-        smallest: least area; less is drawn only where less is left.
-        left: (B,) patches still to hide, the greatest area.
+        u: (B, 4) uniform numbers in [0, 1) for area, aspect ratio, row and column.
+        grid: patches along one side of an image.
+        smallest: one bound of the area in patches. It holds even if fewer patches are left: such a
+            block fits only where it overlaps masked patches, which joins the blocks of a mask.
+        left: (B,) patches still to mask: the other bound of the area.
 
     Returns:
-        (first row, first column, height, width), each (B,). A block may be too high or too wide
-        for the grid: the caller leaves it out.
+        (first row, first column, height, width), each (B,). A block may be larger than the grid;
+        the caller must drop it.
     """
-    low = np.minimum(smallest, left)
-    area = low + u[:, 0] * (left - low)
+    area = smallest + u[:, 0] * (left - smallest)
     aspect = np.exp(math.log(_ASPECT[0]) + u[:, 1] * math.log(_ASPECT[1] / _ASPECT[0]))
     height = np.maximum(np.rint(np.sqrt(area * aspect)), 1).astype(np.int64)
     width = np.maximum(np.rint(np.sqrt(area / aspect)), 1).astype(np.int64)
@@ -107,37 +115,38 @@ def propose_blocks(
 def mask_tokens(
     ids: Ints,
     maskable: Bools,
-    share: float,
+    ratio: float,
     pieces: tuple[int, int],
     mask_id: int,
     seed: int,
     step: int,
     slots: Ints,
 ) -> tuple[Ints, Bools]:
-    """Corrupt texts for masked language modeling.
+    """Mask tokens of texts for masked language modeling.
 
     Args:
-        ids: (B, T).
+        ids: (B, T) token ids.
         maskable: (B, T) bool, False at special tokens and padding.
-        share: of the maskable tokens of a sample; at least one is taken where there is one.
-        pieces: first and last id of real pieces, from which random replacements come.
+        ratio: fraction of a sample's maskable tokens to choose; at least one is chosen if any
+            is maskable.
+        pieces: first and last id of the pieces from which random replacements are drawn.
         mask_id: id of [MASK].
-        seed: of the recipe and stream.
-        step: of training.
-        slots: (B,) places in the global batch.
+        seed: seed of the recipe and stream.
+        step: optimizer step.
+        slots: (B,) slots of the samples in the global batch.
 
     Returns:
-        (corrupted ids, bool mask of the tokens to predict), both (B, T).
+        (token ids after masking, bool mask with True = to be predicted), both (B, T).
     """
-    place = np.arange(ids.shape[1])[None, :]
-    key = (seed, step, slots[:, None], place)
+    position = np.arange(ids.shape[1])[None, :]
+    key = (seed, step, slots[:, None], position)
     available = maskable.sum(1)
-    count = np.where(available > 0, np.maximum(np.rint(share * available), 1), 0)
+    count = np.where(available > 0, np.maximum(np.rint(ratio * available), 1), 0)
     rank = np.where(maskable, randomness.uniform(*key, _CHOICE), 2.0)
     chosen = rank.argsort(axis=1).argsort(axis=1) < count[:, None]
     action = randomness.uniform(*key, _ACTION)
     first, last = pieces
     replacement = first + randomness.integers(last - first + 1, *key, _PIECE)
-    corrupted = np.where(action < MASK_SHARE, mask_id, ids)
-    corrupted = np.where(action >= 1 - RANDOM_SHARE, replacement, corrupted)
+    corrupted = np.where(action < _MASK_FRACTION, mask_id, ids)
+    corrupted = np.where(action >= 1 - _RANDOM_FRACTION, replacement, corrupted)
     return np.where(chosen, corrupted, ids), chosen

@@ -1,7 +1,8 @@
-"""Random numbers as pure functions of keys: no state to save, no order to keep.
+"""Random numbers as pure functions of keys, so that a training has no random state to save.
 
-A key is a tuple of integers such as (seed, step, slot). Keys may be arrays; they broadcast, so a
-whole batch is drawn at once. The mixing is SplitMix64's finalizer, chained over the key.
+A key is a tuple of integers such as (seed, step, slot). Elements of a key may be arrays; they
+broadcast, so the numbers of a whole batch are drawn at once. The mixing function is the finalizer
+of SplitMix64, applied once per element of the key.
 """
 
 from typing import Final
@@ -24,17 +25,17 @@ def bits(*keys: ArrayLike) -> NDArray[np.uint64]:
 
 
 def uniform(*keys: ArrayLike) -> NDArray[np.float64]:
-    """Return numbers in [0, 1)."""
+    """Return a float64 in [0, 1) for each broadcast element of ``keys``."""
     return (bits(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def integers(high: ArrayLike, *keys: ArrayLike) -> NDArray[np.int64]:
-    """Return integers in [0, high)."""
+    """Return an integer in [0, high) for each broadcast element of ``keys``."""
     return (uniform(*keys) * np.asarray(high)).astype(np.int64)
 
 
 def generator(*keys: int) -> np.random.Generator:
-    """Return a generator for what needs a stream (a permutation), seeded by the key."""
+    """Return a generator seeded by the key, for draws of many numbers such as a permutation."""
     return np.random.Generator(np.random.Philox(key=int(bits(*keys))))
 
 

@@ -1,7 +1,8 @@
-"""One optimizer step over the micro-batches of three streams.
+"""One optimizer step over the micro-batches of the three streams.
 
-The counts of masked positions are known from the masks, summed over workers once, and divide the
-losses before the backward; gradients are then summed over workers. Nothing else is exchanged.
+The numbers of masked positions are known from the masks; they are summed over workers once and
+divide the losses before the backward. Gradients and the sums for the metrics are then summed over
+workers. Nothing else is exchanged.
 """
 
 import math
@@ -13,21 +14,24 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.network.beit3 import BEiT3
-from model.training.batch import OBJECTIVES, MicroBatch, Objective
-from model.training.objectives import predict
+from model.training import objectives
+from model.training.batch import MicroBatch
 
 _BUCKET_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step measured, over all workers."""
+    """The measurements of one step, over all workers."""
 
-    loss: Mapping[Objective, float]
-    accuracy: Mapping[Objective, float]
-    gradient_norm: float
+    loss: Mapping[str, float]
+    "Mean cross-entropy per masked position, by objective."
+    accuracy: Mapping[str, float]
+    "Fraction of masked positions predicted correctly, by objective."
+    grad_norm: float
+    "Norm of the gradient before clipping."
     skipped: bool
-    "The gradient was not finite; the weights did not move."
+    "Whether the gradient was not finite, so that the weights were not updated."
 
 
 def train_step(
@@ -35,39 +39,40 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batches: Sequence[MicroBatch],
     *,
-    rate: float,
-    weights: Mapping[Objective, float],
-    clip: float | None,
+    lr: float,
+    loss_weights: Mapping[str, float],
+    max_grad_norm: float | None,
     autocast: torch.autocast,
 ) -> StepResult:
     """Take one step on this worker's micro-batches of the global batch.
 
     Args:
-        network: same weights on every worker.
-        optimizer: over the network's parameters.
-        batches: this worker's share of the step, in any division.
-        rate: learning rate of the step.
-        weights: of the objectives in the sum.
-        clip: largest norm of the gradient, or None.
+        network: the network, with the same weights on every worker.
+        optimizer: an optimizer of the network's parameters.
+        batches: this worker's micro-batches; how its samples are divided has no effect.
+        lr: learning rate of the step.
+        loss_weights: factor of each objective's mean loss in the total, by its name.
+        max_grad_norm: norm to which a larger gradient is scaled down; None does not clip.
         autocast: precision of the forward.
     """
     device = next(network.parameters()).device
-    counts = torch.zeros(len(OBJECTIVES), dtype=torch.float64, device=device)
+    names = [objective.name for objective in objectives.OBJECTIVES]
+    counts = torch.zeros(len(names), dtype=torch.float64, device=device)
     for batch in batches:
-        for objective, count in batch.counts().items():
-            counts[OBJECTIVES.index(objective)] += count
+        for name, count in objectives.num_predictions(batch).items():
+            counts[names.index(name)] += count
     _sum_over_workers([counts])
-    num_targets = counts.tolist()  # of the whole batch, known before the first forward
+    num_targets = counts.tolist()  # of the global batch, known before the first forward
 
     optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(2, len(OBJECTIVES), dtype=torch.float64, device=device)
-    with autocast:  # around all of them: weights are cast once for the step
+    sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
+    with autocast:  # around all micro-batches, so that weights are cast once per step
         for batch in batches:
-            predictions = predict(network, batch.to(device))
+            predictions = objectives.predict(network, batch.to(device))
             total = torch.zeros((), device=device)
-            for objective, prediction in predictions.items():
-                i = OBJECTIVES.index(objective)
-                total = total + prediction.loss_sum * (weights[objective] / max(num_targets[i], 1))
+            for name, prediction in predictions.items():
+                i = names.index(name)
+                total = total + prediction.loss_sum * (loss_weights[name] / max(num_targets[i], 1))
                 sums[0, i] += prediction.loss_sum.detach().double()
                 sums[1, i] += prediction.num_correct
             with torch.autocast(device.type, enabled=False):
@@ -79,24 +84,24 @@ def train_step(
     _sum_over_workers([sums])
 
     # After the sum every worker holds the same gradient, so all of them decide alike.
-    norm = float(nn.utils.clip_grad_norm_(network.parameters(), clip or math.inf))
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm or math.inf))
     skipped = not math.isfinite(norm)
     if not skipped:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = lr
         optimizer.step()
     means = (sums / counts.clamp(min=1)).tolist()
-    present = [i for i in range(len(OBJECTIVES)) if num_targets[i] > 0]
+    present = [i for i in range(len(names)) if num_targets[i] > 0]
     return StepResult(
-        loss={OBJECTIVES[i]: means[0][i] for i in present},
-        accuracy={OBJECTIVES[i]: means[1][i] for i in present},
-        gradient_norm=norm,
+        loss={names[i]: means[0][i] for i in present},
+        accuracy={names[i]: means[1][i] for i in present},
+        grad_norm=norm,
         skipped=skipped,
     )
 
 
 def _sum_over_workers(tensors: Iterable[Tensor]) -> None:
-    """Sum tensors over workers in place, in large buckets."""
+    """Sum each tensor over workers, in place, in large buckets."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
     bucket: list[Tensor] = []

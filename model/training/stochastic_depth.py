@@ -1,4 +1,4 @@
-"""Stochastic depth: which samples skip which residual branch, drawn from (seed, step, slot)."""
+"""Stochastic depth: the residual branches a sample skips, drawn from (seed, step, slot)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,20 @@ from model.training import randomness
 def residual_scale(
     depth: int, rate: float, seed: int, step: int, slots: NDArray[np.int64]
 ) -> NDArray[np.float32] | None:
-    """Return (depth, 2, B): 0 where a branch is skipped, 1 / keep elsewhere; None for rate 0.
+    """Return the factors of the residual branches, or None if ``rate`` is 0.
 
-    The rate grows linearly from 0 in the first layer to ``rate`` in the last, as in BEiT.
+    The probability of skipping grows linearly from 0 in the first block to ``rate`` in the last, as
+    in BEiT. The kept branches are scaled up, so that their mean is unchanged.
+
+    Args:
+        depth: number of blocks.
+        rate: probability of skipping a branch of the last block.
+        seed: seed of the recipe and stream.
+        step: optimizer step.
+        slots: (B,) slots of the samples in the global batch.
+
+    Returns:
+        (depth, 2, B): 0 for a skipped branch, 1 / (1 - probability) for a kept one.
     """
     if rate == 0:
         return None

@@ -22,8 +22,8 @@ def model(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field: fusion_layers=0."),
     ] = [],  # noqa: B006
-    vocabulary: Annotated[int, typer.Option(help="Number of text pieces.")] = 64010,
-    codes: Annotated[int, typer.Option(help="Number of codes of the image tokenizer.")] = 8192,
+    vocab_size: Annotated[int, typer.Option(help="Rows of the token embedding.")] = 64010,
+    num_codes: Annotated[int, typer.Option(help="Number of codes of the image tokenizer.")] = 8192,
     text_length: Annotated[int, typer.Option(help="Positions of a text-only sample.")] = 128,
     caption_length: Annotated[int, typer.Option(help="Positions of a caption.")] = 64,
     samples_per_stream: Annotated[
@@ -37,7 +37,7 @@ def model(
     precision: Annotated[
         Literal["fp32", "bf16"], typer.Option(help="Precision of the forward pass.")
     ] = "bf16",
-    recompute: Annotated[
+    activation_checkpointing: Annotated[
         bool, typer.Option(help="Recompute activations in the backward pass.")
     ] = False,
 ) -> None:
@@ -45,17 +45,17 @@ def model(
 
     Example: beit3 inspect model giant --workers 256 --sharded --micro-batch 8
     """
-    from model.training.cost import Plan, memory_bytes, parameters_by_part, samples
+    from model.training.cost import ParallelLayout, memory_bytes, parameters_by_part, sample_shapes
 
-    config = _network(size, set_).config(vocabulary=vocabulary, codes=codes)
+    config = _network(size, set_).config(vocab_size=vocab_size, num_codes=num_codes)
     _print_parameters(size, parameters_by_part(config))
-    batch = samples(config, text_length=text_length, caption_length=caption_length)
-    _print_operations(config, batch, samples_per_stream, recompute)
-    plan = Plan(workers, micro_batch, sharded, precision, recompute)
-    layout = "sharded over" if sharded else "copied to"
+    batch = sample_shapes(config, text_length=text_length, caption_length=caption_length)
+    _print_operations(config, batch, samples_per_stream, activation_checkpointing)
+    layout = ParallelLayout(workers, micro_batch, sharded, precision, activation_checkpointing)
+    laid = "sharded over" if sharded else "copied to"
     workers_text = f"{workers} worker{'s' if workers > 1 else ''}"
-    title = f"memory of a worker: {layout} {workers_text}, micro-batch {micro_batch}, {precision}"
-    _print_memory(title, memory_bytes(config, batch, plan))
+    title = f"memory of a worker: {laid} {workers_text}, micro-batch {micro_batch}, {precision}"
+    _print_memory(title, memory_bytes(config, batch, layout))
 
 
 def _print_parameters(size: str, parts: dict[str, int]) -> None:
@@ -68,7 +68,7 @@ def _print_parameters(size: str, parts: dict[str, int]) -> None:
 
 
 def _print_operations(
-    config: "BEiT3Config", batch: Any, samples_per_stream: int, recompute: bool
+    config: "BEiT3Config", batch: Any, samples_per_stream: int, activation_checkpointing: bool
 ) -> None:
     from model.training.cost import forward_flops, step_flops
 
@@ -78,10 +78,10 @@ def _print_operations(
         table.add_row(
             f"one {stream} sample of {sample.length} positions",
             f"{forward:.1f}",
-            f"{(4 if recompute else 3) * forward:.1f}",
+            f"{(4 if activation_checkpointing else 3) * forward:.1f}",
         )
     counts = dict.fromkeys(batch, samples_per_stream)
-    step = step_flops(config, batch, counts, recompute) / 1e9
+    step = step_flops(config, batch, counts, activation_checkpointing) / 1e9
     table.add_section()
     table.add_row(f"one step of 3 x {samples_per_stream} samples", "", f"{step:,.0f}")
     console.print(table)

@@ -126,7 +126,9 @@ def run_opened(
     if retry:
         todo = [p for p in planned if p.stage.name == only]
     with miniweb_served(opened, todo) as served:
-        served.run(store, console, only=only, until=until, jobs=jobs, verify=verify, retry=retry)
+        planned = served.run(
+            store, console, only=only, until=until, jobs=jobs, verify=verify, retry=retry
+        )
     print_summary(console, store, {p.stage.name: p.fingerprint for p in planned})
 
 

@@ -1,7 +1,7 @@
 """Documents: text corpora → one cleaned document per row.
 
 Out: ``data`` (doc_id, source, text) and ``rejects``. Drops: ``malformed_line``, ``too_short``,
-``other_language``.
+``other_language``, ``unclosed_markup``.
 """
 
 from abc import abstractmethod

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dataprep.addresses import AddressRules
-from dataprep.fetch import UNREACHABLE, FetchRules
+from dataprep.fetch_rules import UNREACHABLE, FetchError, FetchRules
 from dataprep.host_limiter import HostRules
-from dataprep.images import StoredImage
+from dataprep.images import ImageError, StoredImage
 from dataprep.robots import AGENT
 from dataprep.schemas import reject
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
@@ -126,7 +126,7 @@ def stage(params: Params, *, name: str, index: Stage) -> Stage:
         lambda context: run(context, params),
         params,
         feeding(index=index),
-        version=2,
+        version=3,
         retry=lambda context, reasons: retry_rejects(context, params, reasons),
     )
 
@@ -213,15 +213,13 @@ class SliceFetcher:
         outcomes = self.engine(rows["url"].to_pylist())
         for row, outcome in zip(rows.to_pylist(), outcomes, strict=True):
             name, source, url = row["sample_id"], row["source"], row["url"]
-            if isinstance(outcome, StoredImage):
-                digest = row["sha256"]
-                images.append(
-                    image_row(
-                        name, source, outcome, row["captions"], url=url, expected_sha256=digest
-                    )
-                )
-            else:
-                rejects.append(reject(name, source, outcome.reason, outcome.detail, url))
+            try:
+                if not isinstance(outcome, StoredImage):
+                    raise outcome
+                more: Any = {"url": url, "expected_sha256": row["sha256"]}
+                images.append(image_row(name, source, outcome, row["captions"], **more))
+            except (FetchError, ImageError) as error:
+                rejects.append(reject(name, source, error.reason, error.detail, url))
         counters = {"original_bytes": sum(image["original_bytes"] or 0 for image in images)}
         return replace(stored_output(images, rejects), counters=counters)
 

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import uvloop
 
-from dataprep.fetch import Fetcher, FetchError, FetchRules
+from dataprep.fetch import Fetcher
+from dataprep.fetch_rules import FetchError, FetchRules
 from dataprep.host_limiter import Limiter
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
 from dataprep.img2dataset_engine import fetch_with_img2dataset

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dataprep.images import ImageError, ImageRules, StoredImage, store_image
+from dataprep.images import ImageError, ImageRules, StoredImage, check_jpeg, store_image
 from dataprep.schemas import IMAGES, reject, rejects_table, table_of
 from dataprep.sources.members import MemberError
 from orchestration import Output
@@ -93,7 +93,12 @@ def image_row(
     url: str | None = None,
     expected_sha256: str | None = None,
 ) -> dict[str, Any]:
-    """Return one row of the images table."""
+    """Return one row of the images table.
+
+    Raises:
+        ImageError: the image is empty, damaged or of another size than recorded.
+    """
+    check_jpeg(image)
     return {
         "sample_id": sample_id,
         "source": source,

@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from model.training import randomness
-from model.training.batch import OBJECTIVES, STREAMS, Stream
-from model.training.objectives import predict
+from model.training import objectives, randomness
+from model.training.batch import STREAMS, Stream
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from pipelines.pretrain.checkpoints import load_network
@@ -100,6 +99,7 @@ def stage(
             text_tokenizer=text_tokenizer,
         ),
         seed=seed,
+        version=2,
     )
 
 
@@ -177,7 +177,7 @@ class Predictor:
         batch = self.builders[stream].build(rows, _STEP, slots).to(self.device)
         out: list[dict[str, Any]] = []
         if table == "held_out":
-            for objective, made in predict(self.network, batch).items():
+            for objective, made in objectives.predict(self.network, batch).items():
                 out.append(
                     {
                         "objective": objective,
@@ -204,7 +204,7 @@ def objective_numbers(predictions: pa.Table) -> dict[str, float]:
     """Return loss and accuracy of each objective, and of the best constant guess."""
     numbers: dict[str, float] = {}
     rows = predictions.select(["objective", "loss_sum", "num_correct", "targets"]).to_pylist()
-    for objective in OBJECTIVES:
+    for objective in (entry.name for entry in objectives.OBJECTIVES):
         mine = [row for row in rows if row["objective"] == objective]
         targets = np.concatenate([row["targets"] for row in mine]) if mine else np.empty(0)
         if not len(targets):

@@ -1,9 +1,11 @@
 """Export: a checkpoint → files that other programs read.
 
 Out: ``model.safetensors`` and ``network.json`` (this project's network), ``official.pt`` (the
-layout of the released checkpoints), ``timm.pt`` (the image encoder), ``sentencepiece.bpe.model``
-(transformers' ``XLMRobertaTokenizer.from_pretrained`` on the folder), ``vqkd.pt``, and
-``README.md``, the model card.
+layout of the released checkpoints), ``timm.pt`` (the image encoder), ``vqkd.pt``, and
+``README.md``, the model card. The text tokenizer is ``sentencepiece.bpe.model`` and
+``tokenizer_config.json``, which transformers' ``AutoTokenizer.from_pretrained`` reads from the
+folder. transformers would give other ids for a tokenizer with ``byte_fallback``, which is therefore
+written as ``spm.model``, a name that it does not look for.
 """
 
 import json
@@ -23,9 +25,10 @@ from orchestration.params import StageParams
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
 from pipelines.tokens import image_tokenizer, text_tokenizer
-from tokenizer.text import FILE_NAME
+from tokenizer.text import FILE_NAME, TextTokenizer
 
 FOLDER: Final = "export"
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 
 
 class Params(StageParams):
@@ -59,7 +62,7 @@ def stage(
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
         ),
-        version=2,
+        version=3,
     )
 
 
@@ -86,12 +89,22 @@ def export(
     """Write the export folder; return the names of its files."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        write_text_tokenizer(folder, Path(text.fetch(text_tokenizer.MODEL_FILE)))
         write_export(folder, load_network(checkpoint), evaluation)
-        shutil.copyfile(text.fetch(text_tokenizer.MODEL_FILE), folder / FILE_NAME)
         shutil.copyfile(images.fetch(image_tokenizer.MODEL_FILE), folder / "vqkd.pt")
         for path in sorted(folder.iterdir()):
             target.write_file(path.name, path)
         return sorted(path.name for path in folder.iterdir())
+
+
+def write_text_tokenizer(folder: Path, model: Path) -> None:
+    """Write the text tokenizer in the files that its readers look for."""
+    if TextTokenizer.load(model).has_byte_pieces:
+        shutil.copyfile(model, folder / text_tokenizer.MODEL_FILE)
+        return
+    shutil.copyfile(model, folder / FILE_NAME)
+    config = {"tokenizer_class": "XLMRobertaTokenizer"}
+    (folder / TOKENIZER_CONFIG).write_text(json.dumps(config))
 
 
 def write_export(folder: Path, network: BEiT3, evaluation: Mapping[str, float]) -> None:
@@ -104,7 +117,9 @@ def write_export(folder: Path, network: BEiT3, evaluation: Mapping[str, float]) 
     torch.save({"model": {name: t.clone() for name, t in official.items()}}, folder / "official.pt")
     timm = {name: tensor.clone() for name, tensor in to_timm(state, config).items()}
     torch.save(timm, folder / "timm.pt")
-    (folder / "README.md").write_text(model_card(config.to_dict(), left, evaluation))
+    has_byte_pieces = (folder / text_tokenizer.MODEL_FILE).exists()
+    card = model_card(config.to_dict(), left, evaluation, has_byte_pieces)
+    (folder / "README.md").write_text(card)
 
 
 def _timm_reader(config: Mapping[str, object]) -> str:
@@ -113,9 +128,18 @@ def _timm_reader(config: Mapping[str, object]) -> str:
 
 
 def model_card(
-    config: Mapping[str, object], left: list[str], evaluation: Mapping[str, float]
+    config: Mapping[str, object],
+    left: list[str],
+    evaluation: Mapping[str, float],
+    has_byte_pieces: bool,
 ) -> str:
     """Return the model card."""
+    text = (
+        f"| `{text_tokenizer.MODEL_FILE}` | `tokenizer.text.TextTokenizer.load`; not transformers, "
+        "whose XLM-R ignores byte pieces |"
+        if has_byte_pieces
+        else f"| `{FILE_NAME}`, `{TOKENIZER_CONFIG}` | `transformers.AutoTokenizer` |"
+    )
     lines = [
         "# BEiT-3 checkpoint",
         "",
@@ -126,7 +150,7 @@ def model_card(
         "| `model.safetensors`, `network.json` | `model.BEiT3` |",
         "| `official.pt` | programs that read the released checkpoints |",
         f"| `timm.pt` | {_timm_reader(config)} |",
-        f"| `{FILE_NAME}` | `transformers.XLMRobertaTokenizer.from_pretrained(folder)` |",
+        text,
         "| `vqkd.pt` | `tokenizer.VQKD.load` |",
         "",
         "## Network",

@@ -4,14 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from model.training.batch import OBJECTIVES
+from model.training import objectives
 
-_NAMES: Final = {
-    "mlm": "words of texts (MLM)",
-    "mim": "codes of images (MIM)",
-    "mvlm_text": "words of pairs (MVLM)",
-    "mvlm_image": "codes of pairs (MVLM)",
-}
 _SMOOTHING: Final = 0.1
 "Weight of a new step in the moving average that is drawn."
 
@@ -22,17 +16,14 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
     figure = Figure(figsize=(9, 3.4), dpi=120, layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for objective in OBJECTIVES:
-            points = [
-                (row["step"], row[f"{kind}/{objective}"])
-                for row in history
-                if f"{kind}/{objective}" in row
-            ]
+        for objective in objectives.OBJECTIVES:
+            key = f"{kind}/{objective.name}"
+            points = [(row["step"], row[key]) for row in history if key in row]
             if not points:
                 continue
             steps, values = zip(*points, strict=True)
-            (line,) = axes.plot(steps, values, linewidth=0.6, alpha=0.25)
-            axes.plot(steps, _smooth(values), color=line.get_color(), label=_NAMES[objective])
+            axes.plot(steps, values, color=objective.color, linewidth=0.6, alpha=0.25)
+            axes.plot(steps, _smooth(values), color=objective.color, label=objective.title)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(f"masked {kind}")
         axes.grid(alpha=0.2)

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from model import BEiT3Config
 from model.network.config import SIZES
-from model.training.batch import OBJECTIVES, Objective, Stream
+from model.training.batch import Stream
+from model.training.objectives import complete_loss_weights
 from orchestration.params import OPERATIONAL, StageParams
 from pipelines.pretrain.feed import FeedParams
 from pipelines.training.params import (
@@ -33,7 +34,7 @@ class NetworkParams(StageParams):
     "Width of the hidden states."
     depth: int | None = None
     "Number of blocks."
-    heads: int | None = None
+    num_heads: int | None = None
     "Number of attention heads."
     ffn_width: int | None = None
     "Hidden width of an expert's feed-forward network."
@@ -48,14 +49,14 @@ class NetworkParams(StageParams):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        self.config(vocabulary=1, codes=1)
+        self.config(vocab_size=1, num_codes=1)
         return self
 
-    def config(self, *, vocabulary: int, codes: int) -> BEiT3Config:
+    def config(self, *, vocab_size: int, num_codes: int) -> BEiT3Config:
         """Return the network's configuration."""
         assert self.size in SIZES
         changes = self.model_dump(exclude={"size"}, exclude_none=True)
-        return BEiT3Config.named(self.size, vocabulary=vocabulary, codes=codes, **changes)
+        return BEiT3Config.named(self.size, vocab_size=vocab_size, num_codes=num_codes, **changes)
 
 
 class Params(TrainingLoopParams):
@@ -99,15 +100,15 @@ class Params(TrainingLoopParams):
     "Block attention between the documents that are packed into one text."
     color_jitter: float = Field(default=0.4, ge=0, lt=1)
     "Strength of random brightness, contrast and saturation changes of the network's input."
-    loss_weights: dict[Objective, float] = Field(
-        default_factory=lambda: dict.fromkeys(OBJECTIVES, 1.0)
+    loss_weights: Annotated[dict[str, float], AfterValidator(complete_loss_weights)] = Field(
+        default_factory=lambda: complete_loss_weights({})
     )
-    "Weight of each objective in the sum of losses."
+    "Factor of each objective's mean loss in the total; an objective that is not named has 1."
     micro_batch: Annotated[int, OPERATIONAL] = 64
     "Number of samples of one stream in a forward pass of a worker."
     compile: Annotated[bool, OPERATIONAL] = False
     "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
-    recompute: Annotated[bool, OPERATIONAL] = False
+    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
     "Recompute activations in the backward pass: less memory, a third more work."
 
     @model_validator(mode="after")

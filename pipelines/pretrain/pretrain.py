@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from model.training.batch import Stream
-from model.training.cost import Plan, memory_bytes, samples
+from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
 from orchestration import Context, Stage, feeding
 from orchestration.errors import StageError
 from orchestration.reporting.usage import Expected
@@ -64,7 +64,7 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=2,
+        version=3,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
     )
 
@@ -76,25 +76,25 @@ def _expects_after(params: Params, texts: Stage, words: Stage, codes: Stage) -> 
     return expects(params, texts.params.length, words.params.vocab_size, codes.params.num_codes)
 
 
-def expects(params: Params, text_length: int, vocabulary: int, codes: int) -> Expected:
+def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -> Expected:
     """Return the samples to train on, the checkpoint's bytes and a worker's memory."""
-    config = params.network.config(vocabulary=vocabulary, codes=codes)
-    per_sample = samples(
+    config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
+    per_sample = sample_shapes(
         config,
         text_length=text_length,
         caption_length=params.max_caption_length,
-        image_share=params.image_mask_ratio,
-        text_share=params.text_mask_ratio,
-        caption_share=params.pair_text_mask_ratio,
+        image_mask_ratio=params.image_mask_ratio,
+        text_mask_ratio=params.text_mask_ratio,
+        pair_text_mask_ratio=params.pair_text_mask_ratio,
     )
     largest = max(params.samples_per_step.values()) // params.num_workers
-    plan = Plan(
+    layout = ParallelLayout(
         num_workers=params.num_workers,
         micro_batch=min(params.micro_batch, largest),
         precision=params.precision,
-        recompute=params.recompute,
+        activation_checkpointing=params.activation_checkpointing,
     )
-    memory = memory_bytes(config, per_sample, plan)
+    memory = memory_bytes(config, per_sample, layout)
     return Expected(
         rows=params.steps * sum(params.samples_per_step.values()),
         bytes=memory["weights"] + memory["optimizer state"],
@@ -105,10 +105,9 @@ def expects(params: Params, text_length: int, vocabulary: int, codes: int) -> Ex
 def run(context: Context, params: Params) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
-    codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
-    config = params.network.config(
-        vocabulary=TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows, codes=codes
-    )
+    vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
+    num_codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
+    config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
     datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
     job = PretrainJob(params, context.seed, datasets, text, config)
     try:  # report a mismatch here, before any worker starts

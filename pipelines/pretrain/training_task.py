@@ -74,7 +74,7 @@ class PretrainTask:
         self.optimizer = adamw(
             self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
         )
-        self.network.recompute = params.recompute
+        self.network.activation_checkpointing = params.activation_checkpointing
         if params.compile:
             for block in self.network.blocks:
                 block.compile()
@@ -98,14 +98,14 @@ class PretrainTask:
             self.network,
             self.optimizer,
             batches,
-            rate=lr,
-            weights=params.loss_weights,
-            clip=params.max_grad_norm,
+            lr=lr,
+            loss_weights=params.loss_weights,
+            max_grad_norm=params.max_grad_norm,
             autocast=autocast,
         )
         metrics = {f"loss/{name}": value for name, value in result.loss.items()}
         metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
-        metrics["grad_norm"] = result.gradient_norm
+        metrics["grad_norm"] = result.grad_norm
         return StepOutcome(metrics, result.skipped)
 
     def write_files(self, folder: Path) -> None:

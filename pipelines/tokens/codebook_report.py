@@ -16,7 +16,7 @@ from orchestration import Dataset
 from orchestration.storage.store import Store
 from pipelines.readers.kept_images import KeptImages, cut_views
 from pipelines.tokens.codebook_figures import draw_code_maps, draw_code_patches
-from tokenizer.code_usage import CodeUse
+from tokenizer.code_usage import CodeCounts
 from tokenizer.vqkd import VQKD, to_input
 
 REPORT_FILE: Final = "report.json"
@@ -63,7 +63,7 @@ def write_codebook_report(
         chosen: the images to measure.
     """
     device = next(tokenizer.parameters()).device
-    usage = CodeUse(tokenizer.config.num_codes, len(chosen.images))
+    counts = CodeCounts(tokenizer.config.num_codes, len(chosen.images))
     cosines: list[float] = []
     shown: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
     for crops, sources in _crops(chosen, tokenizer.config.image_size):
@@ -74,13 +74,13 @@ def write_codebook_report(
             distilled = tokenizer(images, teacher(images), torch.Generator())
             codes = distilled.codes
             cosines += [float(distilled.cosine)] * len(images)
-        usage.add(codes, torch.from_numpy(sources))
+        counts.add(codes, torch.from_numpy(sources))
         if sum(len(c) for c, _ in shown) < _NUM_PATCH_IMAGES:
             shown.append((crops, codes.cpu().numpy()))
-    numbers = usage.numbers(list(chosen.sources))
+    numbers = counts.numbers(list(chosen.sources))
     if cosines:
         numbers["teacher_cosine"] = float(np.mean(cosines))
-    report: dict[str, Any] = {**numbers, "histogram": usage.histogram()}
+    report: dict[str, Any] = {**numbers, "histogram": counts.histogram()}
     folder.write_bytes(REPORT_FILE, json.dumps(report, indent=1).encode())
     _draw(folder, *(np.concatenate(part) for part in zip(*shown, strict=True)))
     return numbers

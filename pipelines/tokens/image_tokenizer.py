@@ -18,7 +18,7 @@ from pydantic import Field
 
 from orchestration import Context, Stage, feeding
 from orchestration.errors import StageError
-from orchestration.params import EXTERNAL_FILE, OR_URI
+from orchestration.params import EXTERNAL_FILE, OR_URI, is_uri
 from orchestration.reporting.usage import Expected
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
@@ -65,19 +65,41 @@ def stage(params: Params, *, seed: int, curated: Stage, images: Sequence[Stage])
         params,
         feeding(curated=curated, images=images),
         seed=seed,
+        version=2,
         requires=partial(requires, params),
         expects=partial(expects, params),
     )
 
 
 def requires(params: Params) -> str | None:
-    """Return what is missing to train, or None."""
-    if params.weights or params.teacher_weights or not (reason := unreachable(params.teacher)):
+    """Return what is missing to train, or None. A given local file is read, a remote one not."""
+    for name in ("weights", "teacher_weights"):
+        if location := getattr(params, name):
+            return None if is_uri(location) else _unreadable(params, name)
+    if not (reason := unreachable(params.teacher)):
         return None
     return (
         f"image_tokenizer.teacher {params.teacher}: its weights cannot be downloaded ({reason}); "
         "set image_tokenizer.teacher_weights to a file, or image_tokenizer.teacher=hand_crafted"
     )
+
+
+def _unreadable(params: Params, name: str) -> str | None:
+    """Return why the file of a field cannot be used, or None."""
+    try:
+        if name == "weights":
+            _given_tokenizer(params, Path(getattr(params, name)))
+        else:
+            params.teacher_network()
+    except (OSError, ValueError) as error:
+        return f"image_tokenizer.{name}: {error}"
+    return None
+
+
+def _given_tokenizer(params: Params, path: Path) -> VQKD:
+    """Load a tokenizer; a number of heads in the recipe is for a file that does not hold it."""
+    num_heads = params.num_heads if "num_heads" in params.model_fields_set else None
+    return VQKD.load(path, num_heads)
 
 
 def expects(params: Params) -> Expected:
@@ -132,7 +154,7 @@ def store_and_report(
         params: the recipe's section.
         chosen: images to report on.
     """
-    tokenizer = VQKD.load(origin.fetch(name))
+    tokenizer = _given_tokenizer(params, Path(origin.fetch(name)))
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save(Path(temporary) / MODEL_FILE)
         folder.write_file(MODEL_FILE, Path(temporary) / MODEL_FILE)
@@ -152,8 +174,8 @@ def check_minimums(params: Params, numbers: dict[str, float]) -> None:
         raise StageError(
             f"the codebook uses {numbers['codebook_usage']:.1%} of its codes (perplexity "
             f"{numbers['codebook_perplexity']:.0f}), less than image_tokenizer.min_usage = "
-            f"{params.min_usage:.1%}. Try kmeans=true, a larger revive_below, fewer codes or more "
-            "steps, or lower min_usage to accept the codebook."
+            f"{params.min_usage:.1%}. Try kmeans=true, a larger dead_code_threshold, fewer codes "
+            "or more steps, or lower min_usage to accept the codebook."
         )
     cosine = numbers.get("teacher_cosine", 1.0)
     if cosine < params.min_cosine:

@@ -35,7 +35,7 @@ from pipelines.training.params import (
     WarmupSteps,
     WeightDecay,
 )
-from tokenizer.code_usage import CodeUse
+from tokenizer.code_usage import CodeCounts
 from tokenizer.teachers import TeacherName, make_teacher
 from tokenizer.vqkd import VQKD, VQKDConfig, to_input
 
@@ -59,7 +59,7 @@ class VQKDTrainingParams(TrainingLoopParams):
     "Width of encoder and decoder."
     depth: int = 12
     "Number of encoder blocks."
-    heads: int = 12
+    num_heads: int = 12
     "Number of attention heads of encoder and decoder."
     decoder_depth: int = 3
     "Number of decoder blocks."
@@ -67,9 +67,9 @@ class VQKDTrainingParams(TrainingLoopParams):
     "Number of codes in the codebook; a code must fit 16 bits."
     code_dim: int = 32
     "Dimension of a codebook entry."
-    decay: float = Field(default=0.99, gt=0, lt=1)
-    "Decay of the exponential moving averages of the codebook."
-    revive_below: float = Field(default=0.01, ge=0)
+    ema_decay: float = Field(default=0.99, gt=0, lt=1)
+    "Decay per step of the codebook's exponential moving averages."
+    dead_code_threshold: float = Field(default=0.01, ge=0)
     "Usage, as a fraction of an even share, below which a code is replaced; 0 never replaces one."
     kmeans: bool = True
     "Start the codebook from k-means over the first batch; false starts from random codes."
@@ -100,12 +100,12 @@ class VQKDTrainingParams(TrainingLoopParams):
             "patch_size",
             "width",
             "depth",
-            "heads",
+            "num_heads",
             "decoder_depth",
             "num_codes",
             "code_dim",
-            "decay",
-            "revive_below",
+            "ema_decay",
+            "dead_code_threshold",
             "kmeans",
         )
         return VQKDConfig(**{name: getattr(self, name) for name in names}, teacher_dim=teacher_dim)
@@ -155,17 +155,17 @@ class VQKDTask:
             [min(_GROUP_ROWS, total - i) for i in range(0, total, _GROUP_ROWS)],
             batch=params.batch_size,
             num_substreams=params.substreams,
-            window=_SHUFFLE_WINDOW,
+            shuffle_window=_SHUFFLE_WINDOW,
             seed=int(randomness.bits(job.seed, 10)),
         )
         # Consecutive slots for each worker, so that features gathered over workers are in the
         # same order as on a single worker.
         self.slots = np.arange(params.batch_size).reshape(session.num_workers, -1)[session.rank]
         self.steps_per_epoch = max(total // params.batch_size, 1)
-        self.usage = self._new_usage()
+        self.counts = self._new_counts()
 
-    def _new_usage(self) -> CodeUse:
-        return CodeUse(self.job.params.num_codes, len(self.job.sources))
+    def _new_counts(self) -> CodeCounts:
+        return CodeCounts(self.job.params.num_codes, len(self.job.sources))
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:
         """Return this worker's crops, (B, 3, H, W) in [-1, 1], and their sources, (B,) long."""
@@ -209,7 +209,7 @@ class VQKDTask:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
-            self.usage.add(distilled.codes, sources)
+            self.counts.add(distilled.codes, sources)
         metrics = {
             "loss": float(distilled.loss.detach()),
             "teacher_cosine": float(distilled.cosine.detach()),
@@ -225,8 +225,8 @@ class VQKDTask:
         """
         if (step + 1) % self.steps_per_epoch:
             return {}
-        numbers = self.usage.over_workers().numbers(self.job.sources)
-        self.usage = self._new_usage()
+        numbers = self.counts.over_workers().numbers(self.job.sources)
+        self.counts = self._new_counts()
         return {f"epoch/{name}": value for name, value in numbers.items()}
 
     def write_files(self, folder: Path) -> None:

@@ -104,10 +104,10 @@ def train(session: Session, job: TrainJob) -> None:
     for step, batches in zip(range(start, params.steps), prepared, strict=True):
         lr = cosine_lr(
             step,
-            peak=params.lr,
-            floor=params.min_lr,
-            warmup=params.warmup_steps,
-            total=params.steps,
+            lr=params.lr,
+            min_lr=params.min_lr,
+            warmup_steps=params.warmup_steps,
+            steps=params.steps,
         )
         outcome = task.step(batches, step, lr, autocast)
         metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}

@@ -112,14 +112,14 @@ class PretrainRecipe(Recipe):
         if twice := self.sources.keys() & self.evaluation_sets.keys():
             raise ValueError(f"evaluation_sets: {sorted(twice)[0]} is the name of a source as well")
         tokenizer = self.image_tokenizer
-        grid = self.train.network.config(vocabulary=1, codes=1).grid
+        grid = self.train.network.config(vocab_size=1, num_codes=1).grid
         if grid * tokenizer.patch_size != tokenizer.image_size:
             raise ValueError(
                 f"image_tokenizer.image_size is {tokenizer.image_size}, but the network's grid of "
                 f"{grid} x {grid} patches needs {grid} * {tokenizer.patch_size} = "
                 f"{grid * tokenizer.patch_size} pixels"
             )
-        length = self.train.network.config(vocabulary=1, codes=1).max_text_length
+        length = self.train.network.config(vocab_size=1, num_codes=1).max_text_length
         if max(self.text_tokens.length, self.train.max_caption_length) > length:
             raise ValueError(f"texts are longer than train.network.max_text_length = {length}")
         return self

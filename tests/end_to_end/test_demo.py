@@ -181,7 +181,7 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
         patch_size=config.patch_size,
         embed_dim=config.width,
         depth=config.depth,
-        num_heads=config.heads,
+        num_heads=config.num_heads,
         num_classes=0,
         global_pool="token",
         scale_attn_norm=True,
@@ -195,7 +195,7 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
         for other in (decoupled.eval()(images=images).hidden, theirs.forward_features(images)):
             torch.testing.assert_close(features, other, atol=1e-4, rtol=1e-4)
     text = TextTokenizer.load(export / "sentencepiece.bpe.model")
-    assert config.vocabulary == text.num_rows
+    assert config.vocab_size == text.num_rows
     codes = VQKD.load(export / "vqkd.pt").encode(torch.zeros(1, 3, 64, 64))
     assert codes.shape == (1, config.num_patches)
 

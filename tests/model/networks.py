@@ -1,10 +1,10 @@
-"""Small networks of both forms, for the tests."""
+"""Small networks of the paper's and the released form, for the tests."""
 
 import torch
 
 from model import BEiT3, BEiT3Config
 
-SHARED = BEiT3Config.named("tiny", vocabulary=60, codes=20, max_text_length=40)
+SHARED = BEiT3Config.named("tiny", vocab_size=60, num_codes=20, max_text_length=40)
 RELEASED = BEiT3Config(
     48,
     3,
@@ -15,13 +15,13 @@ RELEASED = BEiT3Config(
     fusion_layers=0,
     attention="decoupled",
     subln=True,
-    vocabulary=60,
-    codes=20,
+    vocab_size=60,
+    num_codes=20,
 )
 
 
 def network(config: BEiT3Config) -> BEiT3:
-    """A network whose weights are all away from their start."""
+    """A network in evaluation mode, all of whose weights differ from their initial values."""
     torch.manual_seed(0)
     made = BEiT3(config).eval()
     with torch.no_grad():

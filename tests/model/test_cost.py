@@ -1,4 +1,4 @@
-"""The account of costs, against torch's own counters on networks that do run."""
+"""Computed costs against torch's own counters on networks that run."""
 
 import pytest
 import torch
@@ -6,32 +6,36 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import BEiT3, BEiT3Config
 from model.training.cost import (
-    Plan,
-    Samples,
+    ParallelLayout,
+    SampleShape,
     activation_bytes,
     forward_flops,
     memory_bytes,
     parameters_by_part,
-    samples,
+    sample_shapes,
     step_flops,
 )
 from tests.model.networks import RELEASED, SHARED, network, random_images
 
 FORMS = pytest.mark.parametrize(
     "config",
-    [SHARED, RELEASED, BEiT3Config.named("tiny", vocabulary=60, codes=20, attention="decoupled")],
+    [
+        SHARED,
+        RELEASED,
+        BEiT3Config.named("tiny", vocab_size=60, num_codes=20, attention="decoupled"),
+    ],
     ids=["paper", "released", "decoupled"],
 )
 KINDS = pytest.mark.parametrize("kind", ["image", "text", "pair"])
 
 
-def test_the_giant_costs_what_the_paper_says_by_part():
+def test_the_giant_has_the_paper_s_parameters_by_part_in_the_cost_table():
     parts = parameters_by_part(BEiT3Config.named("giant"))
     assert {name: round(count / 1e6) for name, count in parts.items() if "heads" not in name} == {
         "vision experts": 692,
         "language experts": 692,
         "vision-language experts": 52,
-        "word embeddings": 90,
+        "token embedding": 90,
         "attention": 317,
         "patch embedding, positions, LayerNorms": 3,
     }
@@ -41,7 +45,7 @@ def test_the_giant_costs_what_the_paper_says_by_part():
 
 
 def run(made: BEiT3, kind: str):
-    """Encode two samples and predict one patch or word of each."""
+    """Encode two samples and predict some patches and tokens of each."""
     image = random_images(made.config) if kind != "text" else None
     words = torch.randint(4, 60, (2, 12)) if kind != "image" else None
     encoded = made(image, words)
@@ -53,14 +57,14 @@ def run(made: BEiT3, kind: str):
     return logits
 
 
-def sample(config: BEiT3Config, kind: str) -> Samples:
+def sample(config: BEiT3Config, kind: str) -> SampleShape:
     image, text = kind != "text", kind != "image"
-    return Samples((1 + config.num_patches) * image, 12 * text, 3 * image, 2 * text)
+    return SampleShape((1 + config.num_patches) * image, 12 * text, 3 * image, 2 * text)
 
 
 @FORMS
 @KINDS
-def test_operations_are_those_that_torch_counts(config, kind):
+def test_operations_equal_those_that_torch_counts(config, kind):
     made = network(config)
     with (
         FlopCounterMode(display=False) as counter,
@@ -73,8 +77,8 @@ def test_operations_are_those_that_torch_counts(config, kind):
 @FORMS
 @KINDS
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_activations_are_what_the_blocks_keep(config, kind, precision):
-    """Of the blocks alone: the embeddings, the last LayerNorm and the heads are not in it."""
+def test_activation_bytes_equal_what_the_blocks_keep(config, kind, precision):
+    """Blocks alone, without the embeddings, the last LayerNorm and the heads."""
     made = network(config)
     weights = {p.untyped_storage().data_ptr() for p in made.parameters()}
     shapes = {tuple(p.shape[::order]) for p in made.parameters() for order in (1, -1)}
@@ -97,31 +101,31 @@ def test_activations_are_what_the_blocks_keep(config, kind, precision):
         for block in made.blocks:
             parts = block(parts, None, None, kind == "pair")
     measured = sum(storage.nbytes() for storage in kept.values())
-    plan = Plan(precision=precision)
-    assert 2 * activation_bytes(config, sample(config, kind), plan) == pytest.approx(
+    layout = ParallelLayout(precision=precision)
+    assert 2 * activation_bytes(config, sample(config, kind), layout) == pytest.approx(
         measured,
         rel=0.07,  # a decoupled pair without sub-LayerNorm keeps one copy more
     )
 
 
-def test_a_step_of_the_paper_s_giant():
-    """6 operations per weight and token, the rule of thumb, is what most of it comes to."""
+def test_a_step_of_the_giant_costs_6_operations_per_weight_and_token():
+    """The rule of thumb covers most of the operations; attention and heads are the rest."""
     config = BEiT3Config.named("giant")
-    batch = samples(config, text_length=512)
+    batch = sample_shapes(config, text_length=512)
     counts = dict.fromkeys(batch, 2048)
-    total = step_flops(config, batch, counts, recompute=False)
+    total = step_flops(config, batch, counts, activation_checkpointing=False)
     weights = config.depth * (4 * 1408**2 + 2 * 1408 * 6144)
     tokens = 2048 * (257 + 512 + 257 + 64)
     assert total == pytest.approx(6 * weights * tokens, rel=0.1)
-    assert step_flops(config, batch, counts, recompute=True) == total * 4 // 3
+    assert step_flops(config, batch, counts, activation_checkpointing=True) == total * 4 // 3
 
 
-def test_sharding_and_recomputing_take_what_they_promise():
+def test_sharding_and_activation_checkpointing_reduce_memory():
     config = BEiT3Config.named("giant")
-    batch = samples(config)
-    alone = memory_bytes(config, batch, Plan(micro_batch=8))
-    many = memory_bytes(config, batch, Plan(num_workers=256, micro_batch=8, sharded=True))
+    batch = sample_shapes(config)
+    alone = memory_bytes(config, batch, ParallelLayout(micro_batch=8))
+    many = memory_bytes(config, batch, ParallelLayout(num_workers=256, micro_batch=8, sharded=True))
     assert many["optimizer state"] == alone["optimizer state"] // 256
-    lean = memory_bytes(config, batch, Plan(micro_batch=8, recompute=True))
+    lean = memory_bytes(config, batch, ParallelLayout(micro_batch=8, activation_checkpointing=True))
     assert lean["activations"] < alone["activations"] / 5
     assert lean["weights"] == alone["weights"] == 4 * sum(parameters_by_part(config).values())

@@ -1,4 +1,4 @@
-"""The summed cross-entropy against PyTorch's own, in every type, however the rows are cut."""
+"""The summed cross-entropy against PyTorch's own, in every type and for any chunk size."""
 
 import pytest
 import torch
@@ -11,9 +11,9 @@ from model.training.cross_entropy import cross_entropy_sum
 
 
 def both(logits: torch.Tensor, targets: torch.Tensor, factor: float = 1.0):
-    """Loss and gradient of ours and of PyTorch's, computed in fp64."""
+    """Return our loss and gradient, then PyTorch's in fp64."""
     ours = logits.clone().requires_grad_()
-    # A step between, as a head is: what is used up must not be a leaf's own memory.
+    # * 1 stands for a head: the backward must not overwrite the memory of a leaf.
     loss, num_correct = cross_entropy_sum(ours * 1, targets)
     (loss * factor).backward()
     theirs = logits.double().requires_grad_()
@@ -30,20 +30,20 @@ def both(logits: torch.Tensor, targets: torch.Tensor, factor: float = 1.0):
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
-def test_it_is_pytorch_s_however_the_rows_are_cut(rows, classes, chunk, seed):
+def test_loss_and_gradient_equal_pytorch_s_for_any_chunk_size(rows, classes, chunk, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(rows, classes, generator=generator, dtype=torch.float64) * 5
     targets = torch.randint(0, classes, (rows,), generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross_entropy, "_ON_A_CPU", chunk)
+        patch.setattr(cross_entropy, "_CPU_CHUNK", chunk)
         loss, gradient, expected, expected_gradient = both(logits, targets, factor=-0.3)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(gradient, expected_gradient)
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
-def test_narrow_types_sum_in_fp32(dtype, unit):
-    """Confident guesses too, whose gradient is the small rest to 1."""
+def test_narrow_types_are_summed_in_fp32(dtype, unit):
+    """Includes confident predictions, whose gradient is the small difference to 1."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3000, 900, generator=generator)
     targets = torch.randint(0, 900, (3000,), generator=generator)
@@ -62,7 +62,7 @@ def test_extreme_logits_stay_finite():
     torch.testing.assert_close(gradient.double(), expected)
 
 
-def test_the_logits_can_be_used_up_once_only():
+def test_a_second_backward_is_refused():
     logits = torch.randn(4, 6, requires_grad=True)
     loss, _ = cross_entropy_sum(logits * 1, torch.zeros(4, dtype=torch.long))
     loss.backward(retain_graph=True)
@@ -70,7 +70,7 @@ def test_the_logits_can_be_used_up_once_only():
         loss.backward()
 
 
-def test_without_a_gradient_the_logits_stay():
+def test_the_logits_are_unchanged_without_a_backward():
     logits = torch.randn(4, 6)
     before = logits.clone()
     cross_entropy_sum(logits, torch.zeros(4, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""What must hold on a GPU; skipped where there is none."""
+"""Results on a GPU against the CPU; skipped on machines without one."""
 
 import copy
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from model import BEiT3, BEiT3Config
-from model.training.batch import OBJECTIVES, MicroBatch
+from model.training.batch import MicroBatch
 from model.training.cross_entropy import cross_entropy_sum
-from model.training.objectives import predict
+from model.training.objectives import complete_loss_weights, predict
 from model.training.optimizer import adamw
 from model.training.step import train_step
 from tests.model.networks import RELEASED, SHARED, network
@@ -37,11 +37,11 @@ def batches(config: BEiT3Config, size: int = 4, length: int = 12) -> list[MicroB
         side, num = config.image_size, config.num_patches
         batch.images = torch.randn(size, 3, side, side, generator=generator)
         batch.image_mask = torch.rand(size, num, generator=generator) < 0.4
-        batch.codes = torch.randint(0, config.codes, (size, num), generator=generator)
+        batch.codes = torch.randint(0, config.num_codes, (size, num), generator=generator)
         return batch
 
     def text(batch: MicroBatch) -> MicroBatch:
-        ids = torch.randint(4, config.vocabulary, (size, length), generator=generator)
+        ids = torch.randint(4, config.vocab_size, (size, length), generator=generator)
         batch.text_ids, batch.text_targets = ids, ids.flip(0)
         batch.text_mask = torch.rand(size, length, generator=generator) < 0.5
         return batch
@@ -58,7 +58,7 @@ def batches(config: BEiT3Config, size: int = 4, length: int = 12) -> list[MicroB
 def gradients(
     made: BEiT3, batch: MicroBatch, autocast: torch.autocast
 ) -> tuple[float, dict[str, torch.Tensor]]:
-    """The loss and every parameter's gradient, in fp32 on the CPU."""
+    """Return the loss and the gradient of every parameter, copied to the CPU in fp32."""
     made.zero_grad(set_to_none=True)
     device = next(made.parameters()).device
     with autocast:
@@ -73,7 +73,7 @@ def gradients(
 
 
 def angle(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Cosine between two whole gradients."""
+    """Return the cosine between two gradients over all parameters."""
     assert found.keys() == expected.keys()
     one = torch.cat([found[name].flatten() for name in expected])
     two = torch.cat([expected[name].flatten() for name in expected])
@@ -82,7 +82,7 @@ def angle(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
 
 @FORMS
 @pytest.mark.parametrize("stream", [0, 1, 2], ids=["image", "text", "pair"])
-def test_fp32_is_what_the_cpu_computes(config, stream):
+def test_fp32_equals_the_cpu(config, stream):
     made = network(config)
     batch = batches(config)[stream]
     loss, expected = gradients(made, batch, FP32)
@@ -97,7 +97,7 @@ def test_fp32_is_what_the_cpu_computes(config, stream):
 @FORMS
 @pytest.mark.parametrize("stream", [0, 1, 2], ids=["image", "text", "pair"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_bf16_stays_near_fp32(config, stream, compiled):
+def test_bf16_is_close_to_fp32(config, stream, compiled):
     made = network(config).to(GPU)
     batch = batches(config)[stream]
     loss, expected = gradients(made, batch, FP32)
@@ -111,17 +111,17 @@ def test_bf16_stays_near_fp32(config, stream, compiled):
 
 
 @FORMS
-def test_recomputed_activations_change_no_gradient(config):
+def test_activation_checkpointing_changes_no_gradient(config):
     made = network(config).to(GPU)
     batch = batches(config)[2]
     _, expected = gradients(made, batch, BF16)
-    made.recompute = True
+    made.activation_checkpointing = True
     _, found = gradients(made, batch, BF16)
     assert angle(found, expected) > 0.9999
 
 
 @FORMS
-def test_a_step_moves_the_weights_as_on_the_cpu(config):
+def test_a_step_updates_the_weights_as_on_the_cpu(config):
     results = []
     for device in (CPU, GPU):
         made = network(config).to(device)
@@ -132,26 +132,26 @@ def test_a_step_moves_the_weights_as_on_the_cpu(config):
                 made,
                 optimizer,
                 batches(config),
-                rate=1e-2,
-                weights=dict.fromkeys(OBJECTIVES, 1.0),
-                clip=1.0,
+                lr=1e-2,
+                loss_weights=complete_loss_weights({}),
+                max_grad_norm=1.0,
                 autocast=off,
             )
         results.append((result, {n: p.detach().cpu() for n, p in made.named_parameters()}))
     (cpu, expected), (gpu, found) = results
     assert gpu.loss == pytest.approx(dict(cpu.loss), rel=1e-4)
     assert gpu.accuracy == pytest.approx(dict(cpu.accuracy), abs=0.05)
-    assert gpu.gradient_norm == pytest.approx(cpu.gradient_norm, rel=1e-3)
+    assert gpu.grad_norm == pytest.approx(cpu.grad_norm, rel=1e-3)
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-2, atol=1e-3, msg=name)
 
 
 @FORMS
-def test_no_micro_batch_waits_for_the_gpu(config):
-    """From pinned memory to gradients nothing asks the GPU for a number."""
+def test_no_micro_batch_synchronizes_with_the_gpu(config):
+    """Nothing from pinned memory to gradients waits for a number from the GPU."""
     made = network(config).to(GPU)
     pinned = [batch.pinned() for batch in batches(config)]
-    gradients(made, pinned[0], BF16)  # what the first call sets up may wait
+    gradients(made, pinned[0], BF16)  # the first call may wait while it sets up
     made.zero_grad(set_to_none=True)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -166,7 +166,12 @@ def test_no_micro_batch_waits_for_the_gpu(config):
 def test_the_fused_optimizer_continues_from_its_state():
     made = network(SHARED).to(GPU)
     optimizer = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
-    step = {"rate": 1e-3, "weights": dict.fromkeys(OBJECTIVES, 1.0), "clip": 3.0, "autocast": BF16}
+    step = {
+        "lr": 1e-3,
+        "loss_weights": complete_loss_weights({}),
+        "max_grad_norm": 3.0,
+        "autocast": BF16,
+    }
     train_step(made, optimizer, batches(SHARED), **step)
     other = copy.deepcopy(made)
     restored = adamw(other, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
@@ -177,8 +182,8 @@ def test_the_fused_optimizer_continues_from_its_state():
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
-def test_codes_are_those_of_the_cpu():
-    """Where two codes are nearly as near, rounding may choose: a few in a thousand."""
+def test_codes_equal_those_of_the_cpu():
+    """Rounding may choose between two nearly equally near codes: a few in a thousand."""
     torch.manual_seed(0)
     config = VQKDConfig(32, 8, 64, 2, 2, 1, 64, 16, 24)
     tokenizer = VQKD(config).to(GPU)
@@ -198,7 +203,7 @@ def test_codes_are_those_of_the_cpu():
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
-def test_the_summed_cross_entropy_is_pytorch_s(dtype, unit):
+def test_the_summed_cross_entropy_equals_pytorch_s(dtype, unit):
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(700, 9000, generator=generator) * 3).to(dtype)
     targets = torch.randint(0, 9000, (700,), generator=generator)

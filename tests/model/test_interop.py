@@ -1,4 +1,4 @@
-"""Foreign layouts, each against the program that it belongs to: torchscale and timm."""
+"""Layouts of other programs, each against its own program: torchscale and timm."""
 
 import pytest
 import timm
@@ -23,13 +23,13 @@ def torchscale(config: BEiT3Config):
         EncoderConfig(
             img_size=config.image_size,
             patch_size=config.patch_size,
-            vocab_size=config.vocabulary,
+            vocab_size=config.vocab_size,
             multiway=True,
             normalize_output=True,
             no_output_layer=True,
             subln=True,
             encoder_embed_dim=config.width,
-            encoder_attention_heads=config.heads,
+            encoder_attention_heads=config.num_heads,
             encoder_layers=config.depth,
             encoder_ffn_embed_dim=config.ffn_width,
             max_source_positions=config.max_text_length + 2,
@@ -44,7 +44,7 @@ def body(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("config", [RELEASED, BASE], ids=["small", "base"])
 def test_torchscale_gives_the_same_hidden_states(config):
-    """Weights go there and come back; images, padded texts and pairs."""
+    """Weights are converted there and back; inputs are images, padded texts and pairs."""
     ours, theirs = network(config), torchscale(config)
     official, left = interop.to_official(ours.state_dict(), config)
     assert left == []
@@ -55,7 +55,7 @@ def test_torchscale_gives_the_same_hidden_states(config):
     load(again, interop.from_official(back))
     assert all(torch.equal(t, again.state_dict()[n]) for n, t in ours.state_dict().items())
 
-    images, ids = random_images(config), torch.randint(4, config.vocabulary, (2, 10))
+    images, ids = random_images(config), torch.randint(4, config.vocab_size, (2, 10))
     padding = torch.zeros(2, 10, dtype=torch.bool)
     padding[1, 6:] = True
     mask = torch.rand(2, config.num_patches) < 0.4
@@ -83,7 +83,7 @@ def test_torchscale_gives_the_same_gradients_of_a_masked_language_loss():
     ours, theirs = network(RELEASED), torchscale(RELEASED)
     official, _ = interop.to_official(ours.state_dict(), RELEASED)
     theirs.load_state_dict(body(official))
-    head = torch.nn.Linear(RELEASED.width, RELEASED.vocabulary)
+    head = torch.nn.Linear(RELEASED.width, RELEASED.vocab_size)
     head.load_state_dict({k: official[f"mlm_head.{k}"] for k in ("weight", "bias")})
     ids, mask = torch.randint(4, 60, (3, 12)), torch.rand(3, 12) < 0.4
     padding = torch.arange(12) >= torch.tensor([12, 9, 5])[:, None]
@@ -109,11 +109,11 @@ def test_torchscale_gives_the_same_gradients_of_a_masked_language_loss():
 
 @pytest.mark.parametrize("way", ["checkpoint_path", "filter"])
 def test_timm_s_base_gives_the_same_features(tmp_path, way):
-    """Through timm's two strict ways: a checkpoint as it is, and through its checkpoint filter."""
+    """timm loads the file strictly, both as it is and through its checkpoint filter."""
     ours = network(BASE)
     assert (
         float((ours.norm.vision.weight.detach() - 1).abs().max()) > 0.01
-    )  # else a lost norm goes unseen
+    )  # otherwise a missing norm would go unnoticed
     path = tmp_path / "timm.pt"
     torch.save(interop.to_timm(ours.state_dict(), BASE), path)
     options = {"num_classes": 0, "global_pool": "token"}
@@ -139,7 +139,7 @@ def test_timm_s_base_gives_the_same_features(tmp_path, way):
     ],
     ids=["large, released form", "large, shared", "giant", "base without sub-LayerNorm"],
 )
-def test_timm_has_a_place_for_every_vision_weight(ours, theirs):
+def test_timm_has_every_vision_weight_in_the_same_shape(ours, theirs):
     with torch.device("meta"):
         state = interop.to_timm(BEiT3(ours).state_dict(), ours)
         expected = timm.create_model(theirs, num_classes=0, global_pool="token").state_dict()
@@ -147,7 +147,7 @@ def test_timm_has_a_place_for_every_vision_weight(ours, theirs):
 
 
 def test_shared_weights_are_written_for_both_modalities():
-    """Exact for a modality alone, whatever attention the network has."""
+    """Hidden states of a single modality are exact although attention was shared."""
     ours = network(SHARED)
     official, left = interop.to_official(ours.state_dict(), SHARED)
     assert left and all(".fusion." in name for name in left)
@@ -161,7 +161,7 @@ def test_shared_weights_are_written_for_both_modalities():
             assert torch.allclose(ours(**sample).hidden, decoupled(**sample).hidden, atol=1e-6)
 
 
-def test_a_foreign_state_is_listed_completely_with_what_is_nearest():
+def test_unknown_official_names_are_all_listed_with_the_most_similar_name():
     official, _ = interop.to_official(network(RELEASED).state_dict(), RELEASED)
     official["beit3.encoder.layers.0.ffn.A.fc3.weight"] = torch.zeros(1)
     official["surplus"] = torch.zeros(1)
@@ -174,7 +174,7 @@ def test_a_foreign_state_is_listed_completely_with_what_is_nearest():
     assert "blocks.1.attention.qkv.language.bias: only q, v" in message
 
 
-def test_a_state_that_does_not_fit_is_listed_completely_and_loads_nothing():
+def test_all_mismatches_of_a_state_are_listed_and_nothing_is_loaded():
     made = network(SHARED)
     before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
     state = {name: tensor + 1 for name, tensor in before.items()}
@@ -195,7 +195,7 @@ def test_a_state_that_does_not_fit_is_listed_completely_and_loads_nothing():
         interop.to_official(state, SHARED)
 
 
-def test_an_image_encoder_needs_no_language_weights_and_the_reverse():
+def test_an_encoder_of_one_modality_needs_no_weights_of_the_other():
     donor, images = network(SHARED), random_images(SHARED)
     ids = torch.randint(4, 60, (2, 7))
     state = donor.state_dict()
@@ -214,7 +214,7 @@ def test_an_image_encoder_needs_no_language_weights_and_the_reverse():
 
 
 @pytest.mark.parametrize("size", [24, 48, 72])
-def test_positions_are_interpolated_as_timm_does_it(size):
+def test_positions_are_interpolated_as_in_timm(size):
     donor = network(RELEASED)
     other = BEiT3(BEiT3Config.from_dict(RELEASED.to_dict() | {"image_size": size}))
     load(other, donor.state_dict())
@@ -228,7 +228,7 @@ def test_positions_are_interpolated_as_timm_does_it(size):
     assert other(images=torch.zeros(1, 3, size, size)).hidden.shape[1] == len(expected)
 
 
-def test_a_longer_text_table_is_cut_and_a_shorter_one_refused():
+def test_a_longer_text_position_table_is_truncated_and_a_shorter_one_refused():
     donor = network(SHARED)
     shorter = BEiT3Config.from_dict(SHARED.to_dict() | {"max_text_length": 10})
     made = BEiT3(shorter)

@@ -1,7 +1,9 @@
-"""The network: sizes of the paper, routing, attention, generation, starts.
+"""The network: sizes of the paper, routing, attention, generation, initialization.
 
 Equality with other programs is in ``test_interop``, ways of running it in ``test_running``.
 """
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ def test_the_giant_has_the_paper_s_parameters_by_part():
     assert round(millions(giant, "experts.vision.fc")) == 692
     assert round(millions(giant, "experts.language.fc")) == 692
     assert round(millions(giant, "fusion.fc")) == 52
-    assert round(millions(giant, "language.words")) == 90
+    assert round(millions(giant, "language.tokens")) == 90
     assert round(millions(giant, "attention.qkv", "attention.out")) == 317
 
 
@@ -76,7 +78,7 @@ def test_pairs_use_the_fusion_expert_in_the_top_layers_only():
 @pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), alone=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_what_stands_in_padding_never_reaches_real_positions(config, lengths, alone):
+def test_padding_has_no_effect_on_real_positions(config, lengths, alone):
     made = network(config)
     images = None if alone else random_images(config, len(lengths))
     ids = torch.randint(4, 60, (len(lengths), 9))
@@ -92,7 +94,7 @@ def test_what_stands_in_padding_never_reaches_real_positions(config, lengths, al
             torch.testing.assert_close(one.text[row, :length], short.text[0], atol=1e-5, rtol=1e-5)
 
 
-def test_packed_documents_that_are_kept_apart_are_as_if_each_stood_alone():
+def test_isolated_packed_documents_are_encoded_as_if_each_were_alone():
     made = network(SHARED)
     lengths = [[5, 9, 3], [1, 14, 2]]
     ids = torch.randint(4, 60, (2, 17))
@@ -108,11 +110,11 @@ def test_packed_documents_that_are_kept_apart_are_as_if_each_stood_alone():
             )
             start += length
     assert not torch.allclose(hidden, together, atol=1e-2)
-    with pytest.raises(ValueError, match="kept apart in texts alone"):
+    with pytest.raises(ValueError, match="for texts alone"):
         made(random_images(SHARED), ids, text_documents=documents)
 
 
-def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
+def test_in_seq2seq_a_token_attends_to_patches_and_earlier_tokens_only():
     made = network(SHARED)
     images, ids = random_images(SHARED), torch.randint(4, 60, (2, 9))
     changed = ids.clone()
@@ -129,8 +131,8 @@ def test_in_seq2seq_a_token_sees_patches_and_its_left_only():
 
 @pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 @pytest.mark.parametrize("first", [0, 1, 4])
-def test_token_by_token_with_a_cache_is_the_whole_forward(config, first):
-    """``first`` tokens come with the image, the others one by one."""
+def test_generation_with_a_cache_equals_one_forward(config, first):
+    """``first`` tokens are given with the image, the others one by one."""
     made = network(config)
     images, ids = random_images(config), torch.randint(4, 60, (2, 9))
     with torch.no_grad():
@@ -148,7 +150,7 @@ def test_token_by_token_with_a_cache_is_the_whole_forward(config, first):
     assert (cache.image_length, cache.text_length) == (1 + config.num_patches, 9)
 
 
-def test_a_mask_that_asks_for_the_next_word_can_be_dropped_again():
+def test_an_appended_mask_token_can_be_dropped_from_the_cache():
     made, mask_id = network(SHARED), 59
     images, ids = random_images(SHARED), torch.randint(4, 59, (2, 5))
     asked = torch.full((2, 1), mask_id)
@@ -165,7 +167,7 @@ def test_a_mask_that_asks_for_the_next_word_can_be_dropped_again():
         cache.drop_last(6)
 
 
-def test_a_cache_refuses_what_it_cannot_hold():
+def test_a_cache_refuses_calls_that_do_not_fit_it():
     made, ids = network(SHARED), torch.randint(4, 60, (2, 3))
     with pytest.raises(ValueError, match="seq2seq"):
         made(text_ids=ids, cache=Cache(SHARED.depth))
@@ -176,12 +178,92 @@ def test_a_cache_refuses_what_it_cannot_hold():
     padding = torch.zeros(2, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match="no padding"):
         made(None, ids, padding, attention="seq2seq", cache=cache)
-    with pytest.raises(ValueError, match="texts of 41 tokens, the network takes 40"):
+    with pytest.raises(ValueError, match="a text of 41 tokens is longer than max_text_length 40"):
         made(text_ids=torch.zeros(2, 41, dtype=torch.long))
 
 
-def test_a_dual_encoder_is_two_calls():
-    """What one modality gives does not depend on the other being encoded too."""
+@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("given", [0, 2], ids=["image first", "image and tokens first"])
+def test_a_cache_follows_the_beams_of_a_search(config, given):
+    """Rows are repeated, reordered and dropped; each beam equals its whole sequence."""
+    made, images = network(config), random_images(config)
+    cache = Cache(config.depth)
+    ids, image_of = torch.randint(4, 60, (2, given)), torch.arange(2)
+    selections = ([0, 0, 0, 1, 1, 1], [2, 0, 0, 5, 5, 4], [1, 1, 2, 3, 4, 5], [0, 3])
+    with torch.no_grad():
+        made(images, ids if given else None, attention="seq2seq", cache=cache)
+        for selection in selections:
+            rows = torch.tensor(selection)
+            cache.select(rows)
+            ids, image_of = ids[rows], image_of[rows]
+            new = torch.randint(4, 60, (len(rows), 1))
+            ids = torch.cat([ids, new], dim=1)
+            found = made(text_ids=new, attention="seq2seq", cache=cache).hidden
+            whole = made(images[image_of], ids, attention="seq2seq").text[:, -1:]
+            torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_that_a_cache_does_not_hold_are_refused():
+    made, cache = network(SHARED), Cache(SHARED.depth)
+    with pytest.raises(ValueError, match="the cache is empty"):
+        cache.select(torch.tensor([0]))
+    made(random_images(SHARED), attention="seq2seq", cache=cache)
+    for rows in ([2], [-1], [0, 1, 5]):
+        with pytest.raises(ValueError, match="not row numbers of the cache, 0 to 1"):
+            cache.select(torch.tensor(rows))
+    with pytest.raises(ValueError, match=r"text_ids have 6 rows, the cache holds 2; cache\.select"):
+        made(text_ids=torch.zeros(6, 1, dtype=torch.long), attention="seq2seq", cache=cache)
+
+
+@pytest.mark.parametrize("name", ["text_padding", "image_mask"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.float32])
+def test_a_mask_that_is_not_bool_is_refused(name, dtype):
+    """Of integers it is unknown whether 1 means padded, as here, or present, as elsewhere."""
+    made = network(SHARED)
+    shape = (2, 7) if name == "text_padding" else (2, SHARED.num_patches)
+    mask = torch.zeros(shape, dtype=dtype)
+    words = f"{name} has type {str(dtype).removeprefix('torch.')}; give bool, True = "
+    with pytest.raises(ValueError, match=words):
+        made(random_images(SHARED), torch.randint(4, 60, (2, 7)), **{name: mask})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("text_padding", (2, 8), r"text_padding has shape \(2, 8\), text_ids need \(2, 7\)"),
+        ("text_padding", (7,), r"text_padding has shape \(7,\), text_ids need \(2, 7\)"),
+        ("image_mask", (2, 8, 8), r"image_mask has shape \(2, 8, 8\), images need \(2, 64\)"),
+        ("image_mask", (2, 65), r"image_mask has shape \(2, 65\), images need \(2, 64\)"),
+    ],
+)
+def test_a_mask_of_another_shape_is_refused(name, shape, words):
+    made, mask = network(SHARED), torch.zeros(shape, dtype=torch.bool)
+    with pytest.raises(ValueError, match=words):
+        made(random_images(SHARED), torch.randint(4, 60, (2, 7)), **{name: mask})
+
+
+def test_a_mask_of_a_modality_that_is_not_given_is_refused():
+    made = network(SHARED)
+    with pytest.raises(ValueError, match="text_padding is given without text_ids"):
+        made(random_images(SHARED), text_padding=torch.zeros(2, 7, dtype=torch.bool))
+    with pytest.raises(ValueError, match="image_mask is given without images"):
+        made(text_ids=torch.zeros(2, 7, dtype=torch.long), image_mask=torch.zeros(2, 64).bool())
+
+
+@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+def test_a_network_without_final_norm_returns_the_last_block(config):
+    plain = network(config)
+    bare = BEiT3(replace(config, final_norm=False)).eval()
+    bare.load_state_dict({n: t for n, t in plain.state_dict().items() if not n.startswith("norm.")})
+    images, ids = random_images(config), torch.randint(4, 60, (2, 7))
+    with torch.no_grad():
+        for sample in ({"images": images}, {"text_ids": ids}, {"images": images, "text_ids": ids}):
+            hidden = bare(**sample).hidden
+            assert torch.equal(hidden, plain(**sample, keep_layers=True).layers[-1])
+
+
+def test_a_dual_encoder_is_two_independent_calls():
+    """The hidden states of one modality do not depend on a call with the other."""
     made = network(SHARED)
     images, ids = random_images(SHARED), torch.randint(4, 60, (2, 7))
     with torch.no_grad():
@@ -191,7 +273,7 @@ def test_a_dual_encoder_is_two_calls():
     assert image.shape == text.shape == (2, SHARED.width)
 
 
-def test_layers_are_given_on_request():
+def test_layers_are_returned_on_request():
     made = network(SHARED)
     images, ids = random_images(SHARED), torch.randint(4, 60, (2, 7))
     with torch.no_grad():
@@ -214,7 +296,7 @@ def test_every_parameter_is_initialized():
 
 
 def test_beit_s_initialization_divides_outputs_by_depth():
-    made = BEiT3(BEiT3Config.named("tiny", width=256, heads=4, ffn_width=512, vocabulary=60))
+    made = BEiT3(BEiT3Config.named("tiny", width=256, num_heads=4, ffn_width=512, vocab_size=60))
     for layer, block in enumerate(made.blocks, start=1):
         expected = 0.02 / (2 * layer) ** 0.5
         assert abs(float(block.attention.out.both.weight.detach().std()) / expected - 1) < 0.05
@@ -224,16 +306,20 @@ def test_beit_s_initialization_divides_outputs_by_depth():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"heads": 5}, "5 heads"), ({"patch_size": 7}, "patch_size 7"), ({"fusion_layers": 9}, "9")],
+    [
+        ({"num_heads": 5}, "num_heads 5"),
+        ({"patch_size": 7}, "patch_size 7"),
+        ({"fusion_layers": 9}, "fusion_layers 9"),
+    ],
 )
-def test_sizes_that_do_not_fit_are_refused(changes, words):
+def test_sizes_that_do_not_fit_together_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         BEiT3Config.named("tiny", **changes)
     with pytest.raises(ValueError, match="sizes: tiny"):
         BEiT3Config.named("huge")
 
 
-def test_a_configuration_survives_its_dictionary():
+def test_a_configuration_is_restored_from_its_dictionary():
     assert BEiT3Config.from_dict(SHARED.to_dict()) == SHARED
     with pytest.raises(ValueError, match="color"):
         BEiT3Config.from_dict(SHARED.to_dict() | {"color": 1})

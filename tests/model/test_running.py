@@ -1,4 +1,4 @@
-"""Ways of running the network that must not change what it computes."""
+"""Compilation, checkpointing, sharding and bf16 must not change the network's results."""
 
 import copy
 import os
@@ -28,7 +28,7 @@ def samples(config: BEiT3Config) -> list[dict[str, torch.Tensor]]:
 
 
 def loss(made: BEiT3, config: BEiT3Config) -> torch.Tensor:
-    """Something of every sample that touches both heads."""
+    """A loss over all samples that uses both heads."""
     total = torch.zeros(())
     for sample in samples(config):
         encoded: Encoded = made(**sample)
@@ -55,15 +55,15 @@ def assert_alike(found, expected, **tolerance):
 
 
 @FORMS
-def test_recomputed_activations_change_no_gradient(config):
+def test_activation_checkpointing_changes_no_gradient(config):
     made = network(config)
     expected = gradients(made, config)
-    made.recompute = True
+    made.activation_checkpointing = True
     assert_alike(gradients(made, config), expected, rtol=0, atol=0)
 
 
 @FORMS
-def test_recomputing_keeps_less_for_the_backward(config):
+def test_activation_checkpointing_keeps_less_for_the_backward(config):
     made, sample = network(config), {"images": random_images(config)}
 
     def kept() -> int:
@@ -78,13 +78,13 @@ def test_recomputing_keeps_less_for_the_backward(config):
         return sum(seen.values())
 
     plain = kept()
-    made.recompute = True
+    made.activation_checkpointing = True
     assert kept() < plain / 2
 
 
 @FORMS
 def test_blocks_trace_into_one_graph_and_change_no_gradient(config):
-    """Forward and backward as torch.compile sees them, without the compiler behind."""
+    """Traces forward and backward as torch.compile does, without compiling kernels."""
     made = network(config)
     expected = gradients(made, config)
     torch._dynamo.reset()
@@ -105,7 +105,7 @@ def test_compiled_blocks_give_the_same_hidden_states():
 
 
 @FORMS
-def test_bf16_stays_near_fp32(config):
+def test_bf16_is_close_to_fp32(config):
     made = network(config)
     with torch.no_grad():
         expected = float(loss(made, config))

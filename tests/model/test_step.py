@@ -1,4 +1,4 @@
-"""The step: normalization over the whole batch, the schedule, and what a bad gradient does."""
+"""The step: normalization over the global batch, the schedule, and non-finite gradients."""
 
 import itertools
 import math
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import BEiT3, BEiT3Config
-from model.training.batch import OBJECTIVES, MicroBatch
+from model.training.batch import MicroBatch
+from model.training.objectives import complete_loss_weights
 from model.training.optimizer import adamw, cosine_lr
 from model.training.step import train_step
 
@@ -21,12 +22,12 @@ CONFIG = BEiT3Config(
     image_size=16,
     patch_size=4,
     fusion_layers=1,
-    vocabulary=40,
-    codes=12,
+    vocab_size=40,
+    num_codes=12,
     max_text_length=16,
 )
 FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
-WEIGHTS = dict.fromkeys(OBJECTIVES, 1.0)
+WEIGHTS = complete_loss_weights({})
 
 
 def rows(batch: MicroBatch, start: int, stop: int) -> MicroBatch:
@@ -56,14 +57,20 @@ def global_batch(size: int = 6) -> list[MicroBatch]:
     ]
 
 
-def step(batches, clip=None, autocast=FP32):
+def step(batches, max_grad_norm=None, autocast=FP32):
     torch.manual_seed(0)
     network = BEiT3(CONFIG)
     if autocast is FP32:
         network = network.double()
     optimizer = adamw(network, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-6)
     result = train_step(
-        network, optimizer, batches, rate=1e-3, weights=WEIGHTS, clip=clip, autocast=autocast
+        network,
+        optimizer,
+        batches,
+        lr=1e-3,
+        loss_weights=WEIGHTS,
+        max_grad_norm=max_grad_norm,
+        autocast=autocast,
     )
     return network, result
 
@@ -71,12 +78,12 @@ def step(batches, clip=None, autocast=FP32):
 @given(cuts=st.tuples(*[st.sets(st.integers(1, 5)) for _ in range(3)]), data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_loss_and_gradient_do_not_depend_on_the_micro_batch(cuts, data):
-    """Each stream cut anywhere, the micro-batches in any order."""
+    """Each stream is cut anywhere, and the micro-batches come in any order."""
     whole, expected = step(global_batch())
     parts = [
         rows(batch, start, stop)
-        for batch, places in zip(global_batch(), cuts, strict=True)
-        for start, stop in itertools.pairwise([0, *sorted(places), 6])
+        for batch, boundaries in zip(global_batch(), cuts, strict=True)
+        for start, stop in itertools.pairwise([0, *sorted(boundaries), 6])
     ]
     split, found = step(data.draw(st.permutations(parts)))
     assert found.loss == pytest.approx(expected.loss, rel=1e-6)
@@ -85,8 +92,8 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch(cuts, data):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=1e-9, msg=name)
 
 
-def test_weights_that_are_cast_once_for_a_step_serve_every_backward():
-    """bf16: many micro-batches give the gradient of one, but for rounding."""
+def test_weights_cast_once_per_step_give_the_gradient_of_one_micro_batch():
+    """In bf16, many micro-batches give the gradient of one up to rounding."""
     bf16 = torch.autocast("cpu", torch.bfloat16)
 
     def floats() -> list[MicroBatch]:
@@ -110,13 +117,13 @@ def test_a_stream_that_is_absent_has_no_loss():
 
 
 def test_the_gradient_is_clipped():
-    network, result = step(global_batch(), clip=0.01)
+    network, result = step(global_batch(), max_grad_norm=0.01)
     norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
-    assert result.gradient_norm > 0.01
+    assert result.grad_norm > 0.01
     assert float(norm) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing():
+def test_a_step_with_a_non_finite_gradient_updates_no_weight():
     batches = global_batch()
     batches[0].images[0, 0, 0, 0] = math.inf
     network, result = step(batches)
@@ -128,8 +135,8 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     )
 
 
-def test_the_schedule_warms_up_peaks_and_ends_at_the_floor():
-    rates = [cosine_lr(s, peak=1.0, floor=0.1, warmup=10, total=110) for s in range(111)]
+def test_the_schedule_warms_up_peaks_and_ends_at_the_minimum():
+    rates = [cosine_lr(s, lr=1.0, min_lr=0.1, warmup_steps=10, steps=110) for s in range(111)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.55)
@@ -143,4 +150,4 @@ def test_norms_biases_tokens_and_positions_are_not_decayed():
     plain = {id(p) for p in optimizer.param_groups[1]["params"]}
     names = {name for name, p in network.named_parameters() if id(p) in plain}
     assert {"vision.class_token", "vision.positions", "norm.both.weight", "mlm_head.bias"} <= names
-    assert not {"language.words.weight", "mlm_head.weight", "vision.patch.weight"} & names
+    assert not {"language.tokens.weight", "mlm_head.weight", "vision.patch.weight"} & names

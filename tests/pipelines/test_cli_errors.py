@@ -27,7 +27,7 @@ image_tokenizer: {{teacher: hand_crafted}}
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     for name in ("pairs.tsv", "images.tar", "texts.jsonl"):
-        (tmp_path / name).write_text("one line\n")
+        (tmp_path / name).write_text("a red square\thttp://images.test/1.jpg\n")
     path = tmp_path / "own.yaml"
     path.write_text(GOOD.format(folder=tmp_path))
     return path
@@ -58,7 +58,7 @@ def test_a_good_recipe_can_be_planned(recipe):
         ("sources.pairs.lisst=x", ["sources.pairs", "lisst", "'list'"]),
         ("sources.Bad-Name={format: jsonl, file: x}", ["Bad-Name"]),
         ("image_tokenizer.image_size=100", ["image_tokenizer.image_size is 100", "14 x 14"]),
-        ("train.network.heads=7", ["7 heads"]),
+        ("train.network.num_heads=7", ["num_heads 7"]),
         ("text_tokens.length=5000", ["max_text_length"]),
         ("train.substreams=300", ["images_per_step = 2048", "substreams = 300"]),
         ("train.num_workers=3", ["num_workers = 3", "substreams = 256"]),

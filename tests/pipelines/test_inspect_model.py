@@ -32,7 +32,7 @@ def test_fields_of_the_network_can_be_set():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("fusion_layers=99", "fusion_layers 99 is not in 0 … 12"),
+        ("fusion_layers=99", "fusion_layers 99 is not between 0 and depth 12"),
         ("fusion_layrs=1", "fusion_layrs"),
         ("fusion_layers", "expected KEY=VALUE"),
     ],

@@ -1,4 +1,4 @@
-"""The quantizer against plain loops in float64, its start, revival, and more than one worker."""
+"""The quantizer against plain loops in float64: k-means, dead codes, several workers."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def nearest(feature: np.ndarray, codebook: list[np.ndarray]) -> int:
-    """By distance, as BEiT v2 has it; codes are unit vectors."""
+    """Nearest by distance, as in BEiT v2; codes are unit vectors."""
     distances = [float(np.sum((feature - code) ** 2)) for code in codebook]
     return distances.index(min(distances))
 
@@ -42,11 +42,11 @@ def as_list(z: torch.Tensor) -> list[np.ndarray]:
     return [unit(row) for row in z.double().numpy().reshape(-1, z.shape[-1])]
 
 
-def test_it_does_what_plain_loops_do_over_fifty_steps():
-    """Start, assignment, loss and moving average of BEiT v2, restated."""
+def test_fifty_steps_equal_plain_loops_in_float64():
+    """Restates BEiT v2's k-means, assignment, loss and moving average."""
     torch.manual_seed(0)
     decay = 0.9
-    quantizer = Quantizer(CODES, DIM, decay, revive_below=0).double().train()
+    quantizer = Quantizer(CODES, DIM, decay, dead_code_threshold=0).double().train()
     batches = torch.randn(51, 5, 8, DIM).double()
     first = torch.randperm(40, generator=torch.Generator().manual_seed(1))[:CODES].tolist()
     codebook = kmeans(as_list(batches[0]), first)
@@ -72,7 +72,7 @@ def test_it_does_what_plain_loops_do_over_fifty_steps():
         np.testing.assert_allclose(quantizer.embedding.cluster_size.numpy(), sizes, atol=1e-12)
 
 
-def test_without_k_means_the_codes_start_at_random_on_the_sphere():
+def test_without_k_means_the_initial_codes_are_random_unit_vectors():
     quantizer = Quantizer(CODES, DIM, 0.9, 0, kmeans=False).train()
     before = quantizer.embedding.weight.clone()
     torch.testing.assert_close(before.norm(dim=-1), torch.ones(CODES))
@@ -80,12 +80,12 @@ def test_without_k_means_the_codes_start_at_random_on_the_sphere():
     assert torch.equal(quantizer.embedding.weight, before)
 
 
-def codebook_after(steps: torch.Tensor, share: slice) -> torch.Tensor:
-    """Train on this worker's share of each step; revival on."""
-    quantizer = Quantizer(16, DIM, 0.9, revive_below=0.3).double().train()
+def codebook_after(steps: torch.Tensor, part: slice) -> torch.Tensor:
+    """Train on this worker's samples of each step, replacing dead codes."""
+    quantizer = Quantizer(16, DIM, 0.9, dead_code_threshold=0.3).double().train()
     generator = torch.Generator().manual_seed(3)
     for z in steps:
-        quantizer(z[share], generator)
+        quantizer(z[part], generator)
     return quantizer.embedding.weight
 
 
@@ -115,9 +115,9 @@ def test_the_gradient_passes_straight_through():
     torch.testing.assert_close(z.grad, expected)
 
 
-def test_a_dead_code_is_set_on_a_feature_and_without_revival_stays_dead():
-    for revive_below, alive in ((0.0, False), (0.5, True)):
-        quantizer = Quantizer(4, 2, 0.5, revive_below).train()
+def test_a_dead_code_is_replaced_by_a_feature_only_above_a_threshold_of_0():
+    for dead_code_threshold, alive in ((0.0, False), (0.5, True)):
+        quantizer = Quantizer(4, 2, 0.5, dead_code_threshold).train()
         generator = torch.Generator().manual_seed(0)
         quantizer(F.normalize(torch.randn(1, 64, 2), dim=-1), generator)
         quantizer.embedding.weight[3] = torch.tensor([-1.0, 0.0])
@@ -127,7 +127,7 @@ def test_a_dead_code_is_set_on_a_feature_and_without_revival_stays_dead():
         assert (float(quantizer.embedding.weight[3, 0]) > 0) is alive
 
 
-def test_evaluation_leaves_the_codebook_alone():
+def test_evaluation_does_not_change_the_codebook():
     quantizer = Quantizer(4, 3, 0.9, 0.5).train()
     generator = torch.Generator().manual_seed(0)
     quantizer(torch.randn(2, 5, 3), generator)

@@ -39,7 +39,7 @@ LINES = [
 ]
 
 
-def test_ids_are_those_of_transformers(folder, tokenizer):
+def test_ids_equal_those_of_transformers(folder, tokenizer):
     from transformers import XLMRobertaTokenizer
 
     theirs = XLMRobertaTokenizer.from_pretrained(folder)
@@ -55,13 +55,13 @@ def test_text_that_looks_like_a_special_token_is_text(tokenizer):
     assert all(FIRST_PIECE <= i <= tokenizer.last_piece or i == UNK for i in ids)
 
 
-def test_the_table_has_rows_for_ids_the_mask_and_eight_unused(tokenizer):
+def test_the_embedding_has_rows_for_all_ids_and_eight_unused_ones(tokenizer):
     assert tokenizer.num_rows == 150 + 10
     assert tokenizer.piece(tokenizer.mask) == "<mask>"
     assert tokenizer.piece(FIRST_PIECE) != "</s>"
 
 
-def test_known_text_comes_back(tokenizer):
+def test_decoding_restores_encoded_text(tokenizer):
     text = "The circles are small, red and plain."
     assert tokenizer.decode([BOS, *tokenizer.encode(text), EOS]) == text
 

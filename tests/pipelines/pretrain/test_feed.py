@@ -15,7 +15,7 @@ from tests.committing import commit_tables
 from tokenizer.text import BOS, EOS, PAD, TextTokenizer, train
 
 NETWORK = BEiT3Config(
-    32, 2, 2, 64, image_size=32, patch_size=8, fusion_layers=1, vocabulary=60, codes=50,
+    32, 2, 2, 64, image_size=32, patch_size=8, fusion_layers=1, vocab_size=60, num_codes=50,
     max_text_length=32,
 )  # fmt: skip
 PARAMS = FeedParams(
@@ -51,6 +51,7 @@ def tokens(num: int) -> dict[str, pa.Table]:
     fixed = pa.FixedSizeListArray.from_arrays
     images = pa.table(
         {
+            "sample_id": [f"row/{i}" for i in range(num)],
             "jpeg": jpegs,
             "views": fixed(pa.array(np.array(views, np.uint16).ravel()), 5 * NUM_VIEWS),
             "codes": fixed(
@@ -184,13 +185,13 @@ def test_a_step_does_not_depend_on_earlier_steps(tmp_path, text):
 
 def test_a_tokenizer_with_another_grid_is_refused(tmp_path, text):
     feed = make_feed(tmp_path, text)
-    feed.builders["image"].network = BEiT3Config.named("tiny", vocabulary=60, codes=50)
+    feed.builders["image"].network = BEiT3Config.named("tiny", vocab_size=60, num_codes=50)
     with pytest.raises(ValueError, match="disagree on the grid"):
         feed.step(0)
 
 
 def test_an_error_about_too_few_row_groups_names_the_stream(tmp_path, text):
-    with pytest.raises(ValueError, match="image stream: 6 row groups cannot feed 8"):
+    with pytest.raises(ValueError, match="image stream: 6 row groups are fewer than 8"):
         tables = tokens(24)
         datasets = {"image": dataset(Store(tmp_path), tables["image"])}
         Feed(

@@ -1,6 +1,7 @@
 """Training and report of the image tokenizer with the tiny recipe's parameters, without Ray."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from dataprep.images import encode_jpeg
 from dataprep.miniweb.drawing import draw
@@ -16,12 +18,13 @@ from dataprep.miniweb.grammar import random_scene
 from orchestration.errors import StageError
 from orchestration.storage.store import Store
 from pipelines.tokens.codebook_report import MAPS_FILE, PATCHES_FILE, REPORT_FILE, ReportImages
-from pipelines.tokens.image_tokenizer import Params, check_minimums, store_and_report
+from pipelines.tokens.image_tokenizer import Params, check_minimums, requires, store_and_report
 from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob
 from pipelines.training.loop import train
 from tests.committing import commit_tables
 from tests.one_worker import OneWorker
-from tokenizer.vqkd import VQKD
+from tests.scripted import scripted
+from tokenizer.vqkd import VQKD, VQKDConfig
 
 RECIPE = Path(__file__).parents[3] / "pipelines" / "recipes" / "tiny.yaml"
 NUM_IMAGES = 320
@@ -85,11 +88,11 @@ def test_the_tiny_recipe_uses_most_codes_and_the_report_counts_each_source(corpu
 
 @pytest.mark.slow
 def test_a_codebook_without_k_means_and_replacement_collapses_and_is_refused(corpus, tmp_path):
-    chosen = params(kmeans=False, revive_below=0)
+    chosen = params(kmeans=False, dead_code_threshold=0)
     trained(corpus, tmp_path / "checkpoint", chosen)
     numbers = reported(corpus, tmp_path / "checkpoint", chosen, Store(tmp_path / "out"))
     assert numbers["codebook_usage"] < 0.4
-    with pytest.raises(StageError, match=r"uses .* of its codes .* larger revive_below"):
+    with pytest.raises(StageError, match=r"uses .* of its codes .* larger dead_code_threshold"):
         check_minimums(chosen, numbers)
 
 
@@ -131,3 +134,36 @@ def test_a_non_finite_step_changes_neither_weights_nor_codebook(corpus, tmp_path
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert not task.step(task.batches(2), 2, 1e-3, autocast).skipped
     assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items())
+
+
+@pytest.mark.parametrize("field", ["weights", "teacher_weights"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("empty", "the file is empty"),
+        ("page", "begins with '<html>'"),
+        ("TorchScript", "convert it once"),
+        ("other network", "not (a VQ-KD tokenizer|the weights of timm's vit_)"),
+    ],
+)
+def test_a_file_of_weights_that_cannot_be_used_stops_the_plan(tmp_path, field, kind, words):
+    path = tmp_path / "weights.pt"
+    if kind == "empty":
+        path.touch()
+    elif kind == "page":
+        path.write_text("<html>")
+    elif kind == "TorchScript":
+        torch.jit.save(scripted(nn.Linear(2, 2)), path)
+    else:
+        torch.save({"weight": torch.zeros(2)}, path)
+    reason = requires(Params(teacher="clip", **{field: str(path)}))
+    assert reason.startswith(f"image_tokenizer.{field}: {path}: ")
+    assert re.search(words, reason), reason
+
+
+def test_the_recipe_s_heads_are_those_of_a_tokenizer_without_configuration(tmp_path):
+    path = tmp_path / "vqkd.pth"
+    config = VQKDConfig(image_size=32, width=96, depth=1, num_heads=3, decoder_depth=1, num_codes=8)
+    torch.save({"model": VQKD(config).state_dict()}, path)
+    assert "give num_heads" in requires(Params(weights=str(path)))
+    assert requires(Params(weights=str(path), num_heads=3)) is None

@@ -16,7 +16,7 @@ from tokenizer.vqkd import VQKD, VQKDConfig
 
 SIZE = 32
 TOKENIZER = VQKDConfig(
-    image_size=SIZE, patch_size=8, width=64, depth=1, heads=1, decoder_depth=1, num_codes=16,
+    image_size=SIZE, patch_size=8, width=64, depth=1, num_heads=1, decoder_depth=1, num_codes=16,
     code_dim=4, teacher_dim=8,
 )  # fmt: skip
 NUM_IMAGES = 250
@@ -63,7 +63,7 @@ def test_training_crops_a_thousand_views_to_the_pixels_that_were_tokenized(tmp_p
 
     (tmp_path / "spm").write_bytes(train(["a b c d e"] * 9, vocab_size=9, character_coverage=1))
     network = BEiT3Config(
-        32, 1, 1, 32, image_size=SIZE, patch_size=8, fusion_layers=1, vocabulary=20, codes=16
+        32, 1, 1, 32, image_size=SIZE, patch_size=8, fusion_layers=1, vocab_size=20, num_codes=16
     )
     feed = FeedParams(0.15, 0.5, 0.4, "separate", 8, 0.0, 0.0, False)
     builder = SampleBuilder("image", network, TextTokenizer.load(tmp_path / "spm"), feed, 1)
