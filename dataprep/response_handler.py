@@ -52,6 +52,10 @@ class BoundedResponseHandler(ResponseHandler):
                 self.start_timeout()  # of the next piece
                 return
             elif _INTERIM.match(head):
+                self._num_other_bytes += end.end()
+                if self._num_other_bytes > MAX_HEAD_BYTES:
+                    self._fail(f"the answers before the final one exceed {MAX_HEAD_BYTES} bytes")
+                    return
                 self._head = head[end.end() :]
                 super().data_received(head[: end.end()])
             else:

@@ -70,7 +70,7 @@ class RawServer:
 @asynccontextmanager
 async def listening(server: RawServer, host: str = "127.0.0.1") -> AsyncIterator[RawServer]:
     """Serve on a loopback address while the block runs, on a free port the first time."""
-    listener = await asyncio.start_server(server.handle, host, server.port)
+    listener = await asyncio.start_server(server.handle, host, server.port, limit=1 << 20)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server
