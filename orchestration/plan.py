@@ -1,13 +1,13 @@
 """Plans: for each stage of a workflow, whether its output exists, and if not, why."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from orchestration.fingerprint import fingerprint_of
-from orchestration.manifest import MANIFEST, PARTS
+from orchestration.manifest import MANIFEST, PARTS, Manifest
 from orchestration.retries import num_rounds
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
@@ -15,6 +15,9 @@ from orchestration.storage.store import Store
 IDENTITY = "stage.json"
 WORKFLOWS = "workflows"
 RECORD = "record.json"
+
+Impossible = Callable[[Mapping[str, Manifest]], Sequence[str]]
+"Returns why a workflow cannot be completed, given the manifests of complete stages by name."
 
 
 class State(StrEnum):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
@@ -25,15 +25,19 @@ from orchestration.manifest import (
 )
 from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
+from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.tracking import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
-from orchestration.slices import Process, Slice
+from orchestration.slices import Output, Process, Slice
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_EMPTY_SLICE: Final = "empty"
+"Id of the part that holds the tables of an output without slices."
 
 P = TypeVar("P", bound=StageParams)
 R = TypeVar("R")
@@ -196,7 +200,7 @@ class Context:
         try:
             result, memory = ray.get(remote.remote())
         except ray.exceptions.RayTaskError as error:
-            raise StageError(f"{self.stage.name}: {error.cause}") from error
+            raise StageError(f"{self.stage.name}: {error_words(error.cause)}") from error
         self.memory = max(self.memory, memory)
         return cast(R, result)
 
@@ -235,6 +239,7 @@ class Context:
         slices: Sequence[Slice] = (),
         files: Sequence[str] = (),
         numbers: Mapping[str, float] | None = None,
+        schemas: "Mapping[str, pa.Schema] | None" = None,
     ) -> None:
         """Write the manifest, which makes the output complete and readable.
 
@@ -242,11 +247,14 @@ class Context:
             slices: slices whose parts belong to the output.
             files: further files of the output, as paths within the stage's folder.
             numbers: results by name.
+            schemas: tables that the output has even if there is no slice to write them.
 
         Raises:
             LockError: another driver may have taken the workdir; nothing was committed.
         """
         parts = self.parts_of(slices)
+        if schemas and not parts:
+            parts = [self._empty_part(schemas)]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage.name,
@@ -263,6 +271,12 @@ class Context:
         self.folder.write_bytes(self.manifest_name, manifest.to_bytes())
         if remote_files.versions_of(self.stage.params):
             remote_files.remove_copies(self.folder)
+
+    def _empty_part(self, schemas: "Mapping[str, pa.Schema]") -> Part:
+        from orchestration.slice_runner import commit_slice  # imports Ray
+
+        tables = {name: schema.empty_table() for name, schema in schemas.items()}
+        return commit_slice(self.folder, Slice(_EMPTY_SLICE, {}), Output(0, tables), 1)
 
     def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
         """Return the columns of each table, read from its first part.

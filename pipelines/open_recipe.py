@@ -161,7 +161,11 @@ def _miniweb_folder(store: Store) -> Path:
 def miniweb_served(opened: Opened, todo: Sequence[PlannedStage]) -> Iterator[Workflow]:
     """Serve the miniature web if stages download from it; yield a workflow that does."""
     recipe = opened.recipe
-    if not recipe.miniweb or not any(p.stage.name.startswith("download/") for p in todo):
+    if (
+        not recipe.miniweb
+        or not recipe.download
+        or not any(p.stage.name.startswith("download/") for p in todo)
+    ):
         yield opened.workflow
         return
     with server.serving(opened.miniweb) as port:

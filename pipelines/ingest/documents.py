@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from dataprep.schemas import DOCUMENTS, REJECTS
 from dataprep.sources.documents import Documents, document_tables
 from orchestration import Context, Output, Slice, Stage
 from orchestration.params import EXTERNAL_FILE
@@ -46,7 +47,7 @@ class Corpus(Source):
         """Estimate the number of documents; None if only reading the corpus tells."""
         return None
 
-    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+    def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return ``documents/<name>``."""
         return (stage(self, name=name),)
 
@@ -67,7 +68,7 @@ def run(context: Context, params: Corpus, name: str) -> None:
     with as_recipe_errors(params):
         slices = list(params.slices())
     context.map_slices(slices, partial(document_slice, params, name))
-    context.commit(slices)
+    context.commit(slices, schemas={"data": DOCUMENTS, "rejects": REJECTS})
 
 
 def document_slice(params: Corpus, name: str, piece: Slice) -> Output:
