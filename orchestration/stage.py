@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
@@ -29,15 +29,12 @@ from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.tracking import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
-from orchestration.slices import Output, Process, Slice
+from orchestration.slices import Process, Slice
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_EMPTY_SLICE: Final = "empty"
-"Id of the part that holds the tables of an output without slices."
 
 P = TypeVar("P", bound=StageParams)
 R = TypeVar("R")
@@ -254,7 +251,9 @@ class Context:
         """
         parts = self.parts_of(slices)
         if schemas and not parts:
-            parts = [self._empty_part(schemas)]
+            from orchestration.empty_tables import commit_empty  # imports Ray
+
+            parts = [commit_empty(self.folder, schemas)]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage.name,
@@ -271,12 +270,6 @@ class Context:
         self.folder.write_bytes(self.manifest_name, manifest.to_bytes())
         if remote_files.versions_of(self.stage.params):
             remote_files.remove_copies(self.folder)
-
-    def _empty_part(self, schemas: "Mapping[str, pa.Schema]") -> Part:
-        from orchestration.slice_runner import commit_slice  # imports Ray
-
-        tables = {name: schema.empty_table() for name, schema in schemas.items()}
-        return commit_slice(self.folder, Slice(_EMPTY_SLICE, {}), Output(0, tables), 1)
 
     def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
         """Return the columns of each table, read from its first part.
