@@ -1,7 +1,6 @@
 """Stages: the declaration of a stage, and the context that its ``run`` receives.
 
-The output of a stage lies at ``<workdir>/<stage>/<fingerprint>/``; see
-:mod:`orchestration.fingerprint`.
+A stage's output lies at ``<workdir>/<stage>/<fingerprint>/``; see :mod:`orchestration.fingerprint`.
 """
 
 import threading
@@ -228,8 +227,7 @@ class Context:
 
     def files_of(self, folder: Store) -> list[str]:
         """Return the paths that :meth:`commit` takes for every file of a sub-folder."""
-        within = folder.uri.removeprefix(f"{self.folder.uri}/")
-        return [f"{within}/{path}" for path, _ in folder.walk()]
+        return [f"{folder.uri[len(self.folder.uri) + 1 :]}/{path}" for path, _ in folder.walk()]
 
     def commit(
         self,
