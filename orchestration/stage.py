@@ -1,7 +1,6 @@
 """Stages: the declaration of a stage, and the context that its ``run`` receives.
 
-The output of a stage lies at ``<workdir>/<stage>/<fingerprint>/``; see
-:mod:`orchestration.fingerprint`.
+A stage's output lies at ``<workdir>/<stage>/<fingerprint>/``; see :mod:`orchestration.fingerprint`.
 """
 
 import threading
@@ -26,6 +25,7 @@ from orchestration.manifest import (
 )
 from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
+from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.tracking import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
@@ -197,7 +197,7 @@ class Context:
         try:
             result, memory = ray.get(remote.remote())
         except ray.exceptions.RayTaskError as error:
-            raise StageError(f"{self.stage.name}: {error.cause}") from error
+            raise StageError(f"{self.stage.name}: {error_words(error.cause)}") from error
         self.memory = max(self.memory, memory)
         return cast(R, result)
 
@@ -228,14 +228,14 @@ class Context:
 
     def files_of(self, folder: Store) -> list[str]:
         """Return the paths that :meth:`commit` takes for every file of a sub-folder."""
-        within = folder.uri.removeprefix(f"{self.folder.uri}/")
-        return [f"{within}/{path}" for path, _ in folder.walk()]
+        return [f"{folder.uri[len(self.folder.uri) + 1 :]}/{path}" for path, _ in folder.walk()]
 
     def commit(
         self,
         slices: Sequence[Slice] = (),
         files: Sequence[str] = (),
         numbers: Mapping[str, float] | None = None,
+        schemas: "Mapping[str, pa.Schema] | None" = None,
     ) -> None:
         """Write the manifest, which makes the output complete and readable.
 
@@ -243,11 +243,16 @@ class Context:
             slices: slices whose parts belong to the output.
             files: further files of the output, as paths within the stage's folder.
             numbers: results by name.
+            schemas: tables that the output has even if there is no slice to write them.
 
         Raises:
             LockError: another driver may have taken the workdir; nothing was committed.
         """
         parts = self.parts_of(slices)
+        if schemas and not parts:
+            from orchestration.empty_tables import commit_empty  # imports Ray
+
+            parts = [commit_empty(self.folder, schemas)]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage.name,

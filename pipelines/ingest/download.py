@@ -23,7 +23,7 @@ from dataprep.fetch_rules import UNREACHABLE, FetchError, FetchRules
 from dataprep.host_limiter import HostRules
 from dataprep.images import ImageError, StoredImage
 from dataprep.robots import AGENT
-from dataprep.schemas import reject
+from dataprep.schemas import IMAGES, REJECTS, reject
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
@@ -137,7 +137,7 @@ def run(context: Context, params: Params) -> None:
     slices = row_slices(index, params.slice_rows)
     factory = _factory(context, params, index)
     context.map_slices_with_actors(slices, factory, **_resources(params))
-    context.commit(slices)
+    context.commit(slices, schemas={"data": IMAGES, "rejects": REJECTS})
 
 
 def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from dataprep.schemas import IMAGES, REJECTS
 from orchestration import Context, Output, Slice, Stage
 from orchestration.reporting.usage import Expected
 from orchestration.storage.remote_files import with_local_files
@@ -62,7 +63,7 @@ class ImageArchive(Source):
     def clean(self, folder: Store) -> None:
         """Remove what :meth:`prepare` wrote, once the stage is committed."""
 
-    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+    def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return ``import/<name>``."""
         return (stage(self, name=name),)
 
@@ -86,7 +87,8 @@ def run(context: Context, params: ImageArchive, name: str) -> None:
         slices = list(local.slices(context.folder))
     process = partial(import_slice, params, name, context.folder)
     context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
-    context.commit(slices, numbers=local.numbers(context.stage.name, slices))
+    numbers = local.numbers(context.stage.name, slices)
+    context.commit(slices, numbers=numbers, schemas={"data": IMAGES, "rejects": REJECTS})
     local.clean(context.folder)
 
 
