@@ -60,7 +60,7 @@ _BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
 "Sizes of a bitmap's second header, in all versions of the format."
 _NETPBM: Final = re.compile(rb"P[1-7][ \t\r\n][\s\d#]")
 _SVG: Final = re.compile(
-    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>]",
+    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>/]",
     re.DOTALL | re.IGNORECASE,
 )
 _HEAD_BYTES: Final = 4096

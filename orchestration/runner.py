@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -30,7 +30,13 @@ from orchestration.integrity import check_lineage, verify_inputs
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, Impossible, PlannedStage, State
 from orchestration.recipe import Recipe
-from orchestration.reporting.attempts import ATTEMPT, error_words, write_attempt
+from orchestration.reporting.attempts import (
+    ATTEMPT,
+    combined_error,
+    error_words,
+    named_after,
+    write_attempt,
+)
 from orchestration.reporting.logs import log_file
 from orchestration.reporting.progress import StageProgress, showing
 from orchestration.reporting.results import result_line, stage_metrics
@@ -154,7 +160,7 @@ class Runner:
                     log.finish("KILLED")
             raise
         if failed:
-            raise _all_of(failed, unreached)
+            raise combined_error(failed, unreached)
 
     def _folder_of(self, name: str) -> Store:
         return self.workdir.sub(f"{name}/{self.fingerprints[name]}")
@@ -168,7 +174,7 @@ class Runner:
                 logger.info("%s: stopped", name, exc_info=error)
             else:
                 logger.error("%s failed: %s", name, error, exc_info=error)
-                self.console.print(f"[red]✗[/] {escape(_named(name, words))}", highlight=False)
+                self.console.print(f"[red]✗[/] {escape(named_after(name, words))}", highlight=False)
                 with suppress(StoreError):  # a store that is down must not hide the error
                     write_attempt(self._folder_of(name), "failed", words)
             raise
@@ -234,23 +240,6 @@ class Runner:
         folder.write_bytes("recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
         folder.write_bytes(RECORD, json.dumps(record, indent=1).encode())
         return folder
-
-
-def _all_of(failed: Mapping[str, BaseException], unreached: Mapping[str, str]) -> PipelineError:
-    """Return one error for all failed stages; a single one keeps its type."""
-    lines = [_named(name, error_words(error)) for name, error in failed.items()]
-    if len(failed) > 1:
-        lines.insert(0, f"{len(failed)} stages failed")
-    if unreached:
-        names = ", ".join(f"{name} (needs {need})" for name, need in unreached.items())
-        lines.append(f"not run: {names}")
-    errors = list(failed.values())
-    kind = type(errors[0]) if len(errors) == 1 else StageError
-    return (kind if issubclass(kind, PipelineError) else StageError)("\n".join(lines))
-
-
-def _named(stage: str, words: str) -> str:
-    return words if stage == "workflow" or words.startswith(f"{stage}:") else f"{stage}: {words}"
 
 
 def _started(work: Callable[[], None], name: str) -> Future[None]:

@@ -6,7 +6,6 @@ A stage's output lies at ``<workdir>/<stage>/<fingerprint>/``; see :mod:`orchest
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from orchestration.dataset import Dataset
@@ -136,7 +135,7 @@ class Context:
         Raises:
             StageError: some slices failed; the parts of the others are kept.
         """
-        self._run(slices, partial(_same, process), row_group_rows, num_cpus, 0, num_actors=0)
+        self._run(slices, lambda: process, row_group_rows, num_cpus, 0, num_actors=0)
 
     def map_slices_with_actors(
         self,
@@ -295,7 +294,3 @@ class Context:
     def _file(self, path: str) -> File:
         size, sha256 = self.folder.size_and_sha256(path)
         return File(path=path, bytes=size, sha256=sha256)
-
-
-def _same(process: Process) -> Process:
-    return process

@@ -7,10 +7,11 @@ killed leaves the state ``running``; the workdir's lock then tells that nothing 
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from orchestration.errors import PipelineError
+from orchestration.errors import PipelineError, StageError
 from orchestration.storage.lock import held_since
 from orchestration.storage.store import Store
 
@@ -79,3 +80,23 @@ def without_tracebacks(text: str) -> str:
     while (shorter := _EARLIER_CAUSE.sub("", text)) != text:
         text = shorter
     return text.rstrip()
+
+
+def combined_error(
+    failed: Mapping[str, BaseException], unreached: Mapping[str, str]
+) -> PipelineError:
+    """Return one error for all failed stages; a single one keeps its type."""
+    lines = [named_after(name, error_words(error)) for name, error in failed.items()]
+    if len(failed) > 1:
+        lines.insert(0, f"{len(failed)} stages failed")
+    if unreached:
+        names = ", ".join(f"{name} (needs {need})" for name, need in unreached.items())
+        lines.append(f"not run: {names}")
+    errors = list(failed.values())
+    kind = type(errors[0]) if len(errors) == 1 else StageError
+    return (kind if issubclass(kind, PipelineError) else StageError)("\n".join(lines))
+
+
+def named_after(stage: str, words: str) -> str:
+    """Return an error's words with the stage's name in front, once."""
+    return words if stage == "workflow" or words.startswith(f"{stage}:") else f"{stage}: {words}"
