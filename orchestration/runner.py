@@ -25,12 +25,14 @@ from orchestration.fingerprint import canonical_json, fingerprint_of
 from orchestration.generations import content_id
 from orchestration.integrity import check_lineage, verify_inputs
 from orchestration.manifest import MANIFEST, read_manifest
+from orchestration.masking import masked_values
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage, State
 from orchestration.recipe import Recipe
 from orchestration.reporting.logs import log_file
 from orchestration.reporting.progress import StageProgress, showing
+from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.summary import stage_metrics
-from orchestration.reporting.tracking import RunLog, Tracker
+from orchestration.reporting.tracking import Tracker
 from orchestration.reporting.usage import Usage, add_usage
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context
@@ -57,7 +59,7 @@ class Runner:
         self.fingerprints = {planned.stage.name: planned.fingerprint for planned in plan}
         self.jobs = jobs
         self.verify = verify
-        self.tracker = Tracker(recipe.tracking, workdir)
+        self.tracker = Tracker(recipe.tracking, workdir, self._tell)
         self.stopping = threading.Event()
         "Set when no further slice may be started."
         self.changed: set[str] = set()
@@ -184,6 +186,9 @@ class Runner:
             highlight=False,
         )
 
+    def _tell(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def _write_record(self) -> Store:
         record = {
             "name": self.recipe.name,
@@ -191,7 +196,7 @@ class Runner:
             "started_at": time.time(),
         }
         folder = self.workdir.sub(f"{WORKFLOWS}/{fingerprint_of(self.fingerprints)}")
-        recipe = self.recipe.model_dump(mode="json")
+        recipe = masked_values(self.recipe.model_dump(mode="json"))
         folder.write_bytes("recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
         folder.write_bytes(RECORD, json.dumps(record, indent=1).encode())
         return folder
