@@ -31,8 +31,8 @@ from orchestration.params import StageParams
 from orchestration.plan import IDENTITY, latest_record, make_plan
 from orchestration.recipe import ClusterParams
 from orchestration.reporting.progress import Shown, StageProgress
+from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.summary import status_table
-from orchestration.reporting.tracking import RunLog
 from orchestration.slice_runner import commit_slice
 from orchestration.storage.store import Store
 

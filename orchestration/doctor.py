@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from orchestration.errors import PipelineError
+from orchestration.masking import masked
 from orchestration.recipe import TrackingParams
 from orchestration.reporting.tracking import tracking_uri
 from orchestration.storage.store import Store
@@ -54,7 +55,7 @@ def examine(workdir: Store, tracking: TrackingParams) -> Iterator[Finding]:
         try:
             ok, details = check()
         except (PipelineError, OSError, RuntimeError, ConnectionError, ValueError) as error:
-            ok, details = False, f"{type(error).__name__}: {error}"
+            ok, details = False, masked(f"{type(error).__name__}: {error}")
         yield Finding(name, ok, details)
 
 
@@ -161,7 +162,7 @@ def _mlflow(tracking: TrackingParams, workdir: Store) -> tuple[bool, str]:
 
     uri = tracking_uri(tracking, workdir)
     if uri.startswith("sqlite:"):
-        return True, f"{uri}"
+        return True, masked(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     number = len(MlflowClient(uri).search_experiments())
-    return True, f"{uri} answers, {number} experiments"
+    return True, f"{masked(uri)} answers, {number} experiments"

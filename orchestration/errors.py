@@ -1,8 +1,16 @@
 """The engine's exceptions. Each message says what was wrong, where, and what to do."""
 
+from orchestration.masking import masked
+
 
 class PipelineError(Exception):
-    """Base class of the errors whose message is shown to the user without a traceback."""
+    """Base class of the errors whose message is shown to the user without a traceback.
+
+    Secrets of URLs in the message are masked.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class RecipeError(PipelineError):

@@ -17,6 +17,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from orchestration.errors import RecipeError
+from orchestration.masking import masked_values
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, is_uri
 
 _SAMPLED_ABOVE_BYTES: Final = 1 << 30
@@ -82,7 +83,7 @@ def semantic(params: BaseModel) -> dict[str, Any]:
         if EXTERNAL_FILE in field.metadata and value is not None:
             result[name] = _uri_digest(value) if is_uri(value) else file_digest(Path(value))
         else:
-            result[name] = _plain(value)
+            result[name] = masked_values(_plain(value))  # a new password changes no result
     return result
 
 

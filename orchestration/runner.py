@@ -28,6 +28,7 @@ from orchestration.fingerprint import canonical_json, fingerprint_of
 from orchestration.generations import content_id
 from orchestration.integrity import check_lineage, verify_inputs
 from orchestration.manifest import MANIFEST, read_manifest
+from orchestration.masking import masked_values
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, Impossible, PlannedStage, State
 from orchestration.recipe import Recipe
 from orchestration.reporting.attempts import (
@@ -40,7 +41,8 @@ from orchestration.reporting.attempts import (
 from orchestration.reporting.logs import log_file
 from orchestration.reporting.progress import StageProgress, showing
 from orchestration.reporting.results import result_line, stage_metrics
-from orchestration.reporting.tracking import RunLog, Tracker
+from orchestration.reporting.run_log import RunLog
+from orchestration.reporting.tracking import Tracker
 from orchestration.reporting.usage import Usage, add_usage
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context
@@ -77,7 +79,7 @@ class Runner:
         self.impossible = impossible
         self.jobs = jobs
         self.verify = verify
-        self.tracker = Tracker(recipe.tracking, workdir)
+        self.tracker = Tracker(recipe.tracking, workdir, self._tell)
         self.stopping = threading.Event()
         "Set when no further slice may be started."
         self.changed: set[str] = set()
@@ -229,6 +231,9 @@ class Runner:
         line = result_line(stage.name, folder, manifest, usage.seconds)
         self.console.print(line, highlight=False, soft_wrap=True)
 
+    def _tell(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def _write_record(self) -> Store:
         record = {
             "name": self.recipe.name,
@@ -236,7 +241,7 @@ class Runner:
             "started_at": time.time(),
         }
         folder = self.workdir.sub(f"{WORKFLOWS}/{fingerprint_of(self.fingerprints)}")
-        recipe = self.recipe.model_dump(mode="json")
+        recipe = masked_values(self.recipe.model_dump(mode="json"))
         folder.write_bytes("recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
         folder.write_bytes(RECORD, json.dumps(record, indent=1).encode())
         return folder

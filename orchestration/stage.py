@@ -26,7 +26,7 @@ from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
 from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
-from orchestration.reporting.tracking import RunLog
+from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
 from orchestration.slices import Process, Slice
 from orchestration.storage import remote_files

@@ -21,7 +21,7 @@ from pydantic import Field
 from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.reporting.progress import write_heartbeat
-from orchestration.reporting.tracking import RunLog
+from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import peak_memory
 from orchestration.stage import Context
 from orchestration.storage.store import Store

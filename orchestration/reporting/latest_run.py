@@ -1,12 +1,14 @@
 """The MLflow run of a workdir's last workflow, as the workdir's records name it."""
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from orchestration.errors import RecipeError
+from orchestration.masking import masked
 from orchestration.plan import RECORD, WORKFLOWS
 from orchestration.reporting.tracking import RUN_FILE, sqlite_uri
 from orchestration.storage.store import Store
@@ -17,7 +19,7 @@ class LatestRun:
     """A run on a tracking server."""
 
     uri: str
-    "MLflow tracking URI."
+    "MLflow tracking URI, with the credentials of the environment if the record masks them."
     run_id: str
     "Of the workflow's run, the parent of its stages' runs."
 
@@ -42,4 +44,5 @@ def latest_run(workdir: Store) -> LatestRun:
     recipe = yaml.safe_load(folder.read("recipe.yaml"))
     if run["uri"].startswith("sqlite:") and workdir.is_local and not recipe["tracking"]["uri"]:
         return LatestRun(sqlite_uri(workdir), run["run_id"])
-    return LatestRun(run["uri"], run["run_id"])
+    present = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return LatestRun(present if masked(present) == run["uri"] else run["uri"], run["run_id"])

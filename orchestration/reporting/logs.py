@@ -16,10 +16,18 @@ from pathlib import Path
 from typing import Final
 
 from orchestration.errors import StoreError
+from orchestration.masking import masked
 from orchestration.storage.store import Store
 
 LOGS: Final = "logs"
 _STDERR: Final = 2
+
+
+class _Masking(logging.Formatter):
+    """Masks the secrets of URLs in messages and tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 @contextmanager
@@ -32,7 +40,7 @@ def log_file(workdir: Store) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / time.strftime("%Y%m%d-%H%M%S.log")
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(min(root.level, logging.INFO) or logging.INFO)
