@@ -19,7 +19,7 @@ from dataprep.fetch_rules import FetchError, FetchRules
 from dataprep.host_limiter import Limiter
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
 from dataprep.img2dataset_engine import fetch_with_img2dataset
-from pipelines.ingest.cluster_host_limiter import WorkerLimiter
+from pipelines.ingest.worker_limiter import WorkerLimiter
 
 Outcome = StoredImage | FetchError
 "The result of one URL: an image, or the reason why there is none."

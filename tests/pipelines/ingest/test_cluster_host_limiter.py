@@ -11,8 +11,9 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from dataprep.host_limiter import Answer, HostLimiter, HostRules, HostUnavailable
-from pipelines.ingest import cluster_host_limiter
-from pipelines.ingest.cluster_host_limiter import ClusterHostLimiter, WorkerLimiter
+from pipelines.ingest import worker_limiter
+from pipelines.ingest.cluster_host_limiter import ClusterHostLimiter
+from pipelines.ingest.worker_limiter import WorkerLimiter
 
 ONE_AT_A_TIME = HostRules(max_concurrent_requests=1, max_requests_per_second=1e6)
 
@@ -62,7 +63,7 @@ def run(rules: HostRules, scenario, num_workers: int = 2, **options) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_restarts(monkeypatch):
-    monkeypatch.setattr(cluster_host_limiter, "_RESTART_PAUSE_S", 0.02)
+    monkeypatch.setattr(worker_limiter, "_RESTART_PAUSE_S", 0.02)
 
 
 def test_all_workers_together_keep_the_limit_of_a_host():
@@ -179,7 +180,7 @@ def test_a_restart_of_the_actor_costs_a_pause():
 
 
 def test_an_actor_that_stays_away_fails_the_waiting_requests(monkeypatch):
-    monkeypatch.setattr(cluster_host_limiter, "_ACTOR_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(worker_limiter, "_ACTOR_TIMEOUT_S", 0.1)
 
     async def scenario(handle: Handle, workers: list[WorkerLimiter]) -> None:
         def dead(*_):
