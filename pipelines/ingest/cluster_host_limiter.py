@@ -1,8 +1,7 @@
 """One host limiter for a whole cluster: a limit per host holds over all workers that download.
 
-:class:`ClusterHostLimiter` is a Ray actor around ``dataprep.host_limiter``. Its peer in a worker,
-``WorkerLimiter`` (``worker_limiter.py``), batches acquire and release calls and long-polls for
-grants.
+:class:`ClusterHostLimiter` is a Ray actor around ``dataprep.host_limiter``. Each
+worker calls it through a ``worker_limiter.WorkerLimiter``.
 
 A worker joins with what it holds and what it waits for, and gets a session. A worker that has not
 polled for a while is taken for dead: its session ends, its tickets are dropped, and the requests
@@ -30,9 +29,6 @@ _POLL_S: Final = 5.0
 _WORKER_TIMEOUT_S: Final = 20.0
 "Time without a poll after which a worker is taken for dead."
 _handles: Final[list[Any]] = []
-
-Tickets = tuple[list[int], list[int]]
-"Tickets of a worker that were granted, and those that were refused."
 
 
 @dataclass
@@ -104,7 +100,7 @@ class ClusterHostLimiter:
                 self._decide(host)
         self._queue(worker, acquired)
 
-    async def poll(self, name: str, session: str) -> Tickets | None:
+    async def poll(self, name: str, session: str) -> tuple[list[int], list[int]] | None:
         """Return the tickets of the worker ``name`` that were granted and refused.
 
         Waits until there are some, but not longer than a poll may take. Returns None if the session

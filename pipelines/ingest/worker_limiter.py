@@ -1,6 +1,7 @@
-"""A worker's end of the cluster's host limiter: it batches calls and long-polls for grants.
+"""A worker's client of the cluster's host limiter: batches calls, and long-polls for grants.
 
-It survives a restart of the actor: it joins again with what it holds and what it waits for.
+A worker whose session has ended, because it was silent too long or because the actor was restarted,
+joins again with its present state, see ``cluster_host_limiter``.
 """
 
 import asyncio
@@ -12,7 +13,6 @@ from typing import Any, Final
 from ray.exceptions import RayActorError, RayError
 
 from dataprep.host_limiter import Answer, HostUnavailable
-from pipelines.ingest.cluster_host_limiter import Tickets
 
 _BATCH_S: Final = 0.005
 "Time for which a worker collects calls before it sends them."
@@ -20,6 +20,9 @@ _RESTART_PAUSE_S: Final = 0.5
 "Pause before a worker calls an actor again that did not answer."
 _ACTOR_TIMEOUT_S: Final = 180.0
 "Time without an answer of the actor after which a worker gives up."
+
+Tickets = tuple[list[int], list[int]]
+"Tickets of a worker that were granted, and those that were refused."
 
 
 class WorkerLimiter:
@@ -29,7 +32,7 @@ class WorkerLimiter:
         """Join and start to poll; call it within the event loop of the fetcher.
 
         Args:
-            handle: of the :class:`ClusterHostLimiter` actor.
+            handle: of the ``ClusterHostLimiter`` actor.
             name: of the worker, unique in the cluster.
         """
         self.handle, self.name = handle, name
