@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.network.arguments import check_cached, check_mask
 from model.network.attention_mask import Attending, attention_mask
 from model.network.cache import Cache
 from model.network.config import BEiT3Config
@@ -159,10 +160,10 @@ class BEiT3(nn.Module):
             raise ValueError(
                 "text_documents are for texts alone; give no images and no cache with them"
             )
-        _check_mask("text_padding", text_padding, "text_ids", text_ids)
-        _check_mask("image_mask", image_mask, "images", images, self.config.num_patches)
+        check_mask("text_padding", text_padding, "text_ids", text_ids)
+        check_mask("image_mask", image_mask, "images", images, self.config.num_patches)
         if cache is not None:
-            _check_cached(cache, attention, images, text_ids, text_padding)
+            check_cached(cache, attention, images, text_ids, text_padding)
         first = 0 if cache is None else cache.text_length
         vision = None if images is None else self._embed(images, image_mask)
         language = None if text_ids is None else self.language(text_ids, first, text_documents)
@@ -240,50 +241,6 @@ class BEiT3(nn.Module):
                         parameter.div_(math.sqrt(2.0 * layer))
         if self.config.subln:
             nn.init.normal_(self.language.tokens.weight, std=self.config.width**-0.5)
-
-
-def _check_mask(
-    name: str, mask: Tensor | None, of: str, masked: Tensor | None, length: int | None = None
-) -> None:
-    """Check a mask of ``masked``, (B, length or T)."""
-    if mask is None:
-        return
-    if masked is None:
-        raise ValueError(f"{name} is given without {of}; give both or neither")
-    if mask.dtype != torch.bool:
-        raise ValueError(
-            f"{name} has type {str(mask.dtype).removeprefix('torch.')}; give bool, True = "
-            f"{'padded, such as attention_mask == 0' if name == 'text_padding' else 'masked'}"
-        )
-    expected = (masked.shape[0], masked.shape[1] if length is None else length)
-    if mask.shape != expected:
-        raise ValueError(f"{name} has shape {tuple(mask.shape)}, {of} need {expected}")
-
-
-def _check_cached(
-    cache: Cache,
-    attention: str,
-    images: Tensor | None,
-    text_ids: Tensor | None,
-    text_padding: Tensor | None,
-) -> None:
-    if attention != "seq2seq":
-        raise ValueError(
-            "a cache needs attention='seq2seq': in other attention new positions change cached ones"
-        )
-    if images is not None and cache.length:
-        raise ValueError(
-            "images are given although the cache is not empty; give them in the first call"
-        )
-    if text_padding is not None:
-        raise ValueError(
-            "text_padding is given with a cache; texts of a generation have one length, no padding"
-        )
-    if text_ids is not None and cache.batch not in (None, text_ids.shape[0]):
-        raise ValueError(
-            f"text_ids have {text_ids.shape[0]} rows, the cache holds {cache.batch}; "
-            "cache.select(rows) repeats, reorders or drops its rows"
-        )
 
 
 def _init_magneto(block: Block, depth: int) -> None:
