@@ -11,6 +11,11 @@ from PIL import ImageCms
 
 _MAX_PROFILES: Final = 64
 "Number of cached profiles; nearly all images share a few."
+_LEVELS: Final = np.arange(0, 256, 15, dtype=np.uint8)
+_SAMPLES: Final = np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), -1).reshape(len(_LEVELS), -1, 3)
+"Colors that tell whether a profile is sRGB: names do not, and its many versions differ slightly."
+_INVISIBLE: Final = 3
+"Largest change of a channel (0-255) by a profile that counts as sRGB."
 
 
 def needs_conversion(icc_profile: bytes) -> bool:
@@ -33,8 +38,9 @@ def _transform(icc_profile: bytes) -> ImageCms.ImageCmsTransform | None:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
         if profile.profile.xcolor_space.strip() != "RGB":
             return None
-        if "srgb" in (profile.profile.profile_description or "").lower():
-            return None
-        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "RGB", "RGB")
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "RGB", "RGB")
+        converted = ImageCms.applyTransform(PillowImage.fromarray(_SAMPLES), transform)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
+    change = np.abs(np.asarray(converted, np.int16) - _SAMPLES).max()
+    return transform if change > _INVISIBLE else None

@@ -8,21 +8,22 @@ The short side is scaled down to ``short_side``, never up, and the aspect ratio 
 | a larger JPEG | decoded at 1/2, 1/4 or 1/8 if that keeps the short side, then resized |
 | CMYK, 16 bits, palette, gray | RGB of 8 bits |
 | an ICC profile of RGB colors other than sRGB | converted to sRGB |
-| transparency | composed on white |
-| an animation, several images in one file | the first one |
-| an EXIF orientation, in any format | turned upright |
-| gzip around an image | unzipped |
+| transparency, and the part of a canvas that a frame does not cover | white |
+| an animation, several images in one file | the first one, whatever follows it |
+| an EXIF orientation, in any format; the rotation in an AVIF's boxes | turned upright |
+| gzip around an image | unpacked |
 | damaged metadata | ignored |
 | JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF | decoded |
-| another image format | ``unsupported_format``, with its name |
-| more pixels than ``max_pixels`` in the header (half as many for AVIF and animated WebP, whose
-  decoders need twice the memory) | ``too_many_pixels``, not decoded |
+| another format, or one of these with more bits than decoders read | ``unsupported_format`` |
+| more pixels than ``max_pixels`` in the header | ``too_many_pixels``, not decoded |
 | a side under ``min_side`` | ``too_small`` |
 | truncated or damaged | ``undecodable`` |
-| a side longer than a JPEG allows | ``unencodable`` |
-| HTML, SVG, no bytes, … | ``not_an_image`` |
+| a side of the stored image longer than a JPEG allows | ``unencodable``, not decoded |
+| HTML, no bytes, … | ``not_an_image`` |
 
-A profile of CMYK or gray values is not applied.
+A decode takes less than 12 bytes per pixel, except for an AVIF and a PNG with a transparent color
+of 16 bits: these may take twice as many, so half of ``max_pixels`` is their limit. Not applied are
+color profiles of CMYK or gray values, and gamma and primaries that are given without a profile.
 """
 
 import hashlib
@@ -33,7 +34,8 @@ import cv2
 import numpy as np
 
 from dataprep.color_profiles import needs_conversion, to_srgb
-from dataprep.decoding import Decoded, ImageFile, Pixels, decode, decode_stored, open_image
+from dataprep.compositing import Pixels
+from dataprep.decoding import ImageFile, open_image
 from dataprep.image_errors import (
     NOT_AN_IMAGE,
     TOO_LARGE,
@@ -44,15 +46,19 @@ from dataprep.image_errors import (
     ImageError,
 )
 from dataprep.image_hashes import look_of
+from dataprep.jpeg_segments import read_segments
+from dataprep.opencv_decoding import decode_stored
 
 __all__ = [
     "NOT_AN_IMAGE", "TOO_LARGE", "TOO_SMALL", "UNDECODABLE", "UNENCODABLE", "UNSUPPORTED_FORMAT",
     "ImageError", "ImageRules", "Pixels", "StoredImage",
-    "decode_stored", "encode_jpeg", "fitted", "resize", "store_image",
+    "check_jpeg", "decode_stored", "encode_jpeg", "fitted", "resize", "store_image",
 ]  # fmt: skip
 
 _MAX_BYTES_PER_PIXEL: Final = 3
 "A JPEG with more bytes per pixel carries other data than the image, and is encoded anew."
+_MAX_JPEG_SIDE: Final = 65_500
+"Longest side in pixels that libjpeg encodes."
 
 
 @dataclass(frozen=True)
@@ -95,16 +101,15 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
         ImageError: the bytes are not an image, are damaged, or break a rule.
     """
     file = open_image(data)
-    _check_size(file, rules)
-    decoded = decode(file, rules.short_side)
     size = fitted(file.width, file.height, rules.short_side)
-    resized = resize(decoded.pixels, size)
-    pixels = _upright(to_srgb(resized, decoded.icc_profile), decoded.orientation)
-    is_kept = resized is decoded.pixels and _is_kept(file, decoded)
-    is_turned = decoded.orientation > 4
+    _check_size(file, size, rules)
+    is_kept = size == (file.width, file.height) and _is_upright_srgb(file)
+    pixels = resize(file.decode(size), size)
+    pixels = _upright(to_srgb(pixels, file.icc_profile), file.orientation)
+    is_turned = file.orientation > 4
     phash, colors = look_of(pixels)
     return StoredImage(
-        jpeg=file.data if is_kept else encode_jpeg(pixels, rules.jpeg_quality),
+        jpeg=file.jpeg if is_kept and file.jpeg else encode_jpeg(pixels, rules.jpeg_quality),
         width=pixels.shape[1],
         height=pixels.shape[0],
         original_width=file.height if is_turned else file.width,
@@ -114,6 +119,22 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
         phash=phash,
         colors=colors,
     )
+
+
+def check_jpeg(image: StoredImage) -> None:
+    """Check that an image that is about to be stored is a whole JPEG of the recorded size.
+
+    Raises:
+        ImageError: it is not.
+    """
+    try:
+        segments = read_segments(image.jpeg)
+    except ImageError as error:
+        raise ImageError(UNENCODABLE, f"the stored JPEG is damaged: {error.detail}") from None
+    size = f"{segments.width}x{segments.height}"
+    if size != f"{image.width}x{image.height}":
+        detail = f"the stored JPEG is {size}, recorded as {image.width}x{image.height}"
+        raise ImageError(UNENCODABLE, detail)
 
 
 def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -148,13 +169,15 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
     return bytes(data)
 
 
-def _check_size(file: ImageFile, rules: ImageRules) -> None:
+def _check_size(file: ImageFile, fitted_size: tuple[int, int], rules: ImageRules) -> None:
     size = f"{file.width}x{file.height}"
     if min(file.height, file.width) < rules.min_side:
         raise ImageError(TOO_SMALL, f"{size}, the shorter side is under {rules.min_side}")
     max_pixels = rules.max_pixels // file.memory_factor
     if file.height * file.width > max_pixels:
         raise ImageError(TOO_LARGE, f"{size}, over {max_pixels} pixels for {file.format}")
+    if max(fitted_size) > _MAX_JPEG_SIDE:
+        raise ImageError(UNENCODABLE, f"{size}, a JPEG's side has at most {_MAX_JPEG_SIDE} pixels")
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -168,11 +191,11 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _is_kept(file: ImageFile, decoded: Decoded) -> bool:
+def _is_upright_srgb(file: ImageFile) -> bool:
+    """Return whether the bytes of a JPEG can be stored as they are."""
     return (
         file.jpeg is not None
-        and file.jpeg.num_components in (1, 3)
-        and decoded.orientation == 1
-        and not needs_conversion(decoded.icc_profile)
-        and len(file.data) <= _MAX_BYTES_PER_PIXEL * file.width * file.height
+        and file.orientation == 1
+        and not needs_conversion(file.icc_profile)
+        and len(file.jpeg) <= _MAX_BYTES_PER_PIXEL * file.width * file.height
     )

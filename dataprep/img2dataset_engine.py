@@ -24,12 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataprep.addresses import PrivateAddress
-from dataprep.fetch import FetchError, FetchRules
+from dataprep.fetch_rules import FetchError, FetchRules
 from dataprep.image_hashes import look_of
 from dataprep.images import (
     TOO_LARGE,
     TOO_SMALL,
     UNDECODABLE,
+    UNENCODABLE,
+    ImageError,
     ImageRules,
     StoredImage,
     decode_stored,
@@ -125,7 +127,10 @@ def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
         return FetchError(OTHER, "img2dataset returned no row for this URL")
     if row["status"] != "success":
         return FetchError(reason_of(row["error_message"]), row["error_message"])
-    phash, colors = look_of(decode_stored(row["jpg"]))
+    try:
+        phash, colors = look_of(decode_stored(row["jpg"] or b""))
+    except ImageError as error:
+        return FetchError(UNENCODABLE, f"img2dataset's result: {error.detail}")
     return StoredImage(
         jpeg=row["jpg"],
         width=row["width"],

@@ -1,8 +1,11 @@
 """Arrow schemas of the datasets that stages exchange."""
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import pyarrow as pa
+
+from dataprep.text import arrow_safe
 
 INDEX: Final = pa.schema(
     [
@@ -117,19 +120,35 @@ KEPT: Final = pa.schema(
 """
 
 
-def rejects_table(rows: list[dict[str, str | None]]) -> pa.Table:
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table; strings that are not valid Unicode are cleaned by ``arrow_safe``."""
+    try:
+        return pa.Table.from_pylist(list(rows), schema)
+    except UnicodeEncodeError:
+        return pa.Table.from_pylist([_safe(row) for row in rows], schema)
+
+
+def rejects_table(rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
     """Return rejects as a table; ``rows`` may be empty."""
-    return pa.Table.from_pylist(rows, REJECTS)
+    return table_of(rows, REJECTS)
 
 
 def reject(
     sample_id: str, source: str, reason: str, detail: str, url: str | None = None
 ) -> dict[str, str | None]:
-    """Return one row of the rejects table."""
+    """Return one row of the rejects table; a detail may quote bytes that are not text."""
     return {
         "sample_id": sample_id,
         "source": source,
         "reason": reason,
-        "detail": detail[:500],
+        "detail": detail[:500].encode("utf-8", "backslashreplace").decode(),
         "url": url,
     }
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return arrow_safe(value)
+    if isinstance(value, Mapping):
+        return {key: _safe(inner) for key, inner in value.items()}
+    return [_safe(inner) for inner in value] if isinstance(value, list) else value

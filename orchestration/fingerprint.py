@@ -8,7 +8,8 @@ bytes, a local folder by the names, sizes and ends of its files, a URI by its si
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -118,16 +119,38 @@ def _file_digest(path: Path, size: int, _modified_ns: int) -> str:
 
 
 def _folder_digest(path: Path) -> str:
-    """Digest the names, sizes and ends of a folder's files; a corpus is too large to read."""
+    """Digest the names, sizes and ends of a folder's files; a corpus is too large to read.
+
+    Links are followed, so that a change behind one is seen; a broken link, a circle and a pipe
+    enter by name.
+    """
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(path).as_posix()}\0{size}\0".encode())
+    for file in sorted(_files_below(path, ()), key=os.fsencode):
+        is_file = file.is_file()
+        size = file.stat().st_size if is_file else -1
+        digest.update(os.fsencode(file.relative_to(path)) + f"\0{size}\0".encode())
+        if not is_file:
+            continue
         with file.open("rb") as opened:
             for start in (0, max(size - _END_BYTES, 0)):
                 opened.seek(start)
                 digest.update(opened.read(_END_BYTES))
     return f"sha256:{digest.hexdigest()}"
+
+
+def _files_below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Yield all files below a folder, also behind links; a circle is yielded and not entered."""
+    try:
+        status = folder.stat()
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot be read ({error.strerror})") from None
+    here = (*above, (status.st_dev, status.st_ino))
+    for entry in entries:
+        if not entry.is_dir() or (entry.stat().st_dev, entry.stat().st_ino) in here:
+            yield entry
+        else:
+            yield from _files_below(entry, here)
 
 
 def _uri_digest(uri: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestration.errors import ManifestError
-from orchestration.manifest import MANIFEST, File, read_manifest
+from orchestration.manifest import MANIFEST, File, manifest_sha256, read_manifest
 from orchestration.retries import ROUNDS, forget_slice
 from orchestration.storage.store import Store
 
@@ -70,6 +70,26 @@ def verify_inputs(inputs: Mapping[str, Store]) -> None:
         raise ManifestError(
             "\n".join(["inputs are damaged; `beit3 run … --repair` computes them again", *found])
         )
+
+
+def check_lineage(inputs: Mapping[str, Store]) -> None:
+    """Check that inputs which were made from one another still belong together.
+
+    Curation, for example, names rows of the images by number: a stage that reads both needs the
+    very images that were curated.
+
+    Raises:
+        ManifestError: an input was made from another content of a second input.
+    """
+    for name, folder in inputs.items():
+        for role in read_manifest(folder).parents.values():
+            for parent in role:
+                present = inputs.get(parent.stage)
+                if present is not None and manifest_sha256(present) != parent.manifest_sha256:
+                    raise ManifestError(
+                        f"{folder.uri}: {name} was made from another content of {parent.stage} "
+                        f"than {present.uri}; remove the folder of {name} and run again"
+                    )
 
 
 def repair(folder: Store) -> list[Damage]:

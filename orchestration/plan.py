@@ -1,20 +1,23 @@
 """Plans: for each stage of a workflow, whether its output exists, and if not, why."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from orchestration.fingerprint import fingerprint_of
-from orchestration.manifest import MANIFEST, PARTS
-from orchestration.retries import num_rounds
+from orchestration.generations import content_id
+from orchestration.manifest import MANIFEST, PARTS, Manifest, manifest_sha256, read_manifest
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
 
 IDENTITY = "stage.json"
 WORKFLOWS = "workflows"
 RECORD = "record.json"
+
+Impossible = Callable[[Mapping[str, Manifest]], Sequence[str]]
+"Returns why a workflow cannot be completed, given the manifests of complete stages by name."
 
 
 class State(StrEnum):
@@ -40,6 +43,8 @@ class PlannedStage:
     state: State
     reason: str
     "Why the stage is in this state."
+    content_id: str
+    "Name of the output's content, which enters the fingerprints of dependent stages."
 
     @property
     def path(self) -> str:
@@ -65,12 +70,27 @@ def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
         identity = stage.identity(inputs)
         fingerprint = fingerprint_of(identity)
         state, reason = _judge(workdir, stage.name, fingerprint, identity, old.get(stage.name))
-        inputs[stage.name] = fingerprint
-        if state is State.FRESH and stage.retry is not None:
-            rounds = num_rounds(workdir.sub(f"{stage.name}/{fingerprint}"))
-            inputs[stage.name] += f"+{rounds}" if rounds else ""
-        plan.append(PlannedStage(stage, fingerprint, identity, state, reason))
+        folder = workdir.sub(f"{stage.name}/{fingerprint}")
+        if state is State.FRESH and (changed := changed_parents(workdir, folder)):
+            state = State.STALE
+            reason = f"made from another content of {', '.join(changed)}"
+        inputs[stage.name] = content_id(folder)
+        plan.append(PlannedStage(stage, fingerprint, identity, state, reason, inputs[stage.name]))
     return plan
+
+
+def changed_parents(workdir: Store, folder: Store) -> list[str]:
+    """Return the names of a committed output's parents whose manifests have changed since.
+
+    A parent without a manifest is about to be computed again and is not judged.
+    """
+    parents = [parent for role in read_manifest(folder).parents.values() for parent in role]
+    changed = []
+    for parent in parents:
+        present = workdir.sub(f"{parent.stage}/{parent.fingerprint}")
+        if present.exists(MANIFEST) and manifest_sha256(present) != parent.manifest_sha256:
+            changed.append(parent.stage)
+    return list(dict.fromkeys(changed))
 
 
 def latest_record(workdir: Store) -> dict[str, Any] | None:

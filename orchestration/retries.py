@@ -4,8 +4,8 @@ A round covers the parts that hold rejects with the requested reasons. For each 
 part ``<slice>-r<round>`` takes over all of its rejected rows: rows that succeed now become data,
 the others are rejects again. The old part keeps its data and loses its rejects, so every row is
 still in exactly one table of one part. The manifest is replaced last, in one write; until then the
-old manifest is valid. The manifest records its rounds, and their number enters the fingerprints of
-the stages that read the output.
+old manifest is valid. The new manifest is a new generation of the output, which makes the stages
+that read it stale (:mod:`orchestration.generations`).
 
 A repair removes damaged parts and the manifest of an output. The next run then repeats the first
 run and each round in order: committed parts are reused, the missing ones are processed.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from orchestration.errors import RecipeError
+from orchestration.generations import commit_manifest
 from orchestration.manifest import (
     MANIFEST,
     PARTS,
@@ -38,11 +39,6 @@ ROUNDS: Final = "rounds.json"
 "File of an output under repair that lists the rounds to repeat."
 _PENDING: Final = "manifest.pending.json"
 _ROUND: Final = "-r"
-
-
-def num_rounds(folder: Store) -> int:
-    """Return the number of rounds of retries of a committed output."""
-    return len(read_manifest(folder).rounds) if folder.exists(INTENT) else 0
 
 
 def retry(
@@ -99,7 +95,8 @@ def retry(
     )
     new = dict(zip(again, context.parts_of(pieces), strict=True))
     context.before_commit()
-    context.folder.write_bytes(context.manifest_name, merged(before, new, patterns).to_bytes())
+    manifest = merged(before, new, patterns)
+    commit_manifest(context.folder, manifest.to_bytes(), context.manifest_name)
 
 
 def run_with_rounds(context: Context) -> None:
@@ -112,7 +109,7 @@ def run_with_rounds(context: Context) -> None:
     stage.run(context)
     for patterns in json.loads(folder.read(ROUNDS)):
         stage.retry(context, patterns)
-    folder.write_bytes(MANIFEST, folder.read(_PENDING))
+    commit_manifest(folder, folder.read(_PENDING))
     folder.remove(ROUNDS)
     folder.remove(_PENDING)
 

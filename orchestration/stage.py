@@ -1,18 +1,17 @@
 """Stages: the declaration of a stage, and the context that its ``run`` receives.
 
-The output of a stage lies at ``<workdir>/<stage>/<fingerprint>/``; see
-:mod:`orchestration.fingerprint`.
+A stage's output lies at ``<workdir>/<stage>/<fingerprint>/``; see :mod:`orchestration.fingerprint`.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
 from orchestration.fingerprint import identity_of, semantic
+from orchestration.generations import commit_manifest
 from orchestration.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -25,6 +24,7 @@ from orchestration.manifest import (
 )
 from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
+from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.tracking import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
@@ -135,7 +135,7 @@ class Context:
         Raises:
             StageError: some slices failed; the parts of the others are kept.
         """
-        self._run(slices, partial(_same, process), row_group_rows, num_cpus, 0, num_actors=0)
+        self._run(slices, lambda: process, row_group_rows, num_cpus, 0, num_actors=0)
 
     def map_slices_with_actors(
         self,
@@ -196,7 +196,7 @@ class Context:
         try:
             result, memory = ray.get(remote.remote())
         except ray.exceptions.RayTaskError as error:
-            raise StageError(f"{self.stage.name}: {error.cause}") from error
+            raise StageError(f"{self.stage.name}: {error_words(error.cause)}") from error
         self.memory = max(self.memory, memory)
         return cast(R, result)
 
@@ -227,14 +227,14 @@ class Context:
 
     def files_of(self, folder: Store) -> list[str]:
         """Return the paths that :meth:`commit` takes for every file of a sub-folder."""
-        within = folder.uri.removeprefix(f"{self.folder.uri}/")
-        return [f"{within}/{path}" for path, _ in folder.walk()]
+        return [f"{folder.uri[len(self.folder.uri) + 1 :]}/{path}" for path, _ in folder.walk()]
 
     def commit(
         self,
         slices: Sequence[Slice] = (),
         files: Sequence[str] = (),
         numbers: Mapping[str, float] | None = None,
+        schemas: "Mapping[str, pa.Schema] | None" = None,
     ) -> None:
         """Write the manifest, which makes the output complete and readable.
 
@@ -242,11 +242,16 @@ class Context:
             slices: slices whose parts belong to the output.
             files: further files of the output, as paths within the stage's folder.
             numbers: results by name.
+            schemas: tables that the output has even if there is no slice to write them.
 
         Raises:
             LockError: another driver may have taken the workdir; nothing was committed.
         """
         parts = self.parts_of(slices)
+        if schemas and not parts:
+            from orchestration.empty_tables import commit_empty  # imports Ray
+
+            parts = [commit_empty(self.folder, schemas)]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage.name,
@@ -260,7 +265,7 @@ class Context:
             numbers=dict(numbers or {}),
         )
         self.before_commit()
-        self.folder.write_bytes(self.manifest_name, manifest.to_bytes())
+        commit_manifest(self.folder, manifest.to_bytes(), self.manifest_name)
         if remote_files.versions_of(self.stage.params):
             remote_files.remove_copies(self.folder)
 
@@ -289,7 +294,3 @@ class Context:
     def _file(self, path: str) -> File:
         size, sha256 = self.folder.size_and_sha256(path)
         return File(path=path, bytes=size, sha256=sha256)
-
-
-def _same(process: Process) -> Process:
-    return process

@@ -159,9 +159,9 @@ def _miniweb_folder(store: Store) -> Path:
 
 @contextmanager
 def miniweb_served(opened: Opened, todo: Sequence[PlannedStage]) -> Iterator[Workflow]:
-    """Serve the miniature web if stages download from it; yield a workflow that does."""
+    """Serve the miniature web if stages run that may download from it; yield their workflow."""
     recipe = opened.recipe
-    if not recipe.miniweb or not any(p.stage.name.startswith("download/") for p in todo):
+    if not (recipe.miniweb and recipe.download and todo):
         yield opened.workflow
         return
     with server.serving(opened.miniweb) as port:

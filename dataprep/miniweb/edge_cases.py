@@ -23,7 +23,7 @@ _SOURCE: Final = "own"
 _LONGEST_SIDE: Final = 640
 _REJECTED_FORMATS: Final = {
     "bomb": "too_many_pixels",
-    "svg": "not_an_image",
+    "svg": "unsupported_format",
     "empty": "not_an_image",
 }
 _FAULTS: Final = ("malformed_line", "empty_caption", "bad_url")

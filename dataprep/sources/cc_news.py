@@ -5,9 +5,13 @@ tables. A page's language is the one that it declares (``lang`` of ``<html>``, e
 ``Content-Language`` header). A page that declares none has the language whose stop words (justext's
 lists) cover most of the prose. justext has no list for Chinese and Japanese, so such pages are kept
 only if they declare their language.
+
+Bytes become text by the WHATWG encoding standard: a byte order mark, else the label in the HTTP
+headers, else the label in the page. A labelled page is never guessed at; its bad bytes become
+U+FFFD.
 """
 
-import gzip
+import io
 import logging
 import re
 import zlib
@@ -22,6 +26,8 @@ from warcio.recordloader import ArcWarcRecord, ArcWarcRecordLoader
 from warcio.statusandheaders import StatusAndHeadersParser, StatusAndHeadersParserException
 
 from dataprep.sources.documents import BadDocument, Document, Documents
+from dataprep.sources.gzip_members import GzipMembers
+from dataprep.sources.web_encodings import decode_page
 
 OTHER_LANGUAGE: Final = "other_language"
 PATTERN: Final = "CC-NEWS-*.warc.gz"
@@ -32,13 +38,20 @@ _RECORD_ID: Final = re.compile(r"<urn:uuid:([0-9a-fA-F-]{36})>")
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _MIN_STOP_WORDS: Final = 0.1
 "Smallest fraction of letters in stop words for a language to be recognized."
-_HTTP: Final = StatusAndHeadersParser(["HTTP/1.0", "HTTP/1.1"], verify=False)
+_HTTP: Final = StatusAndHeadersParser([], verify=False)
+_STATUS_LINE: Final = re.compile(r"HTTP/\d(?:\.\d)? +(\d{3})(?: |$)", re.IGNORECASE)
+_HTML_TYPES: Final = ("", "text/html", "application/xhtml+xml")
+"Content types of HTML pages; a response without a type is read as one."
 _MAX_WORDS: Final = 1000
 _DAMAGE: Final = (
     *(OSError, EOFError, zlib.error, ArchiveLoadFailed, StatusAndHeadersParserException),
     *(ValueError, AttributeError, AssertionError),
 )
-"Raised by gzip and warcio on damaged bytes; warcio documents only its own two."
+"Raised by the gzip reader and warcio on damaged bytes; warcio documents only its own two."
+
+
+class BadHead(ValueError):
+    """The HTTP head of a response cannot be read."""
 
 
 def read_warc(folder: Path, name: str, language: str) -> Documents:
@@ -50,16 +63,29 @@ def read_warc(folder: Path, name: str, language: str) -> Documents:
     stem = name.removesuffix(".warc.gz")
     number = 0
     try:
-        with gzip.open(folder / name) as file:
-            for record, page in _records(file):
+        with (folder / name).open("rb") as file:
+            for record, body in _records(GzipMembers(file)):
                 number += 1
-                if page is None:
+                if body is None:
                     continue
                 found = _RECORD_ID.fullmatch(record.rec_headers.get_header("WARC-Record-ID", ""))
                 document = found[1] if found else f"{stem}/{number:06d}"
-                yield read_page(document, page, _charset(record), _language(record), language)
+                yield from _response(document, record, body, language)
     except _DAMAGE as error:
         yield BadDocument(f"{stem}/{number + 1:06d}", f"{type(error).__name__}: {error}")
+
+
+def _response(name: str, record: ArcWarcRecord, body: bytes, language: str) -> Documents:
+    """Yield the article of a response, or a bad document, or nothing if it is no HTML page."""
+    try:
+        page = _page(record, body)
+    except Exception as error:  # warcio documents none, and one response must not end its file
+        yield BadDocument(
+            name, f"the HTTP response cannot be read: {type(error).__name__}: {error}"
+        )
+        return
+    if page is not None:
+        yield read_page(name, page, _charset(record), _language(record), language)
 
 
 def read_page(
@@ -76,7 +102,7 @@ def read_page(
     """
     trafilatura = _trafilatura()
     try:
-        tree = trafilatura.load_html(_decoded(page, charset))
+        tree = trafilatura.load_html(decode_page(page, charset))
         if tree is None:
             return Document(name, "")
         declared = _primary(tree.get("lang") or tree.get("xml:lang")) or declared
@@ -104,13 +130,13 @@ def language_of(text: str) -> str | None:
     return best if coverage[best] >= _MIN_STOP_WORDS else None
 
 
-def _records(file: Any) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
-    """Yield the records of an unzipped WARC, each with its HTML page or None.
+def _records(file: GzipMembers) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
+    """Yield the records of a WARC, each with the first bytes of its response or None.
 
     warcio's own iterator takes damage for the end of the file, so this loop reads the records
-    itself. A record is yielded once the next one has begun or the file has ended, because only then
-    has gzip compared its checksum. Bytes between two records may belong to a damaged record that
-    was inflated to more than its length, so they raise.
+    itself. A record is yielded once the next one has begun, or once its gzip member has ended with
+    the right checksum. Other bytes behind a record in its member may belong to a damaged record
+    that was inflated to more than its length, so that record is not yielded.
     """
     loader = ArcWarcRecordLoader()
     line = _next_line(file)
@@ -118,35 +144,60 @@ def _records(file: Any) -> Iterator[tuple[ArcWarcRecord, bytes | None]]:
         raise EOFError("no records")
     while line:
         record = loader.parse_record_stream(file, line, "warc", no_record_parse=True)
-        body = record.raw_stream
-        if not isinstance(body, LimitReader):
+        stream = record.raw_stream
+        if not isinstance(stream, LimitReader):
             raise ValueError("a record without Content-Length")
-        page = _page(record)
-        while body.limit > 0:
-            if not body.read(_BLOCK_BYTES):
-                raise EOFError(f"the last {body.limit} bytes of a record are missing")
-        line = _next_line(file)
-        if line and not line.startswith(b"WARC/"):
-            raise ValueError(f"expected a WARC record, found {line[:20]!r}")
-        yield record, page
+        response = record.rec_type == "response" and record.length > 0
+        body = _first_bytes(stream, _MAX_PAGE_BYTES) if response else None
+        while stream.limit > 0:
+            if not stream.read(_BLOCK_BYTES):
+                raise EOFError(f"the last {stream.limit} bytes of a record are missing")
+        end, line = file.position, b""
+        try:
+            line = _next_line(file)
+            if line and not line.startswith(b"WARC/"):
+                raise ValueError(f"expected a WARC record, found {line[:20]!r}")
+        except _DAMAGE:
+            if file.member_ended_within(end, file.position - len(line)):
+                yield record, body
+            raise
+        yield record, body
 
 
-def _next_line(file: Any) -> bytes:
+def _next_line(file: GzipMembers) -> bytes:
+    """Return the next line that is not blank, or no bytes at the end of the file."""
     while line := file.readline(_BLOCK_BYTES):
         if line.strip():
-            return bytes(line)
+            return line
     return b""
 
 
-def _page(record: ArcWarcRecord) -> bytes | None:
-    """Return the HTML of a successful response, or None for any other record."""
-    if record.rec_type != "response" or record.length == 0:
-        return None
-    headers = record.http_headers = _HTTP.parse(record.raw_stream)
-    if headers.get_statuscode() != "200":
+def _first_bytes(stream: LimitReader, num_bytes: int) -> bytes:
+    blocks = []
+    while num_bytes > 0 and (block := stream.read(min(num_bytes, _BLOCK_BYTES))):
+        blocks.append(block)
+        num_bytes -= len(block)
+    return b"".join(blocks)
+
+
+def _page(record: ArcWarcRecord, body: bytes) -> bytes | None:
+    """Return the HTML of a successful response, or None for any other response.
+
+    Empty lines before the status line are skipped, as RFC 9112, section 2.2 advises.
+
+    Raises:
+        BadHead: the body does not begin with an HTTP status line.
+    """
+    record.raw_stream = io.BytesIO(body.lstrip(b"\r\n"))
+    first = record.raw_stream.readline(_BLOCK_BYTES)
+    status = _STATUS_LINE.match(first.decode("latin-1").rstrip())
+    if status is None:
+        raise BadHead(f"expected an HTTP status line, found {first[:40]!r}")
+    headers = record.http_headers = _HTTP.parse(record.raw_stream, first.decode("latin-1"))
+    if status[1] != "200":
         return None
     kind = (headers.get_header("Content-Type") or "").partition(";")[0].strip().lower()
-    if kind not in ("text/html", "application/xhtml+xml"):
+    if kind not in _HTML_TYPES:
         return None
     return bytes(record.content_stream().read(_MAX_PAGE_BYTES))
 
@@ -165,14 +216,6 @@ def _primary(tag: str | None) -> str | None:
     parts = re.split(r"[,;]", (tag or "").lower())
     languages = {re.split("[-_]", part.strip())[0] for part in parts if part.strip()}
     return languages.pop() if len(languages) == 1 else None
-
-
-def _decoded(page: bytes, charset: str | None) -> str | bytes:
-    """Decode by the header's charset; without one, trafilatura detects it from the bytes."""
-    try:
-        return page.decode(charset) if charset else page
-    except (LookupError, ValueError):
-        return page
 
 
 @lru_cache

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from dataprep.sources.annotations import AnnotatedImage
-from dataprep.sources.karpathy import captions_of, images_of
+from dataprep.sources.annotations import AnnotatedImage, AnnotationError
+from dataprep.sources.karpathy import annotated, captions_of, images_of
 
 _FIELDS: Final = {"cocoid": int, "filepath": str}
 
@@ -18,24 +18,31 @@ def read_coco(path: Path, splits: Collection[str]) -> list[AnnotatedImage]:
     """Return the images of the given splits, in the file's order.
 
     Raises:
-        AnnotationError: the file has another format; the message names the entry.
+        AnnotationError: the file has another format, or no entry can be read.
     """
-    return [
-        AnnotatedImage(
+    return annotated(
+        path,
+        _FIELDS,
+        splits,
+        lambda image: AnnotatedImage(
             name=str(image["cocoid"]),
             member=f"{image['filepath']}/{image['filename']}",
             captions=captions_of(image),
-        )
-        for image in images_of(path, _FIELDS)
-        if image["split"] in splits
-    ]
+        ),
+    )
 
 
 def evaluation_ids(path: Path) -> set[int]:
     """Return the COCO ids of the images that captioning and retrieval evaluate on (val and test).
 
     Raises:
-        AnnotationError: the file has another form.
+        AnnotationError: the file has another format, or an entry cannot be read: an image that is
+            evaluated on must not be missed.
     """
-    images = images_of(path, _FIELDS)
-    return {int(image["cocoid"]) for image in images if image["split"] in ("val", "test")}
+    result = set()
+    for image, problem in images_of(path, _FIELDS):
+        if problem:
+            raise AnnotationError(f"{path}: {problem}")
+        if image["split"] in ("val", "test"):
+            result.add(int(image["cocoid"]))
+    return result

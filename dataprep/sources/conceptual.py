@@ -15,28 +15,24 @@ from dataprep.text import detokenize
 def read_cc3m(path: Path, line_range: LineRange) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of a CC3M list."""
     for number, columns in _columns(path, line_range):
-        if len(columns) == 2:
-            yield Entry(number, url=columns[1], caption=detokenize(columns[0]))
+        if isinstance(columns, BadEntry):
+            yield columns
         else:
-            yield _bad(number, columns)
+            yield Entry(number, url=columns[1], captions=(detokenize(columns[0]),))
 
 
 def read_cc12m(path: Path, line_range: LineRange) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of a CC12M list."""
     for number, columns in _columns(path, line_range):
-        if len(columns) == 2:
-            yield Entry(number, url=columns[0], caption=columns[1])
+        if isinstance(columns, BadEntry):
+            yield columns
         else:
-            yield _bad(number, columns)
+            yield Entry(number, url=columns[0], captions=(columns[1],))
 
 
-def _columns(path: Path, line_range: LineRange) -> Iterator[tuple[int, list[str]]]:
-    for number, line in read_lines(path, line_range):
-        try:
-            yield number, line.decode("utf-8").split("\t")
-        except UnicodeDecodeError:
-            yield number, [repr(line)]
-
-
-def _bad(number: int, columns: list[str]) -> BadEntry:
-    return BadEntry(number, f"expected 2 columns, found {len(columns)}: {columns[0][:100]!r}")
+def _columns(path: Path, line_range: LineRange) -> Iterator[tuple[int, list[str] | BadEntry]]:
+    for number, text, problem in read_lines(path, line_range):
+        columns = text.split("\t")
+        if problem is None and len(columns) != 2:
+            problem = f"expected 2 columns, found {len(columns)}: {columns[0][:100]!r}"
+        yield number, columns if problem is None else BadEntry(number, problem)

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dataprep.schemas import DOCUMENTS, reject, rejects_table
+from dataprep.schemas import DOCUMENTS, reject, rejects_table, table_of
+from dataprep.sources.compression import read_unpacked
+from dataprep.sources.folders import FolderFiles
 from dataprep.sources.lines import MALFORMED_LINE, LineRange, read_lines
-from dataprep.sources.own_lists import PARQUET_DAMAGE
-from dataprep.text import clean_document
+from dataprep.sources.members import MAX_FILE_BYTES, MemberError
+from dataprep.sources.names import safe_name
+from dataprep.sources.parquet_files import PARQUET_DAMAGE, read_cells
+from dataprep.text import clean_document, decode_utf8
 
 TOO_SHORT: Final = "too_short"
 
@@ -65,14 +68,16 @@ def document_tables(
             rejects.append(reject(doc_id, source, TOO_SHORT, f"{where}: {text!r}"))
             continue
         rows.append({"doc_id": doc_id, "source": source, "text": text})
-    return pa.Table.from_pylist(rows, DOCUMENTS), rejects_table(rejects)
+    return table_of(rows, DOCUMENTS), rejects_table(rejects)
 
 
 def read_jsonl(path: Path, line_range: LineRange, field: str) -> Documents:
     """Yield the documents of a range of JSON lines, whose texts are under the key ``field``."""
-    for number, line in read_lines(path, line_range):
+    for number, line, problem in read_lines(path, line_range):
         name = f"{number:09d}"
         try:
+            if problem is not None:
+                raise ValueError(problem)
             text = json.loads(line)[field]
             if not isinstance(text, str):
                 raise TypeError(f"{field} is a {type(text).__name__}, expected a string")
@@ -83,14 +88,21 @@ def read_jsonl(path: Path, line_range: LineRange, field: str) -> Documents:
 
 def read_text_lines(path: Path, line_range: LineRange) -> Documents:
     """Yield the documents of a range of lines, one per line."""
-    for number, line in read_lines(path, line_range):
-        yield _decoded(f"{number:09d}", line)
+    for number, line, problem in read_lines(path, line_range):
+        name = f"{number:09d}"
+        yield Document(name, line) if problem is None else BadDocument(name, problem)
 
 
 def read_text_files(folder: Path, names: Iterable[str]) -> Documents:
-    """Yield the named files of a folder, one document per file."""
+    """Yield the named files of a folder, plain or compressed, one document per file."""
+    files = FolderFiles(folder)
     for name in names:
-        yield _decoded(name, (folder / name).read_bytes())
+        try:
+            yield Document(
+                safe_name(name), decode_utf8(read_unpacked(files.read(name), MAX_FILE_BYTES))
+            )
+        except (MemberError, ValueError) as error:
+            yield BadDocument(safe_name(name), str(error))
 
 
 def read_parquet(path: Path, group: int, first_row: int, column: str) -> Documents:
@@ -99,8 +111,8 @@ def read_parquet(path: Path, group: int, first_row: int, column: str) -> Documen
     A damaged group is one bad document.
     """
     try:
-        texts = pq.ParquetFile(path).read_row_group(group, [column])[column].to_pylist()
-    except (*PARQUET_DAMAGE, KeyError) as error:
+        texts = read_cells(path, group, [column])[column]
+    except PARQUET_DAMAGE as error:
         detail = f"row group {group}: {type(error).__name__}: {error}"
         yield BadDocument(f"{first_row:09d}", detail)
         return
@@ -109,11 +121,4 @@ def read_parquet(path: Path, group: int, first_row: int, column: str) -> Documen
         if isinstance(text, str):
             yield Document(name, text)
         else:
-            yield BadDocument(name, f"{column} is a {type(text).__name__}, expected a string")
-
-
-def _decoded(name: str, data: bytes) -> Document | BadDocument:
-    try:
-        return Document(name, data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return BadDocument(name, str(error))
+            yield BadDocument(name, f"{column} is {text!r}, expected a text"[:200])

@@ -8,21 +8,22 @@ from collections.abc import Collection
 from pathlib import Path
 
 from dataprep.sources.annotations import AnnotatedImage
-from dataprep.sources.karpathy import captions_of, images_of
+from dataprep.sources.karpathy import annotated, captions_of
 
 
 def read_flickr30k(path: Path, splits: Collection[str]) -> list[AnnotatedImage]:
     """Return the images of the given splits, in the file's order.
 
     Raises:
-        AnnotationError: the file has another format; the message names the entry.
+        AnnotationError: the file has another format, or no entry can be read.
     """
-    return [
-        AnnotatedImage(
+    return annotated(
+        path,
+        {},
+        splits,
+        lambda image: AnnotatedImage(
             name=Path(image["filename"]).stem,
             member=image["filename"],
             captions=captions_of(image),
-        )
-        for image in images_of(path, {})
-        if image["split"] in splits
-    ]
+        ),
+    )

@@ -14,9 +14,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dataprep.sources.lines import line_ranges, read_lines
+
 KEYS_FILE: Final = "keys.npy"
 DIGESTS_FILE: Final = "digests.npy"
 _DIGEST_BYTES: Final = 32
+_LINES_AT_A_TIME: Final = 1 << 18
 
 
 class HashTable:
@@ -40,19 +43,23 @@ class HashTable:
 
 
 def make_table(path: Path, folder: Path) -> tuple[int, int]:
-    """Read a hash list and write its table; return the numbers of good and of bad lines."""
+    """Read a hash list and write its table; return the numbers of good and of bad lines.
+
+    Raises:
+        ListError: the file is not UTF-8 text.
+    """
     keys, digests, bad = list[int](), bytearray(), 0
-    with path.open("rb") as file:
-        for line in file:
-            url, _, rest = line.rstrip(b"\r\n").partition(b"\t")
+    for piece in line_ranges(path, _LINES_AT_A_TIME):
+        for line in read_lines(path, piece):
+            url, _, rest = line.text.partition("\t")
             try:
-                digest = binascii.unhexlify(rest.partition(b"\t")[0])
-            except binascii.Error:
+                digest = binascii.unhexlify(rest.partition("\t")[0])
+            except ValueError:
                 digest = b""
-            if not url or len(digest) != _DIGEST_BYTES:
+            if line.problem or not url or len(digest) != _DIGEST_BYTES:
                 bad += 1
                 continue
-            keys.append(_key(url))
+            keys.append(_key(url.encode()))
             digests += digest
     _save(folder, np.array(keys, np.uint64), np.frombuffer(digests, np.uint8))
     return len(keys), bad

@@ -5,11 +5,14 @@ are read one at a time. Images are named ``<wnid>_<number>.JPEG``; the wnid is t
 archive has no byte ranges, so one pass makes an index of it (see ``seekable_gzip``).
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from dataprep.sources.compression import compression_of
+from dataprep.sources.names import DistinctNames, is_housekeeping, safe_name
 from dataprep.sources.seekable_gzip import GZIP_DAMAGE, build_index, open_range
 from dataprep.sources.tars import TarDamage, headers, tar_files
 
@@ -28,6 +31,8 @@ class Synset:
     wnid: str
     offset: int
     num_bytes: int
+    folder: str = ""
+    "Path of the tar within the archive, if several tars have its name; else empty."
 
 
 @dataclass(frozen=True)
@@ -35,20 +40,24 @@ class Image:
     """One image of a synset, or the damage that ends the synset."""
 
     name: str
-    "File name without its extension."
+    "File name without its extension, within the tar's folder; distinct within the archive."
     data: bytes = b""
     problem: str | None = None
-    "Damage that ended the synset here; None for an image."
+    "Why the image cannot be read, or the damage that ended the synset here; None for an image."
+    reason: str = DAMAGED_SYNSET
+    "Reason of the reject, if there is a problem."
 
 
-def synsets(path: Path) -> Iterator[Synset]:
-    """Yield the synsets of a plain archive in order, reading headers only.
+def synsets(path: Path) -> list[Synset]:
+    """Return the synsets of a plain archive in order, reading headers only.
 
     Raises:
-        ArchiveError: the file is not a tar or is truncated.
+        ArchiveError: the file is not a tar, holds no tars, or is truncated.
     """
+    if (compression := compression_of(path)) is not None:
+        raise ArchiveError(f"{path}: compressed by {compression}; unpack it, or repack it by gzip")
     with path.open("rb") as file:
-        yield from _synsets(file, path)
+        return _distinct(_synsets(file, path), path)
 
 
 def index_gzipped(path: Path, index: Path) -> list[Synset]:
@@ -58,7 +67,7 @@ def index_gzipped(path: Path, index: Path) -> list[Synset]:
         ArchiveError: the file is not a gzipped tar or is truncated.
     """
     try:
-        return list(_synsets(build_index(path, index), path))
+        return _distinct(_synsets(build_index(path, index), path), path)
     except GZIP_DAMAGE as error:
         raise ArchiveError(f"{path}: {error}") from None
 
@@ -75,13 +84,14 @@ def read_synset(path: Path, synset: Synset, index: BinaryIO | None = None) -> It
         dataprep.sources.seekable_gzip.IndexFileError: the index belongs to another archive.
     """
     with _opened(path, synset, index) as file:
-        name = synset.wnid
+        folder = f"{synset.folder}/" if synset.folder else ""
+        names, name = DistinctNames(), f"{folder}{synset.wnid}"
         try:
-            for member, data in tar_files(file, synset.num_bytes):
-                name = Path(member).stem
-                yield Image(name, data)
+            for found in tar_files(file, synset.num_bytes):
+                name = names(f"{folder}{Path(found.name).stem}")
+                yield Image(name, found.data, found.problem, found.reason)
         except (TarDamage, *GZIP_DAMAGE) as error:
-            yield Image(f"{name}+", problem=str(error))
+            yield Image(names(f"{name}+"), problem=str(error))
 
 
 def _opened(path: Path, synset: Synset, index: BinaryIO | None) -> Any:
@@ -92,15 +102,34 @@ def _opened(path: Path, synset: Synset, index: BinaryIO | None) -> Any:
     return file
 
 
-def _synsets(file: Any, path: Path) -> Iterator[Synset]:
+def _synsets(file: Any, path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield (path without extension, offset, bytes) of the inner tars."""
     end = 0
     try:
         for member in headers(file):
             end = member.offset_data + member.size
-            if member.isfile() and member.name.endswith(".tar"):
-                yield Synset(Path(member.name).stem, member.offset_data, member.size)
+            name = safe_name(member.name)
+            if is_housekeeping(member.name):
+                continue
+            if member.name.endswith(".tar") and not member.isdir():
+                if not member.isfile() or member.issparse():
+                    raise ArchiveError(f"{path}: {name} is a link or a sparse file; repack it")
+                yield name.removesuffix(".tar").removeprefix("./"), member.offset_data, member.size
     except TarDamage as error:
         raise ArchiveError(f"{path}: not a complete tar of synsets ({error})") from None
     file.seek(max(end - 1, 0))
     if not file.read(1):
         raise ArchiveError(f"{path}: truncated, its last synset ends at byte {end}")
+
+
+def _distinct(found: Iterable[tuple[str, int, int]], path: Path) -> list[Synset]:
+    """Return synsets; those that share a name are told apart by their path."""
+    tars = list(found)
+    if not tars:
+        raise ArchiveError(f"{path}: no *.tar in the archive; expected a tar of one tar per synset")
+    counts, names = Counter(Path(name).name for name, _, _ in tars), DistinctNames()
+    return [
+        Synset(wnid, offset, num_bytes, names(name) if counts[wnid] > 1 else "")
+        for name, offset, num_bytes in tars
+        for wnid in [Path(name).name]
+    ]

@@ -1,18 +1,39 @@
 """Text files split at line ends into ranges that can be read independently.
 
-One pass counts the lines when the ranges are made, so that a bad line is reported by its number
-however many workers read the file.
+A file may be compressed as gzip, bzip2, xz or zstd: a process that reads a range unpacks the whole
+file once into an unnamed temporary file. Text is UTF-8; a byte order mark at the start of a line is
+dropped. One pass counts the lines when the ranges are made, so that a bad line is reported by its
+number however many workers read the file.
 """
 
 import itertools
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, NamedTuple
+
+from dataprep.sources.compression import CompressionDamage, Unpacked, compression_of
+from dataprep.text import other_encoding
 
 MALFORMED_LINE: Final = "malformed_line"
 "Reason of a reject: the line does not have the format of its file."
 _BLOCK_BYTES: Final = 1 << 24
+_HEAD_BYTES: Final = 4096
+_OTHER_FILES: Final = {
+    b"PK\x03\x04": "a zip archive",
+    b"PAR1\x15": "a Parquet file",  # the byte begins its first page
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\x04\x22\x4d\x18": "an lz4 file",
+}
+_TAR_MAGIC: Final = slice(257, 262), b"ustar"
+
+
+class ListError(ValueError):
+    """A file or folder does not have the format that its source needs; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +41,7 @@ class LineRange:
     """Whole lines of a file."""
 
     offset: int
-    "Byte at which the first line begins."
+    "Byte of the unpacked file at which the first line begins."
     num_bytes: int
     "Length of all lines, line ends included."
     first_line: int
@@ -28,12 +49,30 @@ class LineRange:
     num_lines: int
 
 
+class Line(NamedTuple):
+    """One line without its end."""
+
+    number: int
+    "Number of the line, from 1."
+    text: str
+    problem: str | None = None
+    "Why the line cannot be read; None for a good line."
+
+
 def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
-    """Split a file into ranges of ``num_lines`` lines; the last one may be shorter."""
+    """Split a file into ranges of ``num_lines`` lines; the last one may be shorter.
+
+    Where a compressed file is cut off, its whole lines are followed by one line that
+    :func:`read_lines` yields with a problem; a file with altered bytes is only such a line.
+
+    Raises:
+        ListError: the file is not UTF-8 text.
+    """
+    check_text(path)
     starts = [(0, 1)]
     lines = offset = 0
     ended = True
-    with path.open("rb") as file:
+    with _opened(path) as file:
         while block := file.read(_BLOCK_BYTES):
             lines_here = block.count(b"\n")
             if lines // num_lines == (lines + lines_here) // num_lines:
@@ -55,20 +94,117 @@ def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
 
 
 def about_lines(path: Path) -> int:
-    """Estimate a file's number of lines from its size and its first block."""
-    with path.open("rb") as file:
-        block = file.read(_BLOCK_BYTES)
-    size = path.stat().st_size
-    return round(block.count(b"\n") * size / len(block)) if block else 0
+    """Estimate a file's number of lines from its size and its first block.
+
+    Raises:
+        ListError: the file is not UTF-8 text.
+    """
+    check_text(path)
+    lines = read = 0
+    with Unpacked(path) as file, suppress(CompressionDamage):
+        while read < _BLOCK_BYTES and (block := file.read(_BLOCK_BYTES)):
+            lines += block.count(b"\n")
+            read += len(block)
+        read_raw = file.raw_offset()
+    return round(lines * path.stat().st_size / read_raw) if lines else 0
 
 
-def read_lines(path: Path, line_range: LineRange) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number, line without its end) of a range."""
-    with path.open("rb") as file:
+def check_text(path: Path) -> None:
+    """Check by its first bytes that a file is UTF-8 text, plain or compressed.
+
+    Raises:
+        ListError: it is not; the message names what it is.
+    """
+    head = b""
+    with Unpacked(path) as file, suppress(CompressionDamage):  # read_lines names the damage
+        head = file.read(_HEAD_BYTES)
+    found = next((name for magic, name in _OTHER_FILES.items() if head.startswith(magic)), None)
+    if head[_TAR_MAGIC[0]] == _TAR_MAGIC[1]:
+        found = "a tar archive"
+    if found:
+        raise ListError(f"{path}: {found}, expected a text file; unpack it or set another format")
+    if encoding := other_encoding(head):
+        raise ListError(
+            f"{path}: {encoding}, expected UTF-8 text; convert it, for example with "
+            "`iconv -f UTF-16 -t UTF-8`"
+        )
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a file, with replacements for bytes that are not UTF-8.
+
+    Raises:
+        ListError: the file is not UTF-8 text.
+    """
+    check_text(path)
+    blocks = []
+    with Unpacked(path) as file, suppress(CompressionDamage):  # read_lines names the damage
+        while block := file.read(_HEAD_BYTES):
+            blocks.append(block)
+            if b"\n" in block:
+                break
+    line = b"".join(blocks).partition(b"\n")[0].removesuffix(b"\r")
+    return line.decode("utf-8", errors="replace").removeprefix("\ufeff")
+
+
+def read_lines(path: Path, line_range: LineRange) -> Iterator[Line]:
+    """Yield the lines of a range."""
+    with _opened(path) as file:
         file.seek(line_range.offset)
         data = file.read(line_range.num_bytes)
+        damage = _damage_of(path) if not file.read(1) else None
     lines = data.split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
-    for i, line in enumerate(lines):
-        yield line_range.first_line + i, line.removesuffix(b"\r")
+    last = line_range.first_line + len(lines) - 1
+    for number, line in enumerate(lines, start=line_range.first_line):
+        if damage is not None and number == last:
+            yield Line(number, "", damage)
+            return
+        try:
+            text = line.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield Line(number, "", f"not UTF-8 ({error.reason} at byte {error.start})")
+            continue
+        yield Line(number, text.removeprefix("\ufeff"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open the unpacked bytes of a file at their start."""
+    if compression_of(path) is None:
+        with path.open("rb") as plain:
+            yield plain
+    else:
+        # A descriptor of its own: the offset is shared by all who use the temporary file.
+        with os.fdopen(os.dup(_unpacked_of(path)[0].fileno()), "rb") as unpacked:
+            unpacked.seek(0)
+            yield unpacked
+
+
+def _damage_of(path: Path) -> str | None:
+    return None if compression_of(path) is None else _unpacked_of(path)[1]
+
+
+def _unpacked_of(path: Path) -> tuple[IO[bytes], str | None]:
+    status = path.stat()
+    return _unpack(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _unpack(path: Path, _size: int, _modified_ns: int) -> tuple[IO[bytes], str | None]:
+    """Return an unnamed file with the unpacked bytes, and the damage that ends them."""
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the cache
+    with Unpacked(path) as file:
+        try:
+            while block := file.read(_BLOCK_BYTES):
+                unpacked.write(block)
+        except CompressionDamage as error:
+            if not error.is_cut:
+                unpacked.seek(0)
+                unpacked.truncate()
+            unpacked.write(b"\0")  # makes a last line, which stands for the damage
+            unpacked.flush()
+            return unpacked, str(error)
+    unpacked.flush()
+    return unpacked, None

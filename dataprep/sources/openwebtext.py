@@ -8,17 +8,22 @@ import lzma
 from pathlib import Path
 
 from dataprep.sources.documents import BadDocument, Document, Documents
+from dataprep.sources.names import safe_name
 from dataprep.sources.tars import TarDamage, tar_files
 
 
 def read_archive(folder: Path, name: str) -> Documents:
     """Yield the documents of one inner archive, streamed; damage ends it with a bad document."""
-    stem = Path(name).stem
+    stem = safe_name(Path(name).stem)
     number = 0
     try:
         with lzma.open(folder / name) as file:
-            for member, data in tar_files(file):
+            for found in tar_files(file):
                 number += 1
-                yield Document(f"{stem}/{member}", data.decode("utf-8", errors="replace"))
+                name = f"{stem}/{found.name}"
+                if found.problem:
+                    yield BadDocument(name, found.problem, found.reason)
+                else:
+                    yield Document(name, found.data.decode("utf-8", errors="replace"))
     except (lzma.LZMAError, TarDamage, EOFError, OSError) as error:
         yield BadDocument(f"{stem}/{number + 1}", f"{type(error).__name__}: {error}")

@@ -1,8 +1,9 @@
 """Own lists of URLs and captions, read by column name: CSV, TSV, JSON lines, Parquet.
 
-CSV and TSV have a header. CSV follows RFC 4180, but a record must not span lines: a line break
-within quotes makes bad entries. Lines are numbered from 1, the header included; rows of Parquet are
-numbered from 1.
+CSV and TSV have a header. A quoted field follows RFC 4180, but a record must not span lines: a line
+break within quotes makes bad entries. Without quoting, the fields are what stands between the
+separators. JSON lines and Parquet may hold a list of captions instead of one. Lines are numbered
+from 1, the header included; rows of Parquet are numbered from 1.
 """
 
 import csv
@@ -11,35 +12,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from dataprep.sources.entries import BadEntry, Entry
-from dataprep.sources.lines import LineRange, read_lines
+from dataprep.sources.lines import LineRange, ListError, first_line, read_lines
+from dataprep.sources.parquet_files import PARQUET_DAMAGE, read_cells
 
-PARQUET_DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
-"Raised by pyarrow on bytes that are not Parquet or not UTF-8."
-TextForm = Literal["csv", "tsv", "jsonl"]
-
-
-class ColumnError(ValueError):
-    """A file does not have its format, has no header, or misses a column that the recipe names."""
+TextForm = Literal["csv", "tsv"]
+_SEPARATORS: Final[dict[TextForm, str]] = {"csv": ",", "tsv": "\t"}
 
 
-def header(path: Path, form: TextForm) -> list[str]:
+def header(path: Path, form: TextForm, quoting: bool) -> list[str]:
     """Return the names in the first line of a CSV or TSV file.
 
     Raises:
-        ColumnError: the line is empty or not CSV.
+        ListError: the file is not UTF-8 text, or its first line is empty or not CSV.
     """
-    with path.open("rb") as file:
-        line = file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
     try:
-        names = _record(line, form)
+        names = _record(first_line(path), form, quoting)
     except csv.Error as error:
-        raise ColumnError(f"{path}: the first line is not a header ({error})") from None
+        raise ListError(f"{path}: the first line is not a header ({error})") from None
     if not names:
-        raise ColumnError(f"{path}: the first line is empty, expected a header")
+        raise ListError(f"{path}: the first line is empty, expected a header")
     return names
 
 
@@ -47,44 +39,46 @@ def check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> N
     """Check that a file has the given columns.
 
     Raises:
-        ColumnError: a column is missing; the message names the columns that exist.
+        ListError: a column is missing, or its name stands twice; the message names the columns.
     """
     missing = [column for column in columns if column not in names]
     if missing:
-        raise ColumnError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}")
+        raise ListError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}")
+    if repeated := [column for column in columns if names.count(column) > 1]:
+        raise ListError(f"{path}: several columns are named {', '.join(repeated)}; rename one")
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file.
-
-    Raises:
-        ColumnError: the file is not Parquet.
-    """
-    try:
-        return pq.ParquetFile(path)
-    except PARQUET_DAMAGE as error:
-        raise ColumnError(f"{path}: not a Parquet file ({error})") from None
-
-
-def read_text(
-    path: Path, form: TextForm, line_range: LineRange, url: str, caption: str
+def read_table(
+    path: Path, form: TextForm, line_range: LineRange, url: str, caption: str, *, quoting: bool
 ) -> Iterator[Entry | BadEntry]:
-    """Yield the entries of a range of lines."""
-    names = [] if form == "jsonl" else header(path, form)
-    for number, line in read_lines(path, line_range):
-        if number == 1 and names:
+    """Yield the entries of a range of lines of CSV or TSV."""
+    names = header(path, form, quoting)
+    for number, text, problem in read_lines(path, line_range):
+        if number == 1:
             continue
         try:
-            text = line.decode("utf-8")
-            if names:
-                values = _record(text, form)
-                if len(values) != len(names):
-                    raise ValueError(f"{len(values)} fields, the header has {len(names)}")
-                row = dict(zip(names, values, strict=True))
+            values = _record(text, form, quoting) if problem is None else []
+        except csv.Error as error:
+            problem = f"not {form.upper()} ({error})"
+        if problem is None and len(values) != len(names):
+            problem = f"{len(values)} fields, the header has {len(names)}"
+        if problem is None:
+            yield _entry(number, dict(zip(names, values, strict=True)), url, caption)
+        else:
+            yield BadEntry(number, problem)
+
+
+def read_jsonl(
+    path: Path, line_range: LineRange, url: str, caption: str
+) -> Iterator[Entry | BadEntry]:
+    """Yield the entries of a range of JSON lines."""
+    for number, text, problem in read_lines(path, line_range):
+        try:
+            if problem is not None:
+                yield BadEntry(number, problem)
             else:
-                row = json.loads(text)
-            yield _entry(number, row, url, caption)
-        except (ValueError, TypeError, csv.Error, RecursionError) as error:
+                yield _entry(number, json.loads(text), url, caption)
+        except (ValueError, RecursionError) as error:
             yield BadEntry(number, f"{type(error).__name__}: {error}")
 
 
@@ -96,23 +90,26 @@ def read_parquet(
     A damaged group is one bad entry.
     """
     try:
-        rows = pq.ParquetFile(path).read_row_group(group, [url, caption]).to_pylist()
+        columns = read_cells(path, group, list(dict.fromkeys((url, caption))))
     except PARQUET_DAMAGE as error:
         yield BadEntry(first_row, f"row group {group}: {type(error).__name__}: {error}")
         return
-    for i, row in enumerate(rows):
-        yield _entry(first_row + i, row, url, caption)
+    for i, (a, b) in enumerate(zip(columns[url], columns[caption], strict=True)):
+        yield _entry(first_row + i, {caption: b, url: a}, url, caption)
 
 
 def _entry(number: int, row: object, url: str, caption: str) -> Entry | BadEntry:
     if not isinstance(row, dict):
         return BadEntry(number, f"expected an object, found {type(row).__name__}")
-    values = row.get(url), row.get(caption)
-    if not isinstance(values[0], str) or not isinstance(values[1], str):
-        return BadEntry(number, f"{url} = {values[0]!r}, {caption} = {values[1]!r}"[:200])
-    return Entry(number, values[0], values[1])
+    address, captions = row.get(url), row.get(caption)
+    texts = [t for t in captions if t is not None] if isinstance(captions, list) else [captions]
+    if not isinstance(address, str) or not all(isinstance(text, str) for text in texts):
+        return BadEntry(number, f"{url} = {address!r}, {caption} = {captions!r}"[:200])
+    return Entry(number, address, tuple(map(str, texts)))
 
 
-def _record(line: str, form: TextForm) -> list[str]:
-    rows = list(csv.reader([line], delimiter="\t" if form == "tsv" else ",", strict=True))
+def _record(line: str, form: TextForm, quoting: bool) -> list[str]:
+    if not quoting:
+        return line.split(_SEPARATORS[form]) if line else []
+    rows = list(csv.reader([line], delimiter=_SEPARATORS[form], strict=True))
     return rows[0] if rows else []

@@ -8,12 +8,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+from dataprep.sources.compression import read_unpacked
 from dataprep.sources.entries import BadEntry, Entry
-from dataprep.sources.lines import LineRange, line_ranges, read_lines
+from dataprep.sources.lines import LineRange, ListError, line_ranges, read_lines
+
+_MAX_JSON_BYTES: Final = 1 << 32
 
 
-class SbuError(ValueError):
+class SbuError(ListError):
     """Files that are not an SBU list, or do not belong together."""
 
 
@@ -21,7 +25,7 @@ def paired_ranges(urls: Path, captions: Path, num_lines: int) -> list[tuple[Line
     """Split both files at the same lines.
 
     Raises:
-        SbuError: the files do not have the same number of lines.
+        ListError: a file is not UTF-8 text, or the files differ in their number of lines.
     """
     ranges = [line_ranges(path, num_lines) for path in (urls, captions)]
     counts = [sum(piece.num_lines for piece in pieces) for pieces in ranges]
@@ -38,11 +42,11 @@ def read_lines_form(
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a pair of ranges."""
     lines = zip(read_lines(urls, pieces[0]), read_lines(captions, pieces[1]), strict=True)
-    for (number, url), (_, caption) in lines:
-        try:
-            yield Entry(number, url.decode("utf-8"), caption.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            yield BadEntry(number, str(error))
+    for url, caption in lines:
+        if problem := url.problem or caption.problem:
+            yield BadEntry(url.number, problem)
+        else:
+            yield Entry(url.number, url.text, (caption.text,))
 
 
 def json_lists(path: Path) -> tuple[list[object], list[object]]:
@@ -52,7 +56,7 @@ def json_lists(path: Path) -> tuple[list[object], list[object]]:
         SbuError: the file has another format, or lists of different lengths.
     """
     try:
-        lists = json.loads(path.read_bytes())
+        lists = json.loads(read_unpacked(path, _MAX_JSON_BYTES))
         urls, captions = lists["image_urls"], lists["captions"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SbuError(
@@ -69,6 +73,6 @@ def read_json_form(path: Path, start: int, stop: int) -> Iterator[Entry | BadEnt
     for number in range(start, min(stop, len(urls))):
         url, caption = urls[number], captions[number]
         if isinstance(url, str) and isinstance(caption, str):
-            yield Entry(number + 1, url, caption)
+            yield Entry(number + 1, url, (caption,))
         else:
             yield BadEntry(number + 1, f"url {url!r}, caption {caption!r}")

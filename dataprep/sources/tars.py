@@ -1,14 +1,18 @@
 """Files of a tar, streamed in order with one file at a time in memory.
 
 tarfile takes a damaged header for the end of the archive. Here it raises, so that no file goes
-missing silently.
+missing silently. A link, a sparse file, a device and a file that is too large are yielded with a
+problem: what they stand for cannot be read from a stream.
 """
 
 import tarfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
+from dataprep.sources.members import DAMAGED_FILE, LINKED_FILE, MAX_FILE_BYTES
+from dataprep.sources.names import is_housekeeping, safe_name
 from dataprep.sources.seekable_gzip import GZIP_DAMAGE
 
 _DAMAGE: Final = (
@@ -16,7 +20,6 @@ _DAMAGE: Final = (
     *GZIP_DAMAGE,
 )
 "Raised by tarfile on damaged bytes; its documentation names only the first."
-_MAX_FILE_BYTES: Final = 1 << 30
 _BLOCK_BYTES: Final = 1 << 20
 
 
@@ -24,8 +27,21 @@ class TarDamage(ValueError):
     """The rest of a tar cannot be read."""
 
 
-def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of the regular files of a tar, from the file's current offset.
+@dataclass(frozen=True)
+class TarFile:
+    """One file of a tar."""
+
+    name: str
+    "Path in the tar, as ``safe_name`` makes it."
+    data: bytes = b""
+    problem: str | None = None
+    "Why the file cannot be read; None for a good file."
+    reason: str = DAMAGED_FILE
+    "Reason of the reject, if there is a problem."
+
+
+def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[TarFile]:
+    """Yield the files of a tar, from the file's current offset; what is not data is left out.
 
     Args:
         file: read forward only; its own exceptions pass through.
@@ -36,11 +52,22 @@ def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[tuple[str, by
     """
     forward = Forward(file)
     for member in headers(forward, num_bytes):
-        if not member.isreg():
+        name = safe_name(member.name)
+        if member.isdir() or is_housekeeping(member.name):
             continue
-        if member.issparse():
-            raise TarDamage(f"{member.name}: a sparse file")
-        yield member.name, _content(forward, member, num_bytes)
+        if member.islnk() or member.issym():
+            problem = f"{name} is a link to {safe_name(member.linkname)}"
+            yield TarFile(name, problem=problem, reason=LINKED_FILE)
+        elif not member.isreg() or member.issparse():
+            yield TarFile(name, problem=f"{name} is a sparse file, a device or a pipe")
+        elif member.size > MAX_FILE_BYTES:
+            _skip(forward, member, num_bytes)
+            problem = f"{name} has {member.size} bytes, the limit is {MAX_FILE_BYTES}"
+            yield TarFile(name, problem=problem)
+        else:
+            yield TarFile(name, _content(forward, member, num_bytes))
+    if num_bytes is None:
+        _check_end(forward)
 
 
 def headers(file: Any, num_bytes: int | None = None) -> Iterator[tarfile.TarInfo]:
@@ -80,9 +107,13 @@ class _Watched:
 
     def read(self, num_bytes: int) -> bytes:
         """Return the next bytes."""
-        if not 0 <= num_bytes <= _MAX_FILE_BYTES:
+        if not 0 <= num_bytes <= MAX_FILE_BYTES:
             raise tarfile.ReadError(f"a read of {num_bytes} bytes")
-        self.last = self.file.read(num_bytes)
+        blocks, missing = [], num_bytes
+        while missing and (block := self.file.read(missing)):  # a stream may give less
+            blocks.append(block)
+            missing -= len(block)
+        self.last = b"".join(blocks)
         return self.last
 
 
@@ -111,16 +142,55 @@ class Forward(_Watched):
         return data
 
 
+def _check_end(file: Forward) -> None:
+    """Read what follows the end of a tar, which also lets a compressed file compare its checksum.
+
+    Raises:
+        TarDamage: it is more than padding.
+    """
+    end = file.tell()
+    try:
+        while block := file.read(_BLOCK_BYTES):
+            if block.strip(b"\0"):
+                raise TarDamage(f"data follow the end of the tar at byte {end}: another tar?")
+    except TarDamage:
+        raise
+    except _DAMAGE as error:
+        raise TarDamage(str(error)) from None
+
+
+def _skip(file: Forward, member: tarfile.TarInfo, num_bytes: int | None) -> None:
+    """Move behind a file.
+
+    Raises:
+        TarDamage: the tar ends before.
+    """
+    end = _end(member, num_bytes)
+    try:
+        file.seek(end)
+    except _DAMAGE as error:
+        raise TarDamage(f"{safe_name(member.name)}: {error}") from None
+    if file.tell() != end:
+        raise TarDamage(f"{safe_name(member.name)}: truncated")
+
+
 def _content(file: Forward, member: tarfile.TarInfo, num_bytes: int | None) -> bytes:
     """Return a file's bytes, which follow its header."""
-    end = member.offset_data + member.size
+    _end(member, num_bytes)
     try:
-        if num_bytes is not None and end > num_bytes:
-            raise tarfile.ReadError("extends past the end of the tar")
         file.seek(member.offset_data)
         data = file.read(member.size)
     except _DAMAGE as error:
-        raise TarDamage(f"{member.name}: {error}") from None
+        raise TarDamage(f"{safe_name(member.name)}: {error}") from None
     if len(data) != member.size:
-        raise TarDamage(f"{member.name}: truncated, {len(data)} of {member.size} bytes")
+        detail = f"truncated, {len(data)} of {member.size} bytes"
+        raise TarDamage(f"{safe_name(member.name)}: {detail}")
     return data
+
+
+def _end(member: tarfile.TarInfo, num_bytes: int | None) -> int:
+    """Return the offset behind a file's bytes."""
+    end = member.offset_data + member.size
+    if num_bytes is not None and end > num_bytes:
+        raise TarDamage(f"{safe_name(member.name)}: extends past the end of the tar")
+    return end

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from dataprep.randomness import rng_of
-from dataprep.sources.annotations import AnnotatedImage, AnnotationError, read_json
+from dataprep.sources.annotations import (
+    AnnotatedImage,
+    AnnotationError,
+    check_readable,
+    read_json,
+    with_distinct_names,
+)
 from dataprep.text import clean_caption
 
 EVALUATION_IMAGE: Final = "evaluation_image"
@@ -30,20 +36,26 @@ def read_visual_genome(
         seed: seed of the draw of phrases.
 
     Raises:
-        AnnotationError: the file has another format; the message names the entry.
+        AnnotationError: the file has another format, or no entry can be read.
     """
     content = read_json(path)
     if not isinstance(content, list):
         raise AnnotationError(f"{path}: not a list of images")
     result = []
     for i, image in enumerate(content):
-        number, found = _phrases(image, f"{path}: [{i}]")
+        try:
+            number, found = _phrases(image)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            problem = f"[{i}]: not an image with regions ({error!r})"[:200]
+            result.append(AnnotatedImage(f"entry-{i}", problem=problem))
+            continue
         paths = [f"{folder}/{number}.jpg" for folder in _FOLDERS]
         member = next((p for p in paths if p in members), paths[0])
         drawn = _draw(found, captions * phrases, seed, number)
         joined = [", ".join(drawn[j : j + phrases]) for j in range(0, len(drawn), phrases)]
         result.append(AnnotatedImage(str(number), member, joined))
-    return result
+    check_readable([image.problem for image in result], path)
+    return with_distinct_names(result)
 
 
 def coco_ids(path: Path) -> dict[str, int]:
@@ -59,16 +71,13 @@ def coco_ids(path: Path) -> dict[str, int]:
             for image in content
             if image["coco_id"] is not None
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(f"{path}: not Visual Genome's image_data.json ({error!r})") from None
 
 
-def _phrases(image: Any, where: str) -> tuple[int, list[str]]:
-    try:
-        number = _number(image)
-        phrases = [clean_caption(region["phrase"]) for region in image["regions"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AnnotationError(f"{where}: not an image with regions ({error!r})") from None
+def _phrases(image: Any) -> tuple[int, list[str]]:
+    number = _number(image)
+    phrases = [clean_caption(region["phrase"]) for region in image["regions"]]
     return number, list(dict.fromkeys(phrase for phrase in phrases if phrase))
 
 

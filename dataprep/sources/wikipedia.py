@@ -2,25 +2,34 @@
 
 The dump is a sequence of bzip2 streams of pages; the index has a line ``offset:page:title`` for
 each page, so that any range of streams can be read alone. Articles are pages of namespace 0 that
-are not redirects; mwparserfromhell strips the markup.
+are not redirects.
 """
 
 import bz2
+import html
 import itertools
+import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import mwparserfromhell
-
 from dataprep.sources.documents import BadDocument, Document, Documents
+from dataprep.sources.wikitext import TooCostly, namespace_of, plain_text
 
-_NOT_TEXT: Final = frozenset(
-    {"ref", "math", "gallery", "timeline", "table", "score", "syntaxhighlight"}
+UNCLOSED_MARKUP: Final = "unclosed_markup"
+_FILE_NAMES: Final = frozenset(
+    {
+        *("file", "image", "category"),
+        *("bild", "imagen", "immagine", "imagem", "afbeelding", "grafika", "изображение"),
+        *("画像", "文件", "图像", "圖像", "檔案", "档案"),
+    }
 )
-_NOT_ARTICLES: Final = ("file:", "image:", "category:")
+"English names, and aliases of MediaWiki's language files that no siteinfo lists."
+_NAMESPACE: Final = re.compile(rb'<namespace key="(?:6|14)"[^>]*>([^<]+)</namespace>')
+_SITEINFO_END: Final = b"</siteinfo>"
+_HEAD_BYTES: Final = 1 << 16
+_MAX_HEAD_BYTES: Final = 1 << 20
 _END: Final = b"</mediawiki>"
 
 
@@ -71,26 +80,33 @@ def read_streams(dump: Path, stream_range: StreamRange) -> Documents:
     except (OSError, ValueError, EOFError, ElementTree.ParseError) as error:
         yield BadDocument(name, f"{type(error).__name__}: {error}")
         return
+    dropped = dropped_namespaces(dump)
     for page in root.iter("page"):
         if page.findtext("ns") == "0" and page.find("redirect") is None:
-            yield Document(
-                f"{page.findtext('id')}", plain_text(page.findtext("revision/text") or "")
-            )
+            yield _article(f"{page.findtext('id')}", page.findtext("revision/text") or "", dropped)
 
 
-def plain_text(markup: str) -> str:
-    """Return an article's prose, without templates, tables, references, files and categories."""
-    code = mwparserfromhell.parse(markup)
-    for node in _dropped(code):
-        try:
-            code.remove(node)
-        except ValueError:  # part of a node that was removed before
-            continue
-    return str(code.strip_code(normalize=True, collapse=True))
+def _article(name: str, markup: str, dropped: frozenset[str]) -> Document | BadDocument:
+    try:
+        return Document(name, plain_text(markup, dropped))
+    except TooCostly as error:
+        return BadDocument(name, str(error), UNCLOSED_MARKUP)
 
 
-def _dropped(code: mwparserfromhell.wikicode.Wikicode) -> Iterator[mwparserfromhell.nodes.Node]:
-    yield from code.filter_tags(matches=lambda node: str(node.tag).lower() in _NOT_TEXT)
-    yield from code.filter_wikilinks(
-        matches=lambda node: str(node.title).strip().lower().startswith(_NOT_ARTICLES)
-    )
+def dropped_namespaces(dump: Path) -> frozenset[str]:
+    """Return the names of the namespaces whose links are no prose, in lower case.
+
+    The names of a wiki's own language are in the ``siteinfo`` at the head of the dump; English
+    names hold on every wiki.
+    """
+    head = b""
+    try:
+        with bz2.open(dump) as file:
+            while _SITEINFO_END not in head and (block := file.read(_HEAD_BYTES)):
+                head += block
+                if len(head) > _MAX_HEAD_BYTES:
+                    break
+    except (OSError, EOFError):  # damage at the head is no reason to lose the pages
+        pass
+    names = {html.unescape(name.decode()) for name in _NAMESPACE.findall(head)}
+    return _FILE_NAMES | {namespace_of(f"{name}:") for name in names}

@@ -1,31 +1,29 @@
 """Images in zip archives, read by their member names."""
 
 import lzma
+import stat
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-MISSING_FILE: Final = "missing_file"
-DAMAGED_FILE: Final = "damaged_file"
+from dataprep.sources.members import (
+    DAMAGED_FILE,
+    LINKED_FILE,
+    MAX_FILE_BYTES,
+    MISSING_FILE,
+    MemberError,
+)
+from dataprep.sources.names import is_housekeeping, safe_name
+
 ZIP_DAMAGE: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(NotImplementedError, RuntimeError, ValueError),
 )
 "Raised by zipfile on damaged bytes; the last three also on features that it does not support."
-
-
-class MemberError(ValueError):
-    """An image that cannot be read from its archive; ``reason`` is a constant of this module."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
+_UTF8_FLAG: Final = 0x800
 
 
 class ZipSet:
@@ -43,24 +41,62 @@ class ZipSet:
                 self._archives.append(zipfile.ZipFile(path))
             except ZIP_DAMAGE as error:
                 raise zipfile.BadZipFile(f"{path}: {error}") from None
-        self._owner = {name: zip_ for zip_ in self._archives for name in zip_.namelist()}
+        self._members: dict[str, list[tuple[zipfile.ZipFile, zipfile.ZipInfo]]] = {}
+        for archive in self._archives:
+            for info in archive.infolist():
+                for name in _names(info):
+                    self._members.setdefault(name, []).append((archive, info))
 
     @property
     def names(self) -> Collection[str]:
         """Names of all members."""
-        return self._owner.keys()
+        return self._members.keys()
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a member, checked against its CRC.
 
         Raises:
-            MemberError: the member is missing or damaged.
+            MemberError: the member is missing, damaged, too large, a link, or there are several of
+                its name.
         """
-        if name not in self._owner:
+        found, shown = self._members.get(name, []), safe_name(name)
+        archives = ", ".join(str(archive.filename) for archive, _ in found)
+        if not found:
             archives = ", ".join(str(archive.filename) for archive in self._archives)
-            raise MemberError(MISSING_FILE, f"{name} is in none of {archives}")
-        archive = self._owner[name]
+            raise MemberError(MISSING_FILE, f"{shown} is in none of {archives}")
+        if len(found) > 1:
+            raise MemberError(DAMAGED_FILE, f"{shown} stands {len(found)} times in {archives}")
+        archive, info = found[0]
         try:
-            return archive.read(name)
+            return read_member(archive, info, MAX_FILE_BYTES)
+        except MemberError:
+            raise
         except ZIP_DAMAGE as error:
-            raise MemberError(DAMAGED_FILE, f"{archive.filename}: {name}: {error}") from None
+            raise MemberError(DAMAGED_FILE, f"{archives}: {shown}: {error}") from None
+
+
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
+    """Return the bytes of a member, checked against its CRC.
+
+    Raises:
+        MemberError: the member is a link.
+        one of ZIP_DAMAGE: it is damaged, or larger than ``max_bytes``.
+    """
+    if info.file_size > max_bytes:
+        raise zipfile.BadZipFile(f"{info.file_size} bytes, the limit is {max_bytes}")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        target = safe_name(archive.read(info).decode("utf-8", "surrogateescape"))
+        raise MemberError(LINKED_FILE, f"{safe_name(info.filename)} is a link to {target}")
+    return archive.read(info)
+
+
+def _names(info: zipfile.ZipInfo) -> set[str]:
+    """Return the names of a member; none for a folder and for what is not data.
+
+    Programs that write UTF-8 without the flag for it are read by both encodings.
+    """
+    names = {info.filename}
+    if not info.flag_bits & _UTF8_FLAG:
+        with suppress(UnicodeError):
+            names.add(info.filename.encode("cp437").decode("utf-8"))
+    return {name for name in names if name and name[-1] != "/" and not is_housekeeping(name)}

@@ -2,7 +2,6 @@
 
 - ``config.py``: the sizes and switches of the network (no torch).
 - ``multiway.py``: attention, experts and the block that routes a sequence through them.
-- ``arguments.py``: checks of what is passed to the forward.
 - ``attention_mask.py``: which positions attend to which.
 - ``beit3.py``: embeddings, the stack of blocks, the prediction heads.
 - ``layer_norm.py``, ``cache.py``: LayerNorm under autocast; keys and values for generation.

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.network.arguments import check_cached, check_mask
 from model.network.attention_mask import Attending, attention_mask
 from model.network.cache import Cache
 from model.network.config import BEiT3Config
+from model.network.input_checks import check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
 

@@ -9,8 +9,9 @@ from zipfile import BadZipFile
 
 from pydantic import Field
 
-from dataprep.sources.annotations import AnnotatedImage, AnnotationError
+from dataprep.sources.annotations import MALFORMED_ENTRY, AnnotatedImage, AnnotationError
 from dataprep.sources.entries import EMPTY_CAPTION
+from dataprep.sources.names import safe_name
 from dataprep.sources.visual_genome import EVALUATION_IMAGE
 from dataprep.sources.zips import ZipSet
 from orchestration import Slice
@@ -57,13 +58,15 @@ class AnnotatedImages(ImageArchive):
         """See :class:`ImageArchive`."""
         reader = self.reader()
         for image in annotations_of(self)[piece.payload["start"] : piece.payload["stop"]]:
-            if image.excluded:
+            if image.problem:
+                read = partial(refuse, MALFORMED_ENTRY, image.problem)
+            elif image.excluded:
                 read = partial(refuse, EVALUATION_IMAGE, image.excluded)
             elif not image.captions:
                 read = partial(refuse, EMPTY_CAPTION, "no caption")
             else:
                 read = partial(reader.read, image.member)
-            yield Found(image.name, image.member, read, image.captions)
+            yield Found(image.name, safe_name(image.member), read, image.captions)
 
     def numbers(self, stage: str, slices: Sequence[Slice]) -> dict[str, float]:
         """See :class:`ImageArchive`."""

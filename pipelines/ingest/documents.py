@@ -1,18 +1,22 @@
 """Documents: text corpora → one cleaned document per row.
 
 Out: ``data`` (doc_id, source, text) and ``rejects``. Drops: ``malformed_line``, ``too_short``,
-``other_language``.
+``other_language``, ``unclosed_markup``.
 """
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from dataprep.schemas import DOCUMENTS, REJECTS
 from dataprep.sources.documents import Documents, document_tables
+from dataprep.sources.lines import ListError
+from dataprep.sources.names import safe_name
 from orchestration import Context, Output, Slice, Stage
 from orchestration.params import EXTERNAL_FILE
 from orchestration.reporting.usage import Expected
@@ -24,6 +28,7 @@ class Corpus(Source):
     """A corpus of documents."""
 
     kind: ClassVar[Kind] = "texts"
+    file_errors: ClassVar[tuple[type[Exception], ...]] = (ListError,)
 
     file: Annotated[str, EXTERNAL_FILE]
     "Path of the corpus: a file, or a folder of files."
@@ -46,7 +51,7 @@ class Corpus(Source):
         """Estimate the number of documents; None if only reading the corpus tells."""
         return None
 
-    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+    def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return ``documents/<name>``."""
         return (stage(self, name=name),)
 
@@ -57,7 +62,7 @@ def stage(params: Corpus, *, name: str) -> Stage:
         f"documents/{name}",
         lambda context: run(context, params, name),
         params,
-        version=2,
+        version=3,
         expects=partial(expects, params),
     )
 
@@ -67,13 +72,16 @@ def run(context: Context, params: Corpus, name: str) -> None:
     with as_recipe_errors(params):
         slices = list(params.slices())
     context.map_slices(slices, partial(document_slice, params, name))
-    context.commit(slices)
+    context.commit(slices, schemas={"data": DOCUMENTS, "rejects": REJECTS})
 
 
 def document_slice(params: Corpus, name: str, piece: Slice) -> Output:
     """Read the documents of one slice."""
-    file = Path(params.file).name
-    rows, rejects = document_tables(params.documents(piece), name, file, params.min_chars)
+    file, part = Path(params.file).name, piece.payload.get("part", "")
+    documents = params.documents(piece)
+    if part:
+        documents = (replace(d, name=f"{safe_name(part)}/{d.name}") for d in documents)
+    rows, rejects = document_tables(documents, name, file, params.min_chars)
     return Output(
         num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
     )

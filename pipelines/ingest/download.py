@@ -11,6 +11,7 @@ thousands of sites.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import pyarrow as pa
@@ -18,11 +19,11 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dataprep.addresses import AddressRules
-from dataprep.fetch import UNREACHABLE, FetchRules
+from dataprep.fetch_rules import UNREACHABLE, FetchError, FetchRules
 from dataprep.host_limiter import HostRules
-from dataprep.images import StoredImage
+from dataprep.images import ImageError, StoredImage
 from dataprep.robots import AGENT
-from dataprep.schemas import reject
+from dataprep.schemas import IMAGES, REJECTS, reject
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
@@ -30,6 +31,7 @@ from orchestration.slices import read_slice, row_slices
 from orchestration.storage.store import Store
 from pipelines.ingest.cluster_host_limiter import open_limiter
 from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
+from pipelines.ingest.local_images import LocalImagesEngine
 from pipelines.ingest.store_images import StoreParams, image_row, stored_output
 
 _MIN_ROWS_OF_AN_OUTAGE: Final = 32
@@ -96,6 +98,8 @@ class Params(StageParams):
     "Number of threads of an actor that decode and encode images."
     allow_private_addresses: Annotated[bool, OPERATIONAL] = False
     "Whether URLs may lead to private or local network addresses."
+    images_folder: Annotated[str, OPERATIONAL] = "."
+    "Folder at which relative paths of images begin; an own list replaces it by its own folder."
     connect_to: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
     "ADDRESS:PORT to connect to by pattern of the host name, in place of DNS."
 
@@ -122,7 +126,7 @@ def stage(params: Params, *, name: str, index: Stage) -> Stage:
         lambda context: run(context, params),
         params,
         feeding(index=index),
-        version=2,
+        version=3,
         retry=lambda context, reasons: retry_rejects(context, params, reasons),
     )
 
@@ -133,7 +137,7 @@ def run(context: Context, params: Params) -> None:
     slices = row_slices(index, params.slice_rows)
     factory = _factory(context, params, index)
     context.map_slices_with_actors(slices, factory, **_resources(params))
-    context.commit(slices)
+    context.commit(slices, schemas={"data": IMAGES, "rejects": REJECTS})
 
 
 def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> None:
@@ -173,11 +177,14 @@ class SliceFetcher:
             limiter: handle of the cluster's host limiter.
         """
         rules, images = params.rules(), params.store.rules()
+        engine: Engine
         if params.engine == "img2dataset":
-            return cls(params, index, folder, Img2datasetEngine(rules, images))
-        make_limiter = partial(worker_limiter, limiter)
-        engine = NativeEngine(rules, images, make_limiter, params.threads_per_actor)
-        return cls(params, index, folder, engine)
+            engine = Img2datasetEngine(rules, images)
+        else:
+            make_limiter = partial(worker_limiter, limiter)
+            engine = NativeEngine(rules, images, make_limiter, params.threads_per_actor)
+        local = LocalImagesEngine(engine, images, Path(params.images_folder))
+        return cls(params, index, folder, local)
 
     def __call__(self, piece: Slice) -> Output:
         """Fetch the images of one slice.
@@ -206,15 +213,13 @@ class SliceFetcher:
         outcomes = self.engine(rows["url"].to_pylist())
         for row, outcome in zip(rows.to_pylist(), outcomes, strict=True):
             name, source, url = row["sample_id"], row["source"], row["url"]
-            if isinstance(outcome, StoredImage):
-                digest = row["sha256"]
-                images.append(
-                    image_row(
-                        name, source, outcome, row["captions"], url=url, expected_sha256=digest
-                    )
-                )
-            else:
-                rejects.append(reject(name, source, outcome.reason, outcome.detail, url))
+            try:
+                if not isinstance(outcome, StoredImage):
+                    raise outcome
+                more: Any = {"url": url, "expected_sha256": row["sha256"]}
+                images.append(image_row(name, source, outcome, row["captions"], **more))
+            except (FetchError, ImageError) as error:
+                rejects.append(reject(name, source, error.reason, error.detail, url))
         counters = {"original_bytes": sum(image["original_bytes"] or 0 for image in images)}
         return replace(stored_output(images, rejects), counters=counters)
 

@@ -1,47 +1,137 @@
-"""Slices of files: ranges of whole lines, row groups of Parquet, or the files of a folder."""
+"""Slices of files: ranges of whole lines, row groups of Parquet, or the files of a folder.
 
-from collections.abc import Iterator, Sequence
+A list or a corpus is one file, or a folder of parts. The payload of a slice names its part by
+``part``: its path within the folder, or an empty string where there is no folder.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
+
+import pyarrow.parquet as pq
 
 from dataprep.sources import own_lists
+from dataprep.sources.compression import SUFFIXES
 from dataprep.sources.folders import files_in
-from dataprep.sources.lines import line_ranges
+from dataprep.sources.lines import LineRange, ListError, about_lines, check_text, line_ranges
+from dataprep.sources.parquet_files import open_parquet, wrong_types
 from orchestration import Slice
 
-
-def line_slices(path: Path, num_lines: int) -> list[Slice]:
-    """Cut a text file into slices of whole lines; a payload holds the fields of a LineRange."""
-    return [
-        Slice(f"{i:06d}", vars(piece), piece.num_lines)
-        for i, piece in enumerate(line_ranges(path, num_lines))
-    ]
+PARQUET: Final = ("*.parquet", "*.parq")
+_SAMPLED_PARTS: Final = 8
+"Number of parts from which the lines of a folder are estimated."
 
 
-def row_group_slices(path: Path, columns: Sequence[str]) -> Iterator[Slice]:
-    """Cut a Parquet file into its row groups; a payload holds ``group`` and ``first_row``.
-
-    Raises:
-        dataprep.sources.own_lists.ColumnError: the file is not Parquet, or lacks a column.
-    """
-    file = own_lists.open_parquet(path)
-    own_lists.check_columns(path, file.schema_arrow.names, columns)
-    first = 1
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        yield Slice(f"{group:06d}", {"group": group, "first_row": first}, rows)
-        first += rows
+def text_patterns(*suffixes: str) -> tuple[str, ...]:
+    """Return the patterns of the parts of a list: each suffix, plain and compressed."""
+    return tuple(f"*{suffix}{packed}" for suffix in suffixes for packed in ("", *SUFFIXES))
 
 
-def parquet_rows(path: Path) -> int:
-    """Return the number of rows of a Parquet file.
+def parts_of(location: Path, patterns: Sequence[str]) -> list[str]:
+    """Return the parts of a list or corpus: those of a folder, else one empty string.
 
     Raises:
-        dataprep.sources.own_lists.ColumnError: the file is not Parquet.
+        ListError: the folder holds no such part, there is no file, or all parts are empty.
     """
-    return int(own_lists.open_parquet(path).metadata.num_rows)
+    if not location.exists():
+        raise ListError(f"{location}: no such file; correct the path in the recipe")
+    parts = files_in(location, *patterns) if location.is_dir() else [""]
+    if not any((location / part).stat().st_size for part in parts):
+        raise ListError(f"{location}: empty, there is nothing to read")
+    return parts
 
 
-def file_per_slice(folder: Path, pattern: str) -> Iterator[Slice]:
-    """Make each file of a folder a slice; a payload holds ``name``, relative to the folder."""
-    for i, name in enumerate(files_in(folder, pattern)):
+def line_slices(
+    location: Path, patterns: Sequence[str], num_lines: int, check: Callable[[Path], None]
+) -> Iterator[Slice]:
+    """Cut text files into slices of whole lines; :func:`lines_of` reads one.
+
+    Args:
+        location: the file, or the folder of parts.
+        patterns: names of the parts in a folder.
+        num_lines: lines per slice.
+        check: raises ListError for a part without the format of its source.
+
+    Raises:
+        ListError: a part is not UTF-8 text, or ``check`` refuses it.
+    """
+    ranges = []
+    for part in parts_of(location, patterns):
+        check(location / part)
+        ranges += [(part, piece) for piece in line_ranges(location / part, num_lines)]
+    for i, (part, piece) in enumerate(ranges):
+        yield Slice(f"{i:06d}", {"part": part, **vars(piece)}, piece.num_lines)
+
+
+def lines_of(location: Path, piece: Slice) -> tuple[Path, LineRange]:
+    """Return the file and the lines of a slice of :func:`line_slices`."""
+    payload = dict(piece.payload)
+    return location / payload.pop("part"), LineRange(**payload)
+
+
+def expected_lines(location: Path, patterns: Sequence[str], check: Callable[[Path], None]) -> int:
+    """Estimate the number of lines; the arguments are those of :func:`line_slices`.
+
+    Raises:
+        ListError: a part is not UTF-8 text, or ``check`` refuses it.
+    """
+    paths = [location / part for part in parts_of(location, patterns)]
+    for path in paths:
+        check(path)
+        check_text(path)
+    sampled = paths[:: -(-len(paths) // _SAMPLED_PARTS)]
+    total, num_bytes = (sum(p.stat().st_size for p in some) for some in (paths, sampled))
+    return round(sum(map(about_lines, sampled)) * total / num_bytes) if num_bytes else 0
+
+
+def row_group_slices(
+    location: Path, texts: Sequence[str], lists: Sequence[str] = ()
+) -> Iterator[Slice]:
+    """Cut Parquet files into their row groups.
+
+    A payload holds ``part``, ``group`` and ``first_row``.
+
+    Args:
+        location: the file, or the folder of parts.
+        texts: columns that must hold texts.
+        lists: those of them that may hold lists of texts too.
+
+    Raises:
+        ListError: a part is not Parquet, misses a column, or a column has another type.
+    """
+    number = 0
+    for part in parts_of(location, PARQUET):
+        metadata = _checked(location / part, texts, lists).metadata
+        first = 1
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group).num_rows
+            payload = {"part": part, "group": group, "first_row": first}
+            yield Slice(f"{number:06d}", payload, rows)
+            first += rows
+            number += 1
+
+
+def parquet_rows(location: Path, texts: Sequence[str], lists: Sequence[str] = ()) -> int:
+    """Return the number of rows; arguments and errors are those of :func:`row_group_slices`."""
+    return sum(
+        int(_checked(location / part, texts, lists).metadata.num_rows)
+        for part in parts_of(location, PARQUET)
+    )
+
+
+def file_per_slice(folder: Path, *patterns: str) -> Iterator[Slice]:
+    """Make each file of a folder a slice; a payload holds ``name``, relative to the folder.
+
+    Raises:
+        ListError: there is no such file.
+    """
+    for i, name in enumerate(files_in(folder, *patterns)):
         yield Slice(f"{i:06d}", {"name": name})
+
+
+def _checked(path: Path, texts: Sequence[str], lists: Sequence[str]) -> pq.ParquetFile:
+    file = open_parquet(path)
+    own_lists.check_columns(path, file.schema_arrow.names, texts)
+    if problem := wrong_types(file.schema_arrow, texts, lists):
+        raise ListError(f"{path}: {problem}; cast the column, or name another one")
+    return file

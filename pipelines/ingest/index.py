@@ -15,10 +15,11 @@ from typing import Annotated, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from dataprep.schemas import INDEX, REJECTS
 from dataprep.sources.entries import BadEntry, Entry, index_tables
-from dataprep.sources.lines import about_lines
+from dataprep.sources.lines import ListError
 from orchestration import Context, Output, Slice, Stage
-from orchestration.params import EXTERNAL_FILE, OR_URI
+from orchestration.params import EXTERNAL_FILE, OR_URI, is_uri
 from orchestration.reporting.usage import Expected
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
@@ -34,9 +35,12 @@ class PairList(Source):
     """A list of image URLs with captions: it is indexed, then downloaded."""
 
     kind: ClassVar[Kind] = "pairs"
+    file_errors: ClassVar = (ListError,)
+    local_images: ClassVar[bool] = False
+    "Whether the list may name local files, if it is itself given by path."
 
     list: Annotated[str, EXTERNAL_FILE, OR_URI]
-    "Path of the list file, or its http(s):// or s3:// URI."
+    "Path of the list file or of a folder of its parts, or the http(s):// or s3:// URI of a file."
     slice_lines: int = Field(default=50_000, ge=1)
     "Number of lines or rows of the list per slice."
 
@@ -53,26 +57,50 @@ class PairList(Source):
         """Yield the entries of one slice."""
 
     def expected_rows(self) -> int | None:
-        """Estimate the rows of the list, which is a local file; None if only reading it tells."""
-        return about_lines(Path(self.list))
+        """Estimate the rows of the list, which is local; None if only reading it tells.
+
+        Raises:
+            one of ``file_errors``: a file is not of this format.
+        """
+        return None
 
     def prepare(self, context: Context) -> dict[str, float]:
         """Write what the slices need into the stage's folder; return numbers for the manifest."""
         return {}
 
-    def read(self, piece: Slice, name: str, folder: Store) -> tuple[pa.Table, pa.Table]:
+    def read(
+        self, piece: Slice, name: str, folder: Store, *, local_images: bool = False
+    ) -> tuple[pa.Table, pa.Table]:
         """Return the index rows and the rejects of one slice.
 
         Args:
             piece: the slice.
             name: of the source in the recipe.
             folder: the stage's, with what :meth:`prepare` wrote.
+            local_images: whether entries may name local files.
         """
-        return index_tables(self.entries(piece), name, Path(self.list).name)
+        part, file = piece.payload.get("part", ""), Path(self.list).name
+        return index_tables(
+            self.entries(piece),
+            name,
+            f"{file}/{part}" if part else file,
+            part=part,
+            local_images=local_images,
+        )
 
-    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+    @property
+    def names_local_images(self) -> bool:
+        """Whether the list may name local files."""
+        return self.local_images and not is_uri(self.list)
+
+    def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return ``index/<name>`` and ``download/<name>``."""
+        assert download is not None, "the recipe is checked for it"
         index = stage(self, name=name)
+        if self.names_local_images:
+            location = Path(self.list)
+            folder = location if location.is_dir() else location.parent
+            download = download.model_copy(update={"images_folder": str(folder)})
         return index, download_stage(download, name=name, index=index)
 
 
@@ -82,7 +110,7 @@ def stage(params: PairList, *, name: str) -> Stage:
         f"index/{name}",
         lambda context: run(context, params, name),
         params,
-        version=2,
+        version=3,
         expects=partial(expects, params),
     )
 
@@ -96,12 +124,13 @@ def run(context: Context, params: PairList, name: str) -> None:
     context.map_slices(slices, partial(index_slice, params, name, context.folder))
     rows = sum(piece.num_rows or 0 for piece in slices)
     numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=local.list)
-    context.commit(slices, numbers=numbers)
+    context.commit(slices, numbers=numbers, schemas={"data": INDEX, "rejects": REJECTS})
 
 
 def index_slice(params: PairList, name: str, folder: Store, piece: Slice) -> Output:
     """Read the entries of one slice; ``folder`` is the stage's."""
-    rows, rejects = with_local_files(params, folder).read(piece, name, folder)
+    local = with_local_files(params, folder)
+    rows, rejects = local.read(piece, name, folder, local_images=params.names_local_images)
     return Output(
         num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
     )

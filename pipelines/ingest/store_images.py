@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
 from pydantic import Field
 
-from dataprep.images import ImageError, ImageRules, StoredImage, store_image
-from dataprep.schemas import IMAGES, reject, rejects_table
-from dataprep.sources.zips import MemberError
+from dataprep.images import ImageError, ImageRules, StoredImage, check_jpeg, store_image
+from dataprep.schemas import IMAGES, reject, rejects_table, table_of
+from dataprep.sources.members import MemberError
 from orchestration import Output
 from orchestration.params import StageParams
 
@@ -69,8 +68,8 @@ def stored_output(
     return Output(
         num_rows_in=len(images) + len(rejects),
         tables={
-            "data": pa.Table.from_pylist(list(images), IMAGES),
-            "rejects": rejects_table(list(rejects)),
+            "data": table_of(images, IMAGES),
+            "rejects": rejects_table(rejects),
         },
     )
 
@@ -94,7 +93,12 @@ def image_row(
     url: str | None = None,
     expected_sha256: str | None = None,
 ) -> dict[str, Any]:
-    """Return one row of the images table."""
+    """Return one row of the images table.
+
+    Raises:
+        ImageError: the image is empty, damaged or of another size than recorded.
+    """
+    check_jpeg(image)
     return {
         "sample_id": sample_id,
         "source": source,

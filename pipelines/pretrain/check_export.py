@@ -20,6 +20,7 @@ from model.network.weight_files import read_weights
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.export import TIMM_FOLDER, VQKD_FILE, WEIGHTS_FILE
 from pipelines.pretrain.foreign_configs import official_file, torchscale_arguments
+from pipelines.tokens.text_tokenizer import MODEL_FILE as BYTE_PIECES_FILE
 from tokenizer.text import BOS, EOS, FILE_NAME, TextTokenizer
 from tokenizer.vqkd import VQKD
 
@@ -76,7 +77,11 @@ def check_export(folder: Path) -> Iterator[Finding]:
         file = official_file(config)
         yield _finding(file, "torchscale", lambda: _check_torchscale(folder / file, network))
         yield _finding(TIMM_FOLDER, "timm", lambda: _check_timm(folder / TIMM_FOLDER, network))
-    yield _finding(FILE_NAME, "transformers", lambda: _check_tokenizer(folder, config))
+    if (folder / BYTE_PIECES_FILE).is_file():  # of which transformers would ignore the byte pieces
+        path = folder / BYTE_PIECES_FILE
+        yield _finding(path.name, "tokenizer.text", lambda: _load_tokenizer(path, config)[1])
+    else:
+        yield _finding(FILE_NAME, "transformers", lambda: _check_tokenizer(folder, config))
     yield _finding(VQKD_FILE, "tokenizer.VQKD", lambda: _check_vqkd(folder / VQKD_FILE, config))
 
 
@@ -158,13 +163,18 @@ def _check_timm(folder: Path, network: BEiT3) -> str:
     })  # fmt: skip
 
 
-def _check_tokenizer(folder: Path, config: BEiT3Config) -> str:
-    text = TextTokenizer.load(folder / FILE_NAME)
+def _load_tokenizer(path: Path, config: BEiT3Config) -> tuple[TextTokenizer, str]:
+    text = TextTokenizer.load(path)
     if text.num_rows != config.vocab_size:
         raise CheckFailed(
             f"it needs {text.num_rows} rows of the token embedding, the network has "
             f"{config.vocab_size}"
         )
+    return text, f"{text.num_rows} rows of the token embedding"
+
+
+def _check_tokenizer(folder: Path, config: BEiT3Config) -> str:
+    text, _ = _load_tokenizer(folder / FILE_NAME, config)
     from transformers import AutoTokenizer
 
     theirs: Any = AutoTokenizer.from_pretrained(folder)

@@ -4,8 +4,9 @@ Out: ``model.safetensors`` and ``network.json`` (this project's network); ``offi
 layout of the released checkpoints, if the authors' classes compute the same, otherwise
 ``torchscale.pt``); ``timm/`` (the image encoder with its preprocessing);
 ``sentencepiece.bpe.model`` and ``tokenizer_config.json`` (transformers' ``AutoTokenizer``);
-``vqkd.pt``; and ``README.md``, the model card. ``beit3 export --check`` compares an export with the
-programs that read it.
+``vqkd.pt``; and ``README.md``, the model card. transformers would give other ids for a text
+tokenizer with ``byte_fallback``, which is therefore written as ``spm.model``, a name that it does
+not look for. ``beit3 export --check`` compares an export with the programs that read it.
 """
 
 import json
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model import BEiT3, BEiT3Config
+from model import BEiT3
 from model.network.interop import to_official, to_timm
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
@@ -35,6 +36,7 @@ WEIGHTS_FILE: Final = "model.safetensors"
 TIMM_FOLDER: Final = "timm"
 TOKENIZER_CONFIG_FILE: Final = "tokenizer_config.json"
 VQKD_FILE: Final = "vqkd.pt"
+CARD_FILE: Final = "README.md"
 
 
 class Params(StageParams):
@@ -68,7 +70,7 @@ def stage(
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
         ),
-        version=3,
+        version=4,
     )
 
 
@@ -96,8 +98,11 @@ def export(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         network = load_network(checkpoint)
-        write_network(folder, network, evaluation)
-        write_text_tokenizer(folder, text.fetch(text_tokenizer.MODEL_FILE), network.config)
+        omitted = write_network(folder, network)
+        model = Path(text.fetch(text_tokenizer.MODEL_FILE))
+        text_file = write_text_tokenizer(folder, model, network.config.max_text_length)
+        card = model_card(network.config, omitted, text_file, evaluation)
+        (folder / CARD_FILE).write_text(card)
         shutil.copyfile(images.fetch(image_tokenizer.MODEL_FILE), folder / VQKD_FILE)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in paths]
@@ -106,8 +111,8 @@ def export(
         return names
 
 
-def write_network(folder: Path, network: BEiT3, evaluation: Mapping[str, float]) -> None:
-    """Write the network in each layout, and the model card."""
+def write_network(folder: Path, network: BEiT3) -> list[str]:
+    """Write the network in each layout; return what the official one does not have."""
     state = network.state_dict()
     config = network.config
     _save(state, folder / WEIGHTS_FILE)
@@ -118,14 +123,25 @@ def write_network(folder: Path, network: BEiT3, evaluation: Mapping[str, float])
     (folder / TIMM_FOLDER).mkdir()
     _save(to_timm(state, config), folder / TIMM_FOLDER / WEIGHTS_FILE)
     (folder / TIMM_FOLDER / "config.json").write_text(json.dumps(timm_config(config), indent=1))
-    (folder / "README.md").write_text(model_card(config, omitted, evaluation))
+    return omitted
 
 
-def write_text_tokenizer(folder: Path, model: Path, config: BEiT3Config) -> None:
-    """Write the SentencePiece model and the file by which transformers finds its class."""
+def write_text_tokenizer(folder: Path, model: Path, max_length: int) -> str:
+    """Write the text tokenizer in the files that its readers look for; return its file's name.
+
+    Args:
+        folder: the export.
+        model: SentencePiece model.
+        max_length: longest text of the network in tokens.
+    """
+    text = TextTokenizer.load(model)
+    if text.has_byte_pieces:
+        shutil.copyfile(model, folder / text_tokenizer.MODEL_FILE)
+        return text_tokenizer.MODEL_FILE
     shutil.copyfile(model, folder / FILE_NAME)
-    settings = tokenizer_config(TextTokenizer.load(model), config.max_text_length)
+    settings = tokenizer_config(text, max_length)
     (folder / TOKENIZER_CONFIG_FILE).write_text(json.dumps(settings, indent=1))
+    return FILE_NAME
 
 
 def _save(state: Mapping[str, Tensor], path: Path) -> None:

@@ -32,9 +32,9 @@ from pipelines.tokens.image_tokens import VIEW_NUMBERS
 from tokenizer.text import BOS, EOS, FIRST_PIECE, PAD, TextTokenizer
 
 _COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
-    "image": ("jpeg", "views", "codes"),
+    "image": ("sample_id", "jpeg", "views", "codes"),
     "text": ("ids",),
-    "pair": ("jpeg", "views", "codes", "captions"),
+    "pair": ("sample_id", "jpeg", "views", "codes", "captions"),
 }
 _LENGTH_MULTIPLE: Final = 8
 _VIEW, _CAPTION, _JITTER, _MASK, _DEPTH = range(5)
@@ -75,7 +75,8 @@ class SampleBuilder:
         """Return the micro-batch of a step's ``slots`` (B,), filled by ``rows`` (B rows).
 
         Raises:
-            ValueError: the number of codes of a view is not the network's number of patches.
+            ValueError: the number of codes of a view is not the network's number of patches, or
+                a stored image is damaged; the message names its sample.
         """
         batch = MicroBatch(self.stream)
         text_masked = image_masked = np.ones(len(slots), bool)
@@ -112,10 +113,11 @@ class SampleBuilder:
             self._seed(_JITTER), step, slots[:, None], np.arange(3)[None, :]
         )
         crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
-        for i, jpeg in enumerate(rows["jpeg"]):
+        images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)
+        for i, (sample_id, jpeg) in enumerate(images):
             numbers = views[i].reshape(num_views, VIEW_NUMBERS)[chosen[i]].tolist()
             view = View(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4]))
-            crop = cut(decode_stored(jpeg.as_py()), view, network.image_size)
+            crop = cut(decode_stored(jpeg.as_py(), sample_id), view, network.image_size)
             if self.params.color_jitter:
                 crop = jitter_color(crop, self.params.color_jitter, uniforms[i])
             crops[i] = crop

@@ -8,12 +8,15 @@ from pipelines.pretrain.foreign_configs import official_file, torchscale_argumen
 from tokenizer.text import FILE_NAME
 
 
-def model_card(config: BEiT3Config, omitted: list[str], evaluation: Mapping[str, float]) -> str:
+def model_card(
+    config: BEiT3Config, omitted: list[str], text_file: str, evaluation: Mapping[str, float]
+) -> str:
     """Return the model card.
 
     Args:
         config: the network's.
         omitted: names of tensors that the official layout does not have.
+        text_file: name of the text tokenizer's file.
         evaluation: metrics on held-out rows.
     """
     lines = [
@@ -26,8 +29,7 @@ def model_card(config: BEiT3Config, omitted: list[str], evaluation: Mapping[str,
         "| `model.safetensors`, `network.json` | `model.BEiT3` |",
         f"| `{official_file(config)}` | {_official_reader(config)} |",
         '| `timm/` | `timm.create_model("local-dir:timm", pretrained=True)`: images alone |',
-        f"| `{FILE_NAME}`, `tokenizer_config.json` | "
-        "`transformers.AutoTokenizer.from_pretrained(folder)` |",
+        _text_reader(text_file),
         "| `vqkd.pt` | `tokenizer.VQKD.load`, BEiT v2's code |",
         "",
         "`beit3 export --check FOLDER` compares each file with the program that reads it.",
@@ -47,6 +49,18 @@ def model_card(config: BEiT3Config, omitted: list[str], evaluation: Mapping[str,
         "",
     ]
     return "\n".join(lines)
+
+
+def _text_reader(text_file: str) -> str:
+    if text_file == FILE_NAME:
+        return (
+            f"| `{text_file}`, `tokenizer_config.json` | "
+            "`transformers.AutoTokenizer.from_pretrained(folder)` |"
+        )
+    return (
+        f"| `{text_file}` | `tokenizer.TextTokenizer.load`; not transformers, whose XLM-R ignores "
+        "byte pieces |"
+    )
 
 
 def _official_reader(config: BEiT3Config) -> str:

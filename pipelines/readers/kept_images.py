@@ -65,10 +65,13 @@ def cut_views(
         seed: seed of the crops.
         view: number of the view; a crop depends on (seed, sample_id, view) alone.
         size: side of a crop in pixels.
+
+    Raises:
+        ImageError: a stored image is damaged; the message names its sample.
     """
     table = images.take(numbers)
     crops = []
     for sample_id, jpeg in zip(table["sample_id"].to_pylist(), table["jpeg"], strict=True):
-        pixels = decode_stored(jpeg.as_py())
+        pixels = decode_stored(jpeg.as_py(), sample_id)
         crops.append(random_cut(pixels, min_crop_scale, seed, sample_id, view, size)[1])
     return np.stack(crops)

@@ -96,7 +96,7 @@ def thumbnails(images: Dataset, rows: Sequence[int], size: int) -> list[Thumbnai
     # One cached row group is enough: the rows are sorted and far apart.
     reader = RowReader(images, ["sample_id", "jpeg", "captions", "label"], keep=1)
     table = reader.take(np.array(rows, np.int64))
-    return [Thumbnail(_data_uri(row["jpeg"], size), _title(row)) for row in table.to_pylist()]
+    return [Thumbnail(_data_uri(row, size), _title(row)) for row in table.to_pylist()]
 
 
 def _title(row: Mapping[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _title(row: Mapping[str, Any]) -> str:
     return " · ".join(words)[:_LONGEST_TITLE]
 
 
-def _data_uri(jpeg: bytes, size: int) -> str:
-    pixels = decode_stored(jpeg)
+def _data_uri(row: Mapping[str, Any], size: int) -> str:
+    pixels = decode_stored(row["jpeg"], row["sample_id"])
     small = encode_jpeg(resize(pixels, fitted(pixels.shape[1], pixels.shape[0], size)), _QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"

@@ -170,7 +170,7 @@ class ViewTokenizer:
         return [(views[i : i + step], crops[i : i + step]) for i in range(0, len(views), step)]
 
     def _cut(self, sample_id: str, jpeg: bytes) -> tuple[list[View], NDArray[np.uint8]]:
-        pixels = decode_stored(jpeg)
+        pixels = decode_stored(jpeg, sample_id)
         size = self.tokenizer.config.image_size
         views, crops = zip(
             *(

@@ -1,6 +1,9 @@
 """COCO and Visual Genome: annotation files and archives in their published formats."""
 
+import bz2
+import gzip
 import json
+import lzma
 import zipfile
 
 import pytest
@@ -9,8 +12,10 @@ from hypothesis import strategies as st
 
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.coco import evaluation_ids, read_coco
+from dataprep.sources.flickr30k import read_flickr30k
+from dataprep.sources.members import MemberError
 from dataprep.sources.visual_genome import coco_ids, read_visual_genome
-from dataprep.sources.zips import MemberError, ZipSet
+from dataprep.sources.zips import ZipSet
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text(max_size=5),
@@ -64,8 +69,22 @@ def test_coco_gives_the_images_of_its_training_splits(coco):
 
 def test_an_annotation_with_a_missing_field_is_named(tmp_path):
     path = tmp_path / "dataset_coco.json"
-    path.write_text(json.dumps({"images": [coco_image(1, "train", "x"), {"split": "train"}]}))
-    with pytest.raises(AnnotationError, match=r"images\[1\]: filename is None, expected str"):
+    bad = [{"split": "train"}, None, {"split": 3}, coco_image(2, "train", "y") | {"sentences": [1]}]
+    path.write_text(json.dumps({"images": [coco_image(1, "train", "x"), *bad]}))
+    good, *others = read_coco(path, ("train",))
+    assert (good.captions, good.problem) == (["x"], None)
+    assert [image.problem for image in others] == [
+        "images[1]: filename is None, expected str",
+        "images[2]: not an object",
+        "images[3]: filename is None, expected str",
+        "images[4]: a sentence without raw",
+    ]
+    assert len({image.name for image in others}) == 4
+    assert len(read_coco(path, ("val",))) == 2, "an entry without a split may be in any split"
+    with pytest.raises(AnnotationError, match=r"images\[1\]: filename"):
+        evaluation_ids(path)
+    path.write_text(json.dumps({"images": bad}))
+    with pytest.raises(AnnotationError, match=r"no readable entry; images\[0\]: filename is None"):
         read_coco(path, ("train",))
 
 
@@ -142,3 +161,49 @@ def test_archives_are_read_as_one_and_damage_is_named(tmp_path):
     (tmp_path / "c.zip").write_bytes(b"no archive")
     with pytest.raises(zipfile.BadZipFile, match=r"c\.zip"):
         ZipSet([tmp_path / "c.zip"])
+
+
+def test_entries_of_one_name_have_distinct_ids(tmp_path):
+    path = tmp_path / "a.json"
+    images = [coco_image(1, "train", "a"), coco_image(1, "train", "b"), coco_image(2, "train", "c")]
+    path.write_text(json.dumps({"images": images}))
+    assert [image.name for image in read_coco(path, ["train"])] == ["1", "1+2", "2"]
+    images = [coco_image(1, "train", "a") | {"filename": name} for name in ("a.jpg", "a.png", "b")]
+    path.write_text(json.dumps({"images": images}))
+    assert [image.name for image in read_flickr30k(path, ["train"])] == ["a", "a+2", "b"]
+    path.write_text(json.dumps([{"id": 1, "regions": [region("x")]}] * 2))
+    assert [image.name for image in read(path, 1, 1)] == ["1", "1+2"]
+
+
+@pytest.mark.parametrize(
+    "bad", [None, 3, {}, {"id": "x", "regions": []}, {"id": 1}, {"id": 2, "regions": [{}]}]
+)
+def test_the_entries_of_visual_genome_beside_a_bad_one_come_through(tmp_path, bad):
+    path = tmp_path / "a.json"
+    good = [{"id": i, "regions": [region("a dog")]} for i in (5, 6)]
+    path.write_text(json.dumps([good[0], bad, good[1]]))
+    first, problem, last = read(path, 1, 1)
+    assert (first.name, last.name) == ("5", "6") and "[1]: not an image" in problem.problem
+    path.write_text(json.dumps([bad]))
+    with pytest.raises(AnnotationError, match="no readable entry"):
+        read(path, 1, 1)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_annotations_are_read(coco, compress):
+    plain = read_coco(coco, ("train",))
+    data = compress(coco.read_bytes())
+    coco.write_bytes(data)
+    assert read_coco(coco, ("train",)) == plain
+    coco.write_bytes(data[: len(data) // 2])
+    with pytest.raises(AnnotationError, match="not JSON"):
+        read_coco(coco, ("train",))
+
+
+@pytest.mark.parametrize("names", [[], ["a.txt"], ["a.json", "b.json"]])
+def test_a_zip_without_one_annotation_file_says_what_it_holds(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, "[]")
+    with pytest.raises(AnnotationError, match=rf"holds {', '.join(names) or 'nothing'}"):
+        read_coco(tmp_path / "a.zip", ("train",))

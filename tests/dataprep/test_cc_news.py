@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,92 @@ def test_pages_are_unzipped_and_decoded_by_their_headers(crawl):
         assert "Zoë and Jürgen said" in document.text
 
 
+QUOTED = page(("She said “yes” – it’s a €5 bill for the end of the year in Ågård.",) * 4, "en")
+KOREAN = page(("똠방각하는 새로운 법이라고 말했다. " * 9,) * 4, "ko")
+CHINESE = page(
+    ("朱镕基说，这项新的法律将在今年年底之前通过，其他政党是否支持还不清楚。",) * 4, "zh"
+)
+
+
+@pytest.mark.parametrize(
+    ("label", "body", "expected"),
+    [
+        ("iso-8859-1", QUOTED.encode("cp1252"), "“yes” – it’s a €5 bill"),
+        ("us-ascii", QUOTED.encode("cp1252"), "“yes” – it’s a €5 bill"),
+        ("utf-8", QUOTED.replace("bill", "b\0ll").encode().replace(b"\0", b"\xe9"), "€5 b\ufffdll"),
+        ("utf8", QUOTED.encode() + "€".encode()[:2], "“yes” – it’s a €5 bill"),
+        ("unicode-1-1-utf-8", QUOTED.encode(), "“yes” – it’s a €5 bill"),
+        ("gb2312", CHINESE.encode("gbk"), "朱镕基说"),
+        ("x-sjis", page(("大臣は①と髙橋に述べた。" * 9,) * 4, "ja").encode("cp932"), "①と髙橋"),
+        ("ks_c_5601-1987", KOREAN.encode("cp949"), "똠방각하"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["header", "meta", "http-equiv"])
+def test_a_labelled_page_is_decoded_as_browsers_do_and_never_guessed_at(
+    crawl, label, body, expected, where
+):
+    declared = {
+        "header": b"",
+        "meta": f"<!-- <meta charset=koi8-r> --><meta charset='{label}'>".encode(),
+        "http-equiv": f'<META http-equiv=x content="text/html; CHARSET={label}">'.encode(),
+    }[where]
+    header = f"text/html; charset={label}" if where == "header" else "text/html"
+    crawl.add(body.replace(b"<head>", b"<head>" + declared), Content_Type=header)
+    language = re.search(rb'lang="(..)"', body)[1].decode()
+    (document,) = crawl.read(language)
+    assert expected in document.text
+    assert document.text.count("\ufffd") <= 4
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_comes_before_every_label(crawl, mark):
+    crawl.add(QUOTED.encode(mark), Content_Type="text/html; charset=koi8-r")
+    (document,) = crawl.read()
+    assert "“yes” – it’s a €5 bill" in document.text
+
+
+def test_a_page_in_an_encoding_that_browsers_refuse_is_a_bad_document(crawl):
+    for label in ("iso-2022-kr", "hz-gb-2312", "replacement"):
+        crawl.add(QUOTED, Content_Type=f"text/html; charset={label}")
+    crawl.add(QUOTED)
+    *bad, good = crawl.read()
+    assert [type(document) for document in bad] == [BadDocument] * 3
+    assert isinstance(good, Document)
+
+
+HTML_TYPE = b"Content-Type: text/html\r\n\r\n"
+HEADS = {
+    "an empty line before the head": (b"\r\nHTTP/1.1 200 OK\r\n" + HTML_TYPE, True),
+    "two empty lines": (b"\n\r\nHTTP/1.1 200 OK\r\n" + HTML_TYPE, True),
+    "HTTP/2": (b"HTTP/2 200\r\n" + HTML_TYPE, True),
+    "lower case": (b"http/1.0 200 OK\r\n" + HTML_TYPE.swapcase(), True),
+    "bare line feeds": (b"HTTP/1.1 200 OK\nContent-Type: text/html\n\n", True),
+    "no content type": (b"HTTP/1.1 200 OK\r\n\r\n", True),
+    "a line without a colon": (b"HTTP/1.1 200 OK\r\nnonsense\r\n" + HTML_TYPE, True),
+    "no head": (b"", False),
+    "another protocol": (b"ICY 200 OK\r\n" + HTML_TYPE, False),
+    "no status": (b"HTTP/1.1 OK\r\n" + HTML_TYPE, False),
+    "bytes": (bytes(range(128, 256)), False),
+    "a bad chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n<html>\r\n", None),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_response_becomes_a_document_or_a_bad_document_whatever_its_head_is(crawl, case):
+    head, is_read = HEADS[case]
+    crawl.add(QUOTED)
+    body = head + QUOTED.encode()
+    fields = f"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: {len(body)}\r\n\r\n"
+    crawl.out.write(gzip.compress(fields.encode() + body + b"\r\n\r\n"))
+    crawl.add(QUOTED)
+    first, second, third = crawl.read()
+    assert isinstance(first, Document) and third.text == first.text
+    if is_read is not None:
+        assert isinstance(second, Document if is_read else BadDocument)
+    if is_read:
+        assert "“yes” – it’s a €5 bill" in second.text
+
+
 def test_a_page_without_prose_is_too_short(crawl):
     crawl.add("<html lang='en'><body><nav>Home</nav></body></html>")
     crawl.add("")
@@ -164,17 +251,21 @@ def test_damage_ends_a_file_with_a_bad_document(crawl):
     longer = gzip.compress(unzipped.replace(b"Content-Length: ", b"Content-Length: 1", 3))
     for data, num_whole in (
         (whole[:-30], 2),
-        (whole[: ends[2]] + b"garbage", 1),
-        (whole[: ends[2]] + gzip.compress(b"garbage\r\n\r\n"), 1),
+        (whole[: ends[2]] + b"garbage", 2),
+        (whole[: ends[2]] + gzip.compress(b"garbage\r\n\r\n"), 2),
+        (whole[: ends[2] + 11] + b"\xff" * 50, 2),  # inflating the next member fails at once
+        (whole + bytes(700), 3),  # padding
         (bytes(flipped), 1),
         (longer, 0),
         (b"", 0),
         (unzipped, 0),
     ):
+        num_bad = int(not data.endswith(bytes(700)))
         crawl.out = io.BytesIO(data)
-        *documents, bad = crawl.read()
-        assert len(documents) == num_whole or data == b""
-        assert isinstance(bad, BadDocument) and bad.reason == "malformed_line", data[:20]
+        found = crawl.read()
+        bad = [document for document in found if isinstance(document, BadDocument)]
+        assert [document.reason for document in bad] == ["malformed_line"] * num_bad, data[-20:]
+        assert len(found) - num_bad == num_whole and found[num_whole:] == bad
 
 
 def test_no_flipped_byte_gives_another_text(crawl):

@@ -1,8 +1,10 @@
 """ImageNet-21K's archive, plain and gzipped, against tarfile's reading of the same bytes."""
 
+import bz2
 import gzip
 import io
 import itertools
+import lzma
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -178,3 +180,69 @@ def test_an_index_of_another_archive_is_refused(archive, tmp_path):
     for data in (b"", whole[:20], whole[:200], b"GZIDX\x07" + whole[6:], b"x" * 999):
         with pytest.raises(IndexFileError):
             list(read_synset(gzipped, synset, io.BytesIO(data)))
+
+
+def images_of(path: Path) -> dict[str, str | None]:
+    return {i.name: i.problem for synset in synsets(path) for i in read_synset(path, synset)}
+
+
+@pytest.mark.parametrize(
+    ("tars", "names"),
+    [
+        (["train/n01", "val/n01"], ["train/n01/a", "val/n01/a"]),
+        (["n01", "val/n01"], ["n01/a", "val/n01/a"]),
+        (["./n01", "n02"], ["a", "a"]),
+        (["n01", "n01"], ["n01/a", "n01+2/a"]),
+    ],
+)
+def test_tars_of_one_name_give_distinct_ids(tmp_path, tars, names):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in tars:
+            member, data = tarfile.TarInfo(f"{name}.tar"), tar_of({"a.JPEG": b"x"})
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    path = tmp_path / "a.tar"
+    path.write_bytes(out.getvalue())
+    found = [image.name for synset in synsets(path) for image in read_synset(path, synset)]
+    assert found == names
+    gzipped = tmp_path / "a.tar.gz"
+    gzipped.write_bytes(gzip.compress(out.getvalue()))
+    assert index_gzipped(gzipped, tmp_path / "index") == synsets(path)
+
+
+def test_images_of_one_name_and_what_is_not_data(tmp_path):
+    inner = tar_of({"a.JPEG": b"1", "._a.JPEG": b"x", "b/a.JPEG": b"2", "a.png": b"3",
+                    "__MACOSX/a.JPEG": b"x", ".DS_Store": b"x"})  # fmt: skip
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of({"n01.tar": inner, "._n01.tar": b"x", "README": b"y"}))
+    assert images_of(path) == {"a": None, "a+2": None, "a+3": None}
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_a_synset_is_one_reject_and_a_linked_synset_is_refused(tmp_path, kind):
+    link = tarfile.TarInfo("b.JPEG")
+    link.type, link.linkname = kind, "elsewhere/a.JPEG"
+    inner = io.BytesIO(tar_of({"a.JPEG": b"1"})[:1024] + link.tobuf() + tar_of({"c.JPEG": b"2"}))
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of({"n01.tar": inner.getvalue()}))
+    found = images_of(path)
+    assert list(found) == ["a", "b", "c"] and "elsewhere/a.JPEG" in found["b"]
+    link.name = "n02.tar"
+    path.write_bytes(link.tobuf() + tar_of({"n01.tar": b""}))
+    with pytest.raises(ArchiveError, match=r"n02\.tar is a link"):
+        synsets(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (tar_of({"n01/a.JPEG": b"x"}), "expected a tar of one tar per synset"),
+        (bz2.compress(tar_of({})), "compressed by bzip2"),
+        (lzma.compress(tar_of({})), "compressed by xz"),
+    ],
+)
+def test_another_archive_is_refused_by_name(tmp_path, data, words):
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(ArchiveError, match=words):
+        synsets(tmp_path / "a.tar")

@@ -22,7 +22,7 @@ from dataprep.miniweb.server import serving
 from pipelines.ingest.fetch_engines import NativeEngine
 
 IMAGES = ImageRules(short_side=64, jpeg_quality=90, min_side=32, max_pixels=10_000_000)
-CANNOT_TELL = {"not_an_image": "undecodable"}
+CANNOT_TELL = {"not_an_image": "undecodable", "unsupported_format": "undecodable"}
 
 
 def urls_and_truth(web: Path) -> list[tuple[str, dict]]:

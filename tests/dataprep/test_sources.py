@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import html
+import itertools
 import json
 import re
 import unicodedata
@@ -19,7 +20,8 @@ from dataprep.sources import own_lists, sbu
 from dataprep.sources.conceptual import read_cc3m, read_cc12m
 from dataprep.sources.documents import document_tables, read_jsonl
 from dataprep.sources.entries import BadEntry, Entry, index_tables
-from dataprep.sources.lines import LineRange, line_ranges, read_lines
+from dataprep.sources.lines import LineRange, ListError, line_ranges, read_lines
+from dataprep.text import other_encoding
 
 
 @given(
@@ -31,12 +33,21 @@ def test_ranges_hold_every_line_once_under_its_number(lines, per_slice, ended, t
     path = tmp_path_factory.mktemp("lines") / "list.tsv"
     data = b"\n".join(lines) + (b"\n" if ended and lines else b"")
     path.write_bytes(data)
+    if other_encoding(data):
+        with pytest.raises(ListError):
+            line_ranges(path, per_slice)
+        return
     expected = data.split(b"\n")
     if expected[-1] == b"":
         expected.pop()
     ranges = line_ranges(path, per_slice)
-    read = [pair for piece in ranges for pair in read_lines(path, piece)]
-    assert read == list(enumerate(expected, start=1))
+    read = [line for piece in ranges for line in read_lines(path, piece)]
+    assert [line.number for line in read] == list(range(1, len(expected) + 1))
+    for line, data in zip(read, expected, strict=True):
+        try:
+            assert line.text == data.decode().removeprefix("\ufeff") and line.problem is None
+        except UnicodeDecodeError:
+            assert "not UTF-8" in line.problem
     assert all(piece.num_lines == per_slice for piece in ranges[:-1])
     assert all(len(list(read_lines(path, piece))) == piece.num_lines for piece in ranges)
 
@@ -91,6 +102,10 @@ def test_a_bad_line_is_a_reject_with_its_number(tmp_path, line, reason):
 def test_no_list_file_crashes_a_reader(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("fuzz") / "list"
     path.write_bytes(data)
+    if other_encoding(data):
+        with pytest.raises(ListError, match="expected UTF-8"):
+            line_ranges(path, 3)
+        return
     for piece in line_ranges(path, 3):
         num_lines = len(list(read_lines(path, piece)))
         for reader in (read_cc3m, read_cc12m):
@@ -99,14 +114,16 @@ def test_no_list_file_crashes_a_reader(data, tmp_path_factory):
         found = document_tables(read_jsonl(path, piece, "text"), "s", path.name, 1)
         assert sum(table.num_rows for table in found) == num_lines
         assert len(list(sbu.read_lines_form(path, path, (piece, piece)))) == num_lines
-        entries = list(own_lists.read_text(path, "jsonl", piece, "url", "caption"))
+        entries = list(own_lists.read_jsonl(path, piece, "url", "caption"))
         assert len(entries) == num_lines
-    for form in ("csv", "tsv"):
-        with contextlib.suppress(own_lists.ColumnError):
-            names = own_lists.header(path, form)
+    for form, quoting in itertools.product(("csv", "tsv"), (True, False)):
+        with contextlib.suppress(ListError):
+            names = own_lists.header(path, form, quoting)
             own_lists.check_columns(path, names, names[:1])
             for piece in line_ranges(path, 3):
-                entries = own_lists.read_text(path, form, piece, names[0], names[0])
+                entries = own_lists.read_table(
+                    path, form, piece, names[0], names[0], quoting=quoting
+                )
                 header_here = piece.first_line == 1
                 assert len(list(entries)) == piece.num_lines - header_here
     with contextlib.suppress(sbu.SbuError):
@@ -127,7 +144,7 @@ def test_the_fast_paths_give_the_same_rows(scheme, rest, caption):
         usable = False
     text = unicodedata.normalize("NFC", html.unescape(caption))
     cleaned = " ".join(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff]", " ", text).split())
-    rows, rejects = index_tables([Entry(1, url, caption)], "s", "list")
+    rows, rejects = index_tables([Entry(1, url, (caption,))], "s", "list")
     if cleaned and usable:
         assert rows["captions"].to_pylist() == [[cleaned]]
     else:
@@ -182,10 +199,16 @@ def test_an_own_list_is_read_by_the_names_of_its_columns(tmp_path, form):
     entries = [
         entry
         for piece in line_ranges(path, 2)
-        for entry in own_lists.read_text(path, form, piece, "link", "alt")
+        for entry in (
+            own_lists.read_jsonl(path, piece, "link", "alt")
+            if form == "jsonl"
+            else own_lists.read_table(path, form, piece, "link", "alt", quoting=True)
+        )
     ]
     first = 1 if form == "jsonl" else 2
-    assert entries[:2] == [Entry(first + i, *pair) for i, pair in enumerate(OWN)]
+    assert entries[:2] == [
+        Entry(first + i, url, (caption,)) for i, (url, caption) in enumerate(OWN)
+    ]
     assert isinstance(entries[2], BadEntry) and entries[2].number == first + 2
 
 
@@ -194,14 +217,14 @@ def test_an_own_parquet_list_is_read_by_row_groups(tmp_path):
     pq.write_table(pa.table({"link": urls, "alt": captions}), tmp_path / "own", row_group_size=2)
     groups = [own_lists.read_parquet(tmp_path / "own", g, 1 + 2 * g, "link", "alt") for g in (0, 1)]
     entries = [entry for group in groups for entry in group]
-    assert entries[:2] == [Entry(1 + i, *pair) for i, pair in enumerate(OWN)]
+    assert entries[:2] == [Entry(1 + i, url, (caption,)) for i, (url, caption) in enumerate(OWN)]
     assert isinstance(entries[2], BadEntry)
 
 
 def test_a_missing_column_is_named_with_the_existing_ones(tmp_path):
     (tmp_path / "own.csv").write_text("link,alt\n")
-    names = own_lists.header(tmp_path / "own.csv", "csv")
-    with pytest.raises(own_lists.ColumnError, match="no column url; it has link, alt"):
+    names = own_lists.header(tmp_path / "own.csv", "csv", True)
+    with pytest.raises(ListError, match="no column url; it has link, alt"):
         own_lists.check_columns(tmp_path / "own.csv", names, ["url", "alt"])
 
 

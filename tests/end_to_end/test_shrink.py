@@ -11,15 +11,22 @@ from orchestration.storage.store import Store
 
 
 @pytest.mark.slow
-def test_the_base_recipe_shrunk_runs_to_the_end(tmp_path):
+@pytest.mark.parametrize(
+    ("recipe", "some_stages"),
+    [
+        ("base", {"import/visual_genome", "download/sbu", "import/flickr30k", "export"}),
+        ("small", {"download/own_pairs", "import/own_images", "documents/own_text", "export"}),
+    ],
+)
+def test_a_shrunk_recipe_runs_to_the_end(tmp_path, recipe, some_stages):
     workdir = tmp_path / "work"
     command = [
-        sys.executable, "-m", "pipelines.cli", "run", "base", "--shrink",
+        sys.executable, "-m", "pipelines.cli", "run", recipe, "--shrink",
         "--workdir", str(workdir),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     stages = latest_record(Store(workdir))["stages"]
-    assert {"import/visual_genome", "download/sbu", "import/flickr30k", "export"} <= stages.keys()
+    assert some_stages <= stages.keys()
     for name, fingerprint in stages.items():
         assert (workdir / name / fingerprint / MANIFEST).exists(), name

@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.manifest import MANIFEST
+from orchestration.generations import commit_manifest
+from orchestration.manifest import SCHEMA_VERSION, Manifest, Parent, manifest_sha256
 from orchestration.params import StageParams
 from orchestration.plan import IDENTITY, State, differences, make_plan
 from orchestration.stage import Stage
@@ -25,7 +26,27 @@ def pretend_to_run(plan, workdir: Store) -> None:
     for planned in plan:
         folder = workdir.sub(planned.path)
         folder.write_bytes(IDENTITY, json.dumps(planned.identity).encode())
-        folder.write_bytes(MANIFEST, b"{}")
+        parents = [
+            Parent(
+                stage=name,
+                fingerprint=fingerprints[name],
+                manifest_sha256=manifest_sha256(workdir.sub(f"{name}/{fingerprints[name]}")),
+            )
+            for name in planned.stage.input_names
+        ]
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            stage=planned.stage.name,
+            fingerprint=planned.fingerprint,
+            params={},
+            parents={"in": parents},
+            parts=[],
+            columns={},
+            files=[],
+            rounds=[],
+            numbers={},
+        )
+        commit_manifest(folder, manifest.to_bytes())
     record = {"name": "t", "stages": fingerprints, "started_at": 1.0}
     workdir.write_bytes("workflows/a/record.json", json.dumps(record).encode())
 

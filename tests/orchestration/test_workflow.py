@@ -121,7 +121,7 @@ def test_the_number_of_workers_and_blocks_changes_no_byte(
         folder = store.sub(planned.path)
         outputs.append({p: folder.read(p) for p, _ in folder.walk() if not p.endswith(NOT_OUTPUT)})
     assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 2 + 2 * 11
+    assert len(outputs[0]) == 3 + 2 * 11  # manifest, generations, identity; part and table
 
 
 def test_a_workflow_runs_resumes_and_is_then_fresh(tmp_path, traces):

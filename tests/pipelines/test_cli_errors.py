@@ -27,7 +27,7 @@ image_tokenizer: {{teacher: hand_crafted}}
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     for name in ("pairs.tsv", "images.tar", "texts.jsonl"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("a red square\thttp://images.test/1.jpg\n")
     path = tmp_path / "own.yaml"
     path.write_text(GOOD.format(folder=tmp_path))
     return path

@@ -6,41 +6,44 @@ folder), which every slice searches.
 
 import json
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import pyarrow as pa
 
 from dataprep.sources.conceptual import read_cc12m
 from dataprep.sources.hash_list import DIGESTS_FILE, KEYS_FILE, HashTable, make_table
-from dataprep.sources.lines import LineRange
+from dataprep.sources.lines import LineRange, check_text
 from orchestration import Context, Slice
-from orchestration.params import EXTERNAL_FILE, OR_URI
+from orchestration.params import EXTERNAL_FILE, OR_URI, is_uri
 from orchestration.storage.store import Store
-from pipelines.ingest.file_slices import line_slices
-from pipelines.ingest.index import Entries, PairList
+from pipelines.ingest.file_slices import text_patterns
+from pipelines.ingest.index import Entries
+from pipelines.ingest.line_lists import LineList
 
 _FOLDER: Final = "hashes"
 _COUNTS: Final = f"{_FOLDER}/counts.json"
 "Written last: where it exists, the table is complete."
 
 
-class Cc12m(PairList):
+class Cc12m(LineList):
     """Conceptual 12M."""
+
+    patterns: ClassVar = text_patterns(".tsv")
 
     format: Literal["cc12m"]
     "A TSV file with a URL and a caption per line."
     hashes: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
     "Path or URI of its hash list; each image is then compared with its SHA-256 in the list."
 
-    def slices(self) -> Iterable[Slice]:
-        """See :class:`PairList`."""
-        return line_slices(Path(self.list), self.slice_lines)
+    def check(self, path: Path) -> None:
+        """See :class:`LineList`."""
+        if self.hashes is not None and not is_uri(self.hashes):
+            check_text(Path(self.hashes))
 
-    def entries(self, piece: Slice) -> Entries:
-        """See :class:`PairList`."""
-        return read_cc12m(Path(self.list), LineRange(**piece.payload))
+    def read_lines(self, path: Path, lines: LineRange) -> Entries:
+        """See :class:`LineList`."""
+        return read_cc12m(path, lines)
 
     def prepare(self, context: Context) -> dict[str, float]:
         """Make the table of expected digests, if there is a hash list."""
@@ -51,9 +54,11 @@ class Cc12m(PairList):
         counts: dict[str, float] = json.loads(context.folder.read(_COUNTS))
         return counts
 
-    def read(self, piece: Slice, name: str, folder: Store) -> tuple[pa.Table, pa.Table]:
+    def read(
+        self, piece: Slice, name: str, folder: Store, *, local_images: bool = False
+    ) -> tuple[pa.Table, pa.Table]:
         """See :class:`PairList`; fills the column ``sha256`` from the hash list."""
-        rows, rejects = super().read(piece, name, folder)
+        rows, rejects = super().read(piece, name, folder, local_images=local_images)
         if self.hashes is not None:
             files = [folder.fetch(f"{_FOLDER}/{file}") for file in (KEYS_FILE, DIGESTS_FILE)]
             digests = pa.array(HashTable(*files).lookup(rows["url"].to_pylist()), pa.string())

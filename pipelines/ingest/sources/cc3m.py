@@ -1,26 +1,23 @@
 """Conceptual Captions 3M: ``Train_GCC-training.tsv``."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dataprep.sources.conceptual import read_cc3m
 from dataprep.sources.lines import LineRange
-from orchestration import Slice
-from pipelines.ingest.file_slices import line_slices
-from pipelines.ingest.index import Entries, PairList
+from pipelines.ingest.file_slices import text_patterns
+from pipelines.ingest.index import Entries
+from pipelines.ingest.line_lists import LineList
 
 
-class Cc3m(PairList):
+class Cc3m(LineList):
     """Conceptual Captions 3M."""
+
+    patterns: ClassVar = text_patterns(".tsv")
 
     format: Literal["cc3m"]
     "A TSV file with a caption and a URL per line."
 
-    def slices(self) -> Iterable[Slice]:
-        """See :class:`PairList`."""
-        return line_slices(Path(self.list), self.slice_lines)
-
-    def entries(self, piece: Slice) -> Entries:
-        """See :class:`PairList`."""
-        return read_cc3m(Path(self.list), LineRange(**piece.payload))
+    def read_lines(self, path: Path, lines: LineRange) -> Entries:
+        """See :class:`LineList`."""
+        return read_cc3m(path, lines)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.flickr30k import read_flickr30k
-from dataprep.sources.folders import ImageFolder
+from dataprep.sources.folders import FolderFiles
 from orchestration.params import EXTERNAL_FILE
 from pipelines.ingest.annotated_images import AnnotatedImages, Reader
 
@@ -27,4 +27,4 @@ class Flickr30k(AnnotatedImages):
 
     def reader(self) -> Reader:
         """See :class:`AnnotatedImages`."""
-        return ImageFolder(Path(self.images))
+        return FolderFiles(Path(self.images))

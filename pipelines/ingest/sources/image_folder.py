@@ -1,6 +1,6 @@
 """A folder of images, each in a file of its own.
 
-Every file of the folder ends as an image or as a reject.
+Every file of the folder ends as an image or as a reject; links are followed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from dataprep.sources.folders import ImageFolder as FolderReader
-from dataprep.sources.folders import files_in
+from dataprep.sources.folders import FolderFiles, files_in
+from dataprep.sources.lines import ListError
+from dataprep.sources.names import safe_name
 from orchestration import Slice
-from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE
 from orchestration.slices import name_slices
 from orchestration.storage.store import Store
@@ -26,6 +26,7 @@ class ImageFolder(ImageArchive):
     """A folder of own images, with or without labels."""
 
     kind: ClassVar[Kind] = "images"
+    file_errors: ClassVar = (ListError,)
 
     format: Literal["image_folder"]
     "A folder with an image per file."
@@ -37,20 +38,19 @@ class ImageFolder(ImageArchive):
     "Number of files per slice."
 
     def slices(self, folder: Store) -> Sequence[Slice]:
-        """See :class:`ImageArchive`.
+        """See :class:`ImageArchive`."""
+        return name_slices(files_in(Path(self.folder), "*"), self.slice_files)
 
-        Raises:
-            RecipeError: the folder has no files.
-        """
-        if not (names := files_in(Path(self.folder), "*")):
-            raise RecipeError(f"{self.folder}: no files; name a folder of images")
-        return name_slices(names, self.slice_files)
+    def expected_rows(self) -> int:
+        """See :class:`ImageArchive`."""
+        return len(files_in(Path(self.folder), "*"))
 
     def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`."""
-        reader = FolderReader(Path(self.folder))
+        reader = FolderFiles(Path(self.folder))
         for name in piece.payload["names"]:
-            path = name.split("/")
+            shown = safe_name(name)
+            path = shown.split("/")
             label = path[0] if self.labels and len(path) > 1 else ""
             # The name keeps its suffix: a.jpg and a.png are two images.
-            yield Found(name, name, partial(reader.read, name), label=label)
+            yield Found(shown, shown, partial(reader.read, name), label=label)

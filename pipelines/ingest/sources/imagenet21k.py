@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
 from dataprep.sources import imagenet21k
-from dataprep.sources.imagenet21k import DAMAGED_SYNSET, ArchiveError, Synset
+from dataprep.sources.imagenet21k import ArchiveError, Synset
 from dataprep.sources.seekable_gzip import is_gzip
 from orchestration import Context, Slice
 from orchestration.params import EXTERNAL_FILE
@@ -56,8 +56,8 @@ class ImageNet21k(ImageArchive):
             if self.is_gzipped
             else imagenet21k.synsets(Path(self.archive))
         )
-        for synset in synsets:
-            yield Slice(synset.wnid, vars(synset))
+        for i, synset in enumerate(synsets):
+            yield Slice(f"{i:06d}", vars(synset))
 
     def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`; the WordNet id is the label."""
@@ -66,7 +66,7 @@ class ImageNet21k(ImageArchive):
         for image in imagenet21k.read_synset(Path(self.archive), synset, index):
             location = f"{synset.wnid}.tar/{image.name}"
             read = (
-                partial(refuse, DAMAGED_SYNSET, image.problem)
+                partial(refuse, image.reason, image.problem)
                 if image.problem
                 else partial(bytes, image.data)
             )

@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from dataprep.sources.documents import Documents, read_jsonl
-from dataprep.sources.lines import LineRange, about_lines
+from dataprep.sources.lines import check_text
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
-from pipelines.ingest.file_slices import line_slices
+from pipelines.ingest.file_slices import expected_lines, line_slices, lines_of, text_patterns
+
+_PATTERNS: Final = text_patterns(".jsonl", ".ndjson", ".json")
 
 
 class JsonLines(Corpus):
     """JSON lines: a document per line."""
 
     format: Literal["jsonl"]
-    "A text file with a JSON object per line."
+    "A text file with a JSON object per line, or a folder of such files."
     field: str = "text"
     "Name of the key that holds the text."
     slice_lines: int = Field(default=20_000, ge=1)
@@ -25,13 +27,12 @@ class JsonLines(Corpus):
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`Corpus`."""
-        return line_slices(Path(self.file), self.slice_lines)
+        return line_slices(Path(self.file), _PATTERNS, self.slice_lines, check_text)
 
     def documents(self, piece: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return read_jsonl(Path(self.file), LineRange(**piece.payload), self.field)
+        return read_jsonl(*lines_of(Path(self.file), piece), self.field)
 
-    def expected_rows(self) -> int | None:
+    def expected_rows(self) -> int:
         """See :class:`Corpus`."""
-        path = Path(self.file)
-        return about_lines(path) if path.is_file() else None
+        return expected_lines(Path(self.file), _PATTERNS, check_text)

@@ -1,4 +1,8 @@
-"""Own lists of pairs: CSV, TSV, JSON lines or Parquet, with named columns."""
+"""Own lists of pairs: CSV, TSV, JSON lines or Parquet, with named columns.
+
+The URL of an entry may be the path of a local file, relative to the folder of the list, if the
+list is given by path (see ``dataprep.sources.entries``).
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,19 +11,20 @@ from typing import ClassVar, Literal
 from dataprep.sources import own_lists
 from dataprep.sources.lines import LineRange
 from orchestration import Slice
-from pipelines.ingest.file_slices import line_slices, parquet_rows, row_group_slices
+from pipelines.ingest.file_slices import parquet_rows, row_group_slices, text_patterns
 from pipelines.ingest.index import Entries, PairList
+from pipelines.ingest.line_lists import LineList
 
 
 class OwnList(PairList):
     """An own list of pairs with named columns."""
 
-    file_errors: ClassVar = (own_lists.ColumnError,)
+    local_images: ClassVar = True
 
     url_column: str = "url"
-    "Name of the column or key that holds the image's URL."
+    "Name of the column or key that holds the image's URL or path."
     caption_column: str = "caption"
-    "Name of the column or key that holds the caption."
+    "Name of the column or key of the caption; JSON and Parquet may hold a list of captions."
 
     @property
     def columns(self) -> Sequence[str]:
@@ -27,55 +32,60 @@ class OwnList(PairList):
         return self.url_column, self.caption_column
 
 
-class OwnTable(OwnList):
+class OwnTable(OwnList, LineList):
     """An own list of pairs, as CSV or TSV."""
 
+    patterns: ClassVar = text_patterns(".csv", ".tsv")
+
     format: Literal["csv", "tsv"]
-    "A CSV or TSV file whose first line names the columns."
+    "A CSV or TSV file whose first line names the columns, or a folder of such files."
+    quoting: bool | None = None
+    "Whether fields may stand in double quotes (RFC 4180); by default, in CSV but not in TSV."
 
-    def slices(self) -> Iterable[Slice]:
-        """See :class:`PairList`."""
-        path = Path(self.list)
-        own_lists.check_columns(path, own_lists.header(path, self.format), self.columns)
-        return line_slices(path, self.slice_lines)
+    @property
+    def is_quoted(self) -> bool:
+        """Whether fields may stand in double quotes."""
+        return self.format == "csv" if self.quoting is None else self.quoting
 
-    def entries(self, piece: Slice) -> Entries:
-        """See :class:`PairList`."""
-        lines = LineRange(**piece.payload)
-        return own_lists.read_text(Path(self.list), self.format, lines, *self.columns)
+    def check(self, path: Path) -> None:
+        """See :class:`LineList`."""
+        own_lists.check_columns(
+            path, own_lists.header(path, self.format, self.is_quoted), self.columns
+        )
+
+    def read_lines(self, path: Path, lines: LineRange) -> Entries:
+        """See :class:`LineList`."""
+        return own_lists.read_table(path, self.format, lines, *self.columns, quoting=self.is_quoted)
 
 
-class OwnJsonLines(OwnList):
+class OwnJsonLines(OwnList, LineList):
     """An own list of pairs, as JSON lines."""
 
+    patterns: ClassVar = text_patterns(".jsonl", ".ndjson", ".json")
+
     format: Literal["jsonl_pairs"]
-    "A text file with a JSON object per line."
+    "A text file with a JSON object per line, or a folder of such files."
 
-    def slices(self) -> Iterable[Slice]:
-        """See :class:`PairList`."""
-        return line_slices(Path(self.list), self.slice_lines)
-
-    def entries(self, piece: Slice) -> Entries:
-        """See :class:`PairList`."""
-        lines = LineRange(**piece.payload)
-        return own_lists.read_text(Path(self.list), "jsonl", lines, *self.columns)
+    def read_lines(self, path: Path, lines: LineRange) -> Entries:
+        """See :class:`LineList`."""
+        return own_lists.read_jsonl(path, lines, *self.columns)
 
 
 class OwnParquet(OwnList):
     """An own list of pairs, as Parquet; a row group is a slice."""
 
     format: Literal["parquet_pairs"]
-    "A Parquet file with a row per pair."
+    "A Parquet file with a row per pair, or a folder of such files."
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`PairList`."""
-        return row_group_slices(Path(self.list), self.columns)
+        return row_group_slices(Path(self.list), self.columns, [self.caption_column])
 
     def entries(self, piece: Slice) -> Entries:
         """See :class:`PairList`."""
-        group, first_row = piece.payload["group"], piece.payload["first_row"]
-        return own_lists.read_parquet(Path(self.list), group, first_row, *self.columns)
+        path, group = Path(self.list) / piece.payload["part"], piece.payload["group"]
+        return own_lists.read_parquet(path, group, piece.payload["first_row"], *self.columns)
 
     def expected_rows(self) -> int:
         """See :class:`PairList`."""
-        return parquet_rows(Path(self.list))
+        return parquet_rows(Path(self.list), self.columns, [self.caption_column])

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from dataprep.sources.documents import Documents, read_parquet
-from dataprep.sources.own_lists import ColumnError
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
 from pipelines.ingest.file_slices import parquet_rows, row_group_slices
@@ -14,10 +13,8 @@ from pipelines.ingest.file_slices import parquet_rows, row_group_slices
 class Parquet(Corpus):
     """Parquet: a document per row; a row group is a slice."""
 
-    file_errors: ClassVar = (ColumnError,)
-
     format: Literal["parquet"]
-    "A Parquet file with a document per row."
+    "A Parquet file with a document per row, or a folder of such files."
     column: str = "text"
     "Name of the column that holds the text."
 
@@ -27,8 +24,9 @@ class Parquet(Corpus):
 
     def documents(self, piece: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return read_parquet(Path(self.file), **piece.payload, column=self.column)
+        path, group = Path(self.file) / piece.payload["part"], piece.payload["group"]
+        return read_parquet(path, group, piece.payload["first_row"], self.column)
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""
-        return parquet_rows(Path(self.file))
+        return parquet_rows(Path(self.file), [self.column])

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from dataprep.sources import sbu
-from dataprep.sources.lines import LineRange
+from dataprep.sources.lines import LineRange, about_lines
 from orchestration import Slice
 from orchestration.params import EXTERNAL_FILE, OR_URI
 from orchestration.slices import range_slices
@@ -15,8 +15,6 @@ from pipelines.ingest.index import Entries, PairList
 class SbuLines(PairList):
     """SBU Captions as two text files."""
 
-    file_errors: ClassVar = (sbu.SbuError,)
-
     format: Literal["sbu"]
     "Two text files: line N of one is the URL, line N of the other the caption."
     captions: Annotated[str, EXTERNAL_FILE, OR_URI]
@@ -24,6 +22,7 @@ class SbuLines(PairList):
 
     def slices(self) -> Iterator[Slice]:
         """See :class:`PairList`."""
+        self._check_files()
         ranges = sbu.paired_ranges(Path(self.list), Path(self.captions), self.slice_lines)
         for i, (urls, captions) in enumerate(ranges):
             payload = {"urls": vars(urls), "captions": vars(captions)}
@@ -34,23 +33,29 @@ class SbuLines(PairList):
         ranges = LineRange(**piece.payload["urls"]), LineRange(**piece.payload["captions"])
         return sbu.read_lines_form(Path(self.list), Path(self.captions), ranges)
 
+    def expected_rows(self) -> int:
+        """See :class:`PairList`."""
+        self._check_files()
+        return about_lines(Path(self.list))
+
+    def _check_files(self) -> None:
+        for path in (self.list, self.captions):
+            if Path(path).is_dir():
+                raise sbu.SbuError(f"{path}: a folder; SBU's two lists must be one file each")
+
 
 class SbuJson(PairList):
     """SBU Captions as one JSON file."""
-
-    file_errors: ClassVar = (sbu.SbuError,)
 
     format: Literal["sbu_json"]
     "One JSON object with a list of URLs and a list of captions."
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`PairList`."""
+        if Path(self.list).is_dir():
+            raise sbu.SbuError(f"{self.list}: a folder; name SBU's JSON file")
         return range_slices(len(sbu.json_lists(Path(self.list))[0]), self.slice_lines)
 
     def entries(self, piece: Slice) -> Entries:
         """See :class:`PairList`."""
         return sbu.read_json_form(Path(self.list), **piece.payload)
-
-    def expected_rows(self) -> None:
-        """Return None: the file is one line."""
-        return None

@@ -48,8 +48,9 @@ class VisualGenome(AnnotatedImages):
             return images
         evaluated, ids = evaluation_ids(Path(self.coco)), coco_ids(Path(self.image_data))
         return [
-            replace(image, excluded=f"COCO {ids[image.name]}")
-            if ids.get(image.name) in evaluated
+            replace(image, excluded=f"COCO {found}")
+            # A repeated image has its number behind the name.
+            if (found := ids.get(image.name.partition("+")[0])) in evaluated
             else image
             for image in images
         ]

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from dataprep.sources import webdataset
-from dataprep.sources.entries import EMPTY_CAPTION
-from dataprep.sources.zips import MISSING_FILE
+from dataprep.sources.folders import files_in
+from dataprep.sources.lines import ListError
+from dataprep.sources.names import safe_name
 from orchestration import Slice
 from orchestration.params import EXTERNAL_FILE
 from orchestration.storage.store import Store
@@ -21,27 +22,30 @@ class WebDataset(ImageArchive):
     """WebDataset tars, such as img2dataset's output; a tar is a slice."""
 
     kind: ClassVar[Kind] = "pairs"
+    file_errors: ClassVar = (ListError,)
 
     format: Literal["webdataset"]
-    "A folder of tars; the files of a sample share their name up to the first dot."
+    "A folder of tars, plain or compressed; a sample's files share the name up to the first dot."
     folder: Annotated[str, EXTERNAL_FILE]
     "Path of the folder of tars."
 
     def slices(self, folder: Store) -> Iterable[Slice]:
         """See :class:`ImageArchive`."""
-        return file_per_slice(Path(self.folder), "*.tar")
+        return file_per_slice(Path(self.folder), *webdataset.PATTERNS)
+
+    def expected_rows(self) -> None:
+        """See :class:`ImageArchive`; checks that there are tars."""
+        files_in(Path(self.folder), *webdataset.PATTERNS)
 
     def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`."""
         tar = piece.payload["name"]
+        name = safe_name(tar)
         for sample in webdataset.read_tar(Path(self.folder) / tar):
-            name = f"{Path(tar).with_suffix('')}/{sample.name}"
-            if sample.problem:
-                read = partial(refuse, webdataset.DAMAGED_TAR, sample.problem)
-            elif sample.image is None:
-                read = partial(refuse, MISSING_FILE, "no image")
-            elif not sample.caption:
-                read = partial(refuse, EMPTY_CAPTION, "no caption")
-            else:
-                read = partial(bytes, sample.image)
-            yield Found(name, f"{tar}: {sample.name}", read, [sample.caption])
+            read = (
+                partial(refuse, sample.reason, sample.detail)
+                if sample.reason
+                else partial(bytes, sample.image or b"")
+            )
+            sample_id = f"{name.removesuffix('.tar')}/{sample.name}"
+            yield Found(sample_id, f"{name}: {sample.name}", read, sample.captions)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from dataprep.sources import wikipedia
 from dataprep.sources.documents import Documents
+from dataprep.sources.lines import ListError
 from orchestration import Slice
 from orchestration.params import EXTERNAL_FILE
 from pipelines.ingest.documents import Corpus
@@ -16,7 +17,7 @@ from pipelines.ingest.documents import Corpus
 class Wikipedia(Corpus):
     """Wikipedia, from a multistream dump."""
 
-    file_errors: ClassVar = (wikipedia.DumpError,)
+    file_errors: ClassVar = (ListError, wikipedia.DumpError)
 
     format: Literal["wikipedia"]
     "A multistream dump, bz2-compressed XML."

@@ -22,6 +22,7 @@ from model import BEiT3Config
 from pipelines import cli
 from pipelines.pretrain import export
 from pipelines.pretrain.check_export import check_export
+from pipelines.pretrain.model_card import model_card
 from tests.model.networks import network
 from tokenizer.text import BOS, EOS, TextTokenizer, train
 from tokenizer.vqkd import VQKD, VQKDConfig
@@ -50,11 +51,14 @@ FORMS = {
 OFFICIAL = {name for name, config in FORMS.items() if config.subln and not config.fusion_layers}
 
 
+def texts() -> list[str]:
+    rng = np.random.default_rng(0)
+    return [document(random_scene(rng), rng) for _ in range(100)] + ["café, naïve; 東京"] * 5
+
+
 @cache
 def sentencepiece_model() -> bytes:
-    rng = np.random.default_rng(0)
-    texts = [document(random_scene(rng), rng) for _ in range(100)] + ["café, naïve; 東京"] * 5
-    return train(texts, vocab_size=VOCAB, character_coverage=0.9995)
+    return train(texts(), vocab_size=VOCAB, character_coverage=0.9995)
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +77,12 @@ def released(exports, tmp_path) -> Path:
 def exported(folder: Path, config: BEiT3Config) -> Path:
     """Write the files of an export as the stage does."""
     folder.mkdir(parents=True)
-    export.write_network(folder, network(config), {"accuracy/mlm": 0.5})
+    omitted = export.write_network(folder, network(config))
     model = folder.parent / "spm.model"
     model.write_bytes(sentencepiece_model())
-    export.write_text_tokenizer(folder, model, config)
+    text_file = export.write_text_tokenizer(folder, model, config.max_text_length)
+    card = model_card(config, omitted, text_file, {"accuracy/mlm": 0.5})
+    (folder / "README.md").write_text(card)
     VQKD(VQKDConfig(
         image_size=config.image_size, patch_size=config.patch_size, width=64, depth=1, num_heads=1,
         decoder_depth=1, num_codes=config.num_codes,
@@ -157,6 +163,18 @@ def test_a_file_with_one_changed_tensor_is_found(released, file, name):
         torch.save({"model": state}, folder / file)
     assert list(failures(folder)) == [file]
     assert "differ" in failures(folder)[file]
+
+
+def test_a_tokenizer_with_byte_pieces_is_not_offered_to_transformers(released):
+    model = train(texts(), vocab_size=VOCAB + 256, character_coverage=0.98, byte_fallback=True)
+    (released / "given.model").write_bytes(model)
+    for name in ("sentencepiece.bpe.model", "tokenizer_config.json"):
+        (released / name).unlink()
+    file = export.write_text_tokenizer(released, released / "given.model", 1022)
+    assert f"| `{file}` | `tokenizer.TextTokenizer.load`; not" in model_card(RELEASED, [], file, {})
+    assert failures(released) == {
+        "spm.model": "it needs 386 rows of the token embedding, the network has 130"
+    }
 
 
 def test_each_missing_or_damaged_file_is_one_finding(released):

@@ -51,6 +51,7 @@ def tokens(num: int) -> dict[str, pa.Table]:
     fixed = pa.FixedSizeListArray.from_arrays
     images = pa.table(
         {
+            "sample_id": [f"row/{i}" for i in range(num)],
             "jpeg": jpegs,
             "views": fixed(pa.array(np.array(views, np.uint16).ravel()), 5 * NUM_VIEWS),
             "codes": fixed(
@@ -92,6 +93,17 @@ def test_the_network_gets_the_pixels_whose_codes_it_predicts(tmp_path, text):
             expected = cut(decode_stored(jpegs[row]), View(*view), 32)
             found = (image.permute(1, 2, 0) * 0.5 + 0.5) * 255
             np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("stream", ["image", "pair"])
+@pytest.mark.parametrize("jpeg", [b"", b"\xff\xd8\xff", bytes(99)])
+def test_a_damaged_image_is_named(text, stream, jpeg):
+    rows = tokens(4)[stream]
+    damaged = [*rows["jpeg"].to_pylist()[:3], jpeg]
+    rows = rows.set_column(rows.column_names.index("jpeg"), "jpeg", [damaged])
+    builder = SampleBuilder(stream, NETWORK, text, PARAMS, 3)
+    with pytest.raises(ValueError, match="stored image of row/3 is damaged"):
+        builder.build(rows, 0, np.arange(4))
 
 
 def test_mask_counts_are_exact_and_each_pair_masks_one_modality(tmp_path, text):

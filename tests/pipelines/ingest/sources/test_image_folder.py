@@ -1,5 +1,6 @@
 """A folder of images: every file ends as an image or as a reject."""
 
+import os
 from types import SimpleNamespace
 
 import cv2
@@ -31,7 +32,7 @@ class Recorder:
         self.outputs = [process(piece) for piece in slices]
         self.num_rows = [piece.num_rows for piece in slices]
 
-    def commit(self, slices: list[Slice], numbers: dict[str, float]) -> None:
+    def commit(self, slices: list[Slice], **_: object) -> None:
         self.committed = slices
 
 
@@ -86,3 +87,25 @@ def test_an_empty_folder_stops_before_any_work(tmp_path):
         import_images.run(
             Recorder(), ImageFolder(format="image_folder", folder=str(tmp_path)), "own"
         )
+
+
+def test_links_and_names_that_are_not_utf8_are_stored_with_escaped_ids(folder, tmp_path_factory):
+    data = tmp_path_factory.mktemp("links")
+    (data / "cat").symlink_to(folder / "n01")
+    (data / "dog").mkdir()
+    os.link(folder / "loose.jpg", data / "dog" / os.fsdecode(b"caf\xe9.jpg"))
+    os.link(folder / "loose.jpg", data / os.fsdecode(b"\xff.jpg"))
+    (data / os.fsdecode(b"n\xe9")).symlink_to(folder / "n01")
+    (data / "dog" / "gone.jpg").symlink_to("nowhere")
+    (data / "dog" / "up").symlink_to("..")
+    context = Recorder()
+    params = ImageFolder(format="image_folder", folder=str(data), labels=True)
+    import_images.run(context, params, "own")
+    (output,) = context.outputs
+    stored = {row["sample_id"]: row["label"] for row in output.tables["data"].to_pylist()}
+    assert stored == {
+        "own/cat/a.JPEG": "cat", "own/cat/a.png": "cat", r"own/dog/caf\xe9.jpg": "dog",
+        r"own/\xff.jpg": "", r"own/n\xe9/a.JPEG": r"n\xe9", r"own/n\xe9/a.png": r"n\xe9",
+    }  # fmt: skip
+    rejects = {row["sample_id"]: row["reason"] for row in output.tables["rejects"].to_pylist()}
+    assert rejects == {"own/dog/gone.jpg": "linked_file", "own/dog/up": "linked_file"}

@@ -1,4 +1,4 @@
-"""Checks of the arguments of the network's forward; each error names argument and remedy."""
+"""Checks of the network's inputs: masks and caches that do not fit, each in one sentence."""
 
 import torch
 from torch import Tensor
@@ -9,17 +9,10 @@ from model.network.cache import Cache
 def check_mask(
     name: str, mask: Tensor | None, of: str, masked: Tensor | None, length: int | None = None
 ) -> None:
-    """Check a mask of the argument ``masked``, (B, …).
-
-    Args:
-        name: name of the mask's argument.
-        mask: (B, length) bool.
-        of: name of the masked argument.
-        masked: what is masked; (B, T) if no length is given.
-        length: second dimension of the mask.
+    """Check a mask of ``masked``, (B, length or T).
 
     Raises:
-        ValueError: the mask is not bool, has another shape, or masks nothing.
+        ValueError: it stands alone, is not bool, or has another shape.
     """
     if mask is None:
         return
@@ -42,10 +35,10 @@ def check_cached(
     text_ids: Tensor | None,
     text_padding: Tensor | None,
 ) -> None:
-    """Check the arguments of a call with a cache, as ``BEiT3.forward`` names them.
+    """Check that a forward continues the generation that a cache holds.
 
     Raises:
-        ValueError: an argument does not go with a cache, or not with what this one holds.
+        ValueError: the inputs do not fit the cache; the message says what to give.
     """
     if attention != "seq2seq":
         raise ValueError(
