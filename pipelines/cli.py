@@ -9,7 +9,7 @@ import sys
 import typer
 from rich.console import Console
 
-from pipelines.commands import doctor, inspect_model, recipes, rejects, run, ui, workdir
+from pipelines.commands import doctor, export, inspect_model, recipes, rejects, run, ui, workdir
 
 app = typer.Typer(
     name="beit3",
@@ -27,6 +27,7 @@ for command in (
     rejects.rejects,
     ui.ui,
     doctor.doctor,
+    export.export,
     workdir.gc,
 ):
     app.command()(command)

@@ -20,7 +20,7 @@ def test_autotokenizer_gives_the_same_ids_or_refuses(tmp_path, byte_fallback, co
     )
     folder = tmp_path / "export"
     folder.mkdir()
-    write_text_tokenizer(folder, model)
+    write_text_tokenizer(folder, model, 1022)
     if byte_fallback:
         assert not (folder / FILE_NAME).exists()
         with pytest.raises((OSError, ValueError)):
