@@ -238,7 +238,7 @@ def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path)
         [sys.executable, "-m", "pipelines.cli", "status", "--workdir", str(workdir)],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert "started" in status.stdout
+    assert "interrupted" in status.stdout
 
     output = run(workdir)
     assert "✓ pretrain" in output and "✓ pair_tokens" not in output
