@@ -63,11 +63,13 @@ def literal_address(host: str) -> str | None:
     IPv4 addresses in octal, hexadecimal or with fewer than four parts, which the system's resolver
     accepts, are literals too.
     """
+    if ":" not in host and not host[:1].isdigit():
+        return None
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
         pass
-    if not host[:1].isdigit() or not host.isascii():
+    if not host.isascii():
         return None
     try:
         return socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))

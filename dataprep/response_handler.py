@@ -41,26 +41,26 @@ class BoundedResponseHandler(ResponseHandler):
         self._head = (self._head or b"") + data
         while self._head is not None:
             head = self._head
-            end = _END.search(head)
+            end = end_of_head(head)
             if len(head) >= len(_STATUS_LINE) and not head.startswith(_STATUS_LINE):
                 self._head = None  # aiohttp says why this is not a response
                 self._receive_body(head)
-            elif (end.end() if end else len(head)) > MAX_HEAD_BYTES:
+            elif (end or len(head)) > MAX_HEAD_BYTES:
                 self._fail(f"the head exceeds {MAX_HEAD_BYTES} bytes")
                 return
-            elif end is None:
+            elif not end:
                 self.start_timeout()  # of the next piece
                 return
             elif _INTERIM.match(head):
-                self._num_other_bytes += end.end()
+                self._num_other_bytes += end
                 if self._num_other_bytes > MAX_HEAD_BYTES:
                     self._fail(f"the answers before the final one exceed {MAX_HEAD_BYTES} bytes")
                     return
-                self._head = head[end.end() :]
-                super().data_received(head[: end.end()])
+                self._head = head[end:]
+                super().data_received(head[:end])
             else:
                 self._head = None
-                self._receive_body(with_one_length(head, end.end()))
+                self._receive_body(with_one_length(head, end))
 
     def _receive_body(self, data: bytes) -> None:
         payload = self._payload
@@ -85,14 +85,25 @@ class BoundedResponseHandler(ResponseHandler):
             self.transport.abort()
 
 
+def end_of_head(data: bytes) -> int:
+    """Return the number of bytes of a head with the empty line that ends it, or 0."""
+    end = data.find(b"\r\n\r\n")
+    if end >= 0 and data.find(b"\n\n", 0, end) < 0 and data.find(b"\n\r\n", 0, end + 3) < 0:
+        return end + 4
+    found = _END.search(data)
+    return found.end() if found else 0
+
+
 def with_one_length(data: bytes, end: int) -> bytes:
     """Return a response with one Content-Length if the head, up to ``end``, has equal ones."""
-    lengths = list(_LENGTH.finditer(data, 0, end))
+    head = data[:end]
+    if head.lower().count(b"content-length") == 1 and b"," not in head:
+        return data
+    lengths = list(_LENGTH.finditer(head))
     values = {value.strip() for found in lengths for value in found[1].split(b",")}
     if len(values) != 1 or (len(lengths) == 1 and b"," not in lengths[0][1]):
         return data
-    head = _LENGTH.sub(b"", data[:end])
-    first, line_end, rest = head.partition(b"\n")
+    first, line_end, rest = _LENGTH.sub(b"", head).partition(b"\n")
     return first + line_end + b"Content-Length: " + values.pop() + b"\r\n" + rest + data[end:]
 
 

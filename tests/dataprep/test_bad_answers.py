@@ -11,11 +11,28 @@ import pytest
 from dataprep.content_encoding import decoded
 from dataprep.fetch_rules import FetchError
 from dataprep.host_limiter import HostRules
+from dataprep.response_handler import end_of_head
 from tests.dataprep.raw_server import IMAGE, RawServer, fetch, http, reason, redirect
 
 LONG = "x" * 8191
 N = f"Content-Length: {len(IMAGE)}"
 CHUNKED = "Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody", 25),
+        (b"HTTP/1.1 200 OK\nA: b\n\nbody", 22),
+        (b"HTTP/1.1 200 OK\nA: b\n\nbody\r\n\r\n", 22),
+        (b"HTTP/1.1 200 OK\r\nA: b\n\r\nbody\r\n\r\n", 24),
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n\nbody\r\n\r\n", 24),
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n", 0),
+        (b"", 0),
+    ],
+)
+def test_a_head_ends_at_its_first_empty_line(data, end):
+    assert end_of_head(data) == end
 
 
 def zipped(data: bytes) -> bytes:

@@ -1,8 +1,12 @@
 """URLs reach the server as the list or the redirect has them, and no odd byte reaches a table."""
 
+import pickle
+
 import pytest
 
+from dataprep.addresses import PrivateAddress
 from dataprep.fetch_rules import FetchError
+from dataprep.host_limiter import HostUnavailable
 from dataprep.urls import sendable
 from tests.dataprep.raw_server import RawServer, fetch, reason, redirect
 
@@ -97,3 +101,17 @@ def test_the_host_that_is_checked_is_the_host_that_a_browser_would_ask(url, host
 def test_what_is_not_an_http_url_is_bad(url):
     with pytest.raises(FetchError, match="bad_url"):
         sendable(url)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FetchError("http_429", "busy", 7.0),
+        FetchError("bad_url"),
+        HostUnavailable("a.org"),
+        PrivateAddress("a.org is private"),
+    ],
+)
+def test_failures_cross_processes_with_what_they_say(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error) and str(copy) == str(error) and vars(copy) == vars(error)
