@@ -51,15 +51,15 @@ def open_range(path: Path, index: BinaryIO, offset: int, num_bytes: int) -> Any:
     """Return a gzip file, opened at ``offset`` of its content to read ``num_bytes`` in order.
 
     Raises:
-        IndexFileError: ``index`` belongs to another file.
+        IndexFileError: ``index`` is damaged or belongs to another file.
     """
     buffer_bytes = min(max(num_bytes, _MIN_BUFFER_BYTES), _BUFFER_BYTES)
     file = IndexedGzipFile(path, spacing=_SPACING_BYTES, buffer_size=buffer_bytes)
     try:
         file.import_index(fileobj=io.BytesIO(excerpt(index, offset, num_bytes)))
-    except ZranError as error:
+        file.seek(offset)
+    except (ZranError, NotCoveredError) as error:
         raise IndexFileError(f"not the index of {path} ({error})") from None
-    file.seek(offset)
     return file
 
 
