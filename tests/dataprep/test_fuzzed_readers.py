@@ -351,3 +351,20 @@ def test_damage_behind_a_whole_sample_does_not_take_it_along(tmp_path):
     first, end = webdataset.read_tar(path)
     assert first == webdataset.Sample("1", b"one", ["a caption"])
     assert end.reason == "damaged_tar" and "header" in end.detail
+
+
+def test_no_byte_of_an_index_crashes_the_reading_of_its_archive(file):
+    file.write_bytes(gzip.compress(SYNSETS, mtime=0))
+    index = file.parent / "index"
+    (synset, *_) = imagenet21k.index_gzipped(file, index)
+    whole = index.read_bytes()
+    refused = 0
+    for i in range(min(len(whole), 96)):  # the head and the points; windows of zlib follow
+        for bits in (0x01, 0x80, 0xFF):
+            damaged = bytearray(whole)
+            damaged[i] ^= bits
+            try:
+                list(imagenet21k.read_synset(file, synset, io.BytesIO(bytes(damaged))))
+            except IndexFileError:
+                refused += 1
+    assert refused
