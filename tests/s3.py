@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from orchestration.storage.files import StorageParams
 from orchestration.storage.s3_files import client
@@ -24,7 +25,7 @@ def serving_s3() -> Iterator[str]:
     """Serve while the block runs; give the endpoint."""
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, Path(__file__).with_name("s3_server.py"), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
