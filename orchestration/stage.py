@@ -29,7 +29,7 @@ from orchestration.recipe import SliceParams
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
-from orchestration.slices import Process, Slice
+from orchestration.slices import Process, Quarantine, Slice
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 
@@ -130,13 +130,17 @@ class Context:
         *,
         row_group_rows: int = 1024,
         num_cpus: float = 1,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Run ``process`` as a Ray task on each slice that has no committed part yet.
+
+        With ``quarantine``, rows that end their worker become rejects; without, the stage fails.
 
         Raises:
             StageError: some slices failed; the parts of the others are kept.
         """
-        self._run(slices, partial(_same, process), row_group_rows, num_cpus, 0, num_actors=0)
+        factory = partial(_same, process)
+        self._run(slices, factory, row_group_rows, num_cpus, 0, 0, quarantine)
 
     def map_slices_with_actors(
         self,
@@ -147,12 +151,13 @@ class Context:
         row_group_rows: int = 1024,
         num_cpus: float = 1,
         num_gpus: float = 0,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Run slices as :meth:`map_slices` does, on actors that each call ``factory`` once.
 
         Use it for a process that holds heavy objects: an actor lives as long as the stage runs.
         """
-        self._run(slices, factory, row_group_rows, num_cpus, num_gpus, num_actors)
+        self._run(slices, factory, row_group_rows, num_cpus, num_gpus, num_actors, quarantine)
 
     def _run(
         self,
@@ -162,6 +167,7 @@ class Context:
         num_cpus: float,
         num_gpus: float,
         num_actors: int,
+        quarantine: Quarantine | None,
     ) -> None:
         from orchestration.slice_runner import run_slices  # imports Ray, which a plan never needs
 
@@ -176,6 +182,7 @@ class Context:
             num_actors=num_actors,
             retries=self.slices,
             stopping=self.stopping,
+            quarantine=quarantine,
         )
         self._parts |= parts
         self.memory = max(self.memory, memory)
