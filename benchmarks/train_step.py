@@ -119,7 +119,6 @@ class Torchscale(nn.Module):
                 encoder_attention_heads=config.num_heads,
                 encoder_layers=config.depth,
                 encoder_ffn_embed_dim=config.ffn_width,
-                max_source_positions=config.max_text_length + 2,
             )
         )
         self.mlm_head = nn.Linear(config.width, config.vocab_size)

@@ -4,9 +4,13 @@
 |---|---|
 | ``schemas.py`` | Arrow schemas of the datasets that stages exchange |
 | ``sources/`` | readers of list files, archives and dumps, one file per source |
-| ``fetch.py`` | HTTP client with retries, redirects, limits and a reason for each failure |
+| ``fetch.py`` | many images at once: retries, redirects, a reason for each failure |
+| ``fetch_rules.py``, ``urls.py`` | limits and reasons of fetching; URLs as they are sent |
+| ``http_client.py``, ``response_handler.py`` | one guarded request; bounds on what a server sends |
+| ``content_encoding.py`` | gzip and deflate, judged by the bytes |
+| ``addresses.py``, ``proxies.py`` | private addresses; proxies that the environment names |
+| ``robots.py`` | opt-out headers, robots.txt |
 | ``host_limiter.py`` | limits per host: open requests, request rate, pauses of dead hosts |
-| ``addresses.py``, ``robots.py`` | private addresses, opt-out headers, robots.txt |
 | ``img2dataset_engine.py`` | img2dataset's downloader behind the same results |
 | ``images.py`` | the bytes of an image file to the stored JPEG: the rules and the steps |
 | ``image_formats.py``, ``decoding.py`` | which format a file has; its size, orientation, profile |

@@ -1,118 +1,78 @@
-"""An HTTP client that fetches many images concurrently and gives a reason for each failure.
+"""A fetcher of many images at once, with a reason for each failure.
 
 Timeouts, resets, 408, 429 and 5xx are retried after a jittered wait or after the ``Retry-After``
 time; 403, 404, 410 and every fault of the image itself are final. Each request first acquires its
-host from a limiter (``dataprep.host_limiter``), which may be shared by a whole cluster. The client
-follows redirects itself, so that the target of each one is checked and limited too.
-
-Reasons: ``http_<status>``, ``timeout``, ``connection``, ``truncated``, ``dns``, ``tls``,
-``redirects``, ``bad_url``, ``too_large``, ``opt_out``, ``robots_txt``, ``private_address``,
-``host_unavailable`` (the host is paused: it did not answer, or asked for a long pause).
+host from a limiter (``dataprep.host_limiter``), which may be shared by a whole cluster. Each target
+of a redirect, of a robots.txt too, is checked and limited like a URL of the list, and cookies live
+as long as one image's chain of redirects. The reasons are listed in ``dataprep.fetch_rules``.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from yarl import URL
 
-from dataprep.addresses import AddressRules, PrivateAddress, Resolver, is_literal
+from dataprep.addresses import Resolver
+from dataprep.content_encoding import decoded
+from dataprep.fetch_rules import UNREACHABLE, FetchError, FetchRules
 from dataprep.host_limiter import Answer, HostUnavailable, Limiter
-from dataprep.robots import RobotsTxt, opted_out
+from dataprep.http_client import HttpClient
+from dataprep.proxies import Proxies
+from dataprep.robots import MAX_ROBOTS_BYTES, MAX_ROBOTS_REDIRECTS, RobotsTxt, opted_out
+from dataprep.urls import sendable
 
-UNREACHABLE: Final = frozenset({"timeout", "connection", "dns", "host_unavailable"})
-"Reasons that may come from a network outage rather than from a dead link."
-_RETRIED_REASONS: Final = frozenset({"timeout", "connection", "truncated"})
-_RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_ACCEPT: Final = "image/jpeg, image/png, image/gif, image/webp, */*;q=0.5"
-"Sites that negotiate the format must not send one that OpenCV cannot decode."
+__all__ = ["UNREACHABLE", "FetchError", "FetchRules", "Fetcher"]
+
+T = TypeVar("T")
+Read = Callable[[aiohttp.ClientResponse], Awaitable[T]]
+
 _DNS_THREADS: Final = 32
-_DNS_TTL_S: Final = 600
 _LONGEST_WAIT_S: Final = 30.0
-
-
-@dataclass(frozen=True)
-class FetchRules:
-    """Limits and headers of the client."""
-
-    user_agent: str
-    "Value of the User-Agent header."
-    connect_timeout_s: float = 5.0
-    "Largest number of seconds until a connection is open."
-    read_timeout_s: float = 10.0
-    "Largest number of seconds between two pieces of a body."
-    total_timeout_s: float = 30.0
-    "Largest number of seconds of one attempt, redirects included."
-    max_bytes: int = 50 << 20
-    "Largest size of a body in bytes."
-    max_redirects: int = 5
-    "Largest number of redirects of one attempt."
-    max_attempts: int = 3
-    "Largest number of attempts per image."
-    first_wait_s: float = 0.5
-    "Longest wait before the second attempt; doubles with each attempt, half of it random."
-    max_connections: int = 64
-    "Largest number of open connections, which also bounds the bodies in memory."
-    obey_robots_txt: bool = False
-    "Whether to read and obey each site's robots.txt."
-    addresses: AddressRules = field(default_factory=AddressRules)
-    "Addresses that requests may go to."
-
-
-class FetchError(Exception):
-    """A failed fetch: ``reason`` is one of the module's, ``detail`` is text for people."""
-
-    def __init__(self, reason: str, detail: str = "", retry_after_s: float = 0.0) -> None:
-        super().__init__(reason, detail, retry_after_s)
-        self.reason = reason
-        self.detail = detail
-        self.retry_after_s = retry_after_s
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
-
-    @property
-    def retried(self) -> bool:
-        """Whether another attempt may help."""
-        status = self.reason.removeprefix("http_")
-        return self.reason in _RETRIED_REASONS or (
-            status.isdigit() and int(status) in _RETRIED_STATUS
-        )
+_LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
 
 
 class Fetcher:
-    """A client in one event loop; its connections and DNS answers are reused between calls."""
+    """Fetches URLs in one event loop."""
 
-    def __init__(self, rules: FetchRules, limiter: Limiter) -> None:
-        """Open the client; must be called inside its event loop."""
+    def __init__(
+        self,
+        rules: FetchRules,
+        limiter: Limiter,
+        resolver: Resolver | None = None,
+        proxies: Proxies | None = None,
+    ) -> None:
+        """Open the client; must be called inside its event loop.
+
+        Args:
+            rules: limits and headers.
+            limiter: of requests per host.
+            resolver: of host names; the system's by default.
+            proxies: of requests; the environment's by default.
+
+        Raises:
+            ValueError: the environment names a proxy that is not an HTTP proxy.
+        """
         self.rules = rules
         self.limiter = limiter
         self._slots = asyncio.Semaphore(rules.max_connections)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_DNS_THREADS, "dns"))
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, resolver=Resolver(rules.addresses), ttl_dns_cache=_DNS_TTL_S
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=rules.connect_timeout_s, sock_read=rules.read_timeout_s
-            ),
-            headers={"User-Agent": rules.user_agent, "Accept": _ACCEPT},
-            cookie_jar=aiohttp.DummyCookieJar(),
+        self._client = HttpClient(
+            rules, resolver or Resolver(rules.addresses), proxies or Proxies.of_environment()
         )
-        self._robots = RobotsTxt(self._session, limiter, rules.total_timeout_s)
+        self._robots = RobotsTxt(self._read_robots)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._session.close()
+        await self._client.close()
 
     async def fetch_all(
         self, urls: Sequence[str], finish: Callable[[bytes], Any], threads: ThreadPoolExecutor
@@ -162,28 +122,48 @@ class Fetcher:
         longest = self.rules.first_wait_s * 2 ** (state.attempt_number - 1)
         return min(longest * random.uniform(0.5, 1.0), _LONGEST_WAIT_S)
 
-    async def _attempt(self, url: str) -> tuple[bytes, Callable[[], None]]:
-        seconds = self.rules.total_timeout_s
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                for _ in range(self.rules.max_redirects + 1):
-                    if self.rules.obey_robots_txt and not await self._robots.allows(url):
-                        raise FetchError("robots_txt", f"the site's robots.txt disallows {url}")
-                    answer = await self._request(url, deadline)
-                    if isinstance(answer, bytes):
-                        return answer, self._slots.release
-                    url = answer
-        except TimeoutError:
-            raise FetchError("timeout", f"{url}: not complete after {seconds:g} s") from None
+    async def _attempt(self, text: str) -> tuple[bytes, Callable[[], None]]:
+        url, cookies = sendable(text), aiohttp.CookieJar(unsafe=True, quote_cookie=False)
+        async with self._deadline(text) as deadline:
+            for _ in range(self.rules.max_redirects + 1):
+                if self.rules.obey_robots_txt:
+                    with _suspended(deadline):
+                        await self._robots.check(url)
+                answer = await self._request(url, cookies, self._read_image, deadline)
+                if not isinstance(answer, URL):
+                    return answer, self._slots.release
+                url = answer
         raise FetchError(
             "redirects", f"more than {self.rules.max_redirects} redirects, last to {url}"
         )
 
-    async def _request(self, url: str, deadline: asyncio.Timeout) -> bytes | str:
-        """Send one request; return its body, whose slot stays held, or the redirect's target."""
-        host = _host(url)
-        if is_literal(host) and not self.rules.addresses.allows(host):
-            raise FetchError("private_address", f"{url} leads to a private address")
+    async def _read_robots(self, url: URL) -> bytes:
+        """Return a robots.txt, or no bytes where RFC 9309 takes it for unavailable."""
+        cookies = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
+        async with self._deadline(str(url)) as deadline:
+            for _ in range(MAX_ROBOTS_REDIRECTS + 1):
+                answer = await self._request(url, cookies, _rules_body, deadline)
+                if not isinstance(answer, URL):
+                    self._slots.release()
+                    return answer
+                url = answer
+        return b""
+
+    @asynccontextmanager
+    async def _deadline(self, url: str) -> AsyncIterator[asyncio.Timeout]:
+        """Limit the time of an attempt."""
+        seconds = self.rules.total_timeout_s
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                yield deadline
+        except TimeoutError:
+            raise FetchError("timeout", f"{url}: not complete after {seconds:g} s") from None
+
+    async def _request(
+        self, url: URL, cookies: aiohttp.CookieJar, read: Read[T], deadline: asyncio.Timeout
+    ) -> T | URL:
+        """Send one request; return what is read, whose slot stays held, or a redirect's target."""
+        host = url.raw_host or ""
         with _suspended(deadline):
             try:
                 await self.limiter.acquire(host)
@@ -194,9 +174,9 @@ class Fetcher:
             await self._slots.acquire()
         kept, answer = False, Answer(reached=True)
         try:
-            body = await self._get(url)
-            kept = isinstance(body, bytes)
-            return body
+            result = await self._client.get(url, cookies, read)
+            kept = not isinstance(result, URL)
+            return result
         except FetchError as error:
             answer = Answer(error.reason not in UNREACHABLE, error.retry_after_s)
             raise
@@ -208,26 +188,51 @@ class Fetcher:
             if not kept:
                 self._slots.release()
 
-    async def _get(self, url: str) -> bytes | str:
-        try:
-            async with self._session.get(url, allow_redirects=False) as response:
-                if response.status in _REDIRECTS and "Location" in response.headers:
-                    return urljoin(url, response.headers["Location"])
-                return await _body(response, self.rules)
-        except PrivateAddress as error:
-            raise FetchError("private_address", str(error)) from None
-        except aiohttp.ClientConnectorDNSError as error:
-            raise FetchError("dns", str(error)) from None
-        except TimeoutError as error:
-            raise FetchError("timeout", f"{url}: {error}") from None
-        except aiohttp.ClientSSLError as error:
-            raise FetchError("tls", str(error)) from None
-        except aiohttp.ClientPayloadError as error:
-            raise FetchError("truncated", str(error)) from None
-        except (aiohttp.InvalidURL, ValueError) as error:
-            raise FetchError("bad_url", str(error)) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise FetchError("connection", f"{type(error).__name__}: {error}") from None
+    async def _read_image(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self.rules.max_bytes
+        if response.status != 200:
+            raise _refusal(response)
+        if directives := opted_out(response.headers.getall("X-Robots-Tag", [])):
+            raise FetchError("opt_out", f"X-Robots-Tag: {', '.join(directives)}")
+        if (response.content_length or 0) > limit:
+            raise FetchError("too_large", f"{response.content_length} bytes, the limit is {limit}")
+        body = await _first_bytes(response, limit + 1)
+        if len(body) > limit:
+            raise FetchError("too_large", f"the body exceeds {limit} bytes")
+        return await _without_codings(response, body, limit)
+
+
+async def _rules_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return the rules of a robots.txt: none if it is unavailable (RFC 9309, 2.3.1.3)."""
+    if response.status >= 500:
+        raise _refusal(response)
+    if response.status != 200:
+        return b""
+    body = await _first_bytes(response, MAX_ROBOTS_BYTES)
+    return await _without_codings(response, body, MAX_ROBOTS_BYTES)
+
+
+def _refusal(response: aiohttp.ClientResponse) -> FetchError:
+    wait = response.headers.get("Retry-After", "") if response.status in (429, 503) else ""
+    return FetchError(f"http_{response.status}", str(response.url), _seconds(wait))
+
+
+async def _first_bytes(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return a body, cut at a number of bytes."""
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk[: limit - size])
+        size += len(chunks[-1])
+        if size == limit:
+            break
+    return b"".join(chunks)
+
+
+async def _without_codings(response: aiohttp.ClientResponse, body: bytes, limit: int) -> bytes:
+    codings = ",".join(response.headers.getall("Content-Encoding", []))
+    if not codings:
+        return body
+    return await asyncio.to_thread(decoded, body, codings, limit)
 
 
 @contextmanager
@@ -242,37 +247,12 @@ def _suspended(deadline: asyncio.Timeout) -> Iterator[None]:
         deadline.reschedule(now() + left)
 
 
-async def _body(response: aiohttp.ClientResponse, rules: FetchRules) -> bytes:
-    if response.status != 200:
-        wait = response.headers.get("Retry-After", "") if response.status in (429, 503) else ""
-        raise FetchError(f"http_{response.status}", str(response.url), _seconds(wait))
-    if directives := opted_out(response.headers.getall("X-Robots-Tag", [])):
-        raise FetchError("opt_out", f"X-Robots-Tag: {', '.join(directives)}")
-    if (response.content_length or 0) > rules.max_bytes:
-        raise FetchError(
-            "too_large", f"{response.content_length} bytes, the limit is {rules.max_bytes}"
-        )
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > rules.max_bytes:
-            raise FetchError("too_large", f"the body exceeds {rules.max_bytes} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 def _seconds(retry_after: str) -> float:
     """Return the wait of a ``Retry-After`` header, which holds seconds or a date."""
-    if retry_after.isdigit():
-        return float(retry_after)
+    if re.fullmatch(r"[0-9]+", retry_after):
+        return min(float(retry_after), _LONGEST_RETRY_AFTER_S)
     try:
-        return max(parsedate_to_datetime(retry_after).timestamp() - time(), 0.0)
-    except ValueError:
+        wait = parsedate_to_datetime(retry_after).timestamp() - time()
+    except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        raise FetchError("bad_url", url) from None
+    return min(max(wait, 0.0), _LONGEST_RETRY_AFTER_S)

@@ -90,6 +90,10 @@ class HostPolicy:
         """Remove a ticket that still waits."""
         self._hosts[host].waiting.remove(ticket)
 
+    def restore(self, host: str) -> None:
+        """Count a request that another policy granted and that is still open."""
+        self._hosts.setdefault(host, _Host()).num_open += 1
+
     def release(self, host: str, answer: Answer, now: float) -> None:
         """End a request that was granted."""
         state = self._hosts[host]
@@ -184,9 +188,15 @@ class HostLimiter:
     def _decide(self, host: str) -> None:
         decision = self.policy.decide(host, self.clock())
         for ticket in decision.granted:
-            self._futures.pop(ticket).set_result(None)
+            future = self._futures.pop(ticket)
+            if future.done():  # its caller was canceled, and has not run since
+                asyncio.get_running_loop().call_soon(self.release, host, Answer(reached=True))
+            else:
+                future.set_result(None)
         for ticket in decision.refused:
-            self._futures.pop(ticket).set_exception(HostUnavailable(host))
+            future = self._futures.pop(ticket)
+            if not future.done():
+                future.set_exception(HostUnavailable(host))
         if decision.next_time is not None:
             wait = max(decision.next_time - self.clock(), 0.001)
             asyncio.get_running_loop().call_later(wait, self._decide, host)

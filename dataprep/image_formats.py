@@ -60,7 +60,7 @@ _BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
 "Sizes of a bitmap's second header, in all versions of the format."
 _NETPBM: Final = re.compile(rb"P[1-7][ \t\r\n][\s\d#]")
 _SVG: Final = re.compile(
-    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>]",
+    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>/]",
     re.DOTALL | re.IGNORECASE,
 )
 _HEAD_BYTES: Final = 4096
@@ -86,6 +86,15 @@ def format_of(data: bytes) -> str:
     if name:
         raise ImageError(UNSUPPORTED_FORMAT, f"{name} is not decoded")
     raise ImageError(NOT_AN_IMAGE, f"begins with {data[:16]!r}")
+
+
+def has_image_signature(data: bytes) -> bool:
+    """Return whether bytes begin like an image, of a format that is decoded or not."""
+    try:
+        format_of(data)
+    except ImageError as error:
+        return error.reason == UNSUPPORTED_FORMAT
+    return True
 
 
 def unpacked(data: bytes) -> bytes:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataprep.addresses import PrivateAddress
-from dataprep.fetch import FetchError, FetchRules
+from dataprep.fetch_rules import FetchError, FetchRules
 from dataprep.image_hashes import look_of
 from dataprep.images import (
     TOO_LARGE,

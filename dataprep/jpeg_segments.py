@@ -5,7 +5,7 @@ Only what is needed for the pixels decides: a segment of metadata that cannot be
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from dataprep.image_errors import UNDECODABLE, UNSUPPORTED_FORMAT, ImageError
 
@@ -28,6 +28,8 @@ _OTHER_FRAMES: Final = {
     0xF7: "JPEG-LS",
 }
 _ALL_COEFFICIENTS: Final = (1 << 64) - 1
+_MIN_GROWTH: Final = 1.3
+"Least growth of a refining scan over the one before, below which the last scan may be cut."
 _MAX_SCANS: Final = 100
 "Largest number of scans. Each costs a pass over the whole image; encoders write about ten."
 _EXIF: Final = b"Exif\0\0"
@@ -47,9 +49,8 @@ class JpegSegments:
     "ICC profile, joined from its segments; empty if there is none."
     scan_ends: tuple[int, ...]
     "Offset of the marker that ends each scan."
-    is_whole: bool
-    """Whether the scans give every coefficient its full precision, as all encoders do; then the
-    last scan of a progressive JPEG adds details alone."""
+    may_lack_data: bool
+    "Whether the scans leave doubt that they give all coefficients their full precision."
     end: int
     "Offset behind the end marker; other data may follow, such as further images of an MPO."
 
@@ -62,7 +63,7 @@ def read_segments(data: bytes) -> JpegSegments:
             markers, or is of a kind that no decoder here reads.
     """
     frame = exif = b""
-    profile, scans, scan_ends = list[tuple[int, bytes]](), list[bytes](), list[int]()
+    profile, scans, scan_ends = list[tuple[int, bytes]](), list[_Scan](), list[int]()
     position, is_progressive = 2, False
     while True:
         position = _after_marker(data, position)
@@ -83,8 +84,8 @@ def read_segments(data: bytes) -> JpegSegments:
         elif marker == _APP2 and content.startswith(_ICC) and len(content) > len(_ICC) + 2:
             profile.append((content[len(_ICC)], content[len(_ICC) + 2 :]))
         elif marker == _SOS:
-            position = _scan_end(data, position)
-            scans.append(content)
+            start, position = position, _scan_end(data, position)
+            scans.append(_read_scan(content, position - start))
             scan_ends.append(position)
             if len(scan_ends) > _MAX_SCANS:
                 raise ImageError(UNDECODABLE, f"the JPEG has more than {_MAX_SCANS} scans")
@@ -99,7 +100,7 @@ def read_segments(data: bytes) -> JpegSegments:
         exif=exif,
         icc_profile=b"".join(part for _, part in sorted(profile)),
         scan_ends=tuple(scan_ends),
-        is_whole=_is_whole(frame, scans, is_progressive),
+        may_lack_data=_may_lack_data(frame, scans, is_progressive),
         end=position,
     )
 
@@ -123,10 +124,19 @@ def _scan_end(data: bytes, start: int) -> int:
     return found.start()
 
 
-def _is_whole(frame: bytes, scans: list[bytes], is_progressive: bool) -> bool:
-    """Return whether the scans give all coefficients of each component at full precision.
+def _read_scan(header: bytes, num_bytes: int) -> "_Scan":
+    """Read a scan's header (T.81, B.2.3), which may be cut."""
+    number = header[0] if header else 0
+    fields = header[1 + 2 * number :].ljust(3, b"\0")
+    components = header[1 : 1 + 2 * number : 2]
+    return _Scan(components, fields[0], fields[1], fields[2] >> 4, fields[2] & 15, num_bytes)
 
-    Components in scans of their own count as incomplete: a part of them would go unnoticed.
+
+def _may_lack_data(frame: bytes, scans: list["_Scan"], is_progressive: bool) -> bool:
+    """Return whether a part of the scans may be missing, judged by their headers and sizes.
+
+    The last scan of a progressive JPEG may itself be cut. Its size tells, as it usually refines
+    what the scan before it in the same component and band has refined by one bit less.
 
     Raises:
         ImageError: a component has no scan.
@@ -135,14 +145,32 @@ def _is_whole(frame: bytes, scans: list[bytes], is_progressive: bool) -> bool:
     given = dict.fromkeys(components, 0)
     seen = set[int]()
     for scan in scans:
-        number = scan[0] if scan else 0
-        ids, fields = scan[1 : 1 + 2 * number : 2], scan[1 + 2 * number :]
-        seen.update(ids)
-        if len(fields) >= 3 and fields[2] & 15 == 0 and fields[0] <= fields[1] < 64:
-            band = (2 << fields[1]) - (1 << fields[0])
-            given |= {each: given.get(each, 0) | band for each in ids}
+        seen.update(scan.components)
+        if scan.bit == 0 and scan.first <= scan.last < 64:
+            band = (2 << scan.last) - (1 << scan.first)
+            given |= {each: given.get(each, 0) | band for each in scan.components}
     if not seen.issuperset(components):
         raise ImageError(UNDECODABLE, "truncated: a component of the JPEG has no scan")
     if not is_progressive:
-        return len(scans) == 1
-    return all(given[each] == _ALL_COEFFICIENTS for each in components)
+        return len(scans) > 1
+    if any(given[each] != _ALL_COEFFICIENTS for each in components):
+        return True
+    end = scans[-1]
+    earlier = [scan.num_bytes for scan in scans if scan.is_refined_by(end)]
+    return not earlier or end.num_bytes < _MIN_GROWTH * earlier[0]
+
+
+class _Scan(NamedTuple):
+    components: bytes
+    first: int
+    "First coefficient of the band, in zigzag order."
+    last: int
+    bit_before: int
+    "Lowest bit that earlier scans gave; 0 in the first scan of a band."
+    bit: int
+    "Lowest bit that this scan gives."
+    num_bytes: int
+
+    def is_refined_by(self, later: "_Scan") -> bool:
+        """Return whether another scan gives the next bit of what this one refines."""
+        return self.bit_before > 0 and self[:3] == later[:3] and self.bit == later.bit_before

@@ -1,8 +1,8 @@
 """Decoding with OpenCV: JPEG, at a fraction where that is enough, and frames of WebP.
 
-A JPEG whose scans are incomplete is recognized although an end marker follows. What may be lost is
-a part of the last scan of a progressive JPEG, which only adds details to a complete image: finding
-that out would need a second decode of every progressive JPEG.
+A JPEG whose scans are incomplete is recognized although an end marker follows, by decoding it again
+where its structure or its last pixel leaves doubt. What may go unnoticed is the loss of the end of
+the last scan of a progressive JPEG, which only adds the lowest bit of some details.
 """
 
 import zlib
@@ -100,7 +100,7 @@ def _may_be_truncated(pixels: Pixels, segments: JpegSegments) -> bool:
     is_filled = bool((corner == _FILL).all())
     if segments.num_components == 4:
         is_filled = np.ptp(corner) == 0
-    return is_filled or not segments.is_whole
+    return is_filled or segments.may_lack_data
 
 
 def _padded(data: bytes, segments: JpegSegments) -> bytes:

@@ -1,83 +1,108 @@
 """Rules that a site sets for robots: the X-Robots-Tag header and robots.txt (RFC 9309)."""
 
 import asyncio
-from collections.abc import Iterable
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
-from urllib.parse import urlsplit
-from urllib.robotparser import RobotFileParser
 
-import aiohttp
+from protego import Protego
+from yarl import URL
 
-from dataprep.addresses import PrivateAddress
-from dataprep.host_limiter import Answer, HostUnavailable, Limiter
+from dataprep.fetch_rules import FetchError
 
 AGENT: Final = "beit3-pipeline"
 "Product token of this fetcher in robots.txt and X-Robots-Tag."
-OPT_OUT: Final = frozenset({"noai", "noimageai", "noindex", "noimageindex"})
-"Directives that keep an image out of the corpus."
+OPT_OUT: Final = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
+"Directives that keep an image out of the corpus; ``none`` stands for ``noindex, nofollow``."
+MAX_ROBOTS_BYTES: Final = 500 << 10
+"Largest part of a robots.txt that is read: the least that RFC 9309 (2.5) asks for."
+MAX_ROBOTS_REDIRECTS: Final = 5
+"Number of redirects that RFC 9309 (2.3.1.2) asks to follow."
+_DIRECTIVES: Final = OPT_OUT | {
+    *("all", "index", "follow", "nofollow", "archive", "noarchive", "nocache", "nosnippet"),
+    *("notranslate", "nositelinkssearchbox", "indexifembedded", "noodp", "noydir", "notranscribe"),
+    *("max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"),
+}
+"What may follow a robot's name; a name before anything else is a directive with a value."
 _MAX_SITES: Final = 10_000
 "Number of cached robots.txt files above which the cache is emptied."
-_MAX_BYTES: Final = 500 << 10
-"Largest part of a robots.txt that is read: the least that RFC 9309 asks for."
+_CACHED_S: Final = 24 * 3600
+"Longest time for which a robots.txt is cached (RFC 9309, 2.4)."
+_AGENT_LINE: Final = re.compile(r"^([ \t]*user[- ]?agent[ \t]*:)([^#\r\n]*)", re.IGNORECASE | re.M)
+_WORD: Final = re.compile(r"[\w-]*")
 
 
 def opted_out(headers: Iterable[str]) -> list[str]:
     """Return the opt-out directives that ``X-Robots-Tag`` headers address to this fetcher.
 
-    A header has the form ``directive, directive, …`` or ``robot: directive, …`` for one robot.
+    A header is a list of ``directive``, ``directive: value`` and ``robot: directive``; a robot's
+    name holds for the directives after it, up to the next name or the end of the header.
     """
     found: set[str] = set()
     for header in headers:
-        first, _, rest = header.partition(":")
-        for_one_robot = bool(rest) and "," not in first and " " not in first.strip()
-        if for_one_robot and first.strip().lower() not in (AGENT, "*"):
-            continue
-        directives = rest if for_one_robot else header
-        found |= {directive.strip().lower() for directive in directives.split(",")} & OPT_OUT
+        is_ours = True
+        for element in header.lower().split(","):
+            name, _, rest = element.partition(":")
+            if _WORD.match(rest.strip())[0] in _DIRECTIVES:  # type: ignore[index]
+                is_ours = name.strip() in (AGENT, "*")
+                element = rest
+            if is_ours and ":" not in element:
+                found |= set(element.split()) & OPT_OUT
     return sorted(found)
 
 
-def parse_robots(status: int, text: str) -> RobotFileParser:
-    """Return the rules of a robots.txt: a missing file allows all, a 5xx answer allows nothing."""
-    rules = RobotFileParser()
-    nothing = ["User-agent: *", "Disallow: /"]
-    rules.parse(text.splitlines() if status == 200 else nothing if status >= 500 else [])
-    return rules
+def parse_robots(body: bytes) -> Protego:
+    """Return the rules of a robots.txt.
+
+    A group is for this fetcher only if it names the whole product token, in any case: Protego
+    alone takes the beginning of a name as well.
+    """
+    text = body[:MAX_ROBOTS_BYTES].decode("utf-8-sig", "replace")
+
+    def exact(found: "re.Match[str]") -> str:
+        name = found[2].strip().lower()
+        if name != "*":
+            name = AGENT if _WORD.match(name)[0] == AGENT else "another-robot"  # type: ignore[index]
+        return f"{found[1]} {name}"
+
+    return Protego.parse(_AGENT_LINE.sub(exact, text))
 
 
 class RobotsTxt:
-    """The robots.txt files of sites, each fetched once."""
+    """The robots.txt files of sites, each read once a day."""
 
-    def __init__(self, session: aiohttp.ClientSession, limiter: Limiter, timeout_s: float) -> None:
-        self._session, self._limiter, self._timeout_s = session, limiter, timeout_s
-        self._rules: dict[str, asyncio.Task[RobotFileParser]] = {}
+    def __init__(self, read: Callable[[URL], Awaitable[bytes]]) -> None:
+        """Take a function that reads a robots.txt; no bytes stand for a site without rules.
 
-    async def allows(self, url: str) -> bool:
-        """Return whether the site's robots.txt allows this fetcher to read a URL."""
-        parts = urlsplit(url)
-        site = f"{parts.scheme}://{parts.netloc}"
-        if site not in self._rules:
+        It raises :class:`FetchError` for a file that cannot be read now.
+        """
+        self._read = read
+        self._rules: dict[URL, tuple[float, asyncio.Task[Protego]]] = {}
+
+    async def check(self, url: URL) -> None:
+        """Check that the site's robots.txt allows this fetcher to read a URL.
+
+        Raises:
+            FetchError: ``robots_txt``: it does not; any other reason: the file cannot be read.
+        """
+        site = url.origin()
+        since, task = self._rules.get(site, (0.0, None))
+        if task is None or time.monotonic() - since > _CACHED_S:
             if len(self._rules) > _MAX_SITES:
                 self._rules.clear()
-            self._rules[site] = asyncio.create_task(self._read(site, parts.hostname or ""))
-        rules = await asyncio.shield(self._rules[site])
-        return rules.can_fetch(AGENT, url)
+            task = asyncio.create_task(self._parsed(site))
+            self._rules[site] = (time.monotonic(), task)
+        try:
+            rules = await asyncio.shield(task)
+        except FetchError as error:
+            if self._rules.get(site, (0.0, None))[1] is task:
+                del self._rules[site]  # the next attempt reads it again
+            detail = f"{site}/robots.txt: {error.detail}"
+            raise FetchError(error.reason, detail, error.retry_after_s) from None
+        # Servers resolve dot segments, so that a path is also checked without them.
+        if not all(rules.can_fetch(str(each), AGENT) for each in (url, URL(str(url)))):
+            raise FetchError("robots_txt", f"the site's robots.txt disallows {url}")
 
-    async def _read(self, site: str, host: str) -> RobotFileParser:
-        try:
-            await self._limiter.acquire(host)
-        except HostUnavailable:
-            return parse_robots(503, "")
-        reached = False
-        try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                self._session.get(f"{site}/robots.txt") as response,
-            ):
-                reached = True
-                text = (await response.content.read(_MAX_BYTES)).decode("utf-8", "replace")
-                return parse_robots(response.status, text)
-        except (aiohttp.ClientError, OSError, PrivateAddress, ValueError):
-            return parse_robots(503, "")
-        finally:
-            self._limiter.release(host, Answer(reached))
+    async def _parsed(self, site: URL) -> Protego:
+        return parse_robots(await self._read(site.join(URL("/robots.txt"))))

@@ -10,6 +10,7 @@ state, so any process can be killed at any time and the next run continues with 
 - ``runner.py``, ``cluster.py``: running a plan on Ray.
 - ``slices.py``, ``slice_runner.py``, ``slice_commit.py``, ``suspects.py``: the slices of a stage,
   running them on Ray Data, committing one, and finding those that end their worker.
+- ``telemetry.py``: the telemetry of Ray and MLflow, off by default.
 - ``training.py``: a training loop on Ray Train.
 - ``manifest.py``, ``dataset.py``: committed outputs, and reading them by row number.
 - ``retries.py``, ``integrity.py``, ``gc.py``, ``doctor.py``: retrying rejected rows, finding and
@@ -25,6 +26,9 @@ from orchestration.dataset import Dataset
 from orchestration.recipe import Recipe
 from orchestration.slices import Output, Slice
 from orchestration.stage import Context, Stage, feeding
+from orchestration.telemetry import disable_telemetry
 from orchestration.workflow import Workflow
 
 __all__ = ["Context", "Dataset", "Output", "Recipe", "Slice", "Stage", "Workflow", "feeding"]
+
+disable_telemetry()  # before any module imports Ray or MLflow

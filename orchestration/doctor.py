@@ -88,14 +88,18 @@ def _ray() -> tuple[bool, str]:
     import ray
 
     if ray.is_initialized():
-        ray.shutdown()
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        return True, "a session of this process runs already"
+    # As in a run: without RAY_ADDRESS a session of its own, never another one on this machine.
+    address = os.environ.get("RAY_ADDRESS", "local")
+    local = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     try:
         began = time.monotonic()
         answer = ray.get(ray.remote(num_cpus=0)(lambda: sys.version_info[:2]).remote(), timeout=60)
         same = answer == sys.version_info[:2]
         nodes = sum(node["Alive"] for node in ray.nodes())
-        words = f"{nodes} nodes, {ray.cluster_resources().get('CPU', 0):.0f} cores"
+        where = "own session" if address == "local" else f"cluster at RAY_ADDRESS={address}"
+        words = f"{where}: {nodes} nodes, {ray.cluster_resources().get('CPU', 0):.0f} cores"
         return same, f"{words}, a task in {time.monotonic() - began:.1f} s"
     finally:
         ray.shutdown()

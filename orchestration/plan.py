@@ -1,20 +1,23 @@
 """Plans: for each stage of a workflow, whether its output exists, and if not, why."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from orchestration.fingerprint import fingerprint_of
 from orchestration.generations import content_id
-from orchestration.manifest import MANIFEST, PARTS, manifest_sha256, read_manifest
+from orchestration.manifest import MANIFEST, PARTS, Manifest, manifest_sha256, read_manifest
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
 
 IDENTITY = "stage.json"
 WORKFLOWS = "workflows"
 RECORD = "record.json"
+
+Impossible = Callable[[Mapping[str, Manifest]], Sequence[str]]
+"Returns why a workflow cannot be completed, given the manifests of complete stages by name."
 
 
 class State(StrEnum):

@@ -20,6 +20,8 @@ from orchestration.params import OPERATIONAL, StageParams
 from orchestration.storage.files import StorageParams
 
 ENVIRONMENT_PREFIX = "BEIT3__"
+_MAX_SHOWN = 80
+"Largest number of characters of a wrong value in a message."
 
 
 class ClusterParams(StageParams):
@@ -166,9 +168,19 @@ def _explain(schema: type[BaseModel], path: Path, error: ValidationError) -> str
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
             lines.append(f"  {where}: unknown key{hint}")
         else:
-            given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
-            lines.append(f"  {where}: {item['msg']}{given}")
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"  {f'{where}: ' if where else ''}{message}{_given(item)}")
     return "\n".join(lines)
+
+
+def _given(item: Mapping[str, Any]) -> str:
+    """Return the wrong value in words; a section is not shown, its message names the keys."""
+    if item["type"] == "missing" or isinstance(item["input"], dict | BaseModel):
+        return ""
+    text = repr(item["input"])
+    if len(text) > _MAX_SHOWN:
+        text = f"{text[:_MAX_SHOWN]}…"
+    return f" (given: {text})"
 
 
 def _known_keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:

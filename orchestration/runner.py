@@ -1,43 +1,55 @@
 """Running the stages of a plan: the lock, the log file, Ray, MLflow, and the order of stages.
 
 A stage starts when its inputs are complete and fewer than ``jobs`` stages are running. If a stage
-fails, the running stages are finished, and stages that do not depend on it still run. Ctrl-C
+fails, its error is shown at once and its traceback goes to the log; stages that do not depend on
+it still run, unless the counts of rows so far show that the workflow cannot be completed. Ctrl-C
 stops between slices and marks the MLflow runs KILLED; a second Ctrl-C ends the process at once.
 """
 
 import json
+import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from orchestration.cluster import check_shared, start_ray
-from orchestration.errors import PipelineError, StageError
+from orchestration.errors import PipelineError, StageError, StoreError
 from orchestration.fingerprint import canonical_json, fingerprint_of
 from orchestration.generations import content_id
 from orchestration.integrity import check_lineage, verify_inputs
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.masking import masked_values
-from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, PlannedStage, State
+from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, Impossible, PlannedStage, State
 from orchestration.recipe import Recipe
+from orchestration.reporting.attempts import (
+    ATTEMPT,
+    combined_error,
+    error_words,
+    named_after,
+    write_attempt,
+)
 from orchestration.reporting.logs import log_file
 from orchestration.reporting.progress import StageProgress, showing
+from orchestration.reporting.results import result_line, stage_metrics
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.summary import stage_metrics
 from orchestration.reporting.tracking import Tracker
 from orchestration.reporting.usage import Usage, add_usage
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context
 from orchestration.storage.lock import Lock, workdir_lock
 from orchestration.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -52,11 +64,19 @@ class Runner:
         *,
         jobs: int,
         verify: bool,
+        impossible: Impossible,
     ) -> None:
         self.recipe = recipe
         self.workdir = workdir
         self.console = console
         self.fingerprints = {planned.stage.name: planned.fingerprint for planned in plan}
+        self.complete = {
+            planned.stage.name: read_manifest(workdir.sub(planned.path))
+            for planned in plan
+            if planned.state is State.FRESH
+        }
+        "Manifests of the complete stages by name."
+        self.impossible = impossible
         self.jobs = jobs
         self.verify = verify
         self.tracker = Tracker(recipe.tracking, workdir, self._tell)
@@ -73,7 +93,8 @@ class Runner:
         That is so if the content of an output differs from the one that the plan knew.
 
         Raises:
-            PipelineError: the error of the first stage that failed; the message names the log.
+            PipelineError: stages failed, or the workflow cannot be completed; the message has a
+                line for each failure and names the log.
         """
         with (
             workdir_lock(self.workdir) as lock,
@@ -100,22 +121,28 @@ class Runner:
         pending = {planned.stage.name for planned in todo}
         running: dict[Future[None], str] = {}
         failed: dict[str, BaseException] = {}
+        unreached: dict[str, str] = {}
         try:
             while waiting or running:
+                reasons = self.impossible(self.complete) if waiting else ()
+                if reasons:
+                    failed["workflow"] = StageError("\n".join(reasons))
+                    self.console.print(
+                        f"[red]✗[/] {escape(str(failed['workflow']))}", highlight=False
+                    )
+                    waiting.clear()
                 for planned in list(waiting):
-                    needs = set(planned.stage.input_names)
-                    if needs & failed.keys():
+                    name, needs = planned.stage.name, set(planned.stage.input_names)
+                    if broken := needs & (failed.keys() | unreached.keys()):
                         waiting.remove(planned)
-                        failed[planned.stage.name] = StageError(
-                            f"{planned.stage.name}: not run, as an input failed"
-                        )
+                        unreached[name] = min(broken)
                     elif needs & self.changed:
                         waiting.remove(planned)
-                        self.changed.add(planned.stage.name)
+                        self.changed.add(name)
                     elif not needs & pending and len(running) < self.jobs:
                         waiting.remove(planned)
                         work = partial(self._run_stage, planned, parent, lock, progress)
-                        running[_started(work, planned.stage.name)] = planned.stage.name
+                        running[_started(work, name)] = name
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -129,23 +156,39 @@ class Runner:
             )
             self.stopping.set()
             with ending_at_once():
+                for folder in running.values():
+                    write_attempt(self._folder_of(folder), "interrupted")
                 for log in list(self.open_logs):
                     log.finish("KILLED")
             raise
-        for error in failed.values():
-            raise error
+        if failed:
+            raise combined_error(failed, unreached)
+
+    def _folder_of(self, name: str) -> Store:
+        return self.workdir.sub(f"{name}/{self.fingerprints[name]}")
 
     def _run_stage(self, planned: PlannedStage, parent: RunLog, lock: Lock, shown: Any) -> None:
+        try:
+            self._attempt(planned, parent, lock, shown)
+        except BaseException as error:
+            name, words = planned.stage.name, error_words(error)
+            if self.stopping.is_set():
+                logger.info("%s: stopped", name, exc_info=error)
+            else:
+                logger.error("%s failed: %s", name, error, exc_info=error)
+                self.console.print(f"[red]✗[/] {escape(named_after(name, words))}", highlight=False)
+                with suppress(StoreError):  # a store that is down must not hide the error
+                    write_attempt(self._folder_of(name), "failed", words)
+            raise
+
+    def _attempt(self, planned: PlannedStage, parent: RunLog, lock: Lock, shown: Any) -> None:
         stage, folder = planned.stage, self.workdir.sub(planned.path)
         if planned.state is State.STALE and folder.exists(MANIFEST):
             raise StageError(
                 f"{stage.name} was {planned.reason}; remove {folder.uri} to compute it again"
             )
         folder.write_bytes(IDENTITY, canonical_json(planned.identity))
-        inputs = {
-            name: self.workdir.sub(f"{name}/{self.fingerprints[name]}")
-            for name in stage.input_names
-        }
+        inputs = {name: self._folder_of(name) for name in stage.input_names}
         check_lineage(inputs)
         if self.verify:
             verify_inputs(inputs)
@@ -167,24 +210,26 @@ class Runner:
         work = stage.expects().rows
         started = time.monotonic()
         self.open_logs.append(log)
-        with _terminal_state(log.finish, self.stopping):
-            try:
-                with progress.showing():
-                    run_with_rounds(context)
-            finally:
-                attempt = Usage(time.monotonic() - started, context.memory, work)
-                usage = add_usage(folder, attempt)
-            manifest = read_manifest(folder)
-            log.metrics({**stage_metrics(manifest), "duration_s": usage.seconds}, step=0)
-            log.artifact(folder.fetch("manifest.json"))
-        self.open_logs.remove(log)
+        write_attempt(folder, "running")
+        try:
+            with _terminal_state(log.finish, self.stopping):
+                try:
+                    with progress.showing():
+                        run_with_rounds(context)
+                finally:
+                    attempt = Usage(time.monotonic() - started, context.memory, work)
+                    usage = add_usage(folder, attempt)
+                manifest = read_manifest(folder)
+                log.metrics({**stage_metrics(manifest), "duration_s": usage.seconds}, step=0)
+                log.artifact(folder.fetch("manifest.json"))
+        finally:
+            self.open_logs.remove(log)
+        folder.remove(ATTEMPT)
+        self.complete[stage.name] = manifest
         if content_id(folder) != planned.content_id:
             self.changed.add(stage.name)
-        self.console.print(
-            f"[green]✓[/] {stage.name}: {manifest.num_rows_in} rows in, {manifest.num_rows_out()} "
-            f"out, {manifest.rejects.total()} rejects, {usage.seconds:.1f} s",
-            highlight=False,
-        )
+        line = result_line(stage.name, folder, manifest, usage.seconds)
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def _tell(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)

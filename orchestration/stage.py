@@ -1,13 +1,11 @@
 """Stages: the declaration of a stage, and the context that its ``run`` receives.
 
-The output of a stage lies at ``<workdir>/<stage>/<fingerprint>/``; see
-:mod:`orchestration.fingerprint`.
+A stage's output lies at ``<workdir>/<stage>/<fingerprint>/``; see :mod:`orchestration.fingerprint`.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from orchestration.dataset import Dataset
@@ -26,6 +24,7 @@ from orchestration.manifest import (
 )
 from orchestration.params import StageParams
 from orchestration.recipe import SliceParams
+from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
@@ -134,13 +133,10 @@ class Context:
     ) -> None:
         """Run ``process`` as a Ray task on each slice that has no committed part yet.
 
-        With ``quarantine``, rows that end their worker become rejects; without, the stage fails.
-
         Raises:
-            StageError: some slices failed; the parts of the others are kept.
+            StageError: slices failed, or ended their worker and there is no ``quarantine``.
         """
-        factory = partial(_same, process)
-        self._run(slices, factory, row_group_rows, num_cpus, 0, 0, quarantine)
+        self._run(slices, lambda: process, row_group_rows, num_cpus, 0, 0, quarantine)
 
     def map_slices_with_actors(
         self,
@@ -193,7 +189,7 @@ class Context:
         """Run a function as one Ray task and return its result.
 
         Raises:
-            StageError: the function failed.
+            StageError: the function failed, or ended its worker.
         """
         import ray
 
@@ -203,8 +199,9 @@ class Context:
         remote = ray.remote(task).options(num_cpus=num_cpus, num_gpus=num_gpus)
         try:
             result, memory = ray.get(remote.remote())
-        except ray.exceptions.RayTaskError as error:
-            raise StageError(f"{self.stage.name}: {error.cause}") from error
+        except ray.exceptions.RayError as error:
+            words = error_words(getattr(error, "cause", error))
+            raise StageError(f"{self.stage.name}: {words}") from error
         self.memory = max(self.memory, memory)
         return cast(R, result)
 
@@ -235,14 +232,14 @@ class Context:
 
     def files_of(self, folder: Store) -> list[str]:
         """Return the paths that :meth:`commit` takes for every file of a sub-folder."""
-        within = folder.uri.removeprefix(f"{self.folder.uri}/")
-        return [f"{within}/{path}" for path, _ in folder.walk()]
+        return [f"{folder.uri[len(self.folder.uri) + 1 :]}/{path}" for path, _ in folder.walk()]
 
     def commit(
         self,
         slices: Sequence[Slice] = (),
         files: Sequence[str] = (),
         numbers: Mapping[str, float] | None = None,
+        schemas: "Mapping[str, pa.Schema] | None" = None,
     ) -> None:
         """Write the manifest, which makes the output complete and readable.
 
@@ -250,11 +247,16 @@ class Context:
             slices: slices whose parts belong to the output.
             files: further files of the output, as paths within the stage's folder.
             numbers: results by name.
+            schemas: tables that the output has even if there is no slice to write them.
 
         Raises:
             LockError: another driver may have taken the workdir; nothing was committed.
         """
         parts = self.parts_of(slices)
+        if schemas and not parts:
+            from orchestration.empty_tables import commit_empty  # imports Ray
+
+            parts = [commit_empty(self.folder, schemas)]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage.name,
@@ -297,7 +299,3 @@ class Context:
     def _file(self, path: str) -> File:
         size, sha256 = self.folder.size_and_sha256(path)
         return File(path=path, bytes=size, sha256=sha256)
-
-
-def _same(process: Process) -> Process:
-    return process

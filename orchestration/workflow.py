@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from orchestration.errors import RecipeError
-from orchestration.plan import PlannedStage, State, make_plan
+from orchestration.manifest import read_manifest
+from orchestration.plan import Impossible, PlannedStage, State, make_plan
 from orchestration.recipe import Recipe
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
@@ -18,6 +19,8 @@ class Workflow:
 
     recipe: Recipe
     stages: tuple[Stage, ...]
+    impossible: Impossible = lambda complete: ()
+    "Returns why the workflow cannot be completed, given the manifests of complete stages by name."
 
     def __post_init__(self) -> None:
         known: set[str] = set()
@@ -69,12 +72,22 @@ class Workflow:
         if retry:
             todo = [self._retried(plan, only, retry)]
         self.check(todo)
+        if todo and not only:
+            self.refuse_impossible(plan, workdir)
         if todo:
             from orchestration.runner import Runner  # imports Ray, which a plan never needs
 
-            runner = Runner(self.recipe, workdir, console, plan, jobs=jobs, verify=verify)
+            runner = Runner(
+                self.recipe,
+                workdir,
+                console,
+                plan,
+                jobs=jobs,
+                verify=verify,
+                impossible=self.impossible if not only else lambda complete: (),
+            )
             if runner.run(todo) and only is None:
-                console.print("inputs have another content than before: planning again")
+                console.print("inputs have different content than before: planning again")
                 return self.run(workdir, console, until=until, jobs=jobs, verify=verify)
         return plan
 
@@ -108,6 +121,18 @@ class Workflow:
         ]
         if unmet:
             raise RecipeError("\n".join(["some stages cannot run, nothing was started", *unmet]))
+
+    def refuse_impossible(self, plan: Sequence[PlannedStage], workdir: Store) -> None:
+        """Check that the complete stages allow the workflow to be completed.
+
+        Raises:
+            RecipeError: they do not; the message names the keys to change.
+        """
+        complete = {
+            p.stage.name: read_manifest(workdir.sub(p.path)) for p in plan if p.state is State.FRESH
+        }
+        if reasons := self.impossible(complete):
+            raise RecipeError("\n".join(["the workflow cannot be completed", *reasons]))
 
     def select(
         self, plan: Sequence[PlannedStage], only: str | None, until: str | None

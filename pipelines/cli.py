@@ -9,7 +9,7 @@ import sys
 import typer
 from rich.console import Console
 
-from pipelines.commands import doctor, inspect_model, recipes, run, ui, workdir
+from pipelines.commands import doctor, export, inspect_model, recipes, rejects, run, ui, workdir
 
 app = typer.Typer(
     name="beit3",
@@ -24,8 +24,10 @@ for command in (
     run.run,
     workdir.status,
     workdir.report,
+    rejects.rejects,
     ui.ui,
     doctor.doctor,
+    export.export,
     workdir.gc,
 ):
     app.command()(command)

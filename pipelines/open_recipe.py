@@ -161,7 +161,7 @@ def _miniweb_folder(store: Store) -> Path:
 def miniweb_served(opened: Opened, todo: Sequence[PlannedStage]) -> Iterator[Workflow]:
     """Serve the miniature web if stages run that may download from it; yield their workflow."""
     recipe = opened.recipe
-    if not recipe.miniweb or not todo:
+    if not (recipe.miniweb and recipe.download and todo):
         yield opened.workflow
         return
     with server.serving(opened.miniweb) as port:

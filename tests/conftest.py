@@ -14,6 +14,8 @@ from orchestration.storage.store import Store
 from tests.s3 import BUCKET, serving_s3
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[name]  # no request of a test leaves this machine
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("no deadline")

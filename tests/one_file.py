@@ -12,6 +12,7 @@ class OneFile:
 
     def __init__(self, body: bytes) -> None:
         self.body, self.etag = body, '"one"'
+        self.last_modified = ""
         self.statuses: list[int] = []
         "Answers of the next requests, before it goes well again."
         self.cut: list[int] = []
@@ -29,6 +30,8 @@ class OneFile:
                 self.send_header("Content-Length", str(len(outer.body)))
                 if outer.etag:
                     self.send_header("ETag", outer.etag)
+                if outer.last_modified:
+                    self.send_header("Last-Modified", outer.last_modified)
                 self.end_headers()
                 sent = outer.cut.pop(0) if outer.cut else len(outer.body)
                 with contextlib.suppress(OSError):

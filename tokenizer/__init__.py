@@ -5,6 +5,7 @@
 - ``teachers.py``: the frozen networks whose features VQ-KD learns to predict.
 - ``code_usage.py``: codebook usage and perplexity.
 - ``beit_v2.py``: the file layout of the published image tokenizers.
+- ``weight_files.py``: reading weights that other programs saved.
 
 Only strings, arrays and tensors reach this package. It imports torch, timm and sentencepiece, never
 Ray, MLflow or another top-level package of the project. Reading datasets, the training loop and

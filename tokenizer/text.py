@@ -24,6 +24,8 @@ FILE_NAME: Final = "sentencepiece.bpe.model"
 "File name that transformers expects in a folder."
 _SHIFT: Final = 1
 _UNUSED_ROWS: Final = 8
+MAX_PIECES: Final = 2**16 - _SHIFT - 1 - _UNUSED_ROWS
+"Largest number of pieces of a model whose rows of the token embedding have 16-bit ids."
 _MAX_LINE_CHARS: Final = 1000
 "Short enough for SentencePiece, which drops lines above a limit in bytes, at four per character."
 _NUM_THREADS: Final = 16
@@ -41,7 +43,8 @@ class TextTokenizer:
         """Load a SentencePiece ``.model`` file.
 
         Raises:
-            ValueError: the file is not a SentencePiece model, or has other control pieces.
+            ValueError: the file is not a SentencePiece model, has other control pieces, or has
+                more pieces than 16-bit ids can number.
         """
         try:
             processor = spm.SentencePieceProcessor(model_file=str(path))
@@ -53,10 +56,20 @@ class TextTokenizer:
                 f"{path}: its first pieces are {control}, not <unk>, <s>, </s>; "
                 "train it with unk_id=0, bos_id=1, eos_id=2"
             )
+        if (num_pieces := processor.get_piece_size()) > MAX_PIECES:
+            raise ValueError(
+                f"{path}: {num_pieces} pieces; ids of 16 bits allow at most {MAX_PIECES}"
+            )
         return cls(processor)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _from_bytes, (self._processor.serialized_model_proto(),)
+
+    @property
+    def has_byte_pieces(self) -> bool:
+        """Return whether characters without a piece become bytes; transformers ignores these."""
+        pieces = range(int(self._processor.get_piece_size()))
+        return any(self._processor.is_byte(index) for index in pieces)
 
     @property
     def mask(self) -> int:

@@ -99,4 +99,4 @@ def _names(info: zipfile.ZipInfo) -> set[str]:
     if not info.flag_bits & _UTF8_FLAG:
         with suppress(UnicodeError):
             names.add(info.filename.encode("cp437").decode("utf-8"))
-    return {name for name in names if not info.is_dir() and not is_housekeeping(name)}
+    return {name for name in names if name and name[-1] != "/" and not is_housekeeping(name)}

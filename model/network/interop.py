@@ -2,9 +2,10 @@
 
 The official layout is that of the released checkpoints (github.com/microsoft/unilm, beit3); A is
 vision, B is language. It has decoupled attention only, so shared weights are written twice, which
-is exact for images alone and for texts alone. It has no vision-language experts: they are omitted,
-and :func:`to_official` returns their names. Its position tables begin with two unused rows. timm's
-layout holds the vision half.
+computes the same. It has no vision-language experts: they are omitted, so that pairs are computed
+otherwise, and :func:`to_official` returns their names. Its position tables begin with two unused
+rows, and its text table has one length, whatever the network's. The authors' classes always build
+sub-LayerNorm: :func:`same_in_official_classes`. timm's layout holds the vision half.
 """
 
 import re
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from model.network.config import BEiT3Config
 from model.network.loading import StateMismatch, check_whole, with_nearest
+from model.network.weight_files import unwrapped
 
 _UNUSED_ROWS: Final = 2
+OFFICIAL_TEXT_ROWS: Final = 1024
+"Rows of the text position table that the authors' classes build, unused rows included."
 _LETTERS: Final = {"vision": "A", "language": "B"}
 _OUR_LAYER: Final = "blocks.{}."
 _OFFICIAL_LAYER: Final = "beit3.encoder.layers.{}."
@@ -59,6 +63,15 @@ _OFFICIAL_BLOCK: Final = _expanded(
         "experts.{m}.fc2.{k}": "ffn.{m}.fc2.{k}",
     }
 )
+_TASK_HEADS: Final = {
+    "retrieval": r"(vision_head|language_head)\.(weight|bias)|(criterion\.)?logit_scale",
+    "vqa": r"pooler\.(norm|dense)\.(weight|bias)|head\.\d+\.(weight|bias)",
+    "nlvr2": r"head\.(norm|dense)\d+\.(weight|bias)",
+    "imagenet": r"(fc_norm|head)\.(weight|bias)",
+}
+"Names of the heads of the authors' fine-tuning classes; captioning's is ``mlm_head``."
+_NETWORK: Final = "beit3."
+"Prefix of every official name outside the heads."
 _TIMM: Final = _expanded(
     {
         "vision.patch.{k}": "patch_embed.proj.{k}",
@@ -81,10 +94,22 @@ _TIMM_BLOCK: Final = _expanded(
 )
 
 
+def same_in_official_classes(config: BEiT3Config) -> bool:
+    """Return whether the authors' classes compute the same as a network of ``config``.
+
+    They always build sub-LayerNorm and never a vision-language expert. Their sizes, and whether
+    there is a final norm (``normalize_output``), are arguments.
+    """
+    return config.subln and not config.fusion_layers
+
+
 def to_official(
     state: Mapping[str, Tensor], config: BEiT3Config
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return (official state, names of ``state`` that the official layout does not have).
+
+    The text position table gets the length that the authors' classes build: zeros fill it up, and
+    positions beyond it, which no text in those classes can have, are omitted.
 
     Raises:
         StateMismatch: ``state`` is not the whole state of a network of ``config``.
@@ -104,28 +129,41 @@ def to_official(
         elif name.endswith("_token"):
             targets = {target: part[None, None] for target, part in targets.items()}
         elif name.endswith(".positions"):
-            unused = tensor.new_zeros(_UNUSED_ROWS, tensor.shape[1])
-            targets = {target: torch.cat([unused, part]) for target, part in targets.items()}
+            table = torch.cat([tensor.new_zeros(_UNUSED_ROWS, tensor.shape[1]), tensor])
+            if name == "language.positions":
+                if len(table) > OFFICIAL_TEXT_ROWS:
+                    omitted.append(f"{name} from row {OFFICIAL_TEXT_ROWS - _UNUSED_ROWS}")
+                table = _with_rows(table, OFFICIAL_TEXT_ROWS)
+            targets = dict.fromkeys(targets, table)
         official.update(targets)
     return official, omitted
 
 
-def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_official(saved: Mapping[str, object]) -> dict[str, Tensor]:
     """Return the state of a decoupled network from a whole or partial official state.
+
+    Heads of tasks are left out, see :func:`task_heads`. Load the encoder of a fine-tuned network
+    with ``load(network, state, ENCODER)``.
+
+    Args:
+        saved: the official state, or what its file holds: envelopes and prefixes are removed.
 
     Raises:
         StateMismatch: names that the layout does not have, or a q, k or v without the other two;
             the message lists all of them.
+        ValueError: ``saved`` holds no tensors.
     """
+    state = unwrapped(saved)
     names = {ours: theirs for theirs, ours in _OFFICIAL.items()}
     in_block = {ours: theirs for theirs, ours in _OFFICIAL_BLOCK.items()}
     result: dict[str, Tensor] = {}
     qkv: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
+    heads: list[str] = []
     for official, tensor in state.items():
         name = _renamed(official, names, in_block, _OFFICIAL_LAYER, _OUR_LAYER)
         if name is None:
-            unknown.append(official)
+            (unknown if official.startswith(_NETWORK) else heads).append(official)
         elif found := re.search(r"\.attention\.([qkv])\.", name):
             whole = name.replace(found[0], ".attention.qkv.")
             qkv.setdefault(whole, {})[found[1]] = tensor
@@ -136,15 +174,36 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             result[name] = tensor
     incomplete = [f"{name}: only {', '.join(t)}" for name, t in qkv.items() if len(t) < 3]
+    if not (result or qkv):
+        unknown, heads = [*unknown, *heads], []
     if unknown or incomplete:
         known = [*names, *(_OFFICIAL_LAYER.format(0) + name for name in in_block)]
         raise StateMismatch(
             {
                 "not names of the official layout": with_nearest(unknown, known),
                 "q, k and v must come together": incomplete,
+                f"outside {_NETWORK}*, so heads of tasks": heads,
             }
         )
     return result | {n: torch.cat([t["q"], t["k"], t["v"]]) for n, t in qkv.items()}
+
+
+def task_heads(saved: Mapping[str, object]) -> dict[str, dict[str, Tensor]]:
+    """Return the heads in an official file that belong to a task, by task and official name.
+
+    Tasks are ``retrieval``, ``vqa``, ``nlvr2`` and ``imagenet``; tensors of no known head are under
+    ``other``. Captioning's head is the network's ``mlm_head`` and not among them.
+
+    Args:
+        saved: as in :func:`from_official`.
+    """
+    heads: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in unwrapped(saved).items():
+        if name.startswith(_NETWORK) or name in _OFFICIAL.values():
+            continue
+        tasks = (task for task, names in _TASK_HEADS.items() if re.fullmatch(names, name))
+        heads.setdefault(next(tasks, "other"), {})[name] = tensor
+    return heads
 
 
 def to_timm(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str, Tensor]:
@@ -168,6 +227,12 @@ def to_timm(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str, Tenso
         elif target:
             result[target] = tensor
     return result
+
+
+def _with_rows(table: Tensor, rows: int) -> Tensor:
+    """Return a table of exactly ``rows`` rows: cut, or filled up with zeros."""
+    missing = table.new_zeros(max(rows - len(table), 0), table.shape[1])
+    return torch.cat([table[:rows], missing])
 
 
 def _renamed(

@@ -18,14 +18,12 @@ from model.network.beit3 import BEiT3
 from model.network.config import BEiT3Config
 
 Part = Literal["vision", "language", "fusion", "shared", "mlm_head", "mim_head"]
-PARTS: Final[tuple[Part, ...]] = (
-    "vision",
-    "language",
-    "fusion",
-    "shared",
-    "mlm_head",
-    "mim_head",
-)
+ENCODER: Final[tuple[Part, ...]] = ("vision", "language", "fusion", "shared")
+"Everything but the prediction heads: what a fine-tuned network has of this one."
+PARTS: Final[tuple[Part, ...]] = (*ENCODER, "mlm_head", "mim_head")
+
+
+_FINAL_NORM: Final = "norm."
 
 
 class StateMismatch(ValueError):
@@ -84,11 +82,21 @@ def _check(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], wanted: set[
     if missing or unknown or different:
         raise StateMismatch(
             {
-                "missing": with_nearest(missing, unknown),
-                "unknown to the network": with_nearest(unknown, missing),
+                "missing": with_nearest(_not_of_norm(missing), unknown),
+                "missing; weights without a final norm need a network with final_norm=False": [
+                    name for name in missing if name.startswith(_FINAL_NORM)
+                ],
+                "unknown to the network": with_nearest(_not_of_norm(unknown), missing),
+                "unknown to the network; weights with a final norm need final_norm=True": [
+                    name for name in unknown if name.startswith(_FINAL_NORM)
+                ],
                 "of another shape": different,
             }
         )
+
+
+def _not_of_norm(names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith(_FINAL_NORM)]
 
 
 def interpolate_positions(positions: Tensor, num_patches: int) -> Tensor:

@@ -4,13 +4,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from orchestration.gc import Garbage
-from orchestration.manifest import MANIFEST, PARTS, Manifest, read_manifest
+from orchestration.manifest import MANIFEST, PARTS, read_manifest
 from orchestration.plan import PlannedStage, State
+from orchestration.reporting.attempts import Attempt, read_attempt
 from orchestration.reporting.estimates import Estimate
 from orchestration.reporting.progress import read_heartbeat
+from orchestration.reporting.results import (
+    has_rows,
+    human_bytes,
+    human_number,
+    human_seconds,
+    result_words,
+)
 from orchestration.reporting.usage import read_usage
 from orchestration.storage.store import Store
 
@@ -62,42 +71,55 @@ def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
     for name, fingerprint in record["stages"].items():
         folder = workdir.sub(f"{name}/{fingerprint}")
         if folder.exists(MANIFEST):
-            table.add_row(name, "[green]fresh[/]", f"{read_manifest(folder).num_rows_out()} rows")
+            table.add_row(name, "[green]fresh[/]", result_words(folder, read_manifest(folder)))
             continue
-        heartbeat = read_heartbeat(folder)
-        if heartbeat is None:
+        attempt = read_attempt(workdir, folder)
+        if attempt is None:
             table.add_row(name, "[cyan]missing[/]", "")
             continue
-        parts = len(folder.names(PARTS, ".json"))
-        done = f"{heartbeat['done']}/{heartbeat['total']} {heartbeat['unit']}"
-        table.add_row(
-            name,
-            "[yellow]started[/]",
-            f"{done}, {parts} slices committed" if parts else done,
-            f"{_ago(heartbeat['updated_at'])}: {heartbeat['note']}",
-        )
+        heartbeat = read_heartbeat(folder)
+        table.add_row(name, _state(attempt), _done(folder, heartbeat), _last(attempt, heartbeat))
     return table
 
 
+def _state(attempt: Attempt) -> str:
+    color = {"running": "yellow", "failed": "red", "interrupted": "yellow"}[attempt.state]
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(attempt.since))
+    return f"[{color}]{attempt.state}[/] since {since}"
+
+
+def _done(folder: Store, heartbeat: Mapping[str, Any] | None) -> str:
+    parts = len(folder.names(PARTS, ".json"))
+    words = [f"{heartbeat['done']}/{heartbeat['total']} {heartbeat['unit']}"] if heartbeat else []
+    return ", ".join([*words, f"{parts} slices committed"] if parts else words)
+
+
+def _last(attempt: Attempt, heartbeat: Mapping[str, Any] | None) -> str:
+    if attempt.error:
+        return escape(attempt.error)
+    return f"{_ago(heartbeat['updated_at'])}: {heartbeat['note']}" if heartbeat else ""
+
+
 def stages_table(workdir: Store, fingerprints: Mapping[str, str]) -> Table:
-    """Return a table of the committed stages: rows, rejects by reason, bytes, seconds."""
+    """Return a table of the committed stages: rows, bytes, seconds, and rejects or results."""
     table = Table("stage", title="stages", title_justify="left")
     for column in ("rows in", "rows out", "bytes", "seconds"):
         table.add_column(column, justify="right")
-    table.add_column("rejects by reason")
+    table.add_column("rejects by reason, or results")
     for name, fingerprint in fingerprints.items():
         folder = workdir.sub(f"{name}/{fingerprint}")
         if not folder.exists(MANIFEST):
             continue
         manifest = read_manifest(folder)
-        rejects = ", ".join(f"{reason} {n}" for reason, n in sorted(manifest.rejects.items()))
+        rejects = ", ".join(f"{reason} {n}" for reason, n in manifest.rejects.most_common())
+        rows = has_rows(manifest)
         table.add_row(
             name,
-            str(manifest.num_rows_in),
-            str(manifest.num_rows_out()),
+            str(manifest.num_rows_in) if rows else "",
+            str(manifest.num_rows_out()) if rows else "",
             human_bytes(manifest.num_bytes),
             f"{read_usage(folder).seconds:.1f}",
-            rejects,
+            rejects if rows else result_words(folder, manifest),
         )
     return table
 
@@ -110,45 +132,6 @@ def garbage_table(found: Sequence[Garbage]) -> Table:
     for item in found:
         table.add_row(item.path, human_bytes(item.bytes), item.what)
     return table
-
-
-def stage_metrics(manifest: Manifest) -> dict[str, float]:
-    """Return a stage's results under the metric names that MLflow and the reports share."""
-    metrics: dict[str, float] = {
-        "num_rows_in": manifest.num_rows_in,
-        "num_rows_out": manifest.num_rows_out(),
-        "num_bytes": manifest.num_bytes,
-    }
-    metrics |= {f"rejects/{reason}": n for reason, n in manifest.rejects.items()}
-    metrics |= {f"counters/{name}": n for name, n in manifest.counters.items()}
-    return metrics | dict(manifest.numbers)
-
-
-def human_number(number: float) -> str:
-    """Return a count for display, as in ``3.4M``."""
-    for unit in ("", "k", "M"):
-        if number < 1000 or (not unit and number < 10_000):
-            return f"{number:.0f}" if not unit else f"{number:.1f}{unit}"
-        number /= 1000
-    return f"{number:.1f}G"
-
-
-def human_seconds(seconds: float) -> str:
-    """Return a duration for display, as in ``2.5 h``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
-
-
-def human_bytes(num_bytes: float) -> str:
-    """Return a size for display, as in ``3.4 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
 
 
 def _ago(timestamp: float) -> str:

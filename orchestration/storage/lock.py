@@ -128,6 +128,22 @@ def take(workdir: Store) -> Lock:
     return Lock(workdir, holder, version)
 
 
+def held_since(workdir: Store) -> float | None:
+    """Return when the present holder took the lock, in seconds since the epoch; None if nobody.
+
+    A lock of another machine counts as held while it was renewed recently.
+    """
+    found = workdir.read_version(LOCK)
+    if found is None:
+        return None
+    holder: dict[str, Any] = json.loads(found[0])
+    if holder["machine"] == _machine():
+        held = _process_started(holder["pid"]) == holder["process_started"]
+    else:
+        held = time.time() - float(holder["renewed_at"]) < STALE_AFTER_S
+    return float(holder["taken_at"]) if held else None
+
+
 def _is_stale(workdir: Store, holder: dict[str, Any], version: str) -> bool:
     if holder["machine"] == _machine():
         # Process ids are reused; the start time distinguishes two processes with one id.

@@ -1,14 +1,17 @@
 """Files that a recipe names by URI, ``http(s)://`` or ``s3://``: their versions and local copies.
 
-A remote file enters a fingerprint by its size and its ETag (or the time of its last change):
-reading gigabytes before every plan would cost minutes. A stage copies the file into its own folder
-once. Credentials and endpoint of S3 come from the environment (``AWS_ENDPOINT_URL`` and others).
+A remote file enters a fingerprint by its size and the time of its last change, else by its ETag:
+reading gigabytes before every plan would cost minutes. Of an HTTP server the time comes first,
+because servers behind one address often agree on it and not on ETags; of S3 the ETag. A stage
+copies the file into its own folder once. Credentials and endpoint of S3 come from the environment
+(``AWS_ENDPOINT_URL`` and others).
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import Message
 from functools import lru_cache
 from http.client import HTTPException
 from typing import IO, Any, Final, TypeVar
@@ -39,7 +42,10 @@ class Version:
     bytes: int
     "Size of the file."
     tag: str
-    "ETag, or the time of the last change."
+    "Time of the last change, or ETag without its mark for weak ones (RFC 9110, 8.8.3.2)."
+
+    def __str__(self) -> str:
+        return f"{self.bytes} bytes, {self.tag}"
 
 
 @lru_cache
@@ -130,7 +136,11 @@ def _ask(uri: str) -> Version:
 def _copy(uri: str, planned: Version, folder: Store) -> None:
     with _opened(uri) as (version, body):
         if version != planned:
-            raise StageError(f"{uri}: changed since the workflow was planned; run it again")
+            raise StageError(
+                f"{uri}: changed since the workflow was planned ({planned} is now {version}); run "
+                "it again. If the server reports another version each time, download the file and "
+                "give its path"
+            )
         with folder.write(_path(uri)) as file:
             for block in _blocks(body):
                 file.write(block)
@@ -165,7 +175,7 @@ def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
     request = Request(uri, headers={"Accept-Encoding": "identity"})
     answer = urlopen(request, timeout=_TIMEOUT_S)  # check() has refused file: and the like
     size = answer.headers.get("Content-Length")
-    tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    tag = _tag(answer.headers)
     if size is None or tag is None:
         answer.close()
         raise RecipeError(
@@ -173,6 +183,15 @@ def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
             "change could not be detected; download the file and give its path"
         )
     return Version(int(size), tag), answer
+
+
+def _tag(headers: Message) -> str | None:
+    """Return what identifies a version of a file besides its size, or None."""
+    etag, changed = headers.get("ETag"), headers.get("Last-Modified")
+    # A server that makes its answers up on the spot reports the present time.
+    if changed is not None and (etag is None or changed != headers.get("Date")):
+        return changed
+    return etag and etag.strip().removeprefix("W/")
 
 
 def _open_s3(uri: str) -> tuple[Version, IO[bytes]]:

@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import DEMO_WORKDIR, Endpoint, Workdir, console
+from pipelines.commands.options import DEMO_WORKDIR, Endpoint, Region, Workdir, console
 from pipelines.commands.workdir import open_workdir
 
 
 def doctor(
     workdir: Workdir = DEMO_WORKDIR,
     endpoint_url: Endpoint = None,
+    region: Region = None,
     tracking_uri: Annotated[
         str | None, typer.Option("--tracking-uri", help="Address of the MLflow tracking server.")
     ] = None,
@@ -23,7 +24,7 @@ def doctor(
     from orchestration.recipe import TrackingParams
 
     num_failed = 0
-    store = open_workdir(workdir, endpoint_url)
+    store = open_workdir(workdir, endpoint_url, region)
     for finding in examine(store, TrackingParams(uri=tracking_uri)):
         mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
         console.print(

@@ -88,7 +88,7 @@ def _print_operations(
 
 
 def _print_memory(title: str, memory: dict[str, int]) -> None:
-    from orchestration.reporting.summary import human_bytes
+    from orchestration.reporting.results import human_bytes
 
     table = _table(title, "for", "size")
     for name, num_bytes in memory.items():

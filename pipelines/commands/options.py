@@ -28,6 +28,10 @@ Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint-url", help="Address of an S3-compatible object store."),
 ]
+Region = Annotated[
+    str | None,
+    typer.Option("--region", help="Region of the workdir's bucket; see also AWS_REGION."),
+]
 Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key: train.steps=50."),

@@ -57,18 +57,38 @@ def plan(
     data: DataFolder = None,
     shrink: Shrink = False,
 ) -> None:
-    """Print which stages are fresh, stale or missing, and why. Nothing runs.
+    """Print the state of each stage and why, what the sources hold, and what the settings imply.
+
+    Nothing runs.
 
     Example: beit3 plan tiny --workdir runs/tiny --set train.steps=50
     """
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.summary import plan_table
     from pipelines.open_recipe import open_recipe
+    from pipelines.workflows.feasibility import implications
 
     opened = open_recipe(recipe, workdir, set_, console, data=data, shrink=shrink)
     planned = opened.workflow.plan(opened.store)
-    console.print(plan_table(planned, estimate(planned, opened.store)))
+    estimates = estimate(planned, opened.store)
+    console.print(plan_table(planned, estimates))
+    _print_sources(opened)
+    for line in implications(opened.recipe, estimates):
+        console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
+    opened.workflow.refuse_impossible(planned, opened.store)
+
+
+def _print_sources(opened: "Opened") -> None:
+    from pipelines.ingest.preview import preview
+
+    recipe = opened.recipe
+    for section in ("sources", "evaluation_sets"):
+        for name, source in getattr(recipe, section).items():
+            stages = " → ".join(stage.name for stage in source.stages(name, recipe.download))
+            lines = [f"{section}.{name}: {source.format} ({source.kind}) → {stages}"]
+            for line in (*lines, *(f"  {line}" for line in preview(source))):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run(

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from pipelines.commands.options import DEMO_WORKDIR, Endpoint, Workdir, console
+from pipelines.commands.options import DEMO_WORKDIR, Endpoint, Region, Workdir, console
 from pipelines.commands.workdir import open_workdir
 
 _START_TIMEOUT_S: Final = 120
@@ -22,6 +22,7 @@ _ORDER: Final = "metrics.`loss/mlm`"
 def ui(
     workdir: Workdir = DEMO_WORKDIR,
     endpoint_url: Endpoint = None,
+    region: Region = None,
     port: Annotated[int, typer.Option(help="Port of the MLflow server that is started.")] = 5000,
     open_: Annotated[bool, typer.Option("--open", help="Open the runs in a web browser.")] = False,
 ) -> None:
@@ -31,7 +32,7 @@ def ui(
     """
     from orchestration.reporting.latest_run import latest_run
 
-    run = latest_run(open_workdir(workdir, endpoint_url))
+    run = latest_run(open_workdir(workdir, endpoint_url, region))
     if run.uri.startswith(("http://", "https://")):
         _show_pages(run.uri, run.uri, run.run_id, open_)
         return

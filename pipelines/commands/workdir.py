@@ -4,37 +4,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.options import Endpoint, Workdir, console
+from pipelines.commands.options import Endpoint, Region, Workdir, console
 
 if TYPE_CHECKING:
     from orchestration.storage.store import Store
 
 
-def status(workdir: Workdir, endpoint_url: Endpoint = None) -> None:
+def status(workdir: Workdir, endpoint_url: Endpoint = None, region: Region = None) -> None:
     """Print the progress of a workdir's last workflow, from any machine, also while it runs.
 
     Example: beit3 status --workdir runs/demo
     """
     from orchestration.reporting.summary import status_table
 
-    store = open_workdir(workdir, endpoint_url)
-    console.print(status_table(store, _last_record(store)))
+    store = open_workdir(workdir, endpoint_url, region)
+    console.print(status_table(store, last_record(store)))
 
 
-def report(workdir: Workdir, endpoint_url: Endpoint = None) -> None:
+def report(workdir: Workdir, endpoint_url: Endpoint = None, region: Region = None) -> None:
     """Print the summary of a workdir's last workflow again.
 
     Example: beit3 report --workdir runs/demo
     """
     from pipelines.summary import print_summary
 
-    store = open_workdir(workdir, endpoint_url)
-    print_summary(console, store, _last_record(store)["stages"])
+    store = open_workdir(workdir, endpoint_url, region)
+    print_summary(console, store, last_record(store)["stages"])
 
 
 def gc(
     workdir: Workdir,
     endpoint_url: Endpoint = None,
+    region: Region = None,
     keep_last: Annotated[
         int | None,
         typer.Option(min=1, help="Number of latest workflows whose outputs are kept; default all."),
@@ -49,7 +50,7 @@ def gc(
     from orchestration.reporting.summary import garbage_table
     from orchestration.storage.lock import workdir_lock
 
-    store = open_workdir(workdir, endpoint_url)
+    store = open_workdir(workdir, endpoint_url, region)
     if not delete:
         console.print(garbage_table(garbage(store, keep_last)))
         console.print("nothing was deleted; add --delete to delete these outputs")
@@ -62,15 +63,16 @@ def gc(
     console.print(f"deleted {len(found)} outputs, aborted {aborted} unfinished uploads")
 
 
-def open_workdir(workdir: str, endpoint_url: str | None) -> "Store":
+def open_workdir(workdir: str, endpoint_url: str | None, region: str | None = None) -> "Store":
     """Return the store of a workdir."""
     from orchestration.storage.files import StorageParams
     from orchestration.storage.store import Store
 
-    return Store(workdir, StorageParams(endpoint_url=endpoint_url))
+    return Store(workdir, StorageParams(endpoint_url=endpoint_url, region=region))
 
 
-def _last_record(store: "Store") -> dict[str, Any]:
+def last_record(store: "Store") -> dict[str, Any]:
+    """Return the record of the workflow that was started last; RecipeError without one."""
     from orchestration.errors import RecipeError
     from orchestration.plan import latest_record
 

@@ -48,7 +48,7 @@ class Params(StageParams):
 
     min_placeholder_captions: int = Field(default=3, ge=2)
     "Smallest number of different captions of one original that makes it a placeholder."
-    min_caption_words: int = Field(default=2, ge=1)
+    min_caption_words: int = Field(default=1, ge=1)
     "Smallest number of words of a caption; a pair needs one caption that fits."
     max_caption_words: int = Field(default=256, ge=1)
     "Largest number of words of a caption."
@@ -77,7 +77,7 @@ def stage(
         lambda context: run(context, params),
         params,
         feeding(evaluation_sets=evaluation_sets, pairs=pairs, images=images),
-        version=2,
+        version=3,
     )
 
 

@@ -19,6 +19,14 @@ _COLUMNS: Final = (
     "original_width",
     "original_height",
 )
+_UNSPACED_SCRIPTS: Final = (
+    (r"[\p{Han}\p{Hiragana}\p{Katakana}ー々〆]", 2),
+    (r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]", 4),
+    (r"[\p{Tibetan}\p{Javanese}\p{Balinese}\p{Tai_Tham}\p{New_Tai_Lue}]", 4),
+)
+"Characters of scripts without spaces between words, and characters per word."
+_UNSPACED_MARKS: Final = "[\u3000-\u303f\uff01-\uff0f\uff1a-\uff1f]"
+"Punctuation of these scripts."
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ def read_features(datasets: Sequence[Dataset], min_words: int, max_words: int) -
     lengths = pc.list_value_length(captions).fill_null(0).to_numpy()
     owners = np.repeat(np.arange(table.num_rows), lengths)
     texts = pc.utf8_trim_whitespace(pc.list_flatten(captions))
-    words = pc.list_value_length(pc.utf8_split_whitespace(texts)).to_numpy()
+    words = count_words(texts)
     fits = (words >= min_words) & (words <= max_words) & (pc.utf8_length(texts).to_numpy() > 0)
     begins = np.flatnonzero(np.diff(owners, prepend=-1))
     firsts = texts.take(pa.array(begins))
@@ -79,6 +87,23 @@ def read_features(datasets: Sequence[Dataset], min_words: int, max_words: int) -
         num_captions=_distinct(digest, digest[owners[begins]], firsts),
         has_fitting_caption=np.bincount(owners, fits, table.num_rows).astype(bool),
     )
+
+
+def count_words(texts: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return the number of words of each text.
+
+    Words are separated by spaces, except in scripts that are written without: there, a word is
+    counted for each few characters, rounded up, as many as its words have on average.
+    """
+    num_words = np.zeros(len(texts), np.int64)
+    for characters, mean_length in _UNSPACED_SCRIPTS:
+        num_characters = pc.count_substring_regex(texts, characters).to_numpy()
+        num_words += -(-num_characters // mean_length)
+        texts = pc.replace_substring_regex(texts, characters + "+", " ")
+    texts = pc.replace_substring_regex(texts, _UNSPACED_MARKS, " ")
+    spaced = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts))
+    has_spaced = pc.utf8_length(pc.utf8_trim_whitespace(texts)).to_numpy() > 0
+    return num_words + np.where(has_spaced, pc.list_value_length(spaced).to_numpy(), 0)
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.uint64]:

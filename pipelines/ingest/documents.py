@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from dataprep.schemas import DOCUMENTS, REJECTS
 from dataprep.sources.documents import Documents, document_tables
 from dataprep.sources.lines import ListError
 from dataprep.sources.names import safe_name
@@ -50,7 +51,7 @@ class Corpus(Source):
         """Estimate the number of documents; None if only reading the corpus tells."""
         return None
 
-    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+    def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return ``documents/<name>``."""
         return (stage(self, name=name),)
 
@@ -71,7 +72,7 @@ def run(context: Context, params: Corpus, name: str) -> None:
     with as_recipe_errors(params):
         slices = list(params.slices())
     context.map_slices(slices, partial(document_slice, params, name))
-    context.commit(slices)
+    context.commit(slices, schemas={"data": DOCUMENTS, "rejects": REJECTS})
 
 
 def document_slice(params: Corpus, name: str, piece: Slice) -> Output:

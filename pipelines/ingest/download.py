@@ -2,12 +2,13 @@
 
 In: the index of one source. Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``; every
 row of the index ends in exactly one of the two. Drops: the server's answer (``http_404``,
-``timeout``, ``dns``, …, see ``dataprep.fetch``) or the image itself (``undecodable``,
+``timeout``, ``dns``, …, see ``dataprep.fetch_rules``) or the image itself (``undecodable``,
 ``too_small``, …, see ``dataprep.images``). Duplicates and captions are judged in ``curate``.
 A slice that reaches almost no host fails and is tried again: the network here is down, rather than
 thousands of sites.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,15 +17,17 @@ from typing import Annotated, Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dataprep.addresses import AddressRules
-from dataprep.fetch import UNREACHABLE, FetchError, FetchRules
+from dataprep.fetch_rules import UNREACHABLE, FetchError, FetchRules
 from dataprep.host_limiter import HostRules
 from dataprep.images import ImageError, StoredImage
+from dataprep.proxies import Proxies
 from dataprep.robots import AGENT
-from dataprep.schemas import reject
+from dataprep.schemas import IMAGES, REJECTS, reject
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
+from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
 from orchestration.slices import read_slice, row_slices
@@ -34,6 +37,8 @@ from pipelines.ingest.cluster_host_limiter import open_limiter
 from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
 from pipelines.ingest.local_images import LocalImagesEngine
 from pipelines.ingest.store_images import StoreParams, image_row, stored_output
+
+logger = logging.getLogger(__name__)
 
 _MIN_ROWS_OF_AN_OUTAGE: Final = 32
 _ROW_GROUP_ROWS: Final = 256
@@ -104,6 +109,12 @@ class Params(StageParams):
     connect_to: Annotated[dict[str, str], OPERATIONAL] = Field(default_factory=dict)
     "ADDRESS:PORT to connect to by pattern of the host name, in place of DNS."
 
+    @model_validator(mode="after")
+    def _engine_reads_robots_txt(self) -> "Params":
+        if self.obey_robots_txt and self.engine == "img2dataset":
+            raise ValueError("the engine img2dataset reads no robots.txt; use engine: native")
+        return self
+
     def rules(self) -> FetchRules:
         """Convert to the rules of ``dataprep``."""
         return FetchRules(
@@ -140,7 +151,7 @@ def run(context: Context, params: Params) -> None:
     context.map_slices_with_actors(
         slices, factory, quarantine=partial(quarantined, index), **_resources(params)
     )
-    context.commit(slices)
+    context.commit(slices, schemas={"data": IMAGES, "rejects": REJECTS})
 
 
 def quarantined(index: Dataset, piece: Slice, detail: str) -> Output:
@@ -160,8 +171,32 @@ def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> N
 
 
 def _factory(context: Context, params: Params, index: Dataset) -> "Callable[[], SliceFetcher]":
+    _name_proxies(params)
     limiter = open_limiter(params.hosts.rules())
     return partial(SliceFetcher.open, params, index, context.folder, limiter)
+
+
+def _name_proxies(params: Params) -> None:
+    """Log which proxies are used, and what cannot be checked behind them.
+
+    Raises:
+        StageError: the environment names a proxy that cannot be used.
+    """
+    try:
+        proxies = Proxies.of_environment()
+    except ValueError as error:
+        raise StageError(str(error)) from None
+    if not proxies.by_scheme:
+        return
+    if params.engine == "img2dataset":
+        logger.warning("the engine img2dataset uses no proxy; the environment names one")
+        return
+    names = sorted({f"{proxy.host}:{proxy.port}" for proxy in proxies.by_scheme.values()})
+    logger.warning(
+        "downloads go through the proxy %s: private addresses are refused as far as URLs spell "
+        "them, but which hosts a name leads to is checked by the proxy alone (docs/reach.md)",
+        ", ".join(names),
+    )
 
 
 def _resources(params: Params) -> dict[str, Any]:

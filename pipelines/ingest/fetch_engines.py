@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import uvloop
 
-from dataprep.fetch import Fetcher, FetchError, FetchRules
+from dataprep.fetch import Fetcher
+from dataprep.fetch_rules import FetchError, FetchRules
 from dataprep.host_limiter import Limiter
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
 from dataprep.img2dataset_engine import fetch_with_img2dataset
-from pipelines.ingest.cluster_host_limiter import WorkerLimiter
+from pipelines.ingest.worker_limiter import WorkerLimiter
 
 Outcome = StoredImage | FetchError
 "The result of one URL: an image, or the reason why there is none."

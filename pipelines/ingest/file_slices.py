@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 from dataprep.sources import own_lists
 from dataprep.sources.compression import SUFFIXES
 from dataprep.sources.folders import files_in
-from dataprep.sources.lines import LineRange, ListError, about_lines, line_ranges
+from dataprep.sources.lines import LineRange, ListError, about_lines, check_text, line_ranges
 from dataprep.sources.parquet_files import open_parquet, wrong_types
 from orchestration import Slice
 
 PARQUET: Final = ("*.parquet", "*.parq")
+_SAMPLED_PARTS: Final = 8
+"Number of parts from which the lines of a folder are estimated."
 
 
 def text_patterns(*suffixes: str) -> tuple[str, ...]:
@@ -73,11 +75,13 @@ def expected_lines(location: Path, patterns: Sequence[str], check: Callable[[Pat
     Raises:
         ListError: a part is not UTF-8 text, or ``check`` refuses it.
     """
-    total = 0
-    for part in parts_of(location, patterns):
-        check(location / part)
-        total += about_lines(location / part)
-    return total
+    paths = [location / part for part in parts_of(location, patterns)]
+    for path in paths:
+        check(path)
+        check_text(path)
+    sampled = paths[:: -(-len(paths) // _SAMPLED_PARTS)]
+    total, num_bytes = (sum(p.stat().st_size for p in some) for some in (paths, sampled))
+    return round(sum(map(about_lines, sampled)) * total / num_bytes) if num_bytes else 0
 
 
 def row_group_slices(

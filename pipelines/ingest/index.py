@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from dataprep.schemas import INDEX, REJECTS
 from dataprep.sources.entries import BadEntry, Entry, index_tables
 from dataprep.sources.lines import ListError
 from orchestration import Context, Output, Slice, Stage
@@ -92,8 +93,9 @@ class PairList(Source):
         """Whether the list may name local files."""
         return self.local_images and not is_uri(self.list)
 
-    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+    def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return ``index/<name>`` and ``download/<name>``."""
+        assert download is not None, "the recipe is checked for it"
         index = stage(self, name=name)
         if self.names_local_images:
             location = Path(self.list)
@@ -122,7 +124,7 @@ def run(context: Context, params: PairList, name: str) -> None:
     context.map_slices(slices, partial(index_slice, params, name, context.folder))
     rows = sum(piece.num_rows or 0 for piece in slices)
     numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=local.list)
-    context.commit(slices, numbers=numbers)
+    context.commit(slices, numbers=numbers, schemas={"data": INDEX, "rejects": REJECTS})
 
 
 def index_slice(params: PairList, name: str, folder: Store, piece: Slice) -> Output:

@@ -1,7 +1,7 @@
 """Local images of own lists: the rows of an index that name a file are read rather than fetched.
 
 A file that cannot be read is a reject with a reason of ``dataprep.sources.members``. The files are
-not part of a fingerprint: after changing some, run the stage again with ``--force``.
+not part of a fingerprint: after changing some, delete the folder of the download stage.
 """
 
 from collections.abc import Sequence

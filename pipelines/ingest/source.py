@@ -25,14 +25,14 @@ class Source(StageParams):
     "Name of the format."
 
     @abstractmethod
-    def stages(self, name: str, download: DownloadParams) -> tuple[Stage, ...]:
+    def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return the stages that read this source, in their order.
 
         The last one gives the images or documents; those before it only prepare them.
 
         Args:
             name: of the source in the recipe.
-            download: how images are fetched, for a source that lists URLs.
+            download: how images are fetched; only a source that lists URLs needs it.
         """
 
 

@@ -1,9 +1,12 @@
 """Export: a checkpoint → files that other programs read.
 
-Out: ``model.safetensors`` and ``network.json`` (this project's network), ``official.pt`` (the
-layout of the released checkpoints), ``timm.pt`` (the image encoder), ``sentencepiece.bpe.model``
-(transformers' ``XLMRobertaTokenizer.from_pretrained`` on the folder), ``vqkd.pt``, and
-``README.md``, the model card.
+Out: ``model.safetensors`` and ``network.json`` (this project's network); ``official.pt`` (the
+layout of the released checkpoints, if the authors' classes compute the same, otherwise
+``torchscale.pt``); ``timm/`` (the image encoder with its preprocessing);
+``sentencepiece.bpe.model`` and ``tokenizer_config.json`` (transformers' ``AutoTokenizer``);
+``vqkd.pt``; and ``README.md``, the model card. transformers would give other ids for a text
+tokenizer with ``byte_fallback``, which is therefore written as ``spm.model``, a name that it does
+not look for. ``beit3 export --check`` compares an export with the programs that read it.
 """
 
 import json
@@ -15,6 +18,7 @@ from typing import Final
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from model import BEiT3
 from model.network.interop import to_official, to_timm
@@ -22,10 +26,17 @@ from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
+from pipelines.pretrain.foreign_configs import official_file, timm_config, tokenizer_config
+from pipelines.pretrain.model_card import model_card
 from pipelines.tokens import image_tokenizer, text_tokenizer
-from tokenizer.text import FILE_NAME
+from tokenizer.text import FILE_NAME, TextTokenizer
 
 FOLDER: Final = "export"
+WEIGHTS_FILE: Final = "model.safetensors"
+TIMM_FOLDER: Final = "timm"
+TOKENIZER_CONFIG_FILE: Final = "tokenizer_config.json"
+VQKD_FILE: Final = "vqkd.pt"
+CARD_FILE: Final = "README.md"
 
 
 class Params(StageParams):
@@ -59,7 +70,7 @@ def stage(
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
         ),
-        version=2,
+        version=4,
     )
 
 
@@ -86,72 +97,54 @@ def export(
     """Write the export folder; return the names of its files."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_export(folder, load_network(checkpoint), evaluation)
-        shutil.copyfile(text.fetch(text_tokenizer.MODEL_FILE), folder / FILE_NAME)
-        shutil.copyfile(images.fetch(image_tokenizer.MODEL_FILE), folder / "vqkd.pt")
-        for path in sorted(folder.iterdir()):
-            target.write_file(path.name, path)
-        return sorted(path.name for path in folder.iterdir())
+        network = load_network(checkpoint)
+        omitted = write_network(folder, network)
+        model = Path(text.fetch(text_tokenizer.MODEL_FILE))
+        text_file = write_text_tokenizer(folder, model, network.config.max_text_length)
+        card = model_card(network.config, omitted, text_file, evaluation)
+        (folder / CARD_FILE).write_text(card)
+        shutil.copyfile(images.fetch(image_tokenizer.MODEL_FILE), folder / VQKD_FILE)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        for name in names:
+            target.write_file(name, folder / name)
+        return names
 
 
-def write_export(folder: Path, network: BEiT3, evaluation: Mapping[str, float]) -> None:
-    """Write the network in each layout, and the model card."""
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+def write_network(folder: Path, network: BEiT3) -> list[str]:
+    """Write the network in each layout; return what the official one does not have."""
+    state = network.state_dict()
     config = network.config
+    _save(state, folder / WEIGHTS_FILE)
     (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
-    official, left = to_official(state, config)
-    torch.save({"model": {name: t.clone() for name, t in official.items()}}, folder / "official.pt")
-    timm = {name: tensor.clone() for name, tensor in to_timm(state, config).items()}
-    torch.save(timm, folder / "timm.pt")
-    (folder / "README.md").write_text(model_card(config.to_dict(), left, evaluation))
+    official, omitted = to_official(state, config)
+    copies = {name: tensor.clone() for name, tensor in official.items()}
+    torch.save({"model": copies}, folder / official_file(config))
+    (folder / TIMM_FOLDER).mkdir()
+    _save(to_timm(state, config), folder / TIMM_FOLDER / WEIGHTS_FILE)
+    (folder / TIMM_FOLDER / "config.json").write_text(json.dumps(timm_config(config), indent=1))
+    return omitted
 
 
-def _timm_reader(config: Mapping[str, object]) -> str:
-    model = "a `beit3_*` model" if config["subln"] else "a plain `vit_*` (LayerNorm eps 1e-5)"
-    return f"`timm.create_model(…, checkpoint_path=…, num_classes=0, global_pool='token')`, {model}"
+def write_text_tokenizer(folder: Path, model: Path, max_length: int) -> str:
+    """Write the text tokenizer in the files that its readers look for; return its file's name.
+
+    Args:
+        folder: the export.
+        model: SentencePiece model.
+        max_length: longest text of the network in tokens.
+    """
+    text = TextTokenizer.load(model)
+    if text.has_byte_pieces:
+        shutil.copyfile(model, folder / text_tokenizer.MODEL_FILE)
+        return text_tokenizer.MODEL_FILE
+    shutil.copyfile(model, folder / FILE_NAME)
+    settings = tokenizer_config(text, max_length)
+    (folder / TOKENIZER_CONFIG_FILE).write_text(json.dumps(settings, indent=1))
+    return FILE_NAME
 
 
-def model_card(
-    config: Mapping[str, object], left: list[str], evaluation: Mapping[str, float]
-) -> str:
-    """Return the model card."""
-    lines = [
-        "# BEiT-3 checkpoint",
-        "",
-        "Pretrained by masked data modeling on images, texts and pairs.",
-        "",
-        "| file | read by |",
-        "|---|---|",
-        "| `model.safetensors`, `network.json` | `model.BEiT3` |",
-        "| `official.pt` | programs that read the released checkpoints |",
-        f"| `timm.pt` | {_timm_reader(config)} |",
-        f"| `{FILE_NAME}` | `transformers.XLMRobertaTokenizer.from_pretrained(folder)` |",
-        "| `vqkd.pt` | `tokenizer.VQKD.load` |",
-        "",
-        "## Network",
-        "",
-        "| field | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in config.items()),
-        "",
-        "## Evaluation on held-out rows",
-        "",
-        "| metric | value |",
-        "|---|---|",
-        *(f"| {name} | {value:.4g} |" for name, value in sorted(evaluation.items())),
-        "",
-    ]
-    if config["attention"] == "shared":
-        lines += [
-            "`official.pt` repeats the shared attention for both modalities; it is exact for "
-            "images alone and for texts alone.",
-            "",
-        ]
-    if left:
-        lines += [
-            f"{len(left)} tensors of the vision-language experts have no name in the official "
-            "layout and are in `model.safetensors` only.",
-            "",
-        ]
-    return "\n".join(lines)
+def _save(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; transformers and others refuse one without ``format``."""
+    copies = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    save_file(copies, path, metadata={"format": "pt"})

@@ -11,7 +11,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dataprep.sources.published import rate_words
-from orchestration.reporting.summary import human_bytes, human_seconds
+from orchestration.reporting.results import human_bytes, human_seconds
 from pipelines.report.column_counts import Bar
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"

@@ -16,7 +16,9 @@ import numpy as np
 from pydantic import Field
 
 from orchestration import Context, Dataset, Stage, feeding
-from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
+from orchestration.errors import RecipeError
+from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, is_uri
+from orchestration.reporting.usage import Expected
 from orchestration.storage.store import Store
 from pipelines.tokens.text_sample import sample_captions, sample_documents
 from tokenizer.text import UNK, TextTokenizer, train
@@ -67,7 +69,22 @@ def stage(
         params,
         feeding(documents=documents, curated=curated, images=images),
         seed=seed,
+        expects=lambda: expects(params),
     )
+
+
+def expects(params: Params) -> Expected:
+    """Check a given model that is a local file; the output has no rows.
+
+    Raises:
+        RecipeError: the given file is not a model that this project can use.
+    """
+    if params.model is not None and not is_uri(params.model):
+        try:
+            TextTokenizer.load(params.model)
+        except ValueError as error:
+            raise RecipeError(f"text_tokenizer.model: {error}") from None
+    return Expected()
 
 
 def run(context: Context, params: Params) -> None:

@@ -63,7 +63,8 @@ def run(context: Context, params: Params) -> None:
         partial(pack_slice, params, tokenizer, datasets),
         row_group_rows=params.row_group_rows,
     )
-    context.commit(slices)
+    schema = pa.schema([("ids", pa.list_(pa.uint16(), params.length))])
+    context.commit(slices, schemas={"train": schema, "held_out": schema})
 
 
 def pack_slice(

@@ -5,6 +5,7 @@ stages that it reads. The list reads as the figure ``docs/architecture.svg``.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 from orchestration import Stage, Workflow
@@ -13,6 +14,7 @@ from pipelines.ingest.source import Kind, Source
 from pipelines.pretrain import evaluate, export, pretrain
 from pipelines.report import data_report
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
+from pipelines.workflows.feasibility import impossible
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 SourceStages = Mapping[str, Sequence[Stage]]
@@ -97,7 +99,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         *(vocabulary, text_rows, codebook, image_rows, pair_rows),
         *(checkpoint, evaluated, exported),
     )
-    return Workflow(recipe, stages)
+    return Workflow(recipe, stages, partial(impossible, recipe))
 
 
 def _stages_of(sources: Mapping[str, Source], recipe: PretrainRecipe) -> SourceStages:

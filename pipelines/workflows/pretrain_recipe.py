@@ -5,10 +5,12 @@ from typing import Annotated, Final
 from pydantic import Field, model_validator
 
 from dataprep.miniweb.corpora import WebSize
+from model.training.batch import Stream
 from orchestration import Recipe
 from orchestration.params import StageParams
 from pipelines.curate.curate import Params as CurateParams
 from pipelines.ingest.download import Params as DownloadParams
+from pipelines.ingest.index import PairList
 from pipelines.ingest.source import Kind
 from pipelines.ingest.sources.registry import AnyImageSource, AnySource
 from pipelines.pretrain.evaluate import Params as EvaluateParams
@@ -27,7 +29,9 @@ SOURCE_KINDS: Final[dict[Kind, str]] = {
     "images": "source of images without captions",
     "texts": "corpus of documents",
 }
-"What the three streams of pretraining need."
+"What each kind of source is, in words."
+STREAM_KINDS: Final[dict[Stream, Kind]] = {"pair": "pairs", "image": "images", "text": "texts"}
+"The kind of source that each stream of pretraining needs."
 
 
 class MiniwebParams(StageParams):
@@ -80,8 +84,8 @@ class PretrainRecipe(Recipe):
         default_factory=dict
     )
     "Images that models are evaluated on, by name; images that look like them are not trained on."
-    download: DownloadParams
-    "How images are downloaded."
+    download: DownloadParams | None = None
+    "How images are downloaded; needed if a source is a list of URLs."
     curate: CurateParams = CurateParams()
     "Which images and captions are kept."
     data_report: DataReportParams = DataReportParams()
@@ -106,9 +110,27 @@ class PretrainRecipe(Recipe):
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":
         kinds = {source.kind for source in self.sources.values()}
-        for kind, words in SOURCE_KINDS.items():
-            if kind not in kinds:
-                raise ValueError(f"sources: at least one {words} is needed")
+        counts = self.train.samples_per_step
+        for stream, kind in STREAM_KINDS.items():
+            if counts[stream] and kind not in kinds:
+                raise ValueError(
+                    f"sources: at least one {SOURCE_KINDS[kind]} is needed, or set "
+                    f"train.{stream}s_per_step=0 (now {counts[stream]})"
+                )
+        if not any(counts.values()):
+            raise ValueError("train: images_per_step, texts_per_step and pairs_per_step are all 0")
+        if not kinds & {"texts", "pairs"} and self.text_tokenizer.model is None:
+            raise ValueError(
+                "sources: no source has text to train a vocabulary on; add one, or set "
+                "text_tokenizer.model to a SentencePiece model"
+            )
+        for section in ("sources", "evaluation_sets"):
+            for name, source in getattr(self, section).items():
+                if isinstance(source, PairList) and self.download is None:
+                    raise ValueError(
+                        f"download: needed to download the images of {section}.{name}; set at "
+                        "least download.contact to an e-mail address or URL of yours"
+                    )
         if twice := self.sources.keys() & self.evaluation_sets.keys():
             raise ValueError(f"evaluation_sets: {sorted(twice)[0]} is the name of a source as well")
         tokenizer = self.image_tokenizer
@@ -120,6 +142,12 @@ class PretrainRecipe(Recipe):
                 f"{grid * tokenizer.patch_size} pixels"
             )
         length = self.train.network.config(vocab_size=1, num_codes=1).max_text_length
-        if max(self.text_tokens.length, self.train.max_caption_length) > length:
-            raise ValueError(f"texts are longer than train.network.max_text_length = {length}")
+        for key, value in (
+            ("text_tokens.length", self.text_tokens.length),
+            ("train.max_caption_length", self.train.max_caption_length),
+        ):
+            if value > length:
+                raise ValueError(
+                    f"{key} is {value}, longer than train.network.max_text_length = {length}"
+                )
         return self

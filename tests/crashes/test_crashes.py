@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
-NOT_OUTPUT = ("usage.json", "progress.json", "mlflow_run.json")
+NOT_OUTPUT = ("usage.json", "progress.json", "mlflow_run.json", "attempt.json")
 POINTS = [
     f"{part}:{phase}"
     for part in ("stage.json", "data/", "rejects/", "parts/", "manifest.json", "total.json")

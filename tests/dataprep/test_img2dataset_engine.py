@@ -1,6 +1,7 @@
 """img2dataset's engine gives the same outcomes as ours, except where it cannot tell them apart."""
 
 import io
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from dataprep.img2dataset_engine import OTHER, fetch_with_img2dataset, reason_of
 from dataprep.miniweb.corpora import TRUTH
 from dataprep.miniweb.server import serving
 from pipelines.ingest.fetch_engines import NativeEngine
+from tests.dataprep.test_addresses import LOOPBACK
 
 IMAGES = ImageRules(short_side=64, jpeg_quality=90, min_side=32, max_pixels=10_000_000)
 CANNOT_TELL = {"not_an_image": "undecodable", "unsupported_format": "undecodable"}
@@ -87,6 +89,17 @@ def test_private_addresses_are_refused():
     urls = ["http://127.0.0.1:1/x.jpg", "http://localhost:1/x.jpg"]
     outcomes = list(fetch_with_img2dataset(urls, FetchRules("tests", max_attempts=1), IMAGES))
     assert [outcome.reason for outcome in outcomes] == ["private_address"] * 2
+
+
+def test_no_spelling_of_this_machine_is_reached():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        port = server.getsockname()[1]
+        urls = [f"http://{spelling}:{port}/x.jpg" for spelling in LOOPBACK]
+        outcomes = list(fetch_with_img2dataset(urls, FetchRules("tests", max_attempts=1), IMAGES))
+        assert all(isinstance(outcome, FetchError) for outcome in outcomes)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_importing_the_engine_does_not_import_the_library():

@@ -62,7 +62,7 @@ def test_a_table_holds_any_string(tmp_path):
         {"doc_id": "a\ufffd", "source": "s", "text": "b\ufffd"}
     ]
     (row,) = rejects_table([reject("i", "s", "r", "x\udfff", "http://a/\ud800")]).to_pylist()
-    assert (row["detail"], row["url"]) == ("x\ufffd", "http://a/\ufffd")
+    assert (row["detail"], row["url"]) == ("x\\udfff", "http://a/\ufffd")
 
 
 LONE = [r"A long enough line of text \ud83d here.", r"\udc00", r"x\udbffy"]

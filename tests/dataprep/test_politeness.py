@@ -176,7 +176,7 @@ def test_opt_out_headers_are_honored(header, expected):
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [(200, ["robots_txt", "ok"]), (404, ["ok", "ok"]), (500, ["robots_txt"] * 2)],
+    [(200, ["robots_txt", "ok"]), (404, ["ok", "ok"]), (500, ["http_500"] * 2)],
 )
 def test_robots_txt_is_obeyed_if_the_rules_say_so(status, expected):
     async def answer(request: web.Request, _: Server) -> web.StreamResponse:

@@ -1,5 +1,6 @@
 """Zip archives: members that stand twice, are links, are too large, or inflate without end."""
 
+import contextlib
 import stat
 import zipfile
 
@@ -70,3 +71,15 @@ def test_a_link_is_one_reject_that_names_its_target(tmp_path, target):
 def test_what_is_not_data_has_no_name(tmp_path, name):
     write(tmp_path / "a.zip", [(name, b""), ("x.jpg", b"x")])
     assert list(ZipSet([tmp_path / "a.zip"]).names) == ["x.jpg"]
+
+
+def test_a_member_without_a_name_does_not_end_the_archive(tmp_path):
+    write(tmp_path / "a.zip", [("x.jpg", b"x")])
+    data = (tmp_path / "a.zip").read_bytes()
+    central = data.index(b"PK\1\2")
+    size = bytearray(data)
+    size[central + 28 : central + 30] = b"\0\0"  # the length of the name
+    size[central + 30 : central + 32] = b"\5\0"  # the name becomes an extra field
+    (tmp_path / "b.zip").write_bytes(bytes(size))
+    with contextlib.suppress(zipfile.BadZipFile):
+        assert list(ZipSet([tmp_path / "b.zip"]).names) == []

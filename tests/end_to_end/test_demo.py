@@ -30,6 +30,7 @@ from model.network.loading import load
 from orchestration import Dataset
 from orchestration.plan import latest_record
 from orchestration.storage.store import Store
+from pipelines.pretrain.check_export import check_export
 from tokenizer import VQKD, TextTokenizer
 
 pytestmark = pytest.mark.slow
@@ -171,7 +172,7 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
     config = BEiT3Config.from_dict(json.loads((export / "network.json").read_text()))
     network = BEiT3(config)
     network.load_state_dict(load_file(export / "model.safetensors"))
-    official = torch.load(export / "official.pt", weights_only=True)["model"]
+    official = torch.load(export / "torchscale.pt", weights_only=True)["model"]
     assert "beit3.encoder.layers.0.self_attn.q_proj.A.weight" in official
     assert any("fusion" in name for name in network.state_dict())
     decoupled = BEiT3(replace(config, attention="decoupled", fusion_layers=0))
@@ -188,7 +189,7 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
         scale_mlp_norm=True,
         norm_layer=partial(torch.nn.LayerNorm, eps=1e-5),
     ).eval()
-    theirs.load_state_dict(torch.load(export / "timm.pt", weights_only=True))
+    theirs.load_state_dict(load_file(export / "timm" / "model.safetensors"))
     images = torch.randn(2, 3, config.image_size, config.image_size)
     with torch.no_grad():
         features = network.eval()(images=images).hidden
@@ -198,6 +199,7 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
     assert config.vocab_size == text.num_rows
     codes = VQKD.load(export / "vqkd.pt").encode(torch.zeros(1, 3, 64, 64))
     assert codes.shape == (1, config.num_patches)
+    assert [finding.details for finding in check_export(export) if not finding.ok] == []
 
 
 def test_the_same_command_again_does_nothing(undisturbed):
@@ -236,7 +238,7 @@ def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path)
         [sys.executable, "-m", "pipelines.cli", "status", "--workdir", str(workdir)],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert "started" in status.stdout
+    assert "interrupted" in status.stdout
 
     output = run(workdir)
     assert "✓ pretrain" in output and "✓ pair_tokens" not in output

@@ -1,5 +1,9 @@
 """Layouts of other programs, each against its own program: torchscale and timm."""
 
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -8,14 +12,18 @@ from timm.layers import resample_abs_pos_embed
 
 from model import BEiT3, BEiT3Config
 from model.network import interop
-from model.network.loading import StateMismatch, load
+from model.network.loading import ENCODER, StateMismatch, load
+from model.network.weight_files import read_weights
 from tests.model.networks import RELEASED, SHARED, network, random_images
 
 BASE = BEiT3Config.named("base", attention="decoupled", fusion_layers=0, subln=True)
 
 
 def torchscale(config: BEiT3Config):
-    """torchscale's own network of the same sizes."""
+    """torchscale's own network of the same sizes, built as the authors' classes build it.
+
+    They leave sub-LayerNorm and the length of the text position table at torchscale's defaults.
+    """
     from torchscale.architecture.config import EncoderConfig
     from torchscale.model.BEiT3 import BEiT3 as Reference
 
@@ -25,14 +33,12 @@ def torchscale(config: BEiT3Config):
             patch_size=config.patch_size,
             vocab_size=config.vocab_size,
             multiway=True,
-            normalize_output=True,
+            normalize_output=config.final_norm,
             no_output_layer=True,
-            subln=True,
             encoder_embed_dim=config.width,
             encoder_attention_heads=config.num_heads,
             encoder_layers=config.depth,
             encoder_ffn_embed_dim=config.ffn_width,
-            max_source_positions=config.max_text_length + 2,
         )
     ).eval()
 
@@ -42,18 +48,29 @@ def body(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {n.removeprefix("beit3."): t for n, t in official.items() if n.startswith("beit3.")}
 
 
-@pytest.mark.parametrize("config", [RELEASED, BASE], ids=["small", "base"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        RELEASED,
+        BASE,
+        replace(RELEASED, max_text_length=30),
+        replace(RELEASED, final_norm=False),
+        replace(RELEASED, attention="shared"),
+    ],
+    ids=["small", "base", "short texts", "no final norm", "shared attention"],
+)
 def test_torchscale_gives_the_same_hidden_states(config):
     """Weights are converted there and back; inputs are images, padded texts and pairs."""
     ours, theirs = network(config), torchscale(config)
     official, left = interop.to_official(ours.state_dict(), config)
-    assert left == []
+    assert left == [] and interop.same_in_official_classes(config)
     theirs.load_state_dict(body(official), strict=True)
     heads = {n: t for n, t in official.items() if "head" in n}
     back = {f"beit3.{n}": t for n, t in theirs.state_dict().items()} | heads
-    again = BEiT3(config).eval()
+    again = BEiT3(replace(config, attention="decoupled")).eval()
     load(again, interop.from_official(back))
-    assert all(torch.equal(t, again.state_dict()[n]) for n, t in ours.state_dict().items())
+    if config.attention == "decoupled":
+        assert all(torch.equal(t, again.state_dict()[n]) for n, t in ours.state_dict().items())
 
     images, ids = random_images(config), torch.randint(4, config.vocab_size, (2, 10))
     padding = torch.zeros(2, 10, dtype=torch.bool)
@@ -159,6 +176,159 @@ def test_shared_weights_are_written_for_both_modalities():
     with torch.no_grad():
         for sample in ({"images": images}, {"text_ids": ids}):
             assert torch.allclose(ours(**sample).hidden, decoupled(**sample).hidden, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "same"),
+    [
+        (RELEASED, True),
+        (BASE, True),
+        (replace(RELEASED, attention="shared"), True),
+        (replace(RELEASED, final_norm=False), True),
+        (replace(RELEASED, subln=False), False),
+        (replace(RELEASED, fusion_layers=1), False),
+        (SHARED, False),
+        (BEiT3Config.named("base"), False),
+    ],
+)
+def test_only_forms_that_the_authors_classes_build_are_called_the_same(config, same):
+    assert interop.same_in_official_classes(config) == same
+
+
+@pytest.mark.parametrize("length", [1, 40, 1021, 1022, 1023, 2000])
+def test_the_text_position_table_has_the_length_that_the_authors_classes_build(length):
+    config = replace(RELEASED, max_text_length=length)
+    state = network(config).state_dict()
+    official, omitted = interop.to_official(state, config)
+    theirs = torchscale(config).state_dict()
+    assert {n: t.shape for n, t in body(official).items()} == {
+        n: t.shape for n, t in theirs.items()
+    }
+    table = official["beit3.encoder.embed_positions.B.weight"][2:]
+    kept = min(length, 1022)
+    assert torch.equal(table[:kept], state["language.positions"][:kept])
+    assert not table[kept:].any()
+    assert omitted == (["language.positions from row 1022"] if length > 1022 else [])
+
+
+def _linear(name: str, inputs: int, outputs: int) -> dict[str, torch.Tensor]:
+    return {f"{name}.weight": torch.randn(outputs, inputs), f"{name}.bias": torch.randn(outputs)}
+
+
+def _norm(name: str, width: int) -> dict[str, torch.Tensor]:
+    return {f"{name}.weight": torch.randn(width), f"{name}.bias": torch.randn(width)}
+
+
+D = RELEASED.width
+TASKS = {
+    "retrieval": (
+        True,
+        {"vision_head.weight": torch.randn(D, D), "language_head.weight": torch.randn(D, D),
+         "logit_scale": torch.tensor(2.6)},
+    ),
+    "vqa": (
+        False,
+        _norm("pooler.norm", D) | _linear("pooler.dense", D, D) | _linear("head.0", D, 2 * D)
+        | _norm("head.1", 2 * D) | _linear("head.3", 2 * D, 7),
+    ),
+    "nlvr2": (
+        True,
+        _norm("head.norm1", 4 * D) | _linear("head.dense1", 4 * D, 2 * D)
+        | _norm("head.norm2", 2 * D) | _linear("head.dense2", 2 * D, 2),
+    ),
+    "imagenet": (False, _norm("fc_norm", D) | _linear("head", D, 5)),
+    "other": (True, _linear("classifier", D, 3) | {"temperature": torch.tensor(1.0)}),
+}  # fmt: skip
+"""By task: whether its network has a final norm, and its head, as the authors' classes name it."""
+
+
+@pytest.mark.parametrize("envelope", ["bare", "model", "module", "state_dict", "prefix", "file"])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_encoder_of_a_fine_tuned_network_loads_and_its_head_is_returned(
+    tmp_path, task, envelope
+):
+    final_norm, head = TASKS[task]
+    config = replace(RELEASED, final_norm=final_norm)
+    theirs, images = torchscale(config), random_images(config)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        expected = theirs(visual_tokens=images)["encoder_out"]
+    saved = {f"beit3.{n}": t for n, t in theirs.state_dict().items()} | head
+    if envelope in ("model", "module", "state_dict"):
+        saved = {envelope: saved, "epoch": 9}
+    elif envelope == "prefix":
+        saved = {"model": {f"module.{n}": t for n, t in saved.items()}}
+    elif envelope == "file":
+        torch.save({"model": saved, "optimizer": {"state": {}}}, tmp_path / "finetuned.pth")
+        saved = read_weights(tmp_path / "finetuned.pth")
+    heads = interop.task_heads(saved)
+    assert heads.keys() == {task} and heads[task].keys() == head.keys()
+    assert all(torch.equal(heads[task][name], tensor) for name, tensor in head.items())
+    ours = BEiT3(config).eval()
+    load(ours, interop.from_official(saved), ENCODER)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images=images).hidden, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_captioning_network_has_the_network_s_own_head_for_words():
+    official, _ = interop.to_official(network(RELEASED).state_dict(), RELEASED)
+    captioning = {n: t for n, t in official.items() if not n.startswith("mim_head")}
+    assert interop.task_heads(captioning) == {}
+    made = BEiT3(RELEASED)
+    load(made, interop.from_official(captioning), (*ENCODER, "mlm_head"))
+    assert torch.equal(made.mlm_head.weight, official["mlm_head.weight"])
+    with pytest.raises(StateMismatch, match="missing \\(2\\):\n  mim_head"):
+        load(made, interop.from_official(captioning))
+
+
+@pytest.mark.parametrize("task", ["vqa", "imagenet"])
+def test_weights_without_a_final_norm_say_which_network_they_need(task):
+    _, head = TASKS[task]
+    official = {f"beit3.{n}": t for n, t in torchscale(
+        replace(RELEASED, final_norm=False)
+    ).state_dict().items()} | head  # fmt: skip
+    with pytest.raises(StateMismatch, match="need a network with final_norm=False"):
+        load(BEiT3(RELEASED), interop.from_official(official), ENCODER)
+    whole, _ = interop.to_official(network(RELEASED).state_dict(), RELEASED)
+    bare = BEiT3(replace(RELEASED, final_norm=False))
+    with pytest.raises(StateMismatch, match="with a final norm need final_norm=True"):
+        load(bare, interop.from_official(whole))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [
+        ("", "encoder.layers.0.ffn.A.fc1.weight (nearest: beit3.encoder.layers.0.ffn.A.fc1.weight"),
+        ("backbone.", "backbone.encoder.layers.0.ffn.A.fc1.weight (nearest: beit3.encoder.layers."),
+    ],
+)
+def test_a_state_of_another_prefix_is_refused_with_the_official_names(prefix, words):
+    state = {prefix + n: t for n, t in torchscale(RELEASED).state_dict().items()}
+    with pytest.raises(StateMismatch) as caught:
+        interop.from_official(state)
+    assert words in str(caught.value) and "heads of tasks" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_state_of_half_precision_is_cast_also_at_another_resolution(dtype):
+    official, _ = interop.to_official(network(RELEASED).state_dict(), RELEASED)
+    half = {name: tensor.to(dtype) for name, tensor in official.items()}
+    for size in (RELEASED.image_size, 48):
+        made = BEiT3(replace(RELEASED, image_size=size))
+        load(made, interop.from_official({"model": half}))
+        assert {p.dtype for p in made.parameters()} == {torch.float32}
+        assert torch.equal(made.mlm_head.weight, half["mlm_head.weight"].float())
+
+
+def test_an_official_file_beside_training_arguments_is_read(tmp_path: Path):
+    official, _ = interop.to_official(network(RELEASED).state_dict(), RELEASED)
+    arguments = argparse.Namespace(model="beit3_base_patch16_224", lr=1e-4, output=tmp_path)
+    torch.save({"model": official, "args": arguments, "epoch": 3}, tmp_path / "checkpoint.pth")
+    state = interop.from_official(read_weights(tmp_path / "checkpoint.pth"))
+    load(BEiT3(RELEASED), state)
+    with pytest.raises(ValueError, match="its keys: epoch, args"):
+        interop.from_official({"epoch": 3, "args": arguments})
 
 
 def test_unknown_official_names_are_all_listed_with_the_most_similar_name():

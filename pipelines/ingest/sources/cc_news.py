@@ -8,6 +8,7 @@ from pydantic import Field
 
 from dataprep.sources import cc_news
 from dataprep.sources.documents import Documents
+from dataprep.sources.folders import files_in
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
 from pipelines.ingest.file_slices import file_per_slice
@@ -28,3 +29,7 @@ class CcNews(Corpus):
     def documents(self, piece: Slice) -> Documents:
         """See :class:`Corpus`."""
         return cc_news.read_warc(Path(self.file), piece.payload["name"], self.language)
+
+    def expected_rows(self) -> None:
+        """See :class:`Corpus`; checks that there are files."""
+        files_in(Path(self.file), cc_news.PATTERN)

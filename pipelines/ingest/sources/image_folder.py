@@ -41,6 +41,10 @@ class ImageFolder(ImageArchive):
         """See :class:`ImageArchive`."""
         return name_slices(files_in(Path(self.folder), "*"), self.slice_files)
 
+    def expected_rows(self) -> int:
+        """See :class:`ImageArchive`."""
+        return len(files_in(Path(self.folder), "*"))
+
     def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`."""
         reader = FolderFiles(Path(self.folder))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dataprep.sources.documents import Documents
+from dataprep.sources.folders import files_in
 from dataprep.sources.openwebtext import read_archive
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
@@ -24,3 +25,7 @@ class OpenWebText(Corpus):
     def documents(self, piece: Slice) -> Documents:
         """See :class:`Corpus`."""
         return read_archive(Path(self.file), piece.payload["name"])
+
+    def expected_rows(self) -> None:
+        """See :class:`Corpus`; checks that there are archives."""
+        files_in(Path(self.file), "*.xz")

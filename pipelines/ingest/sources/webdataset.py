@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from dataprep.sources import webdataset
+from dataprep.sources.folders import files_in
 from dataprep.sources.lines import ListError
 from dataprep.sources.names import safe_name
 from orchestration import Slice
@@ -31,6 +32,10 @@ class WebDataset(ImageArchive):
     def slices(self, folder: Store) -> Iterable[Slice]:
         """See :class:`ImageArchive`."""
         return file_per_slice(Path(self.folder), *webdataset.PATTERNS)
+
+    def expected_rows(self) -> None:
+        """See :class:`ImageArchive`; checks that there are tars."""
+        files_in(Path(self.folder), *webdataset.PATTERNS)
 
     def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`."""

@@ -1,6 +1,7 @@
 """Files given by URI: their versions, and copies that are complete or absent."""
 
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +87,55 @@ def test_a_file_that_cannot_be_read_is_named(server, store):
     with pytest.raises(StageError, match=r"my%20list\.tsv.*(ended|broke off) after "):
         copy_files(planned, store)
     assert list(store.walk()) == []
+
+
+MONDAY, TUESDAY = "Mon, 06 Jan 2025 10:00:00 GMT", "Tue, 07 Jan 2025 10:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (('"a"', MONDAY), ('"b"', MONDAY)),
+        (('W/"a"', MONDAY), ("", MONDAY)),
+        (('W/"a"', ""), ('"a"', "")),
+        (('"a"', ""), (' W/"a"', "")),
+    ],
+)
+def test_servers_behind_one_address_may_differ_in_their_etags(server, store, first, second):
+    server.etag, server.last_modified = first
+    params = Lists(list=server.uri)
+    before, planned = semantic(params), versions_of(params)
+    server.etag, server.last_modified = second
+    version_of.cache_clear()
+    assert semantic(params) == before
+    copy_files(planned, store)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (('"a"', ""), ('"b"', "")),
+        (('"a"', MONDAY), ('"a"', TUESDAY)),
+        (("", MONDAY), ("", TUESDAY)),
+        (('W/"a"', ""), ('W/"b"', "")),
+    ],
+)
+def test_another_version_is_seen_and_the_message_names_a_way_out(server, store, first, second):
+    server.etag, server.last_modified = first
+    params = Lists(list=server.uri)
+    before, planned = semantic(params), versions_of(params)
+    server.etag, server.last_modified = second
+    version_of.cache_clear()
+    assert semantic(params) != before
+    with pytest.raises(StageError, match="download the file and give its path"):
+        copy_files(planned, store)
+
+
+@pytest.mark.parametrize("date", [MONDAY, TUESDAY])
+def test_the_time_of_the_answer_is_no_version(date):
+    headers = Message()
+    headers["ETag"], headers["Date"], headers["Last-Modified"] = 'W/"a"', date, date
+    assert remote_files._tag(headers) == '"a"'
 
 
 def test_a_file_that_changes_during_a_workflow_stops_it(server, store):

@@ -12,6 +12,7 @@ from dataprep.schemas import IMAGES
 from orchestration.slices import Slice
 from orchestration.storage.store import Store
 from pipelines.curate.curate import Params, curate
+from pipelines.curate.features import count_words
 from pipelines.ingest.store_images import image_row
 from tests.committing import commit_tables
 
@@ -69,7 +70,7 @@ GOOD = ("two words",)
 
 def test_the_first_of_equal_originals_that_passes_the_rules_is_kept(tmp_path):
     pairs = [(jpeg(1), ["one"]), (jpeg(1), GOOD), (jpeg(1), GOOD), (jpeg(2), GOOD)]
-    kept, rejects = run(tmp_path, pairs, [(jpeg(2), ()), (jpeg(3), ())])
+    kept, rejects = run(tmp_path, pairs, [(jpeg(2), ()), (jpeg(3), ())], min_caption_words=2)
     assert kept == {"pairs": ["p/1", "p/3"], "images": ["i/1"]}
     assert rejects == {"p/0": "caption_length", "p/2": "duplicate", "i/0": "duplicate"}
 
@@ -93,8 +94,40 @@ def test_one_image_under_many_captions_is_a_placeholder(tmp_path):
     ],
 )
 def test_a_pair_needs_a_caption_of_the_right_length(tmp_path, captions, fits):
-    _, rejects = run(tmp_path, [(jpeg(1), captions)], [(jpeg(2), ())], max_caption_words=3)
+    bounds = {"min_caption_words": 2, "max_caption_words": 3}
+    _, rejects = run(tmp_path, [(jpeg(1), captions)], [(jpeg(2), ())], **bounds)
     assert rejects == ({} if fits else {"p/0": "caption_length"})
+
+
+@pytest.mark.parametrize(
+    ("caption", "num_words"),
+    [
+        ("a dog", 2),
+        ("ghost", 1),
+        ("", 0),
+        ("一只棕色的狗在草地上奔跑", 6),
+        ("一只 iPhone。", 2),
+        ("ネコが座っている", 4),
+        ("สุนัขวิ่งบนหญ้า", 4),
+        ("개가 풀밭을 달린다", 3),
+        ("собака бежит", 2),
+    ],
+)
+def test_words_are_counted_by_script(caption, num_words):
+    assert count_words(pa.chunked_array([[caption]])).tolist() == [num_words]
+
+
+@pytest.mark.parametrize("caption", ["一只棕色的狗在草地上奔跑", "ghost", "犬", "สุนัข"])
+def test_a_short_caption_is_kept_unless_the_recipe_drops_it(tmp_path, caption):
+    pairs, images = [(jpeg(1), [caption])], [(jpeg(2), ())]
+    assert run(tmp_path / "default", pairs, images)[1] == {}
+    strict = {"p/0": "caption_length"}
+    assert run(tmp_path / "strict", pairs, images, min_caption_words=9)[1] == strict
+
+
+def test_a_long_caption_without_spaces_is_as_long_as_its_characters_say(tmp_path):
+    pairs = [(jpeg(1), ["狗在草地上" * 200]), (jpeg(3), ["狗在草地上" * 20])]
+    assert run(tmp_path, pairs, [(jpeg(2), ())])[1] == {"p/0": "caption_length"}
 
 
 def test_small_originals_and_extreme_aspect_ratios_are_dropped(tmp_path):

@@ -9,10 +9,11 @@ import pytest
 from dataprep.fetch import FetchError
 from dataprep.images import ImageRules, encode_jpeg, store_image
 from dataprep.schemas import INDEX
+from orchestration.errors import StageError
 from orchestration.slice_commit import commit_slice
 from orchestration.slices import Slice, range_slices
 from orchestration.storage.store import Store
-from pipelines.ingest.download import OutageError, Params, SliceFetcher
+from pipelines.ingest.download import OutageError, Params, SliceFetcher, _name_proxies
 from pipelines.ingest.index import index_slice
 from pipelines.ingest.sources.cc12m import Cc12m, write_hash_table
 from tests.committing import commit_tables
@@ -80,6 +81,43 @@ def test_an_outage_fails_the_slice_but_dead_links_do_not(tmp_path):
     fetcher(tmp_path, ["timeout"] * 40, max_unreachable_fraction=1)(piece)
     fetcher(tmp_path, ["http_403"] * 40)(piece)
     fetcher(tmp_path, ["timeout"] * 5)(range_slices(5, 5)[0])
+
+
+@pytest.mark.parametrize(
+    ("variables", "engine", "said"),
+    [
+        ({"HTTP_PROXY": "http://me:secret@proxy.test:3128"}, "native", "proxy proxy.test:3128"),
+        ({"https_proxy": "proxy.test:80"}, "native", "proxy proxy.test:80"),
+        ({"ALL_PROXY": "http://proxy.test:1"}, "img2dataset", "uses no proxy"),
+        ({}, "native", ""),
+    ],
+)
+def test_proxies_are_named_without_their_secrets(monkeypatch, caplog, variables, engine, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    _name_proxies(Params(contact="tests", engine=engine))
+    assert said in caplog.text and bool(said) == bool(caplog.text)
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:secret@proxy.test:1080", "http://", "ftp://p"])
+def test_a_proxy_that_cannot_be_used_stops_the_download(monkeypatch, proxy):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(StageError, match="not an HTTP proxy") as error:
+        _name_proxies(Params(contact="tests"))
+    assert "secret" not in str(error.value)
+
+
+def test_an_engine_that_reads_no_robots_txt_cannot_be_asked_to_obey_it():
+    with pytest.raises(ValueError, match="reads no robots"):
+        Params(contact="tests", engine="img2dataset", obey_robots_txt=True)
+
+
+@pytest.mark.parametrize("reason", ["dns", "connection", "proxy"])
+def test_an_outage_seen_while_reading_robots_txt_fails_the_slice(tmp_path, reason):
+    (piece,) = range_slices(40, 40)
+    with pytest.raises(OutageError):
+        fetcher(tmp_path, [reason] * 40, obey_robots_txt=True)(piece)
 
 
 def test_a_retried_slice_fetches_only_rows_with_the_given_reasons(tmp_path):

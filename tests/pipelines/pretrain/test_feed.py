@@ -95,6 +95,17 @@ def test_the_network_gets_the_pixels_whose_codes_it_predicts(tmp_path, text):
             np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("stream", ["image", "pair"])
+@pytest.mark.parametrize("jpeg", [b"", b"\xff\xd8\xff", bytes(99)])
+def test_a_damaged_image_is_named(text, stream, jpeg):
+    rows = tokens(4)[stream]
+    damaged = [*rows["jpeg"].to_pylist()[:3], jpeg]
+    rows = rows.set_column(rows.column_names.index("jpeg"), "jpeg", [damaged])
+    builder = SampleBuilder(stream, NETWORK, text, PARAMS, 3)
+    with pytest.raises(ValueError, match="stored image of row/3 is damaged"):
+        builder.build(rows, 0, np.arange(4))
+
+
 def test_mask_counts_are_exact_and_each_pair_masks_one_modality(tmp_path, text):
     batches = make_feed(tmp_path, text).step(0)
     assert [b.stream for b in batches] == ["image"] * 2 + ["text"] * 2 + ["pair"] * 2

@@ -5,10 +5,20 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from orchestration.errors import RecipeError
+from orchestration.reporting.usage import Expected
 from orchestration.storage.store import Store
 from pipelines.tokens.text_sample import Sample, sample_documents
-from pipelines.tokens.text_tokenizer import MODEL_FILE, REPORT_FILE, Params, make_model, measures
+from pipelines.tokens.text_tokenizer import (
+    MODEL_FILE,
+    REPORT_FILE,
+    Params,
+    expects,
+    make_model,
+    measures,
+)
 from tests.committing import commit_tables
 from tokenizer.text import TextTokenizer, train, training_lines
 
@@ -80,6 +90,34 @@ def test_a_given_model_is_stored_unchanged_and_reported(tmp_path):
     assert folder.read(MODEL_FILE) == model
     assert numbers["unknown_fraction/stories"] > 0.3
     assert numbers["character_coverage/stories"] < 0.9
+
+
+def with_pieces(number: int) -> bytes:
+    """A model with further pieces, made by SentencePiece's own protocol buffer."""
+    model = ModelProto()
+    model.ParseFromString(train(["uno dos tres"] * 30, vocab_size=12, character_coverage=1.0))
+    while len(model.pieces) < number:
+        model.pieces.add(piece=f"piece{len(model.pieces)}", score=-20.0)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("number", [65_527, 66_000, 250_002])
+def test_a_given_model_with_too_many_pieces_is_refused_at_plan(tmp_path, number):
+    path = tmp_path / "large.model"
+    path.write_bytes(with_pieces(number))
+    with pytest.raises(RecipeError, match=rf"large\.model: {number} pieces; .* 65526"):
+        expects(Params(model=str(path)))
+
+
+def test_the_largest_model_that_fits_and_no_other_kind_of_file_passes_the_plan(tmp_path):
+    path = tmp_path / "given.model"
+    path.write_bytes(with_pieces(65_526))
+    assert expects(Params(model=str(path))) == Expected()
+    assert TextTokenizer.load(path).num_rows == 2**16
+    assert expects(Params()) == expects(Params(model="s3://b/x.model")) == Expected()
+    path.write_bytes(b"no model")
+    with pytest.raises(RecipeError, match=r"text_tokenizer\.model: .*not a SentencePiece model"):
+        expects(Params(model=str(path)))
 
 
 def test_byte_fallback_encodes_characters_without_a_piece(tmp_path):

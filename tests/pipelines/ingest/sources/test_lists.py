@@ -274,3 +274,28 @@ def test_a_folder_of_texts_with_any_names_is_read(tmp_path):
     (reject,) = found.rejects
     assert reject["sample_id"] == "own/broken.txt" and "nowhere.txt" in reject["detail"]
     assert plan(params) == 4
+
+
+@pytest.mark.parametrize(
+    ("format_", "key"),
+    [("webdataset", "folder"), ("image_folder", "folder"), ("openwebtext", "file"),
+     ("cc_news", "file")],
+)  # fmt: skip
+def test_a_folder_without_its_archives_is_refused_at_plan(tmp_path, format_, key):
+    (tmp_path / ".hidden").write_bytes(b"x")
+    if format_ != "image_folder":
+        (tmp_path / "shard-000.tar.lz4").write_bytes(b"x")
+    section = {"format": format_, key: str(tmp_path)}
+    (stage,) = (
+        TypeAdapter(AnySource)
+        .validate_python(section)
+        .stages("own", DownloadParams(contact="tests"))
+    )
+    with pytest.raises(RecipeError, match=r"holds (shard-000\.tar\.lz4|nothing)"):
+        stage.expects()
+
+
+def test_the_lines_of_many_parts_are_estimated_from_some(tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i:02d}.jsonl").write_bytes(text_of("jsonl", PAIRS))
+    assert plan(source("jsonl", tmp_path)) == 360

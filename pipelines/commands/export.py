@@ -1,0 +1,39 @@
+"""``beit3 export``: comparison of an export with the programs that read it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import console
+
+
+def export(
+    check: Annotated[
+        Path,
+        typer.Option(
+            "--check", metavar="DIR", help="Export folder whose files are read and compared."
+        ),
+    ],
+) -> None:
+    """Compare an export with the programs that read it: torchscale, timm, transformers.
+
+    Example: beit3 export --check runs/demo/export/0123456789abcdef/export
+    """
+    from orchestration.errors import PipelineError
+    from pipelines.pretrain.check_export import check_export
+
+    num_failed = 0
+    try:
+        for finding in check_export(check):
+            mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
+            console.print(
+                f"{mark} {finding.file:<24} {finding.program:<16} {finding.details}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            num_failed += not finding.ok
+    except (OSError, ValueError) as error:
+        raise PipelineError(str(error)) from None
+    if num_failed:
+        raise typer.Exit(1)

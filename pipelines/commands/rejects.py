@@ -1,0 +1,103 @@
+"""``beit3 rejects``: the rows that a stage rejected, each with its line in the source."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.commands.options import Endpoint, Region, Workdir, console
+from pipelines.commands.workdir import last_record, open_workdir
+
+if TYPE_CHECKING:
+    from orchestration.storage.store import Store
+
+
+def rejects(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Stage, such as download/cc3m.")],
+    workdir: Workdir,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="REASONS", help="Show only these reasons: timeout,http_5xx."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of rows to show.")] = 20,
+    endpoint_url: Endpoint = None,
+    region: Region = None,
+) -> None:
+    """List the rows that a stage of the last workflow rejected, and why.
+
+    Example: beit3 rejects download/cc3m --workdir runs/demo --reason http_404 --limit 5
+    """
+    from orchestration.manifest import REJECTS, read_manifest
+
+    store = open_workdir(workdir, endpoint_url, region)
+    folder, recipe = _committed(store, stage)
+    manifest = read_manifest(folder)
+    counts = ", ".join(f"{name} {n}" for name, n in manifest.rejects.most_common())
+    console.print(f"{stage}: {manifest.rejects.total()} rejects ({counts or 'none'})")
+    rows = _rows(folder, reason.split(",") if reason else None, limit)
+    table = Table("row", "where", "reason", "detail", title=REJECTS, title_justify="left")
+    for row in rows:
+        where = source_line(row["sample_id"], row["source"], recipe)
+        cells = (row["sample_id"], where, row["reason"], row["detail"] or row["url"] or "")
+        table.add_row(*map(escape, cells))
+    console.print(table)
+
+
+def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
+    """Return the folder of a stage of the last workflow, and the workflow's recipe."""
+    import yaml
+
+    from orchestration.errors import RecipeError
+    from orchestration.fingerprint import fingerprint_of
+    from orchestration.manifest import MANIFEST
+    from orchestration.plan import WORKFLOWS
+
+    stages = last_record(store)["stages"]
+    if stage not in stages:
+        raise RecipeError(f"no stage is named {stage!r}; stages: {', '.join(stages)}")
+    folder = store.sub(f"{stage}/{stages[stage]}")
+    if not folder.exists(MANIFEST):
+        raise RecipeError(f"{stage} is not complete; see `beit3 status --workdir {store.uri}`")
+    recipe = yaml.safe_load(store.read(f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"))
+    return folder, recipe
+
+
+def _rows(folder: "Store", reasons: list[str] | None, limit: int) -> list[dict[str, Any]]:
+    """Return the first rejects with one of the reasons; all reasons by default."""
+    from orchestration.dataset import Dataset
+    from orchestration.manifest import REJECTS
+    from orchestration.retries import matches
+
+    dataset, found, start = Dataset.open(folder, REJECTS), [], 0
+    for part in dataset.parts:
+        stop = start + part.num_rows
+        for row in dataset.read(start, stop).to_pylist() if part.num_rows else ():
+            if reasons is None or matches(row["reason"], reasons):
+                found.append(row)
+                if len(found) == limit:
+                    return found
+        start = stop
+    return found
+
+
+def source_line(sample_id: str, source: str, recipe: Mapping[str, Any]) -> str:
+    """Return where a row stands: file and row number of a list, or the name in the source.
+
+    Args:
+        sample_id: ``<source>/<row number or name>``.
+        source: name of the source in the recipe.
+        recipe: content of the recipe.
+    """
+    name = sample_id.removeprefix(f"{source}/")
+    params = {**recipe.get("sources", {}), **recipe.get("evaluation_sets", {})}.get(source, {})
+    location = next((params[key] for key in _LOCATIONS if params.get(key)), source)
+    part, _, number = name.rpartition("/")
+    if number.isdecimal():
+        return f"{location}/{part}:{int(number)}" if part else f"{location}:{int(number)}"
+    return f"{location}/{name}"
+
+
+_LOCATIONS = ("list", "file", "archive", "folder", "tars", "annotations")
+"Keys of a source that name its main file or folder."

@@ -1,0 +1,114 @@
+"""The model card of an export: which program reads which file, and how exactly."""
+
+from collections.abc import Iterator, Mapping
+
+from model import BEiT3Config
+from model.network.interop import OFFICIAL_TEXT_ROWS
+from pipelines.pretrain.foreign_configs import official_file, torchscale_arguments
+from tokenizer.text import FILE_NAME
+
+
+def model_card(
+    config: BEiT3Config, omitted: list[str], text_file: str, evaluation: Mapping[str, float]
+) -> str:
+    """Return the model card.
+
+    Args:
+        config: the network's.
+        omitted: names of tensors that the official layout does not have.
+        text_file: name of the text tokenizer's file.
+        evaluation: metrics on held-out rows.
+    """
+    lines = [
+        "# BEiT-3 checkpoint",
+        "",
+        "Pretrained by masked data modeling on images, texts and pairs.",
+        "",
+        "| file | read by |",
+        "|---|---|",
+        "| `model.safetensors`, `network.json` | `model.BEiT3` |",
+        f"| `{official_file(config)}` | {_official_reader(config)} |",
+        '| `timm/` | `timm.create_model("local-dir:timm", pretrained=True)`: images alone |',
+        _text_reader(text_file),
+        "| `vqkd.pt` | `tokenizer.VQKD.load`, BEiT v2's code |",
+        "",
+        "`beit3 export --check FOLDER` compares each file with the program that reads it.",
+        "",
+        *_warnings(config, omitted),
+        "## Network",
+        "",
+        "| field | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in config.to_dict().items()),
+        "",
+        "## Evaluation on held-out rows",
+        "",
+        "| metric | value |",
+        "|---|---|",
+        *(f"| {name} | {value:.4g} |" for name, value in sorted(evaluation.items())),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _text_reader(text_file: str) -> str:
+    if text_file == FILE_NAME:
+        return (
+            f"| `{text_file}`, `tokenizer_config.json` | "
+            "`transformers.AutoTokenizer.from_pretrained(folder)` |"
+        )
+    return (
+        f"| `{text_file}` | `tokenizer.TextTokenizer.load`; not transformers, whose XLM-R ignores "
+        "byte pieces |"
+    )
+
+
+def _official_reader(config: BEiT3Config) -> str:
+    values = torchscale_arguments(config).items()
+    arguments = ", ".join(f"{name}={value}" for name, value in values)
+    exact = "images, texts and pairs" if not config.fusion_layers else "images alone, texts alone"
+    reader = (
+        "the BEiT-3 classes of github.com/microsoft/unilm and torchscale"
+        if official_file(config) == "official.pt"
+        else "torchscale's `BEiT3` only, not the BEiT-3 classes of github.com/microsoft/unilm"
+    )
+    return f"{reader}, built with `EncoderConfig({arguments})`; exact for {exact}"
+
+
+def _warnings(config: BEiT3Config, omitted: list[str]) -> Iterator[str]:
+    """Yield what a reader would get wrong, one paragraph each."""
+    if not config.subln:
+        yield (
+            "The authors' classes always build sub-LayerNorm, which this network does not have: "
+            f"they would load `{official_file(config)}` with warnings and compute something else."
+        )
+        yield ""
+    if config.fusion_layers:
+        yield (
+            f"The vision-language experts of the last {config.fusion_layers} blocks have no name "
+            "in the official layout: programs of that layout compute pairs otherwise."
+        )
+        yield ""
+    if config.attention == "shared":
+        yield f"`{official_file(config)}` repeats the shared attention for both modalities."
+        yield ""
+    if any(name.startswith("language.positions") for name in omitted):
+        yield (
+            f"`{official_file(config)}` holds {OFFICIAL_TEXT_ROWS - 2} of the "
+            f"{config.max_text_length} text positions, as many as the authors' classes build."
+        )
+        yield ""
+    if tensors := [name for name in omitted if not name.startswith("language.positions")]:
+        yield (
+            f"{len(tensors)} tensors of the vision-language experts are in `model.safetensors` "
+            "only."
+        )
+        yield ""
+    mean, std = (", ".join(map(str, x)) for x in (config.pixel_mean, config.pixel_std))
+    yield (
+        f"Images are normalized with mean {mean} and standard deviation {std}. "
+        "`timm/config.json` says so, and `timm.data.resolve_model_data_config` of the model above "
+        "returns it. A model made by name, such as `beit3_base_patch16_224`, has ImageNet's "
+        "values instead, and the features would be wrong."
+    )
+    yield ""

@@ -1,0 +1,162 @@
+"""Whether a recipe can be completed with its data, and what its settings imply.
+
+``impossible`` judges by the committed counts of rows alone, so what it says is certain; the runner
+asks it again after each stage, before hours are spent on the next one. ``implications`` uses
+estimates as well and refuses nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from model.training.batch import Stream
+from orchestration.manifest import Manifest
+from orchestration.reporting.estimates import Estimate
+from pipelines.ingest.source import Kind
+from pipelines.tokens.image_tokens import Params as ImageTokensParams
+from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
+
+_BYTES_PER_PIECE: Final = 50
+"Text per piece of the vocabulary below which its training usually fails."
+_VQKD_GROUP_ROWS: Final = 64
+_IMAGE_STREAMS: Final[tuple[Stream, ...]] = ("image", "pair")
+_KEPT_TABLES: Final[Mapping[Kind, str]] = {"pairs": "pairs", "images": "images"}
+
+
+def impossible(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> list[str]:
+    """Return why the workflow cannot be completed; empty if nothing speaks against it.
+
+    Args:
+        recipe: the recipe.
+        complete: manifests of the complete stages by name.
+    """
+    return [*_empty_kinds(recipe, complete), *_too_few_rows(recipe, complete)]
+
+
+def _empty_kinds(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> Iterator[str]:
+    """A stream needs rows of its kind; all its sources together must give some."""
+    for stream, kind in STREAM_KINDS.items():
+        count = recipe.train.samples_per_step[stream]
+        stages = _last_stages(recipe, kind)
+        if not count or not stages or not all(name in complete for name in stages):
+            continue
+        if not any(complete[name].num_rows("data") for name in stages):
+            found = "; ".join(f"{name}: {_rejects(complete[name])}" for name in stages)
+            yield (
+                f"no {kind} to train on, but train.{stream}s_per_step = {count} ({found}). "
+                "Correct the sources, or set it to 0"
+            )
+
+
+def _last_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
+    return [
+        source.stages(name, recipe.download)[-1].name
+        for name, source in recipe.sources.items()
+        if source.kind == kind
+    ]
+
+
+def _rejects(manifest: Manifest) -> str:
+    counts = ", ".join(f"{reason} {n}" for reason, n in manifest.rejects.most_common(3))
+    return f"{manifest.num_rows_in} rows read, rejected: {counts or 'none'}"
+
+
+def _too_few_rows(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> Iterator[str]:
+    """Each substream needs a row group, as ``model.training.order`` deals them out."""
+    if "curate" in complete:
+        curated = complete["curate"]
+        for stream in _IMAGE_STREAMS:
+            section = f"{stream}_tokens"
+            if section not in complete:
+                tokens = getattr(recipe, section)
+                rows = curated.num_rows(f"{stream}s")
+                yield from _few_groups(recipe, stream, section, rows, _groups(rows, tokens))
+        if recipe.image_tokenizer.weights is None and "image_tokenizer" not in complete:
+            kept = sum(curated.num_rows(table) for table in _KEPT_TABLES.values())
+            substreams = recipe.image_tokenizer.substreams
+            if -(-kept // _VQKD_GROUP_ROWS) < substreams:
+                most = kept // _VQKD_GROUP_ROWS or 1
+                yield (
+                    f"image_tokenizer.substreams = {substreams} needs more than "
+                    f"{(substreams - 1) * _VQKD_GROUP_ROWS} images, curation kept {kept}; set it "
+                    f"to {most} or less"
+                )
+    for stream in STREAM_KINDS:
+        section = f"{stream}_tokens"
+        if section in complete:
+            parts = (part.tables["train"] for part in complete[section].parts)
+            sizes = [rows for table in parts for rows in table.row_groups]
+            yield from _few_groups(recipe, stream, section, sum(sizes), len(sizes))
+
+
+def _few_groups(
+    recipe: PretrainRecipe, stream: Stream, section: str, rows: int, groups: int
+) -> Iterator[str]:
+    count, substreams = recipe.train.samples_per_step[stream], recipe.train.substreams
+    if count and groups < substreams:
+        size = getattr(recipe, section).row_group_rows
+        yield (
+            f"train.substreams = {substreams} needs as many row groups, but the {stream} stream "
+            f"has {groups} ({rows} rows, {section}.row_group_rows = {size}); set "
+            f"{section}.row_group_rows={max(rows // (2 * substreams), 1)} or fewer substreams"
+        )
+
+
+def _groups(rows: int, tokens: ImageTokensParams) -> int:
+    """Return the largest possible number of row groups: held-out rows may leave fewer."""
+    whole, rest = divmod(rows, tokens.slice_rows)
+    per_slice = -(-tokens.slice_rows // tokens.row_group_rows)
+    return whole * per_slice + -(-rest // tokens.row_group_rows)
+
+
+def implications(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> Iterator[str]:
+    """Yield what steps, batches, and vocabulary mean for the rows that are expected."""
+    train = recipe.train
+    rows: dict[str, int] = {}
+    for stream, kind in STREAM_KINDS.items():
+        known = [estimates[name].rows for name in _first_stages(recipe, kind)]
+        rows[stream] = sum(filter(None, known))
+        count = train.samples_per_step[stream]
+        # A text row is a packed sequence: their number is known once text_tokens is complete.
+        if stream != "text" and count and rows[stream]:
+            epochs = train.steps * count / rows[stream]
+            yield (
+                f"train.steps = {train.steps} x {stream}s_per_step = {count} over about "
+                f"{rows[stream]} {stream}s: {epochs:.3g} epochs"
+            )
+            section = f"{stream}_tokens"
+            groups = _groups(rows[stream], getattr(recipe, section))
+            if section not in estimates or not estimates[section].measured:
+                yield from _few_groups(recipe, stream, section, rows[stream], groups)
+    tokenizer, images = recipe.image_tokenizer, rows["image"] + rows["pair"]
+    if tokenizer.weights is None and images:
+        epochs = tokenizer.steps * tokenizer.batch_size / images
+        yield (
+            f"image_tokenizer.steps = {tokenizer.steps} x batch_size = {tokenizer.batch_size} "
+            f"over about {images} images: {epochs:.3g} epochs"
+        )
+    yield from _vocabulary(recipe, rows["pair"])
+
+
+def _first_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
+    return [
+        source.stages(name, recipe.download)[0].name
+        for name, source in recipe.sources.items()
+        if source.kind == kind
+    ]
+
+
+def _vocabulary(recipe: PretrainRecipe, num_pairs: int) -> Iterator[str]:
+    """A vocabulary larger than its corpus supports is refused by SentencePiece."""
+    if recipe.text_tokenizer.model is not None:
+        return
+    paths = [Path(source.file) for source in recipe.sources.values() if source.kind == "texts"]  # type: ignore[attr-defined]
+    if not all(path.is_file() for path in paths):
+        return
+    num_bytes = sum(path.stat().st_size for path in paths) + num_pairs * _BYTES_PER_PIECE
+    size = recipe.text_tokenizer.vocab_size
+    if num_bytes < size * _BYTES_PER_PIECE:
+        yield (
+            f"text_tokenizer.vocab_size = {size} is large for about {num_bytes} bytes of text; "
+            f"set it to about {max(num_bytes // _BYTES_PER_PIECE, 10)}"
+        )

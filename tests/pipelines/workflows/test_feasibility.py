@@ -1,0 +1,145 @@
+"""What a recipe needs of its data, said before a stage spends hours; and what a plan shows."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from orchestration.errors import RecipeError
+from orchestration.manifest import Manifest
+from orchestration.slices import Output
+from orchestration.storage.store import Store
+from pipelines.commands.options import console
+from pipelines.commands.rejects import source_line
+from pipelines.ingest.preview import form_of, preview
+from pipelines.open_recipe import open_recipe
+from pipelines.workflows.feasibility import implications, impossible
+from pipelines.workflows.pretrain_recipe import PretrainRecipe
+from tests.committing import commit_outputs
+
+SOURCES = {
+    "own": {"format": "image_folder", "folder": "images"},
+    "list": {"format": "csv", "list": "list.csv"},
+    "texts": {"format": "txt", "file": "texts.txt"},
+}
+
+
+def recipe(**changes) -> PretrainRecipe:
+    values = {"name": "own", "sources": SOURCES, "download": {"contact": "me@example.org"}}
+    return PretrainRecipe.model_validate(values | changes)
+
+
+def made(folder: Path, **rows: int) -> Manifest:
+    """Return the manifest of an output whose tables have these numbers of rows."""
+    tables = {
+        name: pa.table({"reason": pa.array(["bad"] * count, pa.string())})
+        for name, count in rows.items()
+    }
+    return commit_outputs(Store(folder), [Output(sum(rows.values()), tables)]).manifest
+
+
+@pytest.mark.parametrize(
+    ("complete", "words"),
+    [
+        ({"documents/texts": {"data": 0, "rejects": 3}}, ["no texts", "texts_per_step", "bad 3"]),
+        ({"import/own": {"data": 0}}, ["no images", "train.images_per_step = 2048"]),
+        ({"download/list": {"data": 0}}, ["no pairs", "train.pairs_per_step"]),
+        ({"curate": {"pairs": 9000, "images": 1}}, ["image_tokens.row_group_rows"]),
+        ({"curate": {"pairs": 3, "images": 70_000}}, ["pair stream", "pair_tokens.row_group_rows"]),
+        ({"curate": {"pairs": 100, "images": 200}}, ["image_tokenizer.substreams = 8", "kept 300"]),
+        ({"text_tokens": {"train": 40}}, ["text stream", "text_tokens.row_group_rows"]),
+    ],
+)  # fmt: skip
+def test_counts_that_rule_out_the_training_name_field_and_value(tmp_path, complete, words):
+    manifests = {
+        name: made(tmp_path / name.replace("/", "_"), **rows) for name, rows in complete.items()
+    }
+    message = "\n".join(impossible(recipe(), manifests))
+    for word in words:
+        assert word in message
+
+
+def test_counts_that_suffice_are_not_refused(tmp_path):
+    enough = made(tmp_path, pairs=70_000, images=70_000)
+    assert impossible(recipe(), {"curate": enough}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"download": None}, ["download", "sources.list", "download.contact"]),
+        ({"sources": {"own": SOURCES["own"]}}, ["images with captions", "train.pairs_per_step=0"]),
+        ({"text_tokens": {"length": 5000}}, ["text_tokens.length is 5000", "max_text_length"]),
+        ({"train": {"max_caption_length": 6000}}, ["train.max_caption_length is 6000"]),
+    ],
+)
+def test_a_section_that_is_needed_is_asked_for_by_name(changes, words):
+    with pytest.raises(ValueError, match=r".") as error:
+        recipe(**changes)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_stream_with_count_0_needs_no_source_and_no_download():
+    only_pairs = {"own": {"format": "webdataset", "folder": "tars"}}
+    counts = {"images_per_step": 0, "texts_per_step": 0}
+    assert recipe(sources=only_pairs, download=None, train=counts).download is None
+
+
+def test_an_error_of_a_recipe_never_shows_the_recipe(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("name: own\nsources: {a: {format: image_folder, folder: secret_folder}}\n")
+    with pytest.raises(RecipeError) as error:
+        open_recipe(str(path), str(tmp_path / "work"), [], console)
+    assert "secret_folder" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form"),
+    [
+        ("a.csv", b"url,caption\n", "text"),
+        ("a.csv", b"\x1f\x8b\x08 packed", "gzip"),
+        ("a.csv", b"", "empty"),
+        ("a.csv", b"<!DOCTYPE html><html>", "HTML"),
+        ("a.csv", b"PAR1....", "Parquet"),
+    ],
+)
+def test_a_plan_tells_what_a_file_really_is(tmp_path, name, content, form):
+    assert form_of(content) == form
+    (tmp_path / name).write_bytes(content)
+    own = {"format": "csv", "list": str(tmp_path / name)}
+    source = recipe(sources=SOURCES | {"list": own}).sources["list"]
+    (line,) = preview(source)
+    assert form in line and name in line
+
+
+def test_a_plan_tells_what_lies_in_a_folder(tmp_path):
+    (tmp_path / "shard-000.tar.gz").write_bytes(b"x")
+    own = {"format": "image_folder", "folder": str(tmp_path)}
+    (line,) = preview(recipe(sources=SOURCES | {"own": own}).sources["own"])
+    assert ".gz 1" in line and "shard-000.tar.gz" in line
+
+
+def test_a_vocabulary_larger_than_its_corpus_is_named(tmp_path):
+    (tmp_path / "texts.txt").write_text("a few words\n")
+    texts = {"format": "txt", "file": str(tmp_path / "texts.txt")}
+    own = recipe(sources=SOURCES | {"texts": texts})
+    from orchestration.reporting.estimates import Estimate
+
+    names = ("import/own", "index/list", "documents/texts")
+    found = "\n".join(implications(own, {name: Estimate(rows=10) for name in names}))
+    assert "text_tokenizer.vocab_size = 64000" in found and "epochs" in found
+    assert "image_tokens.row_group_rows" in found
+
+
+@pytest.mark.parametrize(
+    ("sample_id", "line"),
+    [
+        ("list/000000012", "list.csv:12"),
+        ("list/part-1.csv/000000012", "list.csv/part-1.csv:12"),
+        ("own/dog/2.jpg", "images/dog/2.jpg"),
+        ("gone/x", "gone/x"),
+    ],
+)
+def test_a_reject_names_its_file_and_row(sample_id, line):
+    assert source_line(sample_id, sample_id.split("/")[0], {"sources": SOURCES}) == line
