@@ -33,7 +33,7 @@ from orchestration.recipe import ClusterParams
 from orchestration.reporting.progress import Shown, StageProgress
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.summary import status_table
-from orchestration.slice_runner import commit_slice
+from orchestration.slice_commit import commit_slice
 from orchestration.storage.store import Store
 
 

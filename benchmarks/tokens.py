@@ -25,7 +25,7 @@ from dataprep.miniweb.drawing import draw
 from dataprep.miniweb.grammar import document, random_scene
 from orchestration import Dataset, Output, Slice
 from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, columns_of
-from orchestration.slice_runner import commit_slice
+from orchestration.slice_commit import commit_slice
 from orchestration.storage.store import Store
 from pipelines.tokens.image_tokens import Params, ViewTokenizer
 from tokenizer.packing import pack

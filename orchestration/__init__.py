@@ -8,7 +8,8 @@ state, so any process can be killed at any time and the next run continues with 
 - ``stage.py``, ``workflow.py``, ``fingerprint.py``, ``plan.py``: declaring stages, and deciding
   which of them must run.
 - ``runner.py``, ``cluster.py``: running a plan on Ray.
-- ``slices.py``, ``slice_runner.py``: the slices of a stage, and running them on Ray Data.
+- ``slices.py``, ``slice_runner.py``, ``slice_commit.py``, ``suspects.py``: the slices of a stage,
+  running them on Ray Data, committing one, and finding those that end their worker.
 - ``telemetry.py``: the telemetry of Ray and MLflow, off by default.
 - ``training.py``: a training loop on Ray Train.
 - ``manifest.py``, ``dataset.py``: committed outputs, and reading them by row number.

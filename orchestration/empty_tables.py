@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from orchestration.manifest import Part
-from orchestration.slice_runner import commit_slice
+from orchestration.slice_commit import commit_slice
 from orchestration.slices import Output, Slice
 from orchestration.storage.store import Store
 

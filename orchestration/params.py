@@ -1,7 +1,9 @@
 """Parameter models of stages, and the markers of their fields.
 
 A *semantic* field changes the result and enters the fingerprint. An *operational* field says only
-where or how fast the work is done and is left out of the fingerprint. An external file enters by
+where, how fast and how patiently the work is done, what is reported, and below which quality or
+above which number of failures it ends with an error; it is left out of the fingerprint, so that
+following the advice of such an error throws no work away. An external file enters by
 its content; see :mod:`orchestration.fingerprint`.
 
     class Params(StageParams):

@@ -2,30 +2,40 @@
 
 Ray schedules the slices, replaces lost workers and manages actor pools. Each worker writes and
 commits its own slice and returns a receipt with the committed part; the rows of a slice never pass
-through Ray. A slice that fails is retried after the others, with exponential backoff.
+through Ray. A slice that fails is retried after the others, with exponential backoff. A slice whose
+worker ended each time runs alone at last; see :mod:`orchestration.suspects`.
 """
 
 import json
+import logging
 import random
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 from ray.exceptions import RayError
 
-from orchestration.errors import PipelineError, StageError, StoreError
-from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_part, read_parts
+from orchestration.errors import StageError
+from orchestration.manifest import Part, read_parts
 from orchestration.recipe import SliceParams
 from orchestration.reporting.progress import StageProgress
-from orchestration.reporting.usage import peak_memory
-from orchestration.slices import Output, Process, Slice
+from orchestration.slice_commit import Committer
+from orchestration.slices import Process, Quarantine, Slice
 from orchestration.storage.store import Store
+from orchestration.suspects import (
+    Around,
+    Resources,
+    WorkerLostError,
+    has_rows,
+    killing_rows,
+    run_alone,
+)
+
+logger = logging.getLogger(__name__)
 
 _MAX_ERRORS_SHOWN: Final = 3
 _MAX_BLOCKS: Final = 4096
@@ -38,6 +48,8 @@ class _Failure:
     error: str
     fatal: bool
     attempts: int
+    is_lost: bool = False
+    "The worker ended without an exception."
 
 
 def run_slices(
@@ -52,6 +64,7 @@ def run_slices(
     num_actors: int,
     retries: SliceParams,
     stopping: threading.Event,
+    quarantine: Quarantine | None = None,
 ) -> tuple[dict[str, Part], int]:
     """Process and commit each slice that has no committed part yet.
 
@@ -68,6 +81,7 @@ def run_slices(
         num_actors: number of actors; 0 runs tasks.
         retries: number of attempts and pauses between them.
         stopping: set to stop before the next attempt.
+        quarantine: makes rejects of rows that end their worker; None fails the stage instead.
 
     Raises:
         StageError: slices failed in every attempt, or ``stopping`` is set; committed parts are
@@ -109,6 +123,15 @@ def run_slices(
                 outcome.attempts = attempt
         if not stopping.is_set():
             progress.failed(len(failures))
+    resources = Resources(num_cpus, num_gpus)
+    for failure in [f for f in failures.values() if f.is_lost and not stopping.is_set()]:
+        logger.warning("slice %s lost its worker each time and runs alone", failure.piece.id)
+        made = _suspect(folder, failure, factory, row_group_rows, resources, quarantine)
+        if made is not None:
+            done[made.slice] = made
+            del failures[made.slice]
+            progress.advance(made.num_rows_in, Counter(made.rejects))
+            progress.failed(len(failures))
     if stopping.is_set() and len(done) < len(slices):
         raise StageError(f"stopped; committed slices are kept in {folder.uri}")
     if failures:
@@ -130,34 +153,87 @@ def _receipts(
     rows = [{"id": piece.id, "payload": json.dumps(piece.payload)} for piece in missing]
     committing = (folder, factory, row_group_rows)
     dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS))
-    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+    # Ray would repeat a slice that ends its worker without end. Here it is lost, the others go on.
+    dataset.context.max_errored_blocks = -1
+    options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus}
     if num_actors:
         receipts = dataset.map(
             Committer,
             fn_constructor_args=committing,
-            compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
-            **resources,
+            compute=ray.data.ActorPoolStrategy(
+                size=min(num_actors, len(rows)), max_tasks_in_flight_per_actor=1
+            ),
+            max_restarts=-1,
+            max_task_retries=0,
+            **options,
         )
     else:
-        receipts = dataset.map(Committer(*committing), **resources)
+        receipts = dataset.map(Committer(*committing), max_retries=0, **options)
     left = dict(by_id)
+    lost = "its worker was lost"
     try:
         for batch in receipts.iter_batches(batch_size=None, prefetch_batches=0):
             for receipt in map(json.loads, batch["receipt"]):
-                piece = left.pop(receipt["slice"])
-                if receipt["error"]:
-                    failure = _Failure(piece, receipt["error"], receipt["fatal"], 0)
-                    yield piece, failure, receipt["memory"]
-                else:
-                    yield piece, Part.model_validate(receipt["part"]), receipt["memory"]
-    except RayError as error:
-        # Workers died more often than Ray retries; the parts that they committed are valid.
-        committed = read_parts(folder)
-        for piece in left.values():
-            if piece.id in committed:
-                yield piece, committed[piece.id], 0
-            else:
-                yield piece, _Failure(piece, f"{type(error).__name__}: {error}", False, 0), 0
+                yield _outcome(left.pop(receipt["slice"]), receipt)
+    except RayError as error:  # no worker could be started
+        lost = f"{type(error).__name__}: {error}"
+    committed = read_parts(folder) if left else {}  # a worker may have ended after its commit
+    for piece in left.values():
+        if piece.id in committed:
+            yield piece, committed[piece.id], 0
+        else:
+            yield piece, _Failure(piece, lost, False, 0, is_lost=True), 0
+
+
+def _outcome(piece: Slice, receipt: dict[str, Any]) -> tuple[Slice, Part | _Failure, int]:
+    if receipt["error"]:
+        failure = _Failure(piece, receipt["error"], receipt["fatal"], 0)
+        return piece, failure, receipt["memory"]
+    return piece, Part.model_validate(receipt["part"]), receipt["memory"]
+
+
+def _suspect(
+    folder: Store,
+    failure: _Failure,
+    factory: Callable[[], Process],
+    row_group_rows: int,
+    resources: Resources,
+    quarantine: Quarantine | None,
+) -> Part | None:
+    """Process a slice alone, at last without the rows that end its worker.
+
+    Returns its part; or None, and then ``failure`` says why.
+    """
+    piece = failure.piece
+    row = {"id": piece.id, "payload": json.dumps(piece.payload)}
+
+    def commit(make: Callable[[], Process]) -> Part | None:
+        failure.attempts += 1
+        committer = Committer(folder, make, row_group_rows)
+        receipt = json.loads(run_alone(partial(committer, row), resources)["receipt"])
+        outcome = _outcome(piece, receipt)[1]
+        if isinstance(outcome, Part):
+            return outcome
+        failure.error, failure.is_lost = outcome.error, False
+        return None
+
+    try:
+        return commit(factory)
+    except WorkerLostError as error:
+        failure.error = f"{error}, also when the slice ran alone"
+        ended = str(error)
+    if quarantine is None or not has_rows(piece):
+        return None
+    rows = killing_rows(piece, factory, resources)
+    if rows is None:
+        failure.error += "; no single row is the cause"
+        return None
+    logger.error("slice %s: the rows %s end their worker and are rejects", piece.id, rows)
+    try:
+        return commit(Around(factory, quarantine, rows, ended))
+    except WorkerLostError as error:
+        failure.error = f"{error}, also without the rows {rows}"
+        return None
 
 
 def _words(failures: dict[str, _Failure], num_slices: int, folder: Store) -> str:
@@ -171,67 +247,3 @@ def _words(failures: dict[str, _Failure], num_slices: int, folder: Store) -> str
             f"slice {failure.piece.id} ({payload}), {failure.attempts} attempts: {failure.error}"
         )
     return "\n".join(lines)
-
-
-class Committer:
-    """Processes and commits slices in a worker: one slice in a task, many in an actor."""
-
-    def __init__(self, folder: Store, factory: Callable[[], Process], row_group_rows: int) -> None:
-        self.folder = folder
-        self.factory = factory
-        self.row_group_rows = row_group_rows
-        self.process: Process | None = None
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """Return a receipt; it reports an error instead of raising, so that other slices go on."""
-        piece = Slice(row["id"], json.loads(row["payload"]))
-        receipt: dict[str, Any] = {"slice": piece.id, "error": None}
-        try:
-            # Ray repeats the complete task of a lost worker, whose committed parts are kept.
-            part = read_part(self.folder, piece.id)
-            if part is None:
-                self.process = self.process or self.factory()
-                part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
-            receipt["part"] = part.model_dump(mode="json")
-        except Exception as error:
-            receipt["error"] = traceback.format_exc()
-            # Another attempt cannot fix an error that was raised with a message for the user.
-            receipt["fatal"] = isinstance(error, PipelineError) and not isinstance(
-                error, StoreError
-            )
-        receipt["memory"] = peak_memory()
-        return {"receipt": json.dumps(receipt)}
-
-
-def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: int) -> Part:
-    """Write a slice's tables, then its part; a crash in between leaves an uncommitted slice."""
-    tables = {
-        name: _write_table(folder, f"{name}/{piece.id}.parquet", table, row_group_rows)
-        for name, table in output.tables.items()
-    }
-    rejects = output.tables.get(REJECTS)
-    part = Part(
-        slice=piece.id,
-        num_rows_in=output.num_rows_in,
-        tables=tables,
-        rejects=dict(Counter(rejects["reason"].to_pylist())) if rejects is not None else {},
-        counters=dict(output.counters),
-    )
-    folder.write_bytes(part_path(piece.id), part.to_bytes())
-    return part
-
-
-def _write_table(folder: Store, path: str, table: pa.Table, row_group_rows: int) -> TablePart:
-    with folder.write(path) as file:
-        pq.write_table(
-            table.combine_chunks(), file, row_group_size=row_group_rows, compression="zstd"
-        )
-    num_whole, rest = divmod(table.num_rows, row_group_rows)
-    groups = (row_group_rows,) * num_whole + ((rest,) if rest else ())
-    return TablePart(
-        path=path,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        num_rows=table.num_rows,
-        row_groups=groups,
-    )

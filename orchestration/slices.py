@@ -39,6 +39,9 @@ class Output:
 
 Process = Callable[[Slice], Output]
 "A function that processes one slice; the same slice must give the same output."
+Quarantine = Callable[[Slice, str], Output]
+"""Makes rejects of rows that end their worker, without processing them: takes a slice of these rows
+and how the worker ended. The payload of its stage's slices must be a range of rows."""
 
 
 def row_slices(dataset: Dataset, num_rows: int) -> list[Slice]:

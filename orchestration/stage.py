@@ -28,7 +28,7 @@ from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import Expected, peak_memory
-from orchestration.slices import Process, Slice
+from orchestration.slices import Process, Quarantine, Slice
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 
@@ -129,13 +129,14 @@ class Context:
         *,
         row_group_rows: int = 1024,
         num_cpus: float = 1,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Run ``process`` as a Ray task on each slice that has no committed part yet.
 
         Raises:
-            StageError: some slices failed; the parts of the others are kept.
+            StageError: slices failed, or ended their worker and there is no ``quarantine``.
         """
-        self._run(slices, lambda: process, row_group_rows, num_cpus, 0, num_actors=0)
+        self._run(slices, lambda: process, row_group_rows, num_cpus, 0, 0, quarantine)
 
     def map_slices_with_actors(
         self,
@@ -146,12 +147,13 @@ class Context:
         row_group_rows: int = 1024,
         num_cpus: float = 1,
         num_gpus: float = 0,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Run slices as :meth:`map_slices` does, on actors that each call ``factory`` once.
 
         Use it for a process that holds heavy objects: an actor lives as long as the stage runs.
         """
-        self._run(slices, factory, row_group_rows, num_cpus, num_gpus, num_actors)
+        self._run(slices, factory, row_group_rows, num_cpus, num_gpus, num_actors, quarantine)
 
     def _run(
         self,
@@ -161,6 +163,7 @@ class Context:
         num_cpus: float,
         num_gpus: float,
         num_actors: int,
+        quarantine: Quarantine | None,
     ) -> None:
         from orchestration.slice_runner import run_slices  # imports Ray, which a plan never needs
 
@@ -175,6 +178,7 @@ class Context:
             num_actors=num_actors,
             retries=self.slices,
             stopping=self.stopping,
+            quarantine=quarantine,
         )
         self._parts |= parts
         self.memory = max(self.memory, memory)
@@ -185,7 +189,7 @@ class Context:
         """Run a function as one Ray task and return its result.
 
         Raises:
-            StageError: the function failed.
+            StageError: the function failed, or ended its worker.
         """
         import ray
 
@@ -195,8 +199,9 @@ class Context:
         remote = ray.remote(task).options(num_cpus=num_cpus, num_gpus=num_gpus)
         try:
             result, memory = ray.get(remote.remote())
-        except ray.exceptions.RayTaskError as error:
-            raise StageError(f"{self.stage.name}: {error_words(error.cause)}") from error
+        except ray.exceptions.RayError as error:
+            words = error_words(getattr(error, "cause", error))
+            raise StageError(f"{self.stage.name}: {words}") from error
         self.memory = max(self.memory, memory)
         return cast(R, result)
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from orchestration.dataset import Dataset
 from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, Part, columns_of
-from orchestration.slice_runner import commit_slice
+from orchestration.slice_commit import commit_slice
 from orchestration.slices import Output, Slice
 from orchestration.storage.store import Store
 

@@ -32,6 +32,7 @@ from orchestration.params import OPERATIONAL, StageParams
 from orchestration.retries import rejected_rows, retry
 from orchestration.slices import read_slice, row_slices
 from orchestration.storage.store import Store
+from orchestration.suspects import KILLED_WORKER
 from pipelines.ingest.cluster_host_limiter import open_limiter
 from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
 from pipelines.ingest.local_images import LocalImagesEngine
@@ -67,17 +68,17 @@ class HostParams(StageParams):
 class Params(StageParams):
     """How images are fetched and stored."""
 
-    contact: str
+    contact: Annotated[str, OPERATIONAL]
     "E-mail address or URL in the User-Agent header, for the operators of sites."
     engine: Literal["native", "img2dataset"] = "native"
     "Program that fetches: `native` (dataprep.fetch) or img2dataset's downloader."
-    connect_timeout_s: float = Field(default=5.0, gt=0)
+    connect_timeout_s: Annotated[float, OPERATIONAL] = Field(default=5.0, gt=0)
     "Longest time in seconds to open a connection."
-    read_timeout_s: float = Field(default=10.0, gt=0)
+    read_timeout_s: Annotated[float, OPERATIONAL] = Field(default=10.0, gt=0)
     "Longest time in seconds between two pieces of a body."
-    total_timeout_s: float = Field(default=30.0, gt=0)
+    total_timeout_s: Annotated[float, OPERATIONAL] = Field(default=30.0, gt=0)
     "Longest time in seconds of one attempt, redirects included."
-    max_attempts: int = Field(default=3, ge=1)
+    max_attempts: Annotated[int, OPERATIONAL] = Field(default=3, ge=1)
     "Largest number of attempts per image."
     max_bytes: int = Field(default=50 << 20, ge=1)
     "Largest size in bytes of a body; larger ones are rejects."
@@ -85,7 +86,7 @@ class Params(StageParams):
     "Largest number of redirects followed per attempt."
     obey_robots_txt: bool = False
     "Whether images that a site's robots.txt forbids are rejects."
-    max_unreachable_fraction: float = Field(default=0.95, gt=0, le=1)
+    max_unreachable_fraction: Annotated[float, OPERATIONAL] = Field(default=0.95, gt=0, le=1)
     "Fraction of unanswered requests above which a slice fails as an outage; 1 disables the check."
     slice_rows: int = Field(default=2048, ge=1)
     "Number of index rows per slice."
@@ -147,8 +148,19 @@ def run(context: Context, params: Params) -> None:
     index = context.input("index")
     slices = row_slices(index, params.slice_rows)
     factory = _factory(context, params, index)
-    context.map_slices_with_actors(slices, factory, **_resources(params))
+    context.map_slices_with_actors(
+        slices, factory, quarantine=partial(quarantined, index), **_resources(params)
+    )
     context.commit(slices, schemas={"data": IMAGES, "rejects": REJECTS})
+
+
+def quarantined(index: Dataset, piece: Slice, detail: str) -> Output:
+    """Return rows of the index as rejects, because fetching them ends the worker."""
+    rows = read_slice(index, piece, ["sample_id", "source", "url"]).to_pylist()
+    rejects = [
+        reject(row["sample_id"], row["source"], KILLED_WORKER, detail, row["url"]) for row in rows
+    ]
+    return stored_output([], rejects)
 
 
 def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from orchestration import Context, Stage, feeding
 from orchestration.errors import StageError
-from orchestration.params import EXTERNAL_FILE, OR_URI, is_uri
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
 from orchestration.reporting.usage import Expected
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
@@ -42,11 +42,11 @@ class Params(VQKDTrainingParams):
 
     weights: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
     "Path or URI of a tokenizer to use instead of training one, such as BEiT v2's."
-    num_report_images: int = Field(default=4096, ge=1)
+    num_report_images: Annotated[int, OPERATIONAL] = Field(default=4096, ge=1)
     "Largest number of images over which the report measures codebook usage."
-    min_usage: float = Field(default=0.5, ge=0, le=1)
+    min_usage: Annotated[float, OPERATIONAL] = Field(default=0.5, ge=0, le=1)
     "Smallest fraction of codes in use after training; the stage fails below it."
-    min_cosine: float = Field(default=0, ge=-1, le=1)
+    min_cosine: Annotated[float, OPERATIONAL] = Field(default=0, ge=-1, le=1)
     "Smallest mean cosine to the teacher's features after training; the stage fails below it."
 
 

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dataprep.images import decode_stored
+from dataprep.schemas import reject, rejects_table
 from dataprep.views import View, random_cut
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.slices import row_slices
+from orchestration.suspects import KILLED_WORKER
 from pipelines.readers.kept_images import KeptImages
 from pipelines.readers.prefetch import prefetch
 from pipelines.tokens.held_out import is_held_out
@@ -96,8 +98,20 @@ def tokenize(
         num_cpus=params.cpus_per_actor,
         num_gpus=int(params.use_gpu),
         row_group_rows=params.row_group_rows,
+        quarantine=partial(quarantined, kept, images),
     )
     context.commit(slices)
+
+
+def quarantined(kept: Dataset, images: Sequence[Dataset], piece: Slice, detail: str) -> Output:
+    """Return curated images as rejects, because encoding them ends the worker."""
+    rows = KeptImages([kept], images, ["sample_id", "source"]).take(
+        np.arange(piece.payload["start"], piece.payload["stop"])
+    )
+    rejects = [
+        reject(row["sample_id"], row["source"], KILLED_WORKER, detail) for row in rows.to_pylist()
+    ]
+    return Output(len(rejects), {"rejects": rejects_table(rejects)})
 
 
 class ViewTokenizer:

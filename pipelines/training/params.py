@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from orchestration.params import OPERATIONAL
 from orchestration.training import TrainingParams
 
 Steps = Annotated[int, Field(ge=1, description="Number of optimizer steps.")]
@@ -44,7 +45,7 @@ class TrainingLoopParams(TrainingParams):
     weight_decay: WeightDecay
     substreams: Substreams
     precision: Precision = "bf16"
-    max_skipped_steps: int = Field(default=10, ge=1)
+    max_skipped_steps: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
     "Number of consecutive non-finite steps that ends the training with an error."
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from dataprep.fetch import FetchError
 from dataprep.images import ImageRules, encode_jpeg, store_image
 from dataprep.schemas import INDEX
 from orchestration.errors import StageError
-from orchestration.slice_runner import commit_slice
+from orchestration.slice_commit import commit_slice
 from orchestration.slices import Slice, range_slices
 from orchestration.storage.store import Store
 from pipelines.ingest.download import OutageError, Params, SliceFetcher, _name_proxies

@@ -1,0 +1,80 @@
+"""Committing slices: a worker processes a slice, writes its tables, and at last its part."""
+
+import json
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestration.errors import PipelineError, StoreError
+from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_part
+from orchestration.reporting.usage import peak_memory
+from orchestration.slices import Output, Process, Slice
+from orchestration.storage.store import Store
+
+
+class Committer:
+    """Processes and commits slices in a worker: one slice in a task, many in an actor."""
+
+    def __init__(self, folder: Store, factory: Callable[[], Process], row_group_rows: int) -> None:
+        self.folder = folder
+        self.factory = factory
+        self.row_group_rows = row_group_rows
+        self.process: Process | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        """Return a receipt; it reports an error instead of raising, so that other slices go on."""
+        piece = Slice(row["id"], json.loads(row["payload"]))
+        receipt: dict[str, Any] = {"slice": piece.id, "error": None}
+        try:
+            # A slice of a lost worker is repeated; what it has committed is kept.
+            part = read_part(self.folder, piece.id)
+            if part is None:
+                self.process = self.process or self.factory()
+                part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
+            receipt["part"] = part.model_dump(mode="json")
+        except Exception as error:
+            receipt["error"] = traceback.format_exc()
+            # Another attempt cannot fix an error that was raised with a message for the user.
+            receipt["fatal"] = isinstance(error, PipelineError) and not isinstance(
+                error, StoreError
+            )
+        receipt["memory"] = peak_memory()
+        return {"receipt": json.dumps(receipt)}
+
+
+def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: int) -> Part:
+    """Write a slice's tables, then its part; a crash in between leaves an uncommitted slice."""
+    tables = {
+        name: _write_table(folder, f"{name}/{piece.id}.parquet", table, row_group_rows)
+        for name, table in output.tables.items()
+    }
+    rejects = output.tables.get(REJECTS)
+    part = Part(
+        slice=piece.id,
+        num_rows_in=output.num_rows_in,
+        tables=tables,
+        rejects=dict(Counter(rejects["reason"].to_pylist())) if rejects is not None else {},
+        counters=dict(output.counters),
+    )
+    folder.write_bytes(part_path(piece.id), part.to_bytes())
+    return part
+
+
+def _write_table(folder: Store, path: str, table: pa.Table, row_group_rows: int) -> TablePart:
+    with folder.write(path) as file:
+        pq.write_table(
+            table.combine_chunks(), file, row_group_size=row_group_rows, compression="zstd"
+        )
+    num_whole, rest = divmod(table.num_rows, row_group_rows)
+    groups = (row_group_rows,) * num_whole + ((rest,) if rest else ())
+    return TablePart(
+        path=path,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        num_rows=table.num_rows,
+        row_groups=groups,
+    )
