@@ -3,8 +3,9 @@
 import json
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,8 @@ from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_par
 from orchestration.reporting.usage import peak_memory
 from orchestration.slices import Output, Process, Slice
 from orchestration.storage.store import Store
+
+_READERS: Final = 16
 
 
 class Committer:
@@ -78,3 +81,15 @@ def _write_table(folder: Store, path: str, table: pa.Table, row_group_rows: int)
         num_rows=table.num_rows,
         row_groups=groups,
     )
+
+
+def read_tables(
+    folder: Store, paths: Sequence[str], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the rows of several files of one table, in their order; all columns by default."""
+
+    def read(path: str) -> pa.Table:
+        return pq.read_table(folder.open(path), columns=list(columns) if columns else None)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return pa.concat_tables(pool.map(read, paths))

@@ -222,13 +222,14 @@ class Context:
         """Return the committed parts of slices that this run has mapped over."""
         return [self._parts[piece.id] for piece in slices]
 
-    def read_parts(self, slices: Sequence[Slice], table: str = "data") -> "pa.Table":
-        """Return the rows that these slices have written, before the stage is committed."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def read_parts(
+        self, slices: Sequence[Slice], table: str = "data", columns: list[str] | None = None
+    ) -> "pa.Table":
+        """Return what these slices have written, before the stage is committed."""
+        from orchestration.slice_commit import read_tables  # imports pyarrow
 
         paths = [self._parts[piece.id].tables[table].path for piece in slices]
-        return pa.concat_tables([pq.read_table(self.folder.open(path)) for path in paths])
+        return read_tables(self.folder, paths, columns)
 
     def files_of(self, folder: Store) -> list[str]:
         """Return the paths that :meth:`commit` takes for every file of a sub-folder."""

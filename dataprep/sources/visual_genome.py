@@ -1,8 +1,9 @@
 """Visual Genome: ``region_descriptions.json`` beside ``images.zip`` and ``images2.zip``.
 
 The JSON file is a list with one object per image: ``id`` or ``image_id``, and ``regions[]`` with
-``phrase`` and a box. An image has dozens of short phrases, so a caption joins a few of them, drawn
-by the seed. Half of the images are COCO images; ``image_data.json`` names them (``coco_id``).
+``phrase`` and a box. An image has dozens of short phrases; each is a caption, or a caption joins
+a few of them, in an order drawn by the seed. Half of the images are COCO images;
+``image_data.json`` names them (``coco_id``).
 """
 
 from collections.abc import Collection
@@ -24,14 +25,14 @@ _FOLDERS: Final = ("VG_100K", "VG_100K_2")
 
 
 def read_visual_genome(
-    path: Path, members: Collection[str], *, captions: int, phrases: int, seed: int
+    path: Path, members: Collection[str], *, captions: int | None, phrases: int, seed: int
 ) -> list[AnnotatedImage]:
     """Return the images with captions of a few phrases each.
 
     Args:
         path: path of ``region_descriptions.json`` or of its zip archive.
         members: names of the members of the image archives, which show each image's folder.
-        captions: largest number of captions of an image.
+        captions: largest number of captions of an image; None keeps all.
         phrases: number of phrases of a caption, joined by commas.
         seed: seed of the draw of phrases.
 
@@ -51,7 +52,8 @@ def read_visual_genome(
             continue
         paths = [f"{folder}/{number}.jpg" for folder in _FOLDERS]
         member = next((p for p in paths if p in members), paths[0])
-        drawn = _draw(found, captions * phrases, seed, number)
+        wanted = captions * phrases if captions is not None else None
+        drawn = _draw(found, wanted, seed, number)
         joined = [", ".join(drawn[j : j + phrases]) for j in range(0, len(drawn), phrases)]
         result.append(AnnotatedImage(str(number), member, joined))
     check_readable([image.problem for image in result], path)
@@ -85,7 +87,7 @@ def _number(image: Any) -> int:
     return int(image["image_id"] if "image_id" in image else image["id"])
 
 
-def _draw(phrases: list[str], number: int, seed: int, image: int) -> list[str]:
+def _draw(phrases: list[str], number: int | None, seed: int, image: int) -> list[str]:
     """Draw phrases without repetition: a pure function of the seed and the image."""
     order = rng_of(seed, "regions", image).permutation(len(phrases))
     return [phrases[i] for i in order[:number]]

@@ -1,22 +1,24 @@
-"""The sampling order: the row of each slot of each step, as a pure function.
+"""The sampling order: the sample of each slot of each step, as a pure function.
 
-A stream is cut into C canonical substreams. In each epoch the row groups are put in a seeded order,
-and substream c owns those whose index in it is ≡ c (mod C). It reads them in windows of a few row
-groups and shuffles the rows within each window. Slot s of a batch of B belongs to substream
-s // (B / C).
+A stream is cut into C canonical substreams. In each epoch the row groups are dealt to the
+substreams in a seeded order; a substream reads its own in windows of a few row groups and shuffles
+the samples within each window. Slot s of a batch of B belongs to substream s // (B / C). A row may
+hold several samples (``model.training.epoch_samples``), which are spread over the epoch
+(``model.training.dealing``).
 
 So resuming needs only the step, and the batch is the same for every number of workers that
 divides C; the price is a shuffle that is complete over row groups but local over rows.
 """
 
-import bisect
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.training import randomness
+from model.training.dealing import Dealing, Window
+from model.training.epoch_samples import EpochSamples, Ints
+from model.training.spreading import spread
 
 
 class Order:
@@ -30,6 +32,8 @@ class Order:
         num_substreams: int,
         shuffle_window: int,
         seed: int,
+        samples_per_row: NDArray[np.integer] | None = None,
+        row_weights: NDArray[np.floating] | None = None,
     ) -> None:
         """Prepare the order.
 
@@ -37,39 +41,47 @@ class Order:
             group_rows: number of rows of each row group.
             batch: B, samples of this stream in a step, over all workers.
             num_substreams: C.
-            shuffle_window: number of row groups whose rows are shuffled together.
+            shuffle_window: number of row groups whose samples are shuffled together.
             seed: seed of the stream's order.
+            samples_per_row: number of samples that each row holds; None stands for 1.
+            row_weights: how many times the samples of each row are read in an epoch; None stands
+                for 1.
 
         Raises:
-            ValueError: B is not a multiple of C, there are fewer row groups than substreams, or a
-                row group is empty.
+            ValueError: B is not a multiple of C, there are fewer row groups with samples than
+                substreams, or a row group is empty.
         """
         if batch % num_substreams:
             raise ValueError(
                 f"a batch of {batch} is not a multiple of {num_substreams} substreams; "
                 "change one of them"
             )
-        if len(group_rows) < num_substreams:
-            raise ValueError(
-                f"{len(group_rows)} row groups are fewer than {num_substreams} substreams; "
-                "write smaller row groups or use fewer substreams"
-            )
-        if min(group_rows) < 1:
+        if len(group_rows) and min(group_rows) < 1:
             raise ValueError(
                 f"row group {int(np.argmin(group_rows))} has no rows; leave empty row groups out"
             )
         self.batch = batch
         self.num_substreams = num_substreams
         self.per_substream = batch // num_substreams
-        self.shuffle_window = shuffle_window
         self.seed = seed
-        self.group_rows = np.asarray(group_rows, np.int64)
-        self.first_row = np.concatenate([[0], np.cumsum(self.group_rows)[:-1]])
-        self._epoch_starts: list[list[int]] = [[0] for _ in range(num_substreams)]
-        self._groups = lru_cache(maxsize=4 * num_substreams)(self._groups_of_epoch)
-        self._shuffled = lru_cache(maxsize=4 * num_substreams)(self._shuffled_window)
+        samples = EpochSamples(np.asarray(group_rows, np.int64), samples_per_row, row_weights, seed)
+        if np.count_nonzero(samples.per_epoch) < num_substreams:
+            raise ValueError(
+                f"{np.count_nonzero(samples.per_epoch)} row groups are fewer than "
+                f"{num_substreams} substreams; write smaller row groups or use fewer substreams"
+            )
+        self._dealing = Dealing(
+            samples, num_substreams=num_substreams, shuffle_window=shuffle_window, seed=seed
+        )
+        self._windows = lru_cache(maxsize=2 * num_substreams)(self._dealing.windows)
+        self._samples_of = lru_cache(maxsize=2 * num_substreams)(self._shuffled)
 
-    def slots(self, rank: int, num_workers: int) -> NDArray[np.int64]:
+    @property
+    def samples_per_epoch(self) -> int:
+        """Number of samples that all substreams together read in an epoch."""
+        return int(self._dealing.lengths.sum())
+
+    def slots(self, rank: int, num_workers: int) -> Ints:
         """Return the slots of the global batch that a worker fills: substreams c ≡ rank (mod W).
 
         Raises:
@@ -83,38 +95,40 @@ class Order:
         slots = np.arange(self.batch)
         return slots[(slots // self.per_substream) % num_workers == rank]
 
-    def rows(self, step: int, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the row number of each slot at ``step``."""
-        result = np.empty(len(slots), np.int64)
-        for i, slot in enumerate(slots):
-            substream, offset = divmod(int(slot), self.per_substream)
-            result[i] = self._row(substream, step * self.per_substream + offset)
-        return result
+    def samples(self, step: int, slots: Ints) -> tuple[Ints, Ints]:
+        """Return row number and index within the row of the sample of each slot at ``step``."""
+        rows, members = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
+        substreams, offsets = np.divmod(slots, self.per_substream)
+        for substream in np.unique(substreams):
+            mine = np.flatnonzero(substreams == substream)
+            positions = step * self.per_substream + offsets[mine]
+            self._fill(int(substream), positions, rows, members, mine)
+        return rows, members
 
-    def _row(self, substream: int, position: int) -> int:
-        """Return the row number at a position of the substream's endless sequence."""
-        starts = self._epoch_starts[substream]
-        while starts[-1] <= position:
-            epoch = len(starts) - 1
-            starts.append(starts[-1] + int(self.group_rows[self._groups(substream, epoch)].sum()))
-        epoch = bisect.bisect_right(starts, position) - 1
-        rest = position - starts[epoch]
-        groups = self._groups(substream, epoch)
-        for window, first in enumerate(range(0, len(groups), self.shuffle_window)):
-            size = int(self.group_rows[groups[first : first + self.shuffle_window]].sum())
-            if rest < size:
-                return int(self._shuffled(substream, epoch, window)[rest])
-            rest -= size
-        raise AssertionError("unreachable: the position lies within the epoch")
+    def _fill(
+        self, substream: int, positions: Ints, rows: Ints, members: Ints, targets: Ints
+    ) -> None:
+        """Write the samples at some positions of a substream's endless sequence."""
+        length = int(self._dealing.lengths[substream])
+        for epoch in np.unique(positions // length).tolist():
+            windows = self._windows(substream, epoch)
+            in_epoch = np.flatnonzero(positions // length == epoch)
+            places = positions[in_epoch] - epoch * length
+            number = np.searchsorted([window.first for window in windows], places, "right") - 1
+            for index in np.unique(number).tolist():
+                chosen = number == index
+                within = places[chosen] - windows[index].first
+                some_rows, some_members = self._samples_of(substream, epoch, index)
+                rows[targets[in_epoch[chosen]]] = some_rows[within]
+                members[targets[in_epoch[chosen]]] = some_members[within]
 
-    def _groups_of_epoch(self, substream: int, epoch: int) -> NDArray[np.int64]:
-        order = randomness.generator(self.seed, epoch).permutation(len(self.group_rows))
-        return order[substream :: self.num_substreams]
-
-    def _shuffled_window(self, substream: int, epoch: int, window: int) -> NDArray[np.int64]:
-        first = window * self.shuffle_window
-        groups = self._groups(substream, epoch)[first : first + self.shuffle_window]
-        rows = np.concatenate(
-            [np.arange(self.first_row[g], self.first_row[g] + self.group_rows[g]) for g in groups]
-        )
-        return randomness.generator(self.seed, epoch, substream, window).permutation(rows)
+    def _shuffled(self, substream: int, epoch: int, index: int) -> tuple[Ints, Ints]:
+        """Return rows and samples of a window in their order."""
+        window: Window = self._windows(substream, epoch)[index]
+        found = [self._dealing.visit(group, visit, epoch) for group, visit in window.visits]
+        rows = np.concatenate([some for some, _ in found])
+        members = np.concatenate([some for _, some in found])
+        first = epoch * int(self._dealing.lengths[substream]) + window.first
+        blocks = (first + np.arange(len(rows))) // self.per_substream
+        order = spread(rows, blocks, self.seed, 6, substream, epoch, index)
+        return rows[order], members[order]

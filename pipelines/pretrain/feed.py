@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -57,6 +58,16 @@ class FeedParams:
     isolate_documents: bool
 
 
+@dataclass(frozen=True)
+class PairOrder:
+    """What the order of the pair stream depends on, for each row; None stands for 1 everywhere."""
+
+    num_captions: NDArray[np.integer] | None = None
+    "Number of captions; each one is a sample."
+    weights: NDArray[np.floating] | None = None
+    "How many times an epoch shows the pairs of the row."
+
+
 class SampleBuilder:
     """Builds micro-batches of one stream from rows and slots."""
 
@@ -71,8 +82,13 @@ class SampleBuilder:
         self.stream, self.network, self.text, self.params = stream, network, text, params
         self.seed = int(randomness.bits(seed, STREAMS.index(stream)))
 
-    def build(self, rows: pa.Table, step: int, slots: Ints) -> MicroBatch:
+    def build(
+        self, rows: pa.Table, step: int, slots: Ints, captions: Ints | None = None
+    ) -> MicroBatch:
         """Return the micro-batch of a step's ``slots`` (B,), filled by ``rows`` (B rows).
+
+        ``captions`` (B,) are the indexes of the captions to take from each pair; without them a
+        caption is drawn for each slot.
 
         Raises:
             ValueError: the number of codes of a view is not the network's number of patches, or
@@ -86,7 +102,10 @@ class SampleBuilder:
         if self.stream != "text":
             self._add_images(batch, rows, step, slots, image_masked)
         if self.stream != "image":
-            self._add_text(batch, rows, step, slots, text_masked)
+            if self.stream == "pair" and captions is None:
+                numbers = pc.list_value_length(rows["captions"]).to_numpy()
+                captions = randomness.integers(numbers, self._seed(_CAPTION), step, slots)
+            self._add_text(batch, rows, step, slots, text_masked, captions)
         scale = residual_scale(
             self.network.depth, self.params.drop_path, self._seed(_DEPTH), step, slots
         )
@@ -129,13 +148,19 @@ class SampleBuilder:
         batch.image_mask = torch.from_numpy(mask & masked[:, None])
 
     def _add_text(
-        self, batch: MicroBatch, rows: pa.Table, step: int, slots: Ints, masked: NDArray[np.bool_]
+        self,
+        batch: MicroBatch,
+        rows: pa.Table,
+        step: int,
+        slots: Ints,
+        masked: NDArray[np.bool_],
+        captions: Ints | None,
     ) -> None:
-        if self.stream == "text":
+        if captions is None:
             ids = _matrix(rows["ids"]).astype(np.int64)
             ratio = self.params.text_mask_ratio
         else:
-            ids = self._captions(rows, step, slots)
+            ids = self._captions(rows, captions)
             ratio = self.params.pair_text_mask_ratio
         maskable = (ids >= FIRST_PIECE) & masked[:, None]
         corrupted, chosen = mask_tokens(
@@ -156,12 +181,12 @@ class SampleBuilder:
         padding = ids == PAD
         batch.text_padding = torch.from_numpy(padding) if padding.any() else None
 
-    def _captions(self, rows: pa.Table, step: int, slots: Ints) -> Ints:
-        """Return one caption of each pair, (B, T), padded to the longest rounded up."""
-        captions = []
-        for slot, choices in zip(slots, rows["captions"].to_pylist(), strict=True):
-            which = int(randomness.integers(len(choices), self._seed(_CAPTION), step, slot))
-            captions.append([BOS, *choices[which][: self.params.max_caption_length - 2], EOS])
+    def _captions(self, rows: pa.Table, chosen: Ints) -> Ints:
+        """Return the chosen caption of each pair, (B, T), padded to the longest rounded up."""
+        captions = [
+            [BOS, *choices[which][: self.params.max_caption_length - 2], EOS]
+            for which, choices in zip(chosen, rows["captions"].to_pylist(), strict=True)
+        ]
         length = max(map(len, captions))
         length = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
         ids = np.full((len(captions), length), PAD, np.int64)
@@ -185,6 +210,7 @@ class Feed:
         seed: int,
         rank: int,
         num_workers: int,
+        pairs: PairOrder | None = None,
     ) -> None:
         """Open the shards.
 
@@ -198,12 +224,15 @@ class Feed:
             seed: of the recipe.
             rank: number of this worker, from 0.
             num_workers: number of workers.
+            pairs: captions and weight of each row of the pair stream; without them each image is
+                one sample, whose caption is drawn at each visit.
 
         Raises:
             ValueError: batch, substreams, workers or row groups do not fit together.
         """
         self.builders = builders
         self.micro_batch = micro_batch
+        self.by_caption = pairs is not None and pairs.num_captions is not None
         self.orders: dict[Stream, Order] = {}
         self.slots: dict[Stream, Ints] = {}
         self.readers: dict[Stream, RowReader] = {}
@@ -211,6 +240,7 @@ class Feed:
             if not samples_per_step[stream]:
                 continue
             groups = [group.num_rows for group in dataset.row_groups() if group.num_rows]
+            mine = pairs if stream == "pair" and pairs is not None else PairOrder()
             try:
                 self.orders[stream] = Order(
                     groups,
@@ -218,6 +248,8 @@ class Feed:
                     num_substreams=num_substreams,
                     shuffle_window=shuffle_window,
                     seed=int(randomness.bits(seed, 100 + STREAMS.index(stream))),
+                    samples_per_row=mine.num_captions,
+                    row_weights=mine.weights,
                 )
                 self.slots[stream] = self.orders[stream].slots(rank, num_workers)
             except ValueError as error:
@@ -231,10 +263,12 @@ class Feed:
 
     def _stream_step(self, stream: Stream, step: int) -> Iterator[MicroBatch]:
         slots = self.slots[stream]
-        table = self.readers[stream].take(self.orders[stream].rows(step, slots))
+        numbers, captions = self.orders[stream].samples(step, slots)
+        table = self.readers[stream].take(numbers)
         for i in range(0, len(slots), self.micro_batch):
-            rows = table.slice(i, self.micro_batch)
-            yield self.builders[stream].build(rows, step, slots[i : i + self.micro_batch])
+            rows, some = table.slice(i, self.micro_batch), slice(i, i + self.micro_batch)
+            chosen = captions[some] if stream == "pair" and self.by_caption else None
+            yield self.builders[stream].build(rows, step, slots[some], chosen)
 
 
 def normalize(pixels: NDArray[np.uint8], network: BEiT3Config) -> torch.Tensor:

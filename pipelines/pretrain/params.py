@@ -94,6 +94,10 @@ class Params(TrainingLoopParams):
     "Fraction of masked patches in an image."
     pair_masking: Literal["separate", "joint"] = "separate"
     "Mask one modality of each pair, or both at once."
+    pairs_by: Literal["caption", "image"] = "caption"
+    "An epoch of the pair stream shows every caption once, or every image once with any caption."
+    source_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    "How many times an epoch shows the pairs of a source, by source name; 1 for other sources."
     max_caption_length: int = Field(default=64, ge=4)
     "Number of tokens to which longer captions are truncated, including the begin and end tokens."
     isolate_documents: bool = False

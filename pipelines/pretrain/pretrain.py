@@ -64,7 +64,7 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=3,
+        version=4,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
     )
 

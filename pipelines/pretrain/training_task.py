@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from model import BEiT3, BEiT3Config
@@ -15,8 +17,9 @@ from model.training.step import train_step
 from orchestration import Dataset
 from orchestration.training import Session
 from pipelines.pretrain.checkpoints import NETWORK_FILE
-from pipelines.pretrain.feed import Feed, SampleBuilder
+from pipelines.pretrain.feed import Feed, PairOrder, SampleBuilder
 from pipelines.pretrain.params import Params
+from pipelines.tokens.pair_tokens import COUNTS_FILE
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from pipelines.training.loop import StepOutcome
 from tokenizer.text import TextTokenizer
@@ -61,7 +64,20 @@ class PretrainJob:
             seed=self.seed,
             rank=rank,
             num_workers=num_workers,
+            pairs=self.pair_order() if params.pairs_per_step else None,
         )
+
+    def pair_order(self) -> PairOrder:
+        """Return the captions and weights of the rows of the pair stream."""
+        counts = pq.read_table(self.datasets["pair"].fetch(COUNTS_FILE))
+        by_caption = self.params.pairs_by == "caption"
+        num_captions = counts["num_captions"].to_numpy() if by_caption else None
+        if not self.params.source_weights:
+            return PairOrder(num_captions)
+        sources = counts["source"].combine_chunks().dictionary_encode()
+        weights = self.params.source_weights
+        of_source = np.array([weights.get(name, 1.0) for name in sources.dictionary.to_pylist()])
+        return PairOrder(num_captions, of_source[sources.indices.to_numpy()])
 
 
 class PretrainTask:

@@ -1,9 +1,9 @@
 """Image tokens: curated images → JPEG and views with their codes.
 
 In: curated images of one kind, the image tokenizer. Out: ``train`` and ``held_out``:
-sample_id, label, jpeg, views: fixed_size_list<uint16, 5 k> (x, y, width, height, flip of each of
-k views), codes: fixed_size_list<uint16, k N>. The JPEG is the stored one, unchanged, so training
-cuts exactly the pixels that the codes were computed from.
+sample_id, source, label, jpeg, views: fixed_size_list<uint16, 5 k> (x, y, width, height, flip of
+each of k views), codes: fixed_size_list<uint16, k N>. The JPEG is the stored one, unchanged, so
+training cuts exactly the pixels that the codes were computed from.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from tokenizer.vqkd import VQKD, to_input
 
 VIEW_NUMBERS: Final = 5
 "Numbers that describe a view: x, y, width, height, flip."
-_COLUMNS: Final = ("sample_id", "label", "jpeg", "captions")
+_COLUMNS: Final = ("sample_id", "source", "label", "jpeg", "captions")
 
 
 class Params(StageParams):
@@ -76,17 +76,18 @@ def stage(
         params,
         feeding(curated=curated, images=images, tokenizer=tokenizer),
         seed=seed,
+        version=2,
     )
 
 
 def run(context: Context, params: Params) -> None:
     """Encode curated images without captions."""
-    tokenize(context, params, "images", ViewTokenizer)
+    context.commit(tokenize(context, params, "images", ViewTokenizer))
 
 
 def tokenize(
     context: Context, params: Params, kind: str, make: "Callable[..., ViewTokenizer]"
-) -> None:
+) -> list[Slice]:
     """Encode each slice of one kind of image in an actor that holds the tokenizer."""
     kept = context.input("curated").table(kind)
     slices = row_slices(kept, params.slice_rows)
@@ -100,7 +101,7 @@ def tokenize(
         row_group_rows=params.row_group_rows,
         quarantine=partial(quarantined, kept, images),
     )
-    context.commit(slices)
+    return slices
 
 
 def quarantined(kept: Dataset, images: Sequence[Dataset], piece: Slice, detail: str) -> Output:
@@ -152,6 +153,7 @@ class ViewTokenizer:
         views, codes = self._encode(rows)
         return {
             "sample_id": rows["sample_id"],
+            "source": rows["source"].cast(pa.string()),
             "label": rows["label"],
             "jpeg": rows["jpeg"],
             "views": views,

@@ -1,19 +1,27 @@
 """Pair tokens: curated pairs → JPEG, views with their codes, and the ids of each caption.
 
-In: curated pairs, both tokenizers. Out: the columns of ``image_tokens``, and captions:
-list<list<uint16>>, ids without ``<s>`` and ``</s>``, which training adds when it truncates.
+In: curated pairs, both tokenizers. Out: the columns of ``image_tokens``; captions:
+list<list<uint16>>, ids without ``<s>`` and ``</s>``, which training adds when it truncates;
+num_captions: uint16. The file ``pair_counts.parquet`` repeats source and num_captions of each row
+of ``train``, so that training knows its order without reading the table.
 """
 
+import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestration import Context, Dataset, Stage, feeding
 from pipelines.tokens import image_tokens
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
+
+COUNTS_FILE: Final = "pair_counts.parquet"
 
 
 class Params(image_tokens.Params):
@@ -45,13 +53,44 @@ def stage(
         params,
         feeding(curated=curated, images=images, tokenizer=tokenizer, text_tokenizer=text_tokenizer),
         seed=seed,
+        version=2,
     )
 
 
 def run(context: Context, params: Params) -> None:
-    """Encode curated pairs."""
+    """Encode curated pairs, and count the captions of each."""
     text = context.input("text_tokenizer")
-    image_tokens.tokenize(context, params, "pairs", partial(PairTokenizer, text))
+    slices = image_tokens.tokenize(context, params, "pairs", partial(PairTokenizer, text))
+    if not slices:
+        return context.commit()
+    counts = context.read_parts(slices, "train", ["source", "num_captions"])
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / COUNTS_FILE
+        pq.write_table(counts, file)
+        context.folder.write_file(COUNTS_FILE, file)
+    context.commit(slices, files=[COUNTS_FILE], numbers=numbers_of(counts))
+
+
+def numbers_of(counts: pa.Table) -> dict[str, float]:
+    """Return how many pairs and images there are to train on, of each source and in all.
+
+    Args:
+        counts: columns source and num_captions, one row for each image.
+    """
+    images: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    for group in (
+        counts.group_by("source")
+        .aggregate([("num_captions", "sum"), ("num_captions", "count")])
+        .to_pylist()
+    ):
+        pairs[group["source"]] = group["num_captions_sum"]
+        images[group["source"]] = group["num_captions_count"]
+    return {
+        "num_pairs": pairs.total(),
+        **{f"pairs/{source}": number for source, number in sorted(pairs.items())},
+        **{f"images/{source}": number for source, number in sorted(images.items())},
+    }
 
 
 class PairTokenizer(image_tokens.ViewTokenizer):
@@ -71,11 +110,12 @@ class PairTokenizer(image_tokens.ViewTokenizer):
 
     def columns(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
         """Return the output columns of some pairs."""
-        captions: list[Any] = [
+        captions: list[list[Any]] = [
             [ids.tolist() for ids in self.text.encode_batch(texts)]
             for texts in rows["captions"].to_pylist()
         ]
         return {
             **super().columns(rows),
             "captions": pa.array(captions, pa.list_(pa.list_(pa.uint16()))),
+            "num_captions": pa.array([len(some) for some in captions], pa.uint16()),
         }

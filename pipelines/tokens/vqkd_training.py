@@ -169,7 +169,7 @@ class VQKDTask:
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:
         """Return this worker's crops, (B, 3, H, W) in [-1, 1], and their sources, (B,) long."""
-        params, numbers = self.job.params, self.order.rows(step, self.slots)
+        params, numbers = self.job.params, self.order.samples(step, self.slots)[0]
         crops = cut_views(
             self.images,
             numbers,

@@ -117,6 +117,12 @@ class PretrainRecipe(Recipe):
                     f"sources: at least one {SOURCE_KINDS[kind]} is needed, or set "
                     f"train.{stream}s_per_step=0 (now {counts[stream]})"
                 )
+        pairs = {name for name, source in self.sources.items() if source.kind == "pairs"}
+        if unknown := self.train.source_weights.keys() - pairs:
+            raise ValueError(
+                f"train.source_weights: {min(unknown)} is no source of images with captions; "
+                f"these are: {', '.join(sorted(pairs)) or 'none'}"
+            )
         if not any(counts.values()):
             raise ValueError("train: images_per_step, texts_per_step and pairs_per_step are all 0")
         if not kinds & {"texts", "pairs"} and self.text_tokenizer.model is None:

@@ -105,7 +105,7 @@ def regions(tmp_path):
     return path
 
 
-def read(path, captions: int, phrases: int, seed: int = 0):
+def read(path, captions: int | None, phrases: int, seed: int = 0):
     members = {"VG_100K/1.jpg", "VG_100K_2/2.jpg"}
     return read_visual_genome(path, members, captions=captions, phrases=phrases, seed=seed)
 
@@ -120,6 +120,7 @@ def test_regions_are_drawn_by_the_seed_and_joined(regions):
     assert none.captions == []
     assert read(regions, 4, 2) == read(regions, 4, 2) != read(regions, 4, 2, seed=1)
     assert len(read(regions, 100, 1)[0].captions) == 20
+    assert len(read(regions, None, 1)[0].captions) == 20
 
 
 def test_coco_ids_are_read_from_image_data(tmp_path):

@@ -1,4 +1,4 @@
-"""The sampling order: every row once an epoch, the same for any number of workers."""
+"""The sampling order: every sample once an epoch, the same for any number of workers."""
 
 from collections import Counter
 
@@ -10,65 +10,212 @@ from hypothesis import strategies as st
 from model.training.order import Order
 
 
+def read(order, steps):
+    """Return the (row, index within the row) of every slot of some steps."""
+    found = []
+    for step in range(steps):
+        rows, members = order.samples(step, np.arange(order.batch))
+        found.append(list(zip(rows.tolist(), members.tolist(), strict=True)))
+    return found
+
+
 @given(
     groups=st.lists(st.integers(1, 9), min_size=4, max_size=20),
     substreams=st.sampled_from([1, 2, 4]),
     window=st.integers(1, 5),
     seed=st.integers(0, 2**32),
+    data=st.data(),
 )
-@settings(max_examples=60)
-def test_a_substream_reads_its_rows_once_an_epoch(groups, substreams, window, seed):
-    order = Order(
-        groups, batch=substreams, num_substreams=substreams, shuffle_window=window, seed=seed
-    )
+@settings(max_examples=100, deadline=None)
+def test_substreams_together_read_every_sample_once_an_epoch(
+    groups, substreams, window, seed, data
+):
     total = sum(groups)
-    slot = np.array([0])
-    rows = [int(order.rows(step, slot)[0]) for step in range(3 * total)]
-    if substreams == 1:
-        for epoch in range(3):
-            assert sorted(rows[epoch * total : (epoch + 1) * total]) == list(range(total))
-    else:  # an epoch of one substream holds some rows, each of them once
-        ends = [i for i in range(1, len(rows) + 1) if len(set(rows[:i])) == i]
-        assert ends[-1] >= sum(sorted(groups)[: len(groups) // substreams])
+    counts = np.array(data.draw(st.lists(st.integers(1, 6), min_size=total, max_size=total)))
+    order = Order(
+        groups,
+        batch=substreams,
+        num_substreams=substreams,
+        shuffle_window=window,
+        seed=seed,
+        samples_per_row=counts,
+    )
+    expected = {(row, member) for row in range(total) for member in range(counts[row])}
+    assert order.samples_per_epoch == len(expected)
+    first_epochs = Counter()
+    for substream in range(substreams):
+        sequence, slot = [], np.array([substream])
+        while len(sequence) == len(set(sequence)):
+            rows, members = order.samples(len(sequence), slot)
+            sequence.append((int(rows[0]), int(members[0])))
+        length = int(order._dealing.lengths[substream])
+        assert len(sequence) > length  # a sample comes again only after a whole epoch
+        first_epochs.update(sequence[:length])
+    assert set(first_epochs) == expected and set(first_epochs.values()) == {1}
 
 
-def test_all_substreams_together_read_every_row():
-    order = Order([5] * 12, batch=8, num_substreams=4, shuffle_window=2, seed=3)
-    seen = Counter()
-    for step in range(15 * 4 // 8 * 2):
-        seen.update(order.rows(step, np.arange(8)).tolist())
-    assert set(seen) == set(range(60))
+def test_substreams_have_epochs_of_nearly_equal_length():
+    generator = np.random.default_rng(0)
+    counts = np.where(generator.random(64 * 400) < 0.02, 50, 1)
+    lengths = Order(
+        [64] * 400,
+        batch=16,
+        num_substreams=16,
+        shuffle_window=4,
+        seed=0,
+        samples_per_row=counts,
+    )._dealing.lengths
+    assert lengths.max() - lengths.min() <= 64 and lengths.sum() == counts.sum()
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_the_global_batch_is_the_same_for_any_number_of_workers(num_workers):
-    order = Order([7, 3, 9, 4, 8, 2], batch=12, num_substreams=4, shuffle_window=2, seed=1)
+    def order():
+        return Order(
+            [7, 3, 9, 4, 8, 2],
+            batch=12,
+            num_substreams=4,
+            shuffle_window=2,
+            seed=1,
+            samples_per_row=np.arange(33) % 4 + 1,
+        )
+
     for step in (0, 5, 40):  # crosses epochs
-        expected = order.rows(step, np.arange(12))
-        found = np.full(12, -1)
+        expected = order().samples(step, np.arange(12))
         for rank in range(num_workers):
-            other = Order([7, 3, 9, 4, 8, 2], batch=12, num_substreams=4, shuffle_window=2, seed=1)
+            other = order()
             slots = other.slots(rank, num_workers)
             assert len(slots) == 12 // num_workers
-            found[slots] = other.rows(step, slots)
-        assert np.array_equal(found, expected)
+            found = other.samples(step, slots)
+            assert all(np.array_equal(a, b[slots]) for a, b in zip(found, expected, strict=True))
 
 
 def test_a_step_does_not_depend_on_the_calls_before_it():
     one, other = (
         Order([6] * 9, batch=6, num_substreams=3, shuffle_window=2, seed=8) for _ in range(2)
     )
-    for step in range(20):
-        one.rows(step, np.arange(6))
-    assert np.array_equal(one.rows(31, np.arange(6)), other.rows(31, np.arange(6)))
+    read(one, 20)
+    assert np.array_equal(one.samples(31, np.arange(6)), other.samples(31, np.arange(6)))
 
 
 def test_epochs_and_seeds_differ():
     def first_rows(seed, step):
         order = Order([4] * 8, batch=4, num_substreams=1, shuffle_window=8, seed=seed)
-        return order.rows(step, np.arange(4)).tolist()
+        return order.samples(step, np.arange(4))[0].tolist()
 
     assert len({tuple(first_rows(seed, step)) for seed in (0, 1) for step in (0, 8)}) == 4
+
+
+def corpus():
+    """Number of captions of the images of 300 row groups, shaped as CC's, COCO's, and VG's."""
+    return np.repeat([1] * 230 + [5] * 40 + [50] * 30, 32)
+
+
+def test_sources_weigh_as_many_pairs_as_they_have_captions():
+    counts = corpus()
+    order = Order(
+        [32] * 300,
+        batch=64,
+        num_substreams=8,
+        shuffle_window=4,
+        seed=5,
+        samples_per_row=counts,
+    )
+    drawn = Counter()
+    num_steps = 10_000 // 64
+    for step in range(0, order.samples_per_epoch // 64, order.samples_per_epoch // 64 // num_steps):
+        rows, _ = order.samples(step, np.arange(64))
+        drawn.update(counts[rows].tolist())
+    total = drawn.total()
+    for kind in (1, 5, 50):
+        expected = (counts[counts == kind]).sum() / counts.sum()
+        # Four standard deviations of a proportion.
+        tolerance = 4 * np.sqrt(expected * (1 - expected) / total)
+        assert drawn[kind] / total == pytest.approx(expected, abs=tolerance)
+
+
+def test_captions_of_an_image_are_spread_over_the_epoch_and_never_share_a_step():
+    counts = corpus()
+    batch = 64
+    order = Order(
+        [32] * 300,
+        batch=batch,
+        num_substreams=8,
+        shuffle_window=4,
+        seed=5,
+        samples_per_row=counts,
+    )
+    num_steps = int(order._dealing.lengths.min()) // (batch // 8)
+    steps = read(order, num_steps)
+    steps_of_row = {}
+    for step, samples in enumerate(steps):
+        rows = [row for row, _ in samples]
+        assert len(set(rows)) == len(rows)
+        for row in rows:
+            steps_of_row.setdefault(row, []).append(step)
+    of_regions = [np.array(found) for row, found in steps_of_row.items() if counts[row] == 50]
+    quarters = [np.bincount(found * 4 // num_steps, minlength=4) for found in of_regions]
+    assert np.min(quarters) >= 5  # of 50 captions, each quarter of the epoch shows a part
+    neighbors = [np.count_nonzero(np.diff(found) < num_steps / 50 / 8) for found in of_regions]
+    assert np.mean(neighbors) < 1  # evenly spread, hardly two stand close to each other
+
+
+def test_a_row_group_is_read_a_few_times_however_many_captions_its_images_have():
+    counts = corpus()
+    order = Order(
+        [32] * 300,
+        batch=8,
+        num_substreams=8,
+        shuffle_window=4,
+        seed=5,
+        samples_per_row=counts,
+    )
+    reads = Counter()
+    for substream in range(8):
+        for window in order._dealing.windows(substream, 0):
+            reads.update({group for group, _ in window.visits})
+    assert max(reads.values()) <= 8
+
+
+def test_a_small_corpus_repeats_an_image_in_a_step_only_where_it_must():
+    # 2 groups of 4 images with 6 captions; a step takes 4 of each substream's 4 images.
+    order = Order(
+        [4, 4],
+        batch=8,
+        num_substreams=2,
+        shuffle_window=8,
+        seed=0,
+        samples_per_row=np.full(8, 6),
+    )
+    for samples in read(order, 6):
+        assert len({row for row, _ in samples}) == 8
+
+
+@given(weight=st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0, 2.5]), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_a_weight_says_how_often_an_epoch_shows_a_source(weight, seed):
+    rows = 64 * 20
+    weights = np.where(np.arange(rows) < rows // 2, 1.0, weight)  # group 9 ends the first source
+    order = Order(
+        [64] * 20,
+        batch=1,
+        num_substreams=1,
+        shuffle_window=3,
+        seed=seed,
+        samples_per_row=np.full(rows, 2),
+        row_weights=weights,
+    )
+    per_epoch = order.samples_per_epoch
+    assert per_epoch == pytest.approx(rows + weight * rows, abs=10)
+    shown = Counter()
+    for epoch in range(4):
+        seen = [order.samples(epoch * per_epoch + i, np.array([0])) for i in range(per_epoch)]
+        samples = Counter((int(row[0]), int(member[0])) for row, member in seen)
+        assert all(samples[row, member] == 1 for row in range(rows // 2) for member in range(2))
+        shown.update({key: n for key, n in samples.items() if key[0] >= rows // 2})
+    times = [shown[row, member] for row in range(rows // 2, rows) for member in range(2)]
+    # Over four epochs the samples of a source are shown equally often, to one.
+    assert max(times) - min(times) <= 1 and np.mean(times) == pytest.approx(4 * weight, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +229,19 @@ def test_epochs_and_seeds_differ():
 def test_batches_and_row_groups_that_do_not_fit_are_refused(groups, batch, substreams, words):
     with pytest.raises(ValueError, match=words):
         Order(groups, batch=batch, num_substreams=substreams, shuffle_window=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"samples_per_row": np.ones(8, int)}, "samples_per_row has 8 numbers for 9 rows"),
+        ({"row_weights": np.full(9, -0.5)}, "weight -0.5"),
+        ({"row_weights": np.zeros(9)}, "0 row groups are fewer"),
+    ],
+)
+def test_numbers_of_samples_and_weights_that_do_not_fit_are_refused(numbers, words):
+    with pytest.raises(ValueError, match=words):
+        Order([3] * 3, batch=1, num_substreams=1, shuffle_window=1, seed=0, **numbers)
 
 
 def test_a_number_of_workers_must_divide_the_substreams():

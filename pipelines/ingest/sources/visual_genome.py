@@ -24,8 +24,8 @@ class VisualGenome(AnnotatedImages):
     "Path of `images.zip`."
     images2: Annotated[str, EXTERNAL_FILE]
     "Path of `images2.zip`."
-    max_captions: int = Field(default=10, ge=1)
-    "Largest number of captions per image."
+    max_captions: int | None = Field(default=None, ge=1)
+    "Largest number of captions per image; null keeps all regions, as the paper's pair count does."
     regions_per_caption: int = Field(default=1, ge=1)
     "Number of region descriptions joined into one caption."
     seed: int = 0

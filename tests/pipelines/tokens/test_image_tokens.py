@@ -41,6 +41,7 @@ def test_training_crops_a_thousand_views_to_the_pixels_that_were_tokenized(tmp_p
     ]
     table = pa.table({
         "sample_id": [f"p/{i}" for i in range(NUM_IMAGES)],
+        "source": ["own"] * NUM_IMAGES,
         "label": [""] * NUM_IMAGES,
         "jpeg": images,
         "captions": [["x"]] * NUM_IMAGES,
