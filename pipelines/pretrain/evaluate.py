@@ -3,8 +3,8 @@
 In: a checkpoint, the three token datasets, the text tokenizer. Out: ``report.json`` with loss and
 masked accuracy of each objective beside the best constant guess on the same targets, and the
 k-nearest-neighbor accuracy of the vision encoder on labeled images beside guessing the most
-frequent label. Masks and views are drawn once from the seed, without color jitter and stochastic
-depth.
+frequent label. Both use rows that the seed draws from the whole tables. Masks and views are drawn
+once from the seed, without color jitter and stochastic depth.
 """
 
 import json
@@ -16,20 +16,31 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import Field
 
 from model.training import objectives, randomness
 from model.training.batch import STREAMS, Stream
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
+from orchestration.slice_commit import read_tables
 from pipelines.pretrain.checkpoints import load_network
-from pipelines.pretrain.feed import FeedParams, SampleBuilder
+from pipelines.pretrain.feed import COLUMNS, FeedParams, SampleBuilder
+from pipelines.pretrain.neighbors import draw_images, neighbor_numbers
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.pretrain import ROLES
+from pipelines.readers.rows import RowReader
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
+Ints = NDArray[np.int64]
+
 REPORT_FILE: Final = "report.json"
+_MORE_COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
+    "image": ("label",),
+    "text": (),
+    "pair": (),
+}
 _STEP: Final = 1 << 40
 "Step of the random numbers, beyond any training step."
 
@@ -99,21 +110,22 @@ def stage(
             text_tokenizer=text_tokenizer,
         ),
         seed=seed,
-        version=2,
+        version=3,
     )
 
 
 def run(context: Context, params: Params, train: PretrainParams) -> None:
     """Predict slice by slice in actors that hold the network, then sum up."""
     inputs = {stream: context.input(role) for stream, role in ROLES.items()}
-    slices = [
-        Slice(f"{stream}-{table}-{start:08d}", {"stream": stream, "table": table, "start": start})
-        for stream, table, rows in (
-            *((stream, "held_out", params.max_rows) for stream in STREAMS),
-            ("image", "train", params.max_bank_images),
-        )
-        for start in range(0, min(rows, inputs[stream].table(table).num_rows), params.batch_size)
+    held_out = [
+        piece
+        for stream in STREAMS
+        for piece in _slices("predict", stream, _draw(inputs[stream], params, context.seed), params)
     ]
+    bank_rows, query_rows = _images_to_compare(inputs["image"], params, context.seed)
+    bank = _slices("bank", "image", bank_rows, params)
+    queries = _slices("query", "image", query_rows, params)
+    slices = [*held_out, *bank, *queries]
     context.map_slices_with_actors(
         slices,
         partial(
@@ -129,13 +141,10 @@ def run(context: Context, params: Params, train: PretrainParams) -> None:
         num_cpus=params.cpus_per_actor,
         num_gpus=int(params.use_gpu),
     )
-    held_out = [piece for piece in slices if piece.payload["table"] == "held_out"]
-    numbers = objective_numbers(context.read_parts(held_out))
-    image_slices = [piece for piece in held_out if piece.payload["stream"] == "image"]
-    bank = [piece for piece in slices if piece.payload["table"] == "train"]
-    if image_slices and bank:
+    numbers = objective_numbers(context.read_parts(held_out)) if held_out else {}
+    if bank:
         numbers |= neighbor_numbers(
-            context.read_parts(bank), context.read_parts(image_slices), params.num_neighbors
+            context.read_parts(bank), context.read_parts(queries), params.num_neighbors
         )
     report = json.dumps(numbers, indent=1, sort_keys=True).encode()
     context.folder.write_bytes(REPORT_FILE, report)
@@ -143,8 +152,51 @@ def run(context: Context, params: Params, train: PretrainParams) -> None:
     context.commit(slices, files=[REPORT_FILE], numbers=numbers)
 
 
+def _draw(dataset: Dataset, params: Params, seed: int) -> Ints:
+    """Return held-out rows drawn from the whole table, ascending."""
+    total = dataset.table("held_out").num_rows
+    return np.sort(randomness.generator(seed, 31).permutation(total)[: params.max_rows])
+
+
+def _images_to_compare(images: Dataset, params: Params, seed: int) -> tuple[Ints, Ints]:
+    """Return the rows of labeled images in ``train`` and in ``held_out``."""
+    train = images.table("train")
+    groups = train.row_groups()
+    return draw_images(
+        _labels(train),
+        np.repeat(np.arange(len(groups)), [group.num_rows for group in groups]),
+        _labels(images.table("held_out")),
+        num_neighbors=params.num_neighbors,
+        max_bank=params.max_bank_images,
+        max_queries=params.max_rows,
+        seed=int(randomness.bits(seed, 32)),
+    )
+
+
+def _labels(dataset: Dataset) -> pa.Array:
+    paths = [part.path for part in dataset.parts]
+    if not paths:
+        return pa.array([], pa.string())
+    return read_tables(dataset.folder, paths, ["label"])["label"].combine_chunks()
+
+
+def _slices(use: str, stream: Stream, rows: Ints, params: Params) -> list[Slice]:
+    """Return slices of some rows of a stream; ``use`` says what is computed from them."""
+    return [
+        Slice(
+            f"{use}-{stream}-{start:08d}",
+            {
+                "use": use,
+                "stream": stream,
+                "rows": rows[start : start + params.batch_size].tolist(),
+            },
+        )
+        for start in range(0, len(rows), params.batch_size)
+    ]
+
+
 class Predictor:
-    """Predicts the masked positions of one slice."""
+    """Predicts the masked positions of one slice, or computes the features of its images."""
 
     def __init__(
         self,
@@ -156,7 +208,13 @@ class Predictor:
         inputs: Mapping[Stream, Dataset],
     ) -> None:
         torch.set_num_threads(max(int(params.cpus_per_actor), 1))
-        self.params, self.inputs = params, inputs
+        self.readers = {
+            (stream, table): RowReader(
+                inputs[stream].table(table), [*COLUMNS[stream], *_MORE_COLUMNS[stream]]
+            )
+            for stream in STREAMS
+            for table in ("train", "held_out")
+        }
         self.device = torch.device("cuda" if params.use_gpu else "cpu")
         self.network = load_network(checkpoint).to(self.device)
         fixed = FeedParams(**{**vars(feed), "color_jitter": 0.0, "drop_path": 0.0})
@@ -171,12 +229,12 @@ class Predictor:
     @torch.no_grad()
     def __call__(self, piece: Slice) -> Output:
         """Process one slice."""
-        stream, table, start = (piece.payload[key] for key in ("stream", "table", "start"))
-        rows = self.inputs[stream].table(table).read(start, start + self.params.batch_size)
-        slots = np.arange(start, start + rows.num_rows)
-        batch = self.builders[stream].build(rows, _STEP, slots).to(self.device)
+        use, stream = piece.payload["use"], piece.payload["stream"]
+        numbers = np.array(piece.payload["rows"])
+        rows = self.readers[stream, "train" if use == "bank" else "held_out"].take(numbers)
+        batch = self.builders[stream].build(rows, _STEP, numbers).to(self.device)
         out: list[dict[str, Any]] = []
-        if table == "held_out":
+        if use == "predict":
             for objective, made in objectives.predict(self.network, batch).items():
                 out.append(
                     {
@@ -186,7 +244,7 @@ class Predictor:
                         "targets": made.targets.tolist(),
                     }
                 )
-        if stream == "image":
+        else:
             hidden = self.network(images=batch.images).patches.mean(1)
             out.append(
                 {
@@ -218,25 +276,3 @@ def objective_numbers(predictions: pa.Table) -> dict[str, float]:
             f"num_targets/{objective}": len(targets),
         }
     return numbers
-
-
-def neighbor_numbers(bank: pa.Table, queries: pa.Table, k: int) -> dict[str, float]:
-    """Return the fraction of queries whose k nearest neighbors vote for the right label."""
-    bank_features, bank_labels = _features(bank)
-    query_features, true_labels = _features(queries)
-    similarity = query_features @ bank_features.T
-    nearest = similarity.topk(min(k, len(bank_features)), dim=1)
-    correct = 0
-    for row, label in zip(nearest.indices.tolist(), true_labels, strict=True):
-        votes = [bank_labels[i] for i in row]  # nearest first, so ties go to the nearer neighbor
-        correct += max(votes, key=votes.count) == label
-    return {
-        "accuracy/knn": correct / len(true_labels),
-        "baseline_accuracy/knn": max(map(true_labels.count, true_labels)) / len(true_labels),
-    }
-
-
-def _features(table: pa.Table) -> tuple[torch.Tensor, list[Any]]:
-    rows = [row for row in table.to_pylist() if row["objective"] == "features"]
-    features = torch.tensor([feature for row in rows for feature in row["features"]])
-    return features, [label for row in rows for label in row["labels"]]

@@ -32,7 +32,7 @@ from pipelines.readers.rows import RowReader
 from pipelines.tokens.image_tokens import VIEW_NUMBERS
 from tokenizer.text import BOS, EOS, FIRST_PIECE, PAD, TextTokenizer
 
-_COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
+COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
     "image": ("sample_id", "jpeg", "views", "codes"),
     "text": ("ids",),
     "pair": ("sample_id", "jpeg", "views", "codes", "captions"),
@@ -255,7 +255,7 @@ class Feed:
             except ValueError as error:
                 raise ValueError(f"{stream} stream: {error}") from None
             keep = 2 * shuffle_window * num_substreams // num_workers
-            self.readers[stream] = RowReader(dataset, _COLUMNS[stream], keep=keep)
+            self.readers[stream] = RowReader(dataset, COLUMNS[stream], keep=keep)
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches of a step."""
