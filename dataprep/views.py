@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dataprep.images import Pixels
 from dataprep.randomness import rng_of
@@ -75,24 +74,3 @@ def cut(pixels: Pixels, view: View, size: int) -> Pixels:
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     square = np.asarray(cv2.resize(box, (size, size), interpolation=method), np.uint8)
     return np.ascontiguousarray(square[:, ::-1]) if view.flip else square
-
-
-def jitter_color(pixels: Pixels, strength: float, uniforms: NDArray[np.float64]) -> Pixels:
-    """Change brightness, contrast and saturation by up to ``strength``, in that order.
-
-    Args:
-        pixels: RGB, (height, width, 3).
-        strength: largest relative change of each; 0 changes nothing.
-        uniforms: three random numbers in [0, 1), one for each property.
-    """
-    brightness, contrast, saturation = 1 + strength * (2 * np.asarray(uniforms) - 1)
-    image = pixels.astype(np.float32) * np.float32(brightness)
-    mean = np.float32(_gray(image).mean())
-    image = mean + (image - mean) * np.float32(contrast)
-    gray = _gray(image)[..., None]
-    image = gray + (image - gray) * np.float32(saturation)
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def _gray(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)

@@ -276,10 +276,7 @@ class Context:
             remote_files.remove_copies(self.folder)
 
     def _columns(self, parts: Sequence[Part]) -> dict[str, list[str]]:
-        """Return the columns of each table, read from its first part.
-
-        One process writes all parts, so they have the same columns.
-        """
+        """Return the columns of each table, which are those of its first part."""
         import pyarrow.parquet as pq
 
         first: dict[str, str] = {}

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
+from dataprep.color_jitter import NUM_UNIFORMS, jitter_color
 from dataprep.images import decode_stored
-from dataprep.views import View, cut, jitter_color
+from dataprep.views import View, cut
 from model import BEiT3Config
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
@@ -129,7 +130,7 @@ class SampleBuilder:
             )
         chosen = randomness.integers(num_views, self._seed(_VIEW), step, slots)
         uniforms = randomness.uniform(
-            self._seed(_JITTER), step, slots[:, None], np.arange(3)[None, :]
+            self._seed(_JITTER), step, slots[:, None], np.arange(NUM_UNIFORMS)[None, :]
         )
         crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
         images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)

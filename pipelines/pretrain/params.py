@@ -46,6 +46,10 @@ class NetworkParams(StageParams):
     "Use the additional LayerNorms and the initialization of Magneto."
     max_text_length: int | None = None
     "Largest number of tokens in a text."
+    pixel_mean: tuple[float, float, float] | None = None
+    "Mean of each RGB channel, subtracted from pixels in 0-1."
+    pixel_std: tuple[float, float, float] | None = None
+    "Standard deviation of each RGB channel, by which the difference is divided."
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

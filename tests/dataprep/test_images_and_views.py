@@ -17,7 +17,7 @@ from PIL import Image
 from dataprep.image_hashes import look_of, perceptual_hash
 from dataprep.images import ImageError, ImageRules, decode_stored, store_image
 from dataprep.text import clean_caption, detokenize
-from dataprep.views import View, cut, jitter_color, random_view
+from dataprep.views import View, cut, random_view
 
 JPEG = b"\xff\xd8\xff"
 REASONS = {
@@ -128,16 +128,6 @@ def test_a_cut_is_a_crop_a_resize_and_a_flip():
     box = cv2.resize(pixels[10:70, 20:80], (30, 30), interpolation=cv2.INTER_AREA)
     assert np.array_equal(cut(pixels, View(20, 10, 60, 60, False), 30), box)
     assert np.array_equal(cut(pixels, View(20, 10, 60, 60, True), 30), box[:, ::-1])
-
-
-def test_neutral_jitter_changes_nothing_and_strong_jitter_brightens_or_grays():
-    pixels = image(40, 40)
-    same = jitter_color(pixels, 0.4, np.array([0.5, 0.5, 0.5]))
-    assert np.abs(same.astype(int) - pixels).max() <= 1
-    bright = jitter_color(pixels, 0.4, np.array([0.99, 0.5, 0.5]))
-    assert bright.mean() > pixels.mean()
-    gray = jitter_color(pixels, 1.0, np.array([0.5, 0.5, 0.0]))
-    assert np.abs(np.diff(gray.astype(int), axis=-1)).max() <= 1
 
 
 def test_the_bytes_of_a_small_upright_jpeg_are_kept():
