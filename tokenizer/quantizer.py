@@ -1,17 +1,22 @@
 """The vector quantizer of BEiT v2: the nearest code on the unit sphere, an EMA codebook.
 
-The codebook is a buffer, not a parameter. It is initialized by k-means over the first features;
-then each code moves towards the mean of the features assigned to it (exponential moving average).
-A code that is rarely used is replaced by a feature of the batch. All statistics are summed over
-workers, so the codebook is the same on each.
+The codebook is a buffer, not a parameter. It is initialized by k-means over features; then each
+code moves towards the mean of the features assigned to it (exponential moving average). A code that
+is rarely used is replaced by a feature of the batch. All statistics are summed over workers, so the
+codebook is the same on each.
 """
+
+from collections.abc import Iterable
+from typing import Final
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_KMEANS_ROUNDS = 10
+_KMEANS_ROUNDS: Final = 10
+_ROWS_AT_ONCE: Final = 16_384
+"Features that k-means compares with all centers at once; it bounds the memory."
 
 
 class Embedding(nn.Module):
@@ -40,7 +45,7 @@ class Quantizer(nn.Module):
         dead_code_threshold: float,
         kmeans: bool = True,
     ) -> None:
-        """Create the codebook; the first training batch initializes it if ``kmeans`` is set.
+        """Create the codebook.
 
         Args:
             num_codes: K.
@@ -48,7 +53,8 @@ class Quantizer(nn.Module):
             ema_decay: decay of the moving averages per step.
             dead_code_threshold: fraction of an even share of the features; a code whose moving
                 average falls below it is replaced. 0 replaces none.
-            kmeans: initialize by k-means over the first batch; otherwise by random codes.
+            kmeans: initialize by k-means, over the features of :meth:`initialize` or, without that
+                call, of the first training batch; otherwise by random codes.
         """
         super().__init__()
         self.embedding = Embedding(num_codes, dim, kmeans)
@@ -78,7 +84,7 @@ class Quantizer(nn.Module):
         z = F.normalize(z.to(self.embedding.weight.dtype), dim=-1)
         flat = z.detach().reshape(-1, z.shape[-1])
         if self.training and not bool(self.embedding.initted):
-            self._initialize(_gather(flat), generator)
+            self.initialize([flat], generator)
         codes = self.assign(flat)
         quantized = self.embedding.weight[codes].view_as(z)
         if self.training:
@@ -87,12 +93,25 @@ class Quantizer(nn.Module):
         return z + (quantized - z).detach(), codes.view(z.shape[:-1]), commitment
 
     @torch.no_grad()
-    def _initialize(self, features: Tensor, generator: torch.Generator) -> None:
-        """Run spherical k-means; a cluster that becomes empty keeps its center."""
+    def initialize(self, batches: Iterable[Tensor], generator: torch.Generator) -> None:
+        """Start the codebook by spherical k-means; a cluster that becomes empty keeps its center.
+
+        Of k batches each gives every k-th feature, so that k-means costs as much as for one.
+
+        Args:
+            batches: (…, dim) features of this worker, any norm; equally many on every worker.
+            generator: the same on every worker.
+        """
+        dim = self.embedding.weight.shape[1]
+        normal = [F.normalize(z.to(self.embedding.weight.dtype), dim=-1) for z in batches]
+        gathered = [_gather(z.reshape(-1, dim)) for z in normal]
+        features = torch.cat([z[i :: len(gathered)] for i, z in enumerate(gathered)])
         num = self.num_codes
         centers = features[_choose(len(features), num, generator)]
         for _ in range(_KMEANS_ROUNDS):
-            nearest = (features @ centers.T).argmax(-1)
+            nearest = torch.cat(
+                [(some @ centers.T).argmax(-1) for some in features.split(_ROWS_AT_ONCE)]
+            )
             count = torch.bincount(nearest, minlength=num)[:, None]
             total = torch.zeros_like(centers).index_add_(0, nearest, features)
             centers = torch.where(count > 0, F.normalize(total, dim=-1), centers)

@@ -73,6 +73,24 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def interpolate_positions(positions: Tensor, grid: int) -> Tensor:
+    """Resize a position table (1, 1 + N, D) bicubically to (1, 1 + grid^2, D).
+
+    The first row, the class token's, is kept.
+
+    Raises:
+        ValueError: N is no square.
+    """
+    num_patches, width = positions.shape[1] - 1, positions.shape[2]
+    old = math.isqrt(num_patches)
+    if old * old != num_patches:
+        raise ValueError(f"the position table has {num_patches} patches, which are no square grid")
+    square = positions[:, 1:].float().reshape(1, old, old, width).permute(0, 3, 1, 2)
+    square = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
+    patches = square.permute(0, 2, 3, 1).reshape(1, grid * grid, width)
+    return torch.cat([positions[:, :1], patches.to(positions.dtype)], dim=1)
+
+
 class VisionTransformer(nn.Module):
     """Encoder of a square input into one feature per patch."""
 

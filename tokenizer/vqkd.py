@@ -5,8 +5,8 @@ decoder predicts the features of a frozen teacher from the codes. Tokenizing use
 the codebook alone. Files have the layout of the published tokenizers, plus the configuration.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2
 from tokenizer.quantizer import Quantizer
-from tokenizer.vit import VisionTransformer
+from tokenizer.vit import VisionTransformer, interpolate_positions
 from tokenizer.weight_files import UnreadableWeights, read_saved, unwrapped
 
 
@@ -117,6 +117,17 @@ class VQKD(nn.Module):
             return self.encode_task_layer(encoded.to(self.encode_task_layer[0].weight.dtype))
 
     @torch.no_grad()
+    def initialize_codebook(self, batches: Iterable[Tensor], generator: torch.Generator) -> None:
+        """Start the codebook by k-means over the features of several batches of images.
+
+        Args:
+            batches: images of this worker, each (B, 3, H, W) in [-1, 1].
+            generator: random numbers, the same on every worker.
+        """
+        with torch.autocast(self.quantize.embedding.weight.device.type, enabled=False):
+            self.quantize.initialize(map(self.features, batches), generator)
+
+    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Return the codes of images: (B, 3, H, W) in [-1, 1] → (B, N) long, below K."""
         with torch.autocast(images.device.type, enabled=False):
@@ -144,13 +155,17 @@ class VQKD(nn.Module):
         torch.save({"config": asdict(self.config), "model": to_beit_v2(self.state_dict())}, path)
 
     @classmethod
-    def load(cls, path: str | Path, num_heads: int | None = None) -> "VQKD":
+    def load(
+        cls, path: str | Path, num_heads: int | None = None, grid: int | None = None
+    ) -> "VQKD":
         """Load a file of :meth:`save` or a tokenizer published by BEiT v2, in evaluation mode.
 
         Args:
             path: torch or safetensors file.
             num_heads: attention heads of a file without configuration; None infers them from the
                 width and logs a warning.
+            grid: patches along one side of an image; position tables of another grid are
+                interpolated. None keeps the file's.
 
         Raises:
             FileNotFoundError: the path is not a file.
@@ -159,7 +174,14 @@ class VQKD(nn.Module):
         saved = read_saved(path)
         try:
             state = from_beit_v2(unwrapped(saved))
-            tokenizer = cls(_config_in(saved) or VQKDConfig(**sizes(state, num_heads)))
+            config = _config_in(saved) or VQKDConfig(**sizes(state, num_heads))
+            if grid is not None and grid != config.grid:
+                config = replace(config, image_size=grid * config.patch_size)
+                state |= {
+                    name: interpolate_positions(state[name], grid)
+                    for name in ("encoder.pos_embed", "decoder.pos_embed")
+                }
+            tokenizer = cls(config)
             tokenizer.load_state_dict(state)
         except (ValueError, RuntimeError) as error:
             raise UnreadableWeights(f"{path}: not a VQ-KD tokenizer: {error}") from None

@@ -42,6 +42,7 @@ from tokenizer.vqkd import VQKD, VQKDConfig, to_input
 MODEL_FILE: Final = "vqkd.pt"
 _GROUP_ROWS: Final = 64
 _SHUFFLE_WINDOW: Final = 4
+_KMEANS_BATCHES: Final = 8
 
 
 class VQKDTrainingParams(TrainingLoopParams):
@@ -72,7 +73,7 @@ class VQKDTrainingParams(TrainingLoopParams):
     dead_code_threshold: float = Field(default=0.01, ge=0)
     "Usage, as a fraction of an even share, below which a code is replaced; 0 never replaces one."
     kmeans: bool = True
-    "Start the codebook from k-means over the first batch; false starts from random codes."
+    "Start the codebook from k-means over the first batches; false starts from random codes."
     steps: Steps = 250_000
     batch_size: int = Field(default=512, ge=1)
     "Number of images in a step, over all workers."
@@ -189,6 +190,8 @@ class VQKDTask:
     ) -> StepOutcome:
         """Take one step; a non-finite gradient changes neither weights nor codebook."""
         images, sources = batches[0].to(self.device), batches[1]
+        if not bool(self.network.quantize.embedding.initted):
+            self._initialize_codebook(step)
         # The forward pass updates the codebook before its gradient is known to be finite.
         codebook = {k: v.clone() for k, v in self.network.quantize.state_dict().items()}
         # Seeded by the step, so that a resumed run draws the same numbers.
@@ -217,6 +220,13 @@ class VQKDTask:
             "grad_norm": grad_norm,
         }
         return StepOutcome(metrics | self._epoch_metrics(step), skipped)
+
+    def _initialize_codebook(self, step: int) -> None:
+        """Run k-means over the images of this and the next steps."""
+        generator = torch.Generator().manual_seed(int(randomness.bits(self.job.seed, 11) >> 1))
+        steps = range(step, step + _KMEANS_BATCHES)
+        images = (self.batches(number)[0].to(self.device) for number in steps)
+        self.network.initialize_codebook(images, generator)
 
     def _epoch_metrics(self, step: int) -> dict[str, float]:
         """Return the codebook usage of the epoch that ends with this step, else nothing.

@@ -134,3 +134,28 @@ def test_evaluation_does_not_change_the_codebook():
     before = quantizer.embedding.weight.clone()
     quantizer.eval()(torch.randn(2, 5, 3), generator)
     assert torch.equal(quantizer.embedding.weight, before)
+
+
+def test_k_means_takes_its_features_evenly_from_all_batches():
+    torch.manual_seed(0)
+    batches = [F.normalize(torch.randn(12, DIM), dim=-1) for _ in range(3)]
+    quantizer = Quantizer(CODES, DIM, 0.9, 0)
+    quantizer.initialize(batches, torch.Generator().manual_seed(1))
+    taken = torch.cat([batch[i::3] for i, batch in enumerate(batches)])
+    one = Quantizer(CODES, DIM, 0.9, 0)
+    one.initialize([taken], torch.Generator().manual_seed(1))
+    assert torch.equal(quantizer.embedding.weight, one.embedding.weight)
+    first = torch.randperm(12, generator=torch.Generator().manual_seed(1))[:CODES].tolist()
+    np.testing.assert_allclose(
+        one.embedding.weight.numpy(), kmeans(as_list(taken), first), atol=1e-6
+    )
+
+
+def test_k_means_over_batches_of_different_classes_covers_all_classes():
+    # Each batch shows one direction; a start from the first batch alone would miss the others.
+    directions = torch.eye(DIM)[:3]
+    batches = [F.normalize(d + 0.1 * torch.randn(60, DIM), dim=-1) for d in directions]
+    quantizer = Quantizer(12, DIM, 0.9, 0)
+    quantizer.initialize(batches, torch.Generator().manual_seed(0))
+    cosines = quantizer.embedding.weight @ directions.T
+    assert set(cosines.argmax(-1).tolist()) == {0, 1, 2}

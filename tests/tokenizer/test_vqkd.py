@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
 from timm.models.beit import Beit
 from torch import nn
 
@@ -212,3 +213,25 @@ def test_the_hand_crafted_teacher_distinguishes_color_and_direction():
     similar = F.cosine_similarity(upright, lying, dim=-1)
     assert similar.max() < 0.5
     torch.testing.assert_close(teacher(torch.zeros(1, 3, 32, 32)), torch.zeros(1, 4, teacher.dim))
+
+
+@pytest.mark.parametrize("grid", [2, 6, 7])
+def test_a_tokenizer_serves_another_grid_by_interpolated_positions(tmp_path, grid):
+    torch.manual_seed(0)
+    VQKD(CONFIG).save(tmp_path / "vqkd.pt")
+    own = VQKD.load(tmp_path / "vqkd.pt")
+    other = VQKD.load(tmp_path / "vqkd.pt", grid=grid)
+    assert other.config.grid == grid and other.config.image_size == grid * 8
+    assert other.encode(torch.rand(2, 3, grid * 8, grid * 8) * 2 - 1).shape == (2, grid**2)
+    for name in ("encoder.pos_embed", "decoder.pos_embed"):
+        expected = resample_abs_pos_embed(
+            own.state_dict()[name], [grid, grid], antialias=False, num_prefix_tokens=1
+        )
+        torch.testing.assert_close(other.state_dict()[name], expected)
+
+
+def test_the_own_grid_keeps_the_positions(tmp_path):
+    VQKD(CONFIG).save(tmp_path / "vqkd.pt")
+    own, same = (VQKD.load(tmp_path / "vqkd.pt", grid=grid) for grid in (None, CONFIG.grid))
+    for name, tensor in own.state_dict().items():
+        assert torch.equal(tensor, same.state_dict()[name])
