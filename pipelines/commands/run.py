@@ -67,6 +67,7 @@ def plan(
     from orchestration.reporting.summary import plan_table
     from pipelines.open_recipe import open_recipe
     from pipelines.workflows.feasibility import implications
+    from pipelines.workflows.leaks import possible_leaks
 
     opened = open_recipe(recipe, workdir, set_, console, data=data, shrink=shrink)
     planned = opened.workflow.plan(opened.store)
@@ -75,6 +76,8 @@ def plan(
     _print_sources(opened)
     for line in implications(opened.recipe, estimates):
         console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in possible_leaks(opened.recipe):
+        console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(planned, opened.store)
 

@@ -23,6 +23,8 @@ _STAND_INS: Final = {
 "Formats that the miniature web does not draw, each with a drawn format of the same kind."
 _DEFAULT_SPLITS: Final = {"flickr30k": ["val", "test"]}
 "Of formats whose default splits differ from those of their stand-in."
+_DRAWN_EVALUATION: Final = {"format": "flickr30k"}
+"What stands for an evaluation set of a format that is drawn for training only."
 _SOURCES: Final = ("sources", "evaluation_sets")
 _REPLACED: Final = ("miniweb", "cluster")
 "Sections that are taken from the template as a whole."
@@ -47,6 +49,9 @@ def shrink(values: Mapping[str, Any], template: Mapping[str, Any]) -> Values:
     for section in _SOURCES:
         if isinstance(sources := values.get(section), Mapping):
             shrunk[section] = {name: _drawn(source, drawn) for name, source in sources.items()}
+    for name, source in shrunk.get("evaluation_sets", {}).items():
+        if isinstance(source, Mapping) and source.get("format") in drawn.keys() - {"coco"}:
+            shrunk["evaluation_sets"][name] = _drawn(_DRAWN_EVALUATION, drawn)
     return shrunk
 
 

@@ -1,5 +1,6 @@
 """Built-in recipes: found by name, complete, and small enough to try with ``--shrink``."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipelines.builtin_recipes import builtin_recipes, recipe_path
 from pipelines.cli import app
 from pipelines.commands.options import console
 from pipelines.open_recipe import Opened, open_recipe
+from pipelines.workflows.leaks import possible_leaks
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink
 
@@ -142,7 +144,38 @@ def test_the_base_recipe_is_the_papers_ablation_setting(tmp_path):
         "cc3m", "sbu", "coco", "visual_genome", "imagenet21k", "wikipedia", "books",
     }  # fmt: skip
     assert recipe.sources["visual_genome"].image_data and recipe.sources["visual_genome"].coco
-    assert recipe.evaluation_sets.keys() == {"coco_eval", "flickr30k"}
+    assert recipe.evaluation_sets.keys() == {"coco_eval", "flickr30k", "vqav2_test", "nlvr2"}
+
+
+@pytest.mark.parametrize("name", ["base", "large", "giant"])
+def test_the_papers_recipes_leave_out_the_images_of_its_benchmarks(name):
+    recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=CONTACT)
+    assert not list(possible_leaks(recipe))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["sources.visual_genome.image_data=null"], "sources.visual_genome: half of Visual"),
+        (["sources.visual_genome.coco=null"], "set image_data and coco"),
+        (["sources.coco.splits=[train, restval, test]"], "sources.coco: trains on COCO's test"),
+        (["evaluation_sets.coco_eval.splits=[test]"], r"COCO \(Karpathy's val and test\) may be"),
+        (["evaluation_sets.flickr30k.splits=[val]"], "images of Flickr30K may be"),
+        (["evaluation_sets={}"], r"COCO .*Flickr30K, VQAv2 .*NLVR2 .* those of cc3m, sbu"),
+    ],
+)
+def test_what_may_leak_is_named_with_the_way_to_close_it(changes, words):
+    recipe = load_recipe(PretrainRecipe, recipe_path("base"), overrides=[*CONTACT, *changes])
+    (line,) = possible_leaks(recipe)
+    assert re.search(words, line)
+
+
+def test_a_recipe_of_texts_alone_leaks_no_images():
+    changes = ["sources={own_text: {format: jsonl, file: x}}", "train.images_per_step=0"]
+    recipe = load_recipe(
+        PretrainRecipe, recipe_path("small"), overrides=[*changes, "train.pairs_per_step=0"]
+    )
+    assert not list(possible_leaks(recipe))
 
 
 def test_the_giants_tokenizer_has_the_grid_of_its_network():
