@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from orchestration.errors import RecipeError
-from orchestration.manifest import read_manifest
+from orchestration.manifest import Manifest, read_manifest
 from orchestration.plan import Impossible, PlannedStage, State, make_plan
 from orchestration.recipe import Recipe
 from orchestration.stage import Stage
@@ -128,10 +128,7 @@ class Workflow:
         Raises:
             RecipeError: they do not; the message names the keys to change.
         """
-        complete = {
-            p.stage.name: read_manifest(workdir.sub(p.path)) for p in plan if p.state is State.FRESH
-        }
-        if reasons := self.impossible(complete):
+        if reasons := self.impossible(complete_manifests(plan, workdir)):
             raise RecipeError("\n".join(["the workflow cannot be completed", *reasons]))
 
     def select(
@@ -162,3 +159,10 @@ class Workflow:
                     wanted |= set(planned.stage.input_names)
             return [planned for planned in plan if planned.stage.name in wanted]
         return list(plan)
+
+
+def complete_manifests(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Manifest]:
+    """Return the manifest of each complete stage of a plan, by stage name."""
+    return {
+        p.stage.name: read_manifest(workdir.sub(p.path)) for p in plan if p.state is State.FRESH
+    }

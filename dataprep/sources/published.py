@@ -47,6 +47,8 @@ class Published:
     rates: tuple[Rate, ...] = ()
     md5: Mapping[str, str] = field(default_factory=dict)
     "File name by MD5 checksum."
+    captions_per_image: float = 1
+    "Mean number of captions of an image."
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,11 @@ PUBLISHED: Final[Mapping[str, Published]] = {
             "b273847456ef5580e33713b1f7de52a0": "coco_karpathy_val.json",
             "3ff34b0ef2db02d01c37399f6a2a6cd1": "coco_karpathy_test.json",
         },
+        captions_per_image=5,  # 616,767 captions of 123,287 images, dataset_coco.json
     ),
     "visual_genome": Published(
-        releases=(Release("all", 108_077, "huggingface/datasets visual_genome"),)
+        releases=(Release("all", 108_077, "huggingface/datasets visual_genome"),),
+        captions_per_image=50,  # 5.4M regions, huggingface/datasets visual_genome
     ),
     "imagenet21k": Published(
         releases=(

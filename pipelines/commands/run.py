@@ -65,6 +65,7 @@ def plan(
     """
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.summary import plan_table
+    from orchestration.workflow import complete_manifests
     from pipelines.open_recipe import open_recipe
     from pipelines.workflows.feasibility import implications
     from pipelines.workflows.leaks import possible_leaks
@@ -74,7 +75,8 @@ def plan(
     estimates = estimate(planned, opened.store)
     console.print(plan_table(planned, estimates))
     _print_sources(opened)
-    for line in implications(opened.recipe, estimates):
+    complete = complete_manifests(planned, opened.store)
+    for line in implications(opened.recipe, estimates, complete):
         console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
     for line in possible_leaks(opened.recipe):
         console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ asks it again after each stage, before hours are spent on the next one. ``implic
 estimates as well and refuses nothing.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,14 @@ from orchestration.manifest import Manifest
 from orchestration.reporting.estimates import Estimate
 from pipelines.ingest.source import Kind
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
+from pipelines.workflows.pair_counts import pair_counts
 from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
 
 _BYTES_PER_PIECE: Final = 50
 "Text per piece of the vocabulary below which its training usually fails."
 _VQKD_GROUP_ROWS: Final = 64
+_MOST_EXPOSURES: Final = 20
+"Times that a stored view may be seen before a plan advises more views."
 _IMAGE_STREAMS: Final[tuple[Stream, ...]] = ("image", "pair")
 _KEPT_TABLES: Final[Mapping[Kind, str]] = {"pairs": "pairs", "images": "images"}
 
@@ -109,9 +113,13 @@ def _groups(rows: int, tokens: ImageTokensParams) -> int:
     return whole * per_slice + -(-rest // tokens.row_group_rows)
 
 
-def implications(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> Iterator[str]:
+def implications(
+    recipe: PretrainRecipe, estimates: Mapping[str, Estimate], complete: Mapping[str, Manifest]
+) -> Iterator[str]:
     """Yield what steps, batches, and vocabulary mean for the rows that are expected."""
     train = recipe.train
+    num_pairs, pair_lines = pair_counts(recipe, estimates, complete)
+    yield from pair_lines
     rows: dict[str, int] = {}
     for stream, kind in STREAM_KINDS.items():
         known = [estimates[name].rows for name in _first_stages(recipe, kind)]
@@ -119,11 +127,13 @@ def implications(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> I
         count = train.samples_per_step[stream]
         # A text row is a packed sequence: their number is known once text_tokens is complete.
         if stream != "text" and count and rows[stream]:
-            epochs = train.steps * count / rows[stream]
+            per_epoch = num_pairs if stream == "pair" else rows[stream]
+            epochs = train.steps * count / max(per_epoch, 1)
             yield (
                 f"train.steps = {train.steps} x {stream}s_per_step = {count} over about "
-                f"{rows[stream]} {stream}s: {epochs:.3g} epochs"
+                f"{per_epoch} {stream}s: {epochs:.3g} epochs"
             )
+            yield from _views(recipe, stream, rows[stream])
             section = f"{stream}_tokens"
             groups = _groups(rows[stream], getattr(recipe, section))
             if section not in estimates or not estimates[section].measured:
@@ -136,6 +146,17 @@ def implications(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> I
             f"over about {images} images: {epochs:.3g} epochs"
         )
     yield from _vocabulary(recipe, rows["pair"])
+
+
+def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[str]:
+    """A view that is seen often is learned by heart: its crop and codes never change."""
+    num_views = getattr(recipe, f"{stream}_tokens").num_views
+    seen = recipe.train.steps * recipe.train.samples_per_step[stream] / (num_images * num_views)
+    line = f"{stream}_tokens.num_views = {num_views}: each view is seen {seen:.3g} times"
+    if seen > _MOST_EXPOSURES:
+        needed = math.ceil(num_views * seen / _MOST_EXPOSURES)
+        line += f"; with {needed} views it would be {_MOST_EXPOSURES} times"
+    yield line
 
 
 def _first_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:

@@ -7,8 +7,11 @@ import pytest
 
 from orchestration.errors import RecipeError
 from orchestration.manifest import Manifest
+from orchestration.recipe import load_recipe
+from orchestration.reporting.estimates import Estimate
 from orchestration.slices import Output
 from orchestration.storage.store import Store
+from pipelines.builtin_recipes import recipe_path
 from pipelines.commands.options import console
 from pipelines.commands.rejects import source_line
 from pipelines.ingest.preview import form_of, preview
@@ -124,12 +127,68 @@ def test_a_vocabulary_larger_than_its_corpus_is_named(tmp_path):
     (tmp_path / "texts.txt").write_text("a few words\n")
     texts = {"format": "txt", "file": str(tmp_path / "texts.txt")}
     own = recipe(sources=SOURCES | {"texts": texts})
-    from orchestration.reporting.estimates import Estimate
-
     names = ("import/own", "index/list", "documents/texts")
-    found = "\n".join(implications(own, {name: Estimate(rows=10) for name in names}))
+    found = "\n".join(implications(own, {name: Estimate(rows=10) for name in names}, {}))
     assert "text_tokenizer.vocab_size = 64000" in found and "epochs" in found
     assert "image_tokens.row_group_rows" in found
+
+
+def counted(changes, rows, numbers=None):
+    """The lines of a plan of the base recipe, with estimated rows or with counted pairs."""
+    base = load_recipe(
+        PretrainRecipe, recipe_path("base"), overrides=["download.contact=a@b.example", *changes]
+    )
+    names = [
+        stage.name
+        for name, source in base.sources.items()
+        for stage in source.stages(name, base.download)
+    ]
+    estimates = {name: Estimate(rows=rows.get(name.rpartition("/")[2], 0)) for name in names}
+    complete = {} if numbers is None else {"pair_tokens": Manifest.model_construct(numbers=numbers)}
+    return "\n".join(implications(base, estimates, complete))
+
+
+ROWS = {"cc3m": 3_000_000, "coco": 113_000, "visual_genome": 108_000, "imagenet21k": 14_000_000}
+
+
+def test_a_plan_counts_captions_as_pairs_beside_the_papers():
+    found = counted([], ROWS)
+    assert "pairs: about 8.96M over about 3.22M images (the paper's: 21M pairs over 15M" in found
+    assert "visual_genome: about 5.4M pairs over 108k images, 60.2% of the pair stream" in found
+    # 200,000 steps of 2048 pairs
+    assert "over about 8965000 pairs: 45.7 epochs" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["sources.visual_genome.max_captions=10"], "visual_genome: about 1.08M pairs"),
+        (["sources.visual_genome.regions_per_caption=5"], "visual_genome: about 1.08M pairs"),
+        (["train.source_weights={visual_genome: 0.5}"], "108k images, 43.1% of the pair stream"),
+        (["train.pairs_by=image"], "over about 3221000 pairs: 127 epochs"),
+    ],
+)
+def test_caps_and_weights_change_what_the_pair_stream_holds(changes, words):
+    assert words in counted(changes, ROWS)
+
+
+def test_counted_pairs_replace_the_estimates():
+    numbers = {"images/cc3m": 300, "pairs/cc3m": 300, "images/coco": 20, "pairs/coco": 101}
+    found = counted([], {}, numbers)
+    assert "pairs: 401 over 320 images" in found
+    assert "coco: 101 pairs over 20 images, 25.2% of the pair stream" in found
+
+
+@pytest.mark.parametrize(
+    ("num_views", "words"),
+    [
+        (2, "image_tokens.num_views = 2: each view is seen 73.1 times; with 8 views it would be"),
+        (16, "image_tokens.num_views = 16: each view is seen 9.14 times\n"),
+    ],
+)
+def test_a_plan_says_how_often_each_view_is_seen(num_views, words):
+    changes = ["train.steps=1_000_000", f"image_tokens.num_views={num_views}"]
+    assert words in counted(changes, ROWS)
 
 
 @pytest.mark.parametrize(
