@@ -5,7 +5,7 @@ and captions: nothing is copied and nothing is deleted, so another set of rules 
 
 ``curate.py``             the stage: its rounds in order
 ``rules.py``              parameters and reasons
-``layout.py``             positions: the rows of all inputs, numbered through
+``layout.py``             global rows: the rows of all inputs, numbered through
 ``exchange.py``           sorted tables that one round hands to the next
 ``features.py``           round 1: digest, look and first caption of each image
 ``equal_originals.py``    round 2: duplicates, placeholders, evaluation images, by digest

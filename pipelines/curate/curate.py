@@ -97,12 +97,12 @@ class _Rounds:
         sources = layout.first_source_row
         pieces = self._partitions("equal", digests)
         self.run(pieces, partial(judge_equal, digests, sources, params.min_placeholder_captions))
-        equal = Exchange.of(context, pieces, "equal", "position")
+        equal = Exchange.of(context, pieces, "equal", "global_row")
 
         near = None if params.max_hash_distance is None else self._near(looks, equal)
         pieces = [Slice("resolve", {})]
         self.run(pieces, partial(resolve, equal, near, layout.num_rows, sources))
-        return Exchange.of(context, pieces, "verdicts", "position")
+        return Exchange.of(context, pieces, "verdicts", "global_row")
 
     def _near(self, looks: Exchange, equal: Exchange) -> NearTables:
         context, layout, params = self.context, self.layout, self.params
@@ -125,9 +125,9 @@ class _Rounds:
         self.run(by_pair, partial(find_edges, candidates, hash_pairs, sources, tolerance))
         return NearTables(
             edges=Exchange.of(context, by_pair, "edges", "later"),
-            followers=Exchange.of(context, by_hash, "followers", "position"),
+            followers=Exchange.of(context, by_hash, "followers", "global_row"),
             refuted=tuple(
-                Exchange.of(context, some, "refuted", "position") for some in (by_hash, by_pair)
+                Exchange.of(context, some, "refuted", "global_row") for some in (by_hash, by_pair)
             ),
         )
 

@@ -1,6 +1,6 @@
 """Last round: the verdict on each row, and the captions of each image that is kept.
 
-A slice of positions writes the tables of the stage: ``pairs``, ``images``, ``rejects``, and
+A slice of rows writes the tables of the stage: ``pairs``, ``images``, ``rejects``, and
 ``caption_rejects``, one row per caption that an image lost.
 """
 
@@ -40,10 +40,10 @@ _WITH_CAPTIONS: Final = [REASONS.index("duplicate"), REASONS.index("near_duplica
 def decide(
     params: Params, layout: Layout, verdicts: Exchange, moved: Exchange, piece: Slice
 ) -> Output:
-    """Write the tables of a slice of positions."""
+    """Write the tables of a slice."""
     start, stop = piece.payload["start"], piece.payload["stop"]
-    positions, found = verdicts.arrays(
-        start, stop - 1, columns={"position": np.int64, "verdict": np.int8}
+    global_rows, found = verdicts.arrays(
+        start, stop - 1, columns={"global_row": np.int64, "verdict": np.int8}
     )
     copies = read_moved(moved, piece)
     tables: dict[str, list[pa.Table]] = {
@@ -53,11 +53,11 @@ def decide(
     for chunk in layout.chunks(piece, _COLUMNS):
         verdict = own_verdict(params, layout, chunk)
         first, last = np.searchsorted(
-            positions, [chunk.position, chunk.position + chunk.table.num_rows]
+            global_rows, [chunk.global_row, chunk.global_row + chunk.table.num_rows]
         )
-        verdict[positions[first:last] - chunk.position] = found[first:last]
+        verdict[global_rows[first:last] - chunk.global_row] = found[first:last]
         tables["rejects"].append(_rejects(chunk.table, verdict))
-        if chunk.position >= layout.first_image_row:
+        if chunk.global_row >= layout.first_image_row:
             empty: list[list[str]] = [[]] * chunk.table.num_rows
             tables["images"].append(_kept(chunk, verdict, empty))
             continue
@@ -89,7 +89,7 @@ def _captions(
                 rejects.append(reject(ids[i], sources[i], fault, text))
     num_merged = 0
     for i in range(table.num_rows):
-        if mine := copies.get(chunk.position + i):
+        if mine := copies.get(chunk.global_row + i):
             merged, left_out = merge(captions[i], mine, params.max_merged_captions)
             num_merged += len(merged) - len(captions[i])
             captions[i] = merged

@@ -5,7 +5,7 @@
 - ``find_candidates``: a slice reads a range of hashes and writes ``candidates`` (key ``key``), the
   leaders whose hash is in a pair.
 - ``find_edges``: a slice reads a range of pairs, compares their leaders, and writes ``edges`` (key
-  ``later``): near duplicates (later position, earlier position); and ``refuted``, as before.
+  ``later``): near duplicates (later row, earlier row); and ``refuted``, as before.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from orchestration import Output, Slice
 from pipelines.curate.exchange import WHOLE, Exchange, key_range, mixed, written
 from pipelines.curate.leaders import joined_looks, leader_columns, looks_of, no_looks
 
-_HASHES_PER_ROW: Final = 8
+_HASHES_PER_ROW: Final = 16
 "A task holds this many hashes in the memory of one look."
 _PAIRS_PER_ROW: Final = 0.1
 "A task compares the leaders of this many pairs of hashes in the memory of one look."
@@ -92,9 +92,9 @@ def find_candidates(leaders: Exchange, hash_pairs: Exchange, piece: Slice) -> Ou
     first, second = hash_pairs.arrays(columns=_PAIR)
     wanted = np.unique(np.concatenate([first, second]))
     keys = key_range(piece.payload["number"], piece.payload["total"])
-    position, found = _leaders(leaders, wanted, keys)
-    columns = leader_columns(found, position)
-    return Output(len(position), written("candidates", columns, "key"))
+    global_row, found = _leaders(leaders, wanted, keys)
+    columns = leader_columns(found, global_row)
+    return Output(len(global_row), written("candidates", columns, "key"))
 
 
 def pair_slices(num_pairs: int, partition_rows: int) -> list[Slice]:
@@ -116,28 +116,29 @@ def find_edges(
     """Compare the leaders of a range of pairs of hashes."""
     keys = key_range(piece.payload["number"], piece.payload["total"])
     first, second = hash_pairs.arrays(*keys, columns=_PAIR)
-    position, looks = _leaders(candidates, np.unique(np.concatenate([first, second])))
-    order = np.lexsort((position, looks.phash))
-    position, looks = position[order], looks.take(order)
+    global_row, looks = _leaders(candidates, np.unique(np.concatenate([first, second])))
+    order = np.lexsort((global_row, looks.phash))
+    global_row, looks = global_row[order], looks.take(order)
     edges, refuted, num_compared = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)], 0
     for start in range(0, len(first), _BLOCK_PAIRS):
         some = slice(start, start + _BLOCK_PAIRS)
         a, b = _rows_of(looks.phash, first[some], second[some])
-        a, b = np.where(position[a] < position[b], a, b), np.where(position[a] < position[b], b, a)
-        is_source = position[b] >= first_source_row
+        is_later = global_row[a] > global_row[b]
+        a, b = np.where(is_later, b, a), np.where(is_later, a, b)
+        is_source = global_row[b] >= first_source_row
         a, b = a[is_source], b[is_source]
         verdict = compare(looks, looks, a, b, tolerance)
         num_compared += len(a)
         alike = verdict == ALIKE
-        edges.append(np.stack([position[b[alike]], position[a[alike]]], 1))
-        refuted.append(position[b[verdict == DETAIL_DIFFERS]])
+        edges.append(np.stack([global_row[b[alike]], global_row[a[alike]]], 1))
+        refuted.append(global_row[b[verdict == DETAIL_DIFFERS]])
     found = np.concatenate(edges)
     columns = {"later": found[:, 0], "earlier": found[:, 1]}
     return Output(
         num_rows_in=len(first),
         tables={
             **written("edges", columns, "later"),
-            **written("refuted", {"position": np.unique(np.concatenate(refuted))}, "position"),
+            **written("refuted", {"global_row": np.unique(np.concatenate(refuted))}, "global_row"),
         },
         counters={"comparisons": num_compared},
     )
@@ -146,15 +147,15 @@ def find_edges(
 def _leaders(
     leaders: Exchange, wanted: NDArray[np.uint64], keys: tuple[int, int] = WHOLE
 ) -> tuple[NDArray[np.int64], Looks]:
-    """Return the positions and looks of the leaders that have one of these sorted hashes."""
-    positions, found = [np.empty(0, np.int64)], [no_looks()]
+    """Return the global rows and looks of the leaders that have one of these sorted hashes."""
+    global_rows, found = [np.empty(0, np.int64)], [no_looks()]
     for table in leaders.read(*keys):
         hashes = table["phash"].to_numpy()
         nearest = np.minimum(np.searchsorted(wanted, hashes), max(len(wanted) - 1, 0))
         mine = table.filter(pa.array(wanted[nearest] == hashes)) if len(wanted) else table[:0]
-        positions.append(mine["position"].to_numpy())
+        global_rows.append(mine["global_row"].to_numpy())
         found.append(looks_of(mine))
-    return np.concatenate(positions), joined_looks(found)
+    return np.concatenate(global_rows), joined_looks(found)
 
 
 def _rows_of(

@@ -1,6 +1,6 @@
 """Second round: equal originals, found by their digests.
 
-A slice reads a range of digests and writes ``equal`` (key ``position``): the verdict on each row
+A slice reads a range of digests and writes ``equal`` (key ``global_row``): the verdict on each row
 that is dropped because of other rows, and the row that is kept instead of a duplicate.
 """
 
@@ -21,31 +21,31 @@ def judge_equal(
 ) -> Output:
     """Judge the rows of a range of digests."""
     keys = key_range(piece.payload["number"], piece.payload["total"])
-    digest, position, caption, passes = digests.arrays(
+    digest, global_row, caption, passes = digests.arrays(
         *keys,
         columns={
             "digest": np.uint64,
-            "position": np.int64,
+            "global_row": np.int64,
             "caption": np.uint64,
             "passes": np.bool_,
         },
     )
-    order = np.lexsort((position, digest))
-    digest, position, caption, passes = (
-        column[order] for column in (digest, position, caption, passes)
+    order = np.lexsort((global_row, digest))
+    digest, global_row, caption, passes = (
+        column[order] for column in (digest, global_row, caption, passes)
     )
     is_first = np.ones(len(digest), bool)
     is_first[1:] = digest[1:] != digest[:-1]
     group, starts = np.cumsum(is_first) - 1, np.flatnonzero(is_first)
-    is_source = position >= first_source_row
+    is_source = global_row >= first_source_row
     # Positions are sorted within a group, so its first row says whether it is an evaluation image.
     leaked = ~is_source[starts][group] & is_source
     captions = _num_different(group, caption, len(starts))[group]
     is_placeholder = is_source & ~leaked & (captions >= min_placeholder_captions)
     is_left = is_source & passes & ~leaked & ~is_placeholder
-    lefts = np.where(is_left, position, _NONE)
+    lefts = np.where(is_left, global_row, _NONE)
     first = np.minimum.reduceat(lefts, starts)[group] if len(starts) else lefts
-    is_copy = is_left & (position != first)
+    is_copy = is_left & (global_row != first)
 
     verdict = np.full(len(digest), KEPT, np.int8)
     verdict[leaked] = REASONS.index("evaluation_image")
@@ -54,11 +54,11 @@ def judge_equal(
     dropped = verdict != KEPT
     kept = np.where(is_copy, first, -1)
     columns = {
-        "position": position[dropped],
+        "global_row": global_row[dropped],
         "verdict": verdict[dropped],
         "kept": kept[dropped],
     }
-    return Output(len(digest), written("equal", columns, "position"))
+    return Output(len(digest), written("equal", columns, "global_row"))
 
 
 def _num_different(

@@ -36,16 +36,16 @@ _LOOK_COLUMNS: Final = {
 
 
 def read_features(params: Params, layout: Layout, piece: Slice) -> Output:
-    """Write the digests and looks of a slice of positions."""
+    """Write the digests and looks of a slice."""
     digests, looks = [], []
     for chunk in layout.chunks(piece, _COLUMNS):
         verdict = own_verdict(params, layout, chunk)
         table = chunk.table
-        position = np.arange(chunk.position, chunk.position + table.num_rows)
+        global_row = np.arange(chunk.global_row, chunk.global_row + table.num_rows)
         digests.append(
             {
                 "digest": _digest(table["sha256"]),
-                "position": position,
+                "global_row": global_row,
                 "caption": _first_captions(table["captions"]),
                 "passes": verdict == KEPT,
             }
@@ -54,7 +54,7 @@ def read_features(params: Params, layout: Layout, piece: Slice) -> Output:
         columns = {
             "key": mixed(phash),
             "phash": phash,
-            "position": position,
+            "global_row": global_row,
             "width": table["original_width"].to_numpy(),
             "height": table["original_height"].to_numpy(),
             **{name: _bytes(table[name], size) for name, size in _LOOK_COLUMNS.items()},
@@ -73,14 +73,14 @@ def own_verdict(params: Params, layout: Layout, chunk: Chunk) -> NDArray[np.int8
     """Return the verdict on each row by the rules for single images."""
     table = chunk.table
     verdict = np.full(table.num_rows, KEPT, np.int8)
-    if chunk.position < layout.first_source_row:
+    if chunk.global_row < layout.first_source_row:
         return verdict  # evaluation images are always kept
     width = table["original_width"].to_numpy()
     height = table["original_height"].to_numpy()
     shorter, longer = np.minimum(width, height), np.maximum(width, height)
     verdict[longer > params.max_aspect_ratio * shorter] = REASONS.index("aspect")
     verdict[shorter < params.min_original_side] = REASONS.index("small_original")
-    if chunk.position < layout.first_image_row:
+    if chunk.global_row < layout.first_image_row:
         faults = caption_faults(
             table["captions"], params.min_caption_words, params.max_caption_words
         )

@@ -1,7 +1,7 @@
-"""Positions: the rows of all input datasets, numbered one dataset after the other.
+"""Global rows: the rows of all input datasets, numbered one dataset after the other.
 
 Evaluation sets come first, then sources of pairs, then sources of images. Of two duplicates the one
-with the smaller position is kept, so this order is that of the recipe.
+with the smaller number is kept, so this order is that of the recipe.
 """
 
 import bisect
@@ -26,14 +26,14 @@ class Chunk:
     "Number of the dataset among the sources; negative for an evaluation set."
     row: int
     "Row number of the first row."
-    position: int
-    "Position of the first row."
+    global_row: int
+    "Global row number of the first row."
     table: pa.Table
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The input datasets, in the order of their positions."""
+    """The input datasets, in the order of the recipe."""
 
     evaluation_sets: Sequence[Dataset]
     pairs: Sequence[Dataset]
@@ -54,16 +54,16 @@ class Layout:
 
     @cached_property
     def first_source_row(self) -> int:
-        """Position of the first row that is no evaluation image."""
+        """Global row number of the first row that is no evaluation image."""
         return sum(dataset.num_rows for dataset in self.evaluation_sets)
 
     @cached_property
     def first_image_row(self) -> int:
-        """Position of the first row of a source without captions."""
+        """Global row number of the first row of a source without captions."""
         return self.first_source_row + sum(dataset.num_rows for dataset in self.pairs)
 
     def slices(self, name: str, start: int, stop: int, size: int) -> list[Slice]:
-        """Return slices of ``size`` positions; their ids begin with ``name``."""
+        """Return slices of ``size`` rows; their ids begin with ``name``."""
         firsts = range(start, stop, size)
         return [
             Slice(f"{name}{i:06d}", {"start": first, "stop": min(first + size, stop)},
@@ -73,12 +73,12 @@ class Layout:
 
     def chunks(self, piece: Slice, columns: Sequence[str]) -> Iterator[Chunk]:
         """Yield the rows of a slice in chunks, so that few long texts are in memory at once."""
-        position, stop = piece.payload["start"], piece.payload["stop"]
-        while position < stop:
-            number = bisect.bisect_right(self._ends, position)
+        global_row, stop = piece.payload["start"], piece.payload["stop"]
+        while global_row < stop:
+            number = bisect.bisect_right(self._ends, global_row)
             dataset = self._datasets[number]
-            row = position - self._ends[number] + dataset.num_rows
-            count = min(_CHUNK_ROWS, stop - position, dataset.num_rows - row)
+            row = global_row - self._ends[number] + dataset.num_rows
+            count = min(_CHUNK_ROWS, stop - global_row, dataset.num_rows - row)
             table = dataset.read(row, row + count, columns)
-            yield Chunk(number - len(self.evaluation_sets), row, position, table)
-            position += count
+            yield Chunk(number - len(self.evaluation_sets), row, global_row, table)
+            global_row += count

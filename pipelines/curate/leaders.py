@@ -1,7 +1,7 @@
 """Third round: images of one perceptual hash.
 
-Among the images of one hash, in the order of their positions, an image that is a near duplicate of
-an earlier *leader* follows it, and another image becomes a leader. Leaders alone are compared with
+Among the images of one hash, in the order of the recipe, an image that is a near duplicate of an
+earlier *leader* follows it, and another image becomes a leader. Leaders alone are compared with
 images of other hashes, so 20,000 copies of one image cost 20,000 comparisons.
 
 A hash that more than ``MAX_LEADERS`` different images have says too little. Further images with
@@ -9,7 +9,7 @@ that hash are compared with those leaders and with evaluation images, and are ke
 their whole look is equal. Evaluation images are always leaders, those of an equal look only once.
 
 A slice reads a range of hashes and writes ``leaders`` (key ``key``), ``hashes`` (the leaders'
-hashes, each once), ``followers`` (key ``position``), and ``refuted`` (key ``position``): images
+hashes, each once), ``followers`` (key ``global_row``), and ``refuted`` (key ``global_row``): images
 that differ from an image of near hash and colors in their details alone.
 """
 
@@ -30,7 +30,7 @@ MAX_LEADERS: Final = 64
 
 
 class Roles(NamedTuple):
-    """What each of N images, sorted by hash and position, is among those of its hash."""
+    """What each of N images, sorted by hash and global row, is among those of its hash."""
 
     leader: NDArray[np.int64]
     "(N,) row of its leader; its own row if it follows none."
@@ -47,26 +47,26 @@ def find_leaders(
 ) -> Output:
     """Find leaders and followers among the images of a range of hashes."""
     keys = key_range(piece.payload["number"], piece.payload["total"])
-    position, found = _left(looks, equal, layout.num_rows, keys)
-    order = np.lexsort((position, found.phash))
-    position, found = position[order], found.take(order)
-    is_evaluation = position < layout.first_source_row
+    global_row, found = _left(looks, equal, layout.num_rows, keys)
+    order = np.lexsort((global_row, found.phash))
+    global_row, found = global_row[order], found.take(order)
+    is_evaluation = global_row < layout.first_source_row
     roles = roles_of(found, is_evaluation, tolerance, MAX_LEADERS)
-    is_alone = roles.leader == np.arange(len(position))
+    is_alone = roles.leader == np.arange(len(global_row))
     follows = ~is_alone & ~is_evaluation
     leaders = found.take(roles.is_leader)
     hashes = np.unique(leaders.phash)
     return Output(
-        num_rows_in=len(position),
+        num_rows_in=len(global_row),
         tables={
-            **written("leaders", leader_columns(leaders, position[roles.is_leader]), "key"),
+            **written("leaders", leader_columns(leaders, global_row[roles.is_leader]), "key"),
             **written("hashes", {"key": mixed(hashes), "phash": hashes}, "key"),
             **written(
                 "followers",
-                {"position": position[follows], "leader": position[roles.leader[follows]]},
-                "position",
+                {"global_row": global_row[follows], "leader": global_row[roles.leader[follows]]},
+                "global_row",
             ),
-            **written("refuted", {"position": position[roles.is_refuted]}, "position"),
+            **written("refuted", {"global_row": global_row[roles.is_refuted]}, "global_row"),
         },
         counters={
             "comparisons": roles.num_compared,
@@ -75,9 +75,9 @@ def find_leaders(
     )
 
 
-def leader_columns(looks: Looks, position: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def leader_columns(looks: Looks, global_row: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Return the columns of the leaders' tables."""
-    return {"key": mixed(looks.phash), "position": position, **looks._asdict()}
+    return {"key": mixed(looks.phash), "global_row": global_row, **looks._asdict()}
 
 
 def looks_of(table: pa.Table) -> Looks:
@@ -106,15 +106,15 @@ def _left(
 ) -> tuple[NDArray[np.int64], Looks]:
     """Return the images of a range of hashes that earlier rounds have not dropped."""
     is_dropped = np.zeros(num_rows, bool)
-    for table in equal.read(columns=["position"]):
-        is_dropped[table["position"].to_numpy()] = True
-    positions, found = [np.empty(0, np.int64)], [no_looks()]
+    for table in equal.read(columns=["global_row"]):
+        is_dropped[table["global_row"].to_numpy()] = True
+    global_rows, found = [np.empty(0, np.int64)], [no_looks()]
     for table in looks.read(*keys):
-        position = table["position"].to_numpy()
-        left = ~is_dropped[position]
-        positions.append(position[left])
+        global_row = table["global_row"].to_numpy()
+        left = ~is_dropped[global_row]
+        global_rows.append(global_row[left])
         found.append(looks_of(table).take(left))
-    return np.concatenate(positions), joined_looks(found)
+    return np.concatenate(global_rows), joined_looks(found)
 
 
 def roles_of(
@@ -126,7 +126,7 @@ def roles_of(
     """Compare the images of each hash with its leaders.
 
     Args:
-        looks: N images, sorted by hash and position.
+        looks: N images, sorted by hash and global row.
         is_evaluation: (N,) whether an image is an evaluation image; these come first.
         tolerance: largest differences of near duplicates.
         max_leaders: largest number of leaders of a hash that are no evaluation images.

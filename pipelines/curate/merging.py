@@ -1,7 +1,7 @@
 """Captions of dropped copies, for the image that is kept instead.
 
-A slice of positions writes ``moved`` (key ``kept``): for each duplicate and near duplicate among
-its pairs, the captions that pass the rules, and the position of the image that receives them.
+A slice of rows writes ``moved`` (key ``kept``): for each duplicate and near duplicate among
+its pairs, the captions that pass the rules, and the global row of the image that receives them.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _COLUMNS: Final = {
 }
 _DUPLICATES: Final = [REASONS.index("duplicate"), REASONS.index("near_duplicate")]
 _VERDICTS: Final = {
-    "position": np.int64,
+    "global_row": np.int64,
     "verdict": np.int8,
     "kept": np.int64,
     "by_look": np.bool_,
@@ -34,19 +34,19 @@ Reject = dict[str, str | None]
 
 
 def move_captions(params: Params, layout: Layout, verdicts: Exchange, piece: Slice) -> Output:
-    """Write the captions of the copies among a slice of positions."""
+    """Write the captions of the copies among a slice."""
     start, stop = piece.payload["start"], piece.payload["stop"]
-    position, verdict, kept, by_look = verdicts.arrays(start, stop - 1, columns=_VERDICTS)
+    global_row, verdict, kept, by_look = verdicts.arrays(start, stop - 1, columns=_VERDICTS)
     moves = np.isin(verdict, _DUPLICATES) & (kept >= layout.first_source_row)
     if not params.merge_near_duplicate_captions:
         moves &= ~by_look
-    position, kept = position[moves], kept[moves]
+    global_row, kept = global_row[moves], kept[moves]
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-    if len(position):
+    if len(global_row):
         for chunk in layout.chunks(piece, list(_COLUMNS)):
-            end = chunk.position + chunk.table.num_rows
-            first, last = np.searchsorted(position, [chunk.position, end])
-            mine = chunk.table.take(pa.array(position[first:last] - chunk.position))
+            end = chunk.global_row + chunk.table.num_rows
+            first, last = np.searchsorted(global_row, [chunk.global_row, end])
+            mine = chunk.table.take(pa.array(global_row[first:last] - chunk.global_row))
             faults = caption_faults(
                 mine["captions"], params.min_caption_words, params.max_caption_words
             )
@@ -54,7 +54,7 @@ def move_captions(params: Params, layout: Layout, verdicts: Exchange, piece: Sli
                 rows[name] += mine[name].to_pylist()
             rows["captions"] += fitting(mine["captions"].to_pylist(), faults)
     columns = {name: pa.array(values, _COLUMNS[name]) for name, values in rows.items()}
-    return Output(len(position), written("moved", {"kept": kept, **columns}, "kept"))
+    return Output(len(global_row), written("moved", {"kept": kept, **columns}, "kept"))
 
 
 def fitting(
@@ -68,7 +68,7 @@ def fitting(
 
 
 def read_moved(moved: Exchange, piece: Slice) -> dict[int, list[dict[str, Any]]]:
-    """Return the rows of ``moved`` by the position of the image that receives their captions."""
+    """Return the rows of ``moved`` by the global row of the image that receives their captions."""
     result: dict[int, list[dict[str, Any]]] = {}
     for table in moved.read(piece.payload["start"], piece.payload["stop"] - 1):
         for row in table.to_pylist():
@@ -83,7 +83,7 @@ def merge(
 
     Args:
         own: captions of the image.
-        copies: rows of ``moved``, in the order of their positions.
+        copies: rows of ``moved``, in the order of the recipe.
         max_merged: largest number of captions to add.
     """
     captions, rejects = list(own), []

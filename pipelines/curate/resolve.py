@@ -2,8 +2,8 @@
 
 Edges are followed in the order of their later image: a leader is dropped if an earlier leader that
 looks like it is kept. The followers of a leader share its end. One slice reads the tables by ranges
-of positions, so its memory is a byte for each image and a few dozen for each near duplicate. It
-writes ``verdicts`` (key ``position``): every image that is dropped because of another one.
+of global rows, so its memory is a byte for each image and a few dozen for each near duplicate. It
+writes ``verdicts`` (key ``global_row``): every image that is dropped because of another one.
 """
 
 from typing import Final, NamedTuple
@@ -30,22 +30,22 @@ class NearTables(NamedTuple):
 
 
 class _Replaced:
-    """Images that are dropped for another one: sorted positions, and the images kept instead."""
+    """Images that are dropped for another one: sorted global rows, and the images kept instead."""
 
     def __init__(self) -> None:
-        self.positions, self.kept = np.empty(0, np.int64), np.empty(0, np.int64)
+        self.global_rows, self.kept = np.empty(0, np.int64), np.empty(0, np.int64)
 
-    def add(self, positions: NDArray[np.int64], kept: NDArray[np.int64]) -> None:
-        """Add images that come after all others, in the order of their positions."""
-        self.positions = np.concatenate([self.positions, positions])
+    def add(self, global_rows: NDArray[np.int64], kept: NDArray[np.int64]) -> None:
+        """Add images that come after all others, in the order of the recipe."""
+        self.global_rows = np.concatenate([self.global_rows, global_rows])
         self.kept = np.concatenate([self.kept, kept])
 
     def replace(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the image kept instead of each: itself if it is not dropped."""
-        if not len(self.positions):
+        if not len(self.global_rows):
             return wanted
-        found = np.minimum(np.searchsorted(self.positions, wanted), len(self.positions) - 1)
-        return np.where(self.positions[found] == wanted, self.kept[found], wanted)
+        found = np.minimum(np.searchsorted(self.global_rows, wanted), len(self.global_rows) - 1)
+        return np.where(self.global_rows[found] == wanted, self.kept[found], wanted)
 
 
 def resolve(
@@ -60,20 +60,20 @@ def resolve(
         keys = (start, start + _RANGE_ROWS - 1)
         if near is not None:
             leaders.add(*_followed(near.edges, keys, is_dropped))
-            position, leader = near.followers.arrays(
-                *keys, columns={"position": np.int64, "leader": np.int64}
+            global_row, leader = near.followers.arrays(
+                *keys, columns={"global_row": np.int64, "leader": np.int64}
             )
-            order = np.argsort(position)
-            followers.add(position[order], leaders.replace(leader[order]))
+            order = np.argsort(global_row)
+            followers.add(global_row[order], leaders.replace(leader[order]))
             num_other_details += _num_kept_by_detail(near, keys, leaders, followers)
             for found in (leaders, followers):
-                first, last = np.searchsorted(found.positions, [start, start + _RANGE_ROWS])
+                first, last = np.searchsorted(found.global_rows, [start, start + _RANGE_ROWS])
                 verdicts.append(_near(found, slice(first, last), first_source_row))
         verdicts.append(_equal(equal, keys, (followers, leaders)))
     columns = {name: np.concatenate([some[name] for some in verdicts]) for name in verdicts[0]}
     return Output(
         num_rows_in=num_rows,
-        tables=written("verdicts", columns, "position"),
+        tables=written("verdicts", columns, "global_row"),
         counters={"images_kept_by_detail": num_other_details},
     )
 
@@ -96,7 +96,7 @@ def _followed(
 def _near(found: _Replaced, some: slice, first_source_row: int) -> dict[str, NDArray[np.generic]]:
     kept = found.kept[some]
     return {
-        "position": found.positions[some],
+        "global_row": found.global_rows[some],
         "verdict": np.where(kept < first_source_row, _LEAKED, _NEAR).astype(np.int8),
         "kept": kept,
         "by_look": np.ones(len(kept), bool),
@@ -107,20 +107,20 @@ def _equal(
     equal: Exchange, keys: tuple[int, int], near: tuple[_Replaced, _Replaced]
 ) -> dict[str, NDArray[np.generic]]:
     """Return the verdicts on equal originals; the image kept may be a near duplicate itself."""
-    position, verdict, first = equal.arrays(
-        *keys, columns={"position": np.int64, "verdict": np.int8, "kept": np.int64}
+    global_row, verdict, first = equal.arrays(
+        *keys, columns={"global_row": np.int64, "verdict": np.int8, "kept": np.int64}
     )
     kept = first
     for found in near:
         kept = found.replace(kept)
-    return {"position": position, "verdict": verdict, "kept": kept, "by_look": kept != first}
+    return {"global_row": global_row, "verdict": verdict, "kept": kept, "by_look": kept != first}
 
 
 def _num_kept_by_detail(
     near: NearTables, keys: tuple[int, int], leaders: _Replaced, followers: _Replaced
 ) -> int:
     """Return the number of images that only a comparison of details has kept."""
-    found = [table.arrays(*keys, columns={"position": np.int64})[0] for table in near.refuted]
+    found = [table.arrays(*keys, columns={"global_row": np.int64})[0] for table in near.refuted]
     refuted = np.unique(np.concatenate(found))
     is_kept = (leaders.replace(refuted) == refuted) & (followers.replace(refuted) == refuted)
     return int(is_kept.sum())

@@ -48,7 +48,7 @@ class Params(StageParams):
     "Largest difference of two near duplicates' 16 by 16 gray grids, relative to their contrast."
     slice_rows: int = Field(default=262_144, ge=1)
     "Number of images in a slice."
-    partition_rows: Annotated[int, OPERATIONAL] = Field(default=1_000_000, ge=1)
+    partition_rows: Annotated[int, OPERATIONAL] = Field(default=500_000, ge=1)
     "Number of images that a task compares at once; fewer need less memory."
 
     def tolerance(self) -> Tolerance:

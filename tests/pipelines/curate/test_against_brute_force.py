@@ -41,7 +41,7 @@ PARTITIONS = (1, 2, 8)
 
 
 def corpus(seed: int, num_rows: int) -> list[Row]:
-    """Rows of two datasets of each role, in the order of their positions."""
+    """Rows of two datasets of each role, in the order of the recipe."""
     rng = np.random.default_rng(seed)
     num_looks = int(rng.integers(1, 5))
     hashes = rng.integers(0, 2**64, num_looks, np.uint64)
