@@ -112,7 +112,7 @@ def near_pairs(hashes: Hashes, choice: Choice, max_bits: int) -> tuple[Hashes, i
     """
     found = [np.empty((0, 2), np.uint64)]
     keys = hashes & choice.mask
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     keys, hashes = keys[order], hashes[order]
     first = np.arange(len(keys))
     num_compared = 0
