@@ -82,7 +82,9 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
         "captions": [[""]] * number,
     })  # fmt: skip
     stored = committed(store.sub("images"), rows, "data")
-    row_numbers = pa.table({"dataset": [0] * number, "row": range(number)})
+    row_numbers = pa.table({
+        "dataset": [0] * number, "row": range(number), "captions": [[""]] * number,
+    })  # fmt: skip
     kept = committed(store.sub("kept"), row_numbers, "data")
     folder = store.sub("tokenizer")
     network = VQKD(config)

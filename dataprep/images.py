@@ -92,6 +92,8 @@ class StoredImage:
     "Perceptual hash; see ``image_hashes``."
     colors: bytes
     "Mean RGB of each cell of a grid, row by row, one byte per channel."
+    gray: bytes
+    "Mean gray of each cell of a finer grid, row by row, one byte each."
 
 
 def store_image(data: bytes, rules: ImageRules) -> StoredImage:
@@ -107,7 +109,7 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
     pixels = resize(file.decode(size), size)
     pixels = _upright(to_srgb(pixels, file.icc_profile), file.orientation)
     is_turned = file.orientation > 4
-    phash, colors = look_of(pixels)
+    look = look_of(pixels)
     return StoredImage(
         jpeg=file.jpeg if is_kept and file.jpeg else encode_jpeg(pixels, rules.jpeg_quality),
         width=pixels.shape[1],
@@ -116,8 +118,7 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
         original_height=file.width if is_turned else file.height,
         original_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        phash=phash,
-        colors=colors,
+        **look._asdict(),
     )
 
 

@@ -128,7 +128,7 @@ def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
     if row["status"] != "success":
         return FetchError(reason_of(row["error_message"]), row["error_message"])
     try:
-        phash, colors = look_of(decode_stored(row["jpg"] or b""))
+        look = look_of(decode_stored(row["jpg"] or b""))
     except ImageError as error:
         return FetchError(UNENCODABLE, f"img2dataset's result: {error.detail}")
     return StoredImage(
@@ -139,8 +139,7 @@ def _outcome(row: dict[str, Any] | None) -> StoredImage | FetchError:
         original_height=row["original_height"],
         original_bytes=None,
         sha256=row["sha256"],
-        phash=phash,
-        colors=colors,
+        **look._asdict(),
     )
 
 

@@ -61,6 +61,7 @@ IMAGES: Final = pa.schema(
         ("sha256", pa.string()),
         ("phash", pa.string()),
         ("colors", pa.binary()),
+        ("gray", pa.binary()),
         ("hash_matches", pa.bool_()),
         ("captions", pa.list_(pa.string())),
         ("label", pa.string()),
@@ -80,6 +81,7 @@ IMAGES: Final = pa.schema(
 | ``sha256`` | hexadecimal SHA-256 of the original file |
 | ``phash`` | perceptual hash, 16 hexadecimal digits |
 | ``colors`` | mean RGB of each cell of a grid, row by row, one byte per channel |
+| ``gray`` | mean gray of each cell of a finer grid, row by row, one byte each |
 | ``hash_matches`` | whether ``sha256`` equals the list's; null if the list gives none |
 | ``captions`` | cleaned captions; empty for images without text |
 | ``label`` | class of the image; empty if it has none |
@@ -108,6 +110,7 @@ KEPT: Final = pa.schema(
         ("sample_id", pa.string()),
         ("dataset", pa.int32()),
         ("row", pa.int64()),
+        ("captions", pa.list_(pa.large_string())),
     ]
 )
 """One row per image that curation kept.
@@ -117,6 +120,7 @@ KEPT: Final = pa.schema(
 | ``sample_id`` | id of the image |
 | ``dataset`` | index of the input dataset among curation's inputs |
 | ``row`` | row number of the image in that dataset |
+| ``captions`` | captions that it keeps, its own before those of its copies; empty in ``images`` |
 """
 
 

@@ -113,9 +113,9 @@ class Manifest(_Record):
         return sum(part.tables[table].num_rows for part in self.parts if table in part.tables)
 
     def num_rows_out(self) -> int:
-        """Return the number of rows of all tables except the rejects."""
-        names = {name for part in self.parts for name in part.tables} - {REJECTS}
-        return sum(self.num_rows(name) for name in names)
+        """Return the number of rows of all tables except those whose names end in ``rejects``."""
+        names = {name for part in self.parts for name in part.tables}
+        return sum(self.num_rows(name) for name in names if not name.endswith(REJECTS))
 
 
 def columns_of(schema: "pa.Schema") -> list[str]:

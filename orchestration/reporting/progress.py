@@ -108,8 +108,11 @@ class StageProgress:
     def start(self, num_slices: int, num_rows: int | None, resumed: int) -> None:
         """Set the total, in rows if their number is known, else in slices.
 
-        ``resumed`` is the number of slices that are already committed.
+        ``resumed`` is the number of slices that are already committed. A stage that works in
+        several rounds starts with each of them anew.
         """
+        self.done = self.num_rows = self._done_at_start = 0
+        self.rejects.clear()
         self.unit = "slices" if num_rows is None else "rows"
         self.total = num_slices if num_rows is None else num_rows
         self._started = time.monotonic()

@@ -25,7 +25,7 @@ def rejects(
     endpoint_url: Endpoint = None,
     region: Region = None,
 ) -> None:
-    """List the rows that a stage of the last workflow rejected, and why.
+    """List the rows that a stage of the last workflow rejected, and why; of curate, captions too.
 
     Example: beit3 rejects download/cc3m --workdir runs/demo --reason http_404 --limit 5
     """
@@ -36,7 +36,13 @@ def rejects(
     manifest = read_manifest(folder)
     counts = ", ".join(f"{name} {n}" for name, n in manifest.rejects.most_common())
     console.print(f"{stage}: {manifest.rejects.total()} rejects ({counts or 'none'})")
-    rows = _rows(folder, reason.split(",") if reason else None, limit)
+    others = [name for name in manifest.columns if name.endswith(REJECTS) and name != REJECTS]
+    for name in others:
+        console.print(f"{stage}: {manifest.num_rows(name)} {name.replace('_', ' ')}")
+    patterns = reason.split(",") if reason else None
+    rows: list[dict[str, Any]] = []
+    for name in (REJECTS, *others):
+        rows += _rows(folder, name, patterns, limit - len(rows))
     table = Table("row", "where", "reason", "detail", title=REJECTS, title_justify="left")
     for row in rows:
         where = source_line(row["sample_id"], row["source"], recipe)
@@ -64,20 +70,22 @@ def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
     return folder, recipe
 
 
-def _rows(folder: "Store", reasons: list[str] | None, limit: int) -> list[dict[str, Any]]:
+def _rows(
+    folder: "Store", table: str, reasons: list[str] | None, limit: int
+) -> list[dict[str, Any]]:
     """Return the first rejects with one of the reasons; all reasons by default."""
     from orchestration.dataset import Dataset
-    from orchestration.manifest import REJECTS
     from orchestration.retries import matches
 
-    dataset, found, start = Dataset.open(folder, REJECTS), [], 0
+    dataset, start = Dataset.open(folder, table), 0
+    found: list[dict[str, Any]] = []
     for part in dataset.parts:
         stop = start + part.num_rows
         for row in dataset.read(start, stop).to_pylist() if part.num_rows else ():
+            if len(found) == limit:
+                return found
             if reasons is None or matches(row["reason"], reasons):
                 found.append(row)
-                if len(found) == limit:
-                    return found
         start = stop
     return found
 

@@ -25,26 +25,52 @@ class KeptImages:
             kept: tables of curation, numbered one after the other; their columns ``dataset`` and
                 ``row`` point into ``images``.
             images: the images datasets that curation read, in its order.
-            columns: names of the columns of ``images`` to read.
+            columns: names of the columns of ``images`` to read; ``captions`` are read from the
+                tables of curation, which has dropped some and added those of copies.
         """
         locations = pa.concat_tables([table.read(columns=["dataset", "row"]) for table in kept])
         self.dataset_numbers = locations["dataset"].to_numpy()
         self.row_numbers = locations["row"].to_numpy()
-        self._readers = [RowReader(dataset, columns) for dataset in images]
+        self._columns = list(columns)
+        self._image_columns = [name for name in columns if name != "captions"]
+        self._readers = [RowReader(dataset, self._image_columns) for dataset in images]
+        self._captions = [RowReader(table, ["captions"], keep=2) for table in kept]
+        self._ends = np.cumsum([table.num_rows for table in kept])
 
     def __len__(self) -> int:
         return len(self.row_numbers)
 
     def take(self, numbers: NDArray[np.int64]) -> pa.Table:
         """Return the kept images with these numbers, in the order given."""
-        datasets, rows = self.dataset_numbers[numbers], self.row_numbers[numbers]
-        tables, order = [], []
-        for number in np.unique(datasets):
-            chosen = np.flatnonzero(datasets == number)
-            tables.append(self._readers[number].take(rows[chosen]))
-            order.append(chosen)
-        inverse = pc.sort_indices(pa.array(np.concatenate(order)))
-        return pa.concat_tables(tables).take(inverse)
+        found: dict[str, pa.ChunkedArray] = {}
+        if self._image_columns:
+            datasets, rows = self.dataset_numbers[numbers], self.row_numbers[numbers]
+            images = _gathered(self._readers, datasets, rows)
+            found |= {name: images[name] for name in self._image_columns}
+        if "captions" in self._columns:
+            tables = np.searchsorted(self._ends, numbers, side="right")
+            starts = np.concatenate([[0], self._ends])[tables]
+            found |= {"captions": _gathered(self._captions, tables, numbers - starts)["captions"]}
+        return pa.table({name: found[name] for name in self._columns})
+
+
+def _gathered(
+    readers: Sequence[RowReader], which: NDArray[np.integer], rows: NDArray[np.int64]
+) -> pa.Table:
+    """Return rows of several tables in the order given.
+
+    Args:
+        readers: of the tables.
+        which: (B,) number of the table of each row.
+        rows: (B,) row numbers in the tables.
+    """
+    tables, order = [], []
+    for number in np.unique(which):
+        chosen = np.flatnonzero(which == number)
+        tables.append(readers[number].take(rows[chosen]))
+        order.append(chosen)
+    inverse = pc.sort_indices(pa.array(np.concatenate(order)))
+    return pa.concat_tables(tables).take(inverse)
 
 
 def cut_views(

@@ -112,6 +112,10 @@ class Report:
     curation: tuple[CuratedSource, ...]
     reasons: tuple[str, ...]
     "Reasons of curation, most frequent first."
+    captions: Mapping[str, int]
+    "Captions that curation merged, and those it dropped by reason."
+    kept_by_detail: int
+    "Images that are no near duplicates because of their details alone."
     hash_drift: tuple[Rate, ...] = HASH_DRIFT
 
 
@@ -128,6 +132,8 @@ def count(sources: Sequence[SourceStages], curated: Dataset, num_hosts: int) -> 
         sources=tuple(count_source(source, num_hosts) for source in sources),
         curation=tuple(curation),
         reasons=tuple(sorted(reasons, key=lambda reason: (-reasons[reason], reason))),
+        captions={key: n for key, n in curated.manifest.counters.items() if n},
+        kept_by_detail=int(curated.manifest.numbers.get("images_kept_by_detail", 0)),
     )
 
 

@@ -206,12 +206,15 @@ def test_a_decompression_bomb_is_rejected_by_its_header():
     assert error.value.reason == "too_many_pixels"
 
 
-def test_the_colors_are_means_of_grid_cells():
+def test_the_grids_are_means_of_grid_cells():
     pixels = np.zeros((80, 80, 3), np.uint8)
     pixels[:20, :20] = (200, 100, 50)
-    _, colors = look_of(pixels)
-    grid = np.frombuffer(colors, np.uint8).reshape(4, 4, 3)
+    look = look_of(pixels)
+    grid = np.frombuffer(look.colors, np.uint8).reshape(4, 4, 3)
     assert grid[0, 0].tolist() == [200, 100, 50] and not grid.reshape(16, 3)[1:].any()
+    fine = np.frombuffer(look.gray, np.uint8).reshape(16, 16)
+    luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)  # ITU-R BT.601
+    assert (fine[:4, :4] == luma).all() and fine.sum() == 16 * luma
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import pytest
 
 from dataprep.images import ImageRules, encode_jpeg, store_image
 from dataprep.schemas import IMAGES
-from orchestration.slices import Slice
+from orchestration import Dataset, Stage
+from orchestration.params import StageParams
 from orchestration.storage.store import Store
-from pipelines.curate.curate import Params, curate
-from pipelines.curate.features import count_words
+from pipelines.curate.curate import Params, stage
 from pipelines.ingest.store_images import image_row
 from tests.committing import commit_tables
+from tests.in_process import run_in_process
 
 RULES = ImageRules(short_side=96, jpeg_quality=95, min_side=8, max_pixels=10**8)
 
@@ -41,10 +42,19 @@ COPIES = {
 
 
 def run(
-    tmp_path, pairs: Sequence = (), images: Sequence = (), evaluation: Sequence = (), **params
+    tmp_path,
+    pairs: Sequence = (),
+    images: Sequence = (),
+    evaluation: Sequence = (),
+    numbers: dict | None = None,
+    captions: dict | None = None,
+    **params,
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Curate images given as (bytes, captions); return what is kept, and reasons by name."""
-    datasets = []
+    """Curate images given as (bytes, captions); return what is kept, and reasons by name.
+
+    ``numbers`` receives the numbers of the manifest, ``captions`` those of each kept image.
+    """
+    inputs = {}
     for kind, rows in (("e", evaluation), ("p", pairs), ("i", images)):
         table = [
             image_row(f"{kind}/{i}", kind, store_image(data, RULES), list(captions))
@@ -52,16 +62,29 @@ def run(
         ]
         folder = Store(tmp_path / kind)
         tables = [pa.Table.from_pylist(table, IMAGES)]
-        datasets.append(commit_tables(folder, tables, row_group_rows=4))
-    piece = Slice("000000", {"evaluation_sets": 1, "pairs": 1, "images": 1})
-    output = curate(Params(**params), datasets, piece)
-    kept = {name: output.tables[name].to_pylist() for name in ("pairs", "images")}
-    rejects = {row["sample_id"]: row["reason"] for row in output.tables["rejects"].to_pylist()}
+        commit_tables(folder, tables, row_group_rows=4)
+        inputs[kind] = folder
+    sources = {kind: Stage(kind, lambda _: None, StageParams()) for kind in inputs}
+    declared = stage(
+        Params(**params),
+        evaluation_sets=[sources["e"]],
+        pairs=[sources["p"]],
+        images=[sources["i"]],
+    )
+    folder = Store(tmp_path / "curate")
+    run_in_process(declared, folder, inputs)
+    output = Dataset.open(folder, "rejects")
+    kept = {name: output.table(name).read().to_pylist() for name in ("pairs", "images")}
+    rejects = {row["sample_id"]: row["reason"] for row in output.read().to_pylist()}
+    if numbers is not None:
+        numbers |= output.manifest.numbers
     for number, name in enumerate(kept):
+        if captions is not None:
+            captions |= {row["sample_id"]: row["captions"] for row in kept[name]}
         for row in kept[name]:
             assert (row["dataset"], row["row"]) == (number, int(row["sample_id"].split("/")[1]))
     names = {name: [row["sample_id"] for row in rows] for name, rows in kept.items()}
-    assert output.num_rows_in == len(rejects) + sum(map(len, names.values()))
+    assert output.manifest.num_rows_in == len(rejects) + sum(map(len, names.values()))
     return names, rejects
 
 
@@ -97,24 +120,6 @@ def test_a_pair_needs_a_caption_of_the_right_length(tmp_path, captions, fits):
     bounds = {"min_caption_words": 2, "max_caption_words": 3}
     _, rejects = run(tmp_path, [(jpeg(1), captions)], [(jpeg(2), ())], **bounds)
     assert rejects == ({} if fits else {"p/0": "caption_length"})
-
-
-@pytest.mark.parametrize(
-    ("caption", "num_words"),
-    [
-        ("a dog", 2),
-        ("ghost", 1),
-        ("", 0),
-        ("一只棕色的狗在草地上奔跑", 6),
-        ("一只 iPhone。", 2),
-        ("ネコが座っている", 4),
-        ("สุนัขวิ่งบนหญ้า", 4),
-        ("개가 풀밭을 달린다", 3),
-        ("собака бежит", 2),
-    ],
-)
-def test_words_are_counted_by_script(caption, num_words):
-    assert count_words(pa.chunked_array([[caption]])).tolist() == [num_words]
 
 
 @pytest.mark.parametrize("caption", ["一只棕色的狗在草地上奔跑", "ghost", "犬", "สุนัข"])
@@ -161,3 +166,68 @@ def test_copies_of_evaluation_images_are_dropped(tmp_path):
     kept, rejects = run(tmp_path, pairs, images, evaluation)
     assert kept == {"pairs": ["p/2"], "images": ["i/2"]}
     assert set(rejects.values()) == {"evaluation_image"} and len(rejects) == 4
+
+
+def icons(number: int, side: int, canvas: int) -> list[bytes]:
+    """Different symmetric icons of one color each, in the middle of a white canvas."""
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(number):
+        half = rng.random((7, 4)) < 0.5
+        cells = np.concatenate([half, half[:, 2::-1]], axis=1).astype(np.uint8)
+        icon = cv2.resize(cells, (side, side), interpolation=cv2.INTER_NEAREST)
+        pixels = np.full((canvas, canvas, 3), 255, np.uint8)
+        start = (canvas - side) // 2
+        pixels[start : start + side, start : start + side][icon > 0] = rng.integers(0, 200, 3)
+        images.append(encode_jpeg(pixels, 95))
+    return images
+
+
+@pytest.mark.parametrize(("side", "canvas"), [(16, 128), (24, 256), (32, 256), (48, 256), (60, 64)])
+def test_different_small_icons_on_white_are_kept(tmp_path, side, canvas):
+    images = [(data, ()) for data in icons(60, side, canvas)]
+    numbers: dict[str, float] = {}
+    kept, _ = run(tmp_path, images=images, numbers=numbers)
+    assert len(kept["images"]) >= 54
+    trusting, _ = run(tmp_path / "trusting", images=images, max_detail_difference=1000)
+    assert numbers["images_kept_by_detail"] >= (canvas > 100) * 20
+    assert len(trusting["images"]) <= len(kept["images"])
+
+
+def test_copies_of_an_image_without_structure_are_dropped(tmp_path):
+    (icon,) = icons(1, 24, 256)
+    white = encode_jpeg(np.full((200, 200, 3), 255, np.uint8), 95)
+    grayer = encode_jpeg(np.full((200, 200, 3), 130, np.uint8), 95)
+    images = [icon, white, grayer, icon + b"\0", white + b"\0", grayer + b"\0"]
+    _, rejects = run(tmp_path, images=[(data, ()) for data in images])
+    assert rejects == dict.fromkeys(("i/3", "i/4", "i/5"), "near_duplicate")
+
+
+def test_captions_of_copies_are_merged_into_the_image_that_is_kept(tmp_path):
+    copy = COPIES["re-encoded"](scene(1))
+    pairs = [
+        (jpeg(1), ["a dog", "  ", "one two three four"]),
+        (jpeg(1), ["A dog.", "a brown dog"]),
+        (copy, ["the dog runs"]),
+        (copy, ["a dog runs"]),
+        (jpeg(2), ["a cat"]),
+    ]
+    merged: dict[str, list[str]] = {}
+    rules = {"max_caption_words": 3}
+    run(tmp_path / "all", pairs, [(jpeg(3), ())], captions=merged, **rules)
+    own = ["a dog"]
+    assert merged == {
+        "p/0": [*own, "a brown dog", "the dog runs", "a dog runs"],
+        "p/4": ["a cat"],
+        "i/0": [],
+    }
+    run(tmp_path / "two", pairs, captions=merged, max_merged_captions=2, **rules)
+    assert merged["p/0"] == [*own, "a brown dog", "the dog runs"]
+    run(tmp_path / "off", pairs, captions=merged, merge_near_duplicate_captions=False, **rules)
+    assert merged["p/0"] == [*own, "a brown dog"]
+
+
+def test_captions_are_stored_without_a_limit_on_their_total_length(tmp_path):
+    run(tmp_path, [(jpeg(1), GOOD), (jpeg(1), GOOD)])
+    schema = Dataset.open(Store(tmp_path / "curate"), "pairs").read().schema
+    assert schema.field("captions").type == pa.list_(pa.large_string())

@@ -86,7 +86,7 @@ def damaged_dataset(tmp_path, jpeg: bytes):
 
 
 def kept(tmp_path, images) -> KeptImages:
-    locations = pa.table({"dataset": [0, 0], "row": [0, 1]})
+    locations = pa.table({"dataset": [0, 0], "row": [0, 1], "captions": [["a"], ["b"]]})
     table = commit_tables(Store(tmp_path).sub("kept"), [locations], row_group_rows=8)
     return KeptImages([table], [images], ["sample_id", "label", "jpeg", "captions"])
 

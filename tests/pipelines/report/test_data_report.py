@@ -4,6 +4,7 @@ import base64
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from tests.committing import commit_outputs
 HOSTILE = "<script>alert('x')</script>"
 REASONS = ("http_404", "http_403", "dns", "too_small")
 DROPS = ("duplicate", "near_duplicate")
+CAPTIONS = {"captions_merged": 17, "captions/caption_too_short": 1900}
 HOSTS = ("a.example", "B.example", "c.example:8080", "user@d.example", "<script>.example")
 SHORTEST = 32
 
@@ -107,8 +109,13 @@ class Web:
             if draw.random() < 0.3
         ]
         kept = pa.Table.from_pylist([], KEPT)
-        self.curated = self.commit(
-            "curate", {"pairs": kept, "images": kept, "rejects": rejects_table(self.dropped)}
+        tables = {"pairs": kept, "images": kept, "rejects": rejects_table(self.dropped)}
+        first, *others = in_parts(tables, 17)
+        self.curated = commit_outputs(
+            self.folder.sub("curate"),
+            [replace(first, counters=CAPTIONS), *others],
+            row_group_rows=7,
+            numbers={"images_kept_by_detail": 1234},
         )
 
     def tables(self, images, rejects) -> dict[str, pa.Table]:
@@ -275,7 +282,10 @@ def test_the_page_shows_every_count_and_its_images(web):
         for row in numbers["curation"]
         for reason in numbers["reasons"]
     ]
-    assert drops == [cell for row in page.rows[-2:] for cell in row[3:]]
+    *rows, short, merged = page.rows
+    assert drops == [cell for row in rows[-3:-1] for cell in row[3:]]
+    assert [merged, short] == [["captions_merged", "17"], ["captions/caption_too_short", "1,900"]]
+    assert "because the details differ: 1,234 images" in page.text
     assert "183 rows, published: 3,318,333 (train), 15,840" in page.text
     assert page.tags["img"] == 10 + 10 + 4 + 4
     assert page.titles[:2] == [f"pairs/{i:09d} · {HOSTILE} {i}" for i in (0, 13)]

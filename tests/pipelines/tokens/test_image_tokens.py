@@ -48,7 +48,9 @@ def test_training_crops_a_thousand_views_to_the_pixels_that_were_tokenized(tmp_p
     })  # fmt: skip
     store = Store(tmp_path)
     images = commit_tables(store.sub("images"), [table], row_group_rows=64)
-    locations = pa.table({"dataset": [0] * NUM_IMAGES, "row": range(NUM_IMAGES)})
+    locations = pa.table({
+        "dataset": [0] * NUM_IMAGES, "row": range(NUM_IMAGES), "captions": [["x"]] * NUM_IMAGES,
+    })  # fmt: skip
     kept = commit_tables(store.sub("kept"), [locations], row_group_rows=64)
     torch.manual_seed(0)
     VQKD(TOKENIZER).save(tmp_path / "vqkd.pt")

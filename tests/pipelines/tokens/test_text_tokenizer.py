@@ -61,9 +61,10 @@ def test_lines_are_cut_to_the_length_that_sentencepiece_reads():
 def make(tmp_path, params: Params, name: str) -> tuple[Store, dict[str, float]]:
     store = Store(tmp_path / name)
     texts = [f"a red circle and {i} blue squares; café" for i in range(40)]
-    images = pa.table({"captions": [["two red dogs"], ["one green cat", "a cat"]]})
+    images = pa.table({"sample_id": ["a", "b"]})
     images = commit_tables(store.sub("images"), [images], row_group_rows=16)
-    kept = pa.table({"dataset": [0, 0], "row": [0, 1]})
+    captions = [["two red dogs"], ["one green cat", "a cat"]]
+    kept = pa.table({"dataset": [0, 0], "row": [0, 1], "captions": captions})
     curated = commit_tables(store.sub("curated"), [kept], row_group_rows=16, name="pairs")
     folder = store.sub("out")
     sources = [["stories"], ["cc3m"]]

@@ -1,0 +1,40 @@
+"""A context that runs the slices of a stage in this process, without Ray."""
+
+import io
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from orchestration import Context, Slice, Stage
+from orchestration.manifest import read_parts
+from orchestration.reporting.progress import Shown, StageProgress
+from orchestration.reporting.run_log import RunLog
+from orchestration.slice_commit import commit_slice
+from orchestration.slices import Process
+from orchestration.storage.store import Store
+
+
+class InProcess(Context):
+    """Runs missing slices in a random order, as nothing may depend on the order."""
+
+    def _run(
+        self,
+        slices: Sequence[Slice],
+        factory: Callable[[], Process],
+        row_group_rows: int,
+        *_: Any,
+    ) -> None:
+        done = read_parts(self.folder)
+        process = factory()
+        for piece in random.sample(list(slices), len(slices)):
+            if piece.id not in done:
+                done[piece.id] = commit_slice(self.folder, piece, process(piece), row_group_rows)
+        self._parts |= {piece.id: done[piece.id] for piece in slices}
+
+
+def run_in_process(stage: Stage, folder: Store, inputs: Mapping[str, Store]) -> None:
+    """Run a stage whose inputs are committed."""
+    progress = StageProgress(stage.name, folder, Shown(Console(file=io.StringIO()), None))
+    stage.run(InProcess(stage, folder.name, folder, inputs, progress, RunLog("", "run")))
