@@ -138,7 +138,7 @@ def stage(params: Params, *, name: str, index: Stage) -> Stage:
         lambda context: run(context, params),
         params,
         feeding(index=index),
-        version=3,
+        version=4,
         retry=lambda context, reasons: retry_rejects(context, params, reasons),
     )
 
@@ -263,8 +263,7 @@ class SliceFetcher:
             try:
                 if not isinstance(outcome, StoredImage):
                     raise outcome
-                more: Any = {"url": url, "expected_sha256": row["sha256"]}
-                images.append(image_row(name, source, outcome, row["captions"], **more))
+                images.append(image_row(name, source, outcome, row["captions"], index_row=row))
             except (FetchError, ImageError) as error:
                 rejects.append(reject(name, source, error.reason, error.detail, url))
         counters = {"original_bytes": sum(image["original_bytes"] or 0 for image in images)}

@@ -19,6 +19,8 @@ from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
 _BYTES_PER_PIECE: Final = 50
 "Text per piece of the vocabulary below which its training usually fails."
 _VQKD_GROUP_ROWS: Final = 64
+_FEW_HELD_OUT: Final = 100
+"Held-out rows below which the figures of two checkpoints differ by chance."
 _IMAGE_STREAMS: Final[tuple[Stream, ...]] = ("image", "pair")
 _KEPT_TABLES: Final[Mapping[Kind, str]] = {"pairs": "pairs", "images": "images"}
 
@@ -52,7 +54,7 @@ def _last_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
     return [
         source.stages(name, recipe.download)[-1].name
         for name, source in recipe.sources.items()
-        if source.kind == kind
+        if source.kind == kind and not source.held_out
     ]
 
 
@@ -135,6 +137,7 @@ def implications(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> I
             f"image_tokenizer.steps = {tokenizer.steps} x batch_size = {tokenizer.batch_size} "
             f"over about {images} images: {epochs:.3g} epochs"
         )
+    yield from _held_out(recipe, estimates)
     yield from _vocabulary(recipe, rows["pair"])
 
 
@@ -144,6 +147,28 @@ def _first_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
         for name, source in recipe.sources.items()
         if source.kind == kind
     ]
+
+
+def _held_out(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> Iterator[str]:
+    """How many rows are about to be held out for ``evaluate``."""
+    for stream, kind in STREAM_KINDS.items():
+        sources = [(n, s) for n, s in recipe.sources.items() if s.kind == kind]
+        rows = {n: estimates[s.stages(n, recipe.download)[0].name].rows or 0 for n, s in sources}
+        if not recipe.train.samples_per_step[stream] or not any(rows.values()):
+            continue
+        section = f"{stream}_tokens"
+        fraction = getattr(recipe, section).held_out_fraction
+        whole = sum(rows[name] for name, source in sources if source.held_out)
+        count = whole + round(fraction * (sum(rows.values()) - whole))
+        listed = [f"sources.{n}.split_column" for n, s in sources if getattr(s, "split_column", 0)]
+        words = f", beside what {' and '.join(listed)} names" if listed else ""
+        if count < _FEW_HELD_OUT and not listed:
+            words = ", few to compare checkpoints by: raise it or hold out a source"
+        yield (
+            f"{section}.held_out_fraction = {fraction:g}: about {count} of "
+            f"{sum(rows.values())} {'documents' if kind == 'texts' else kind} are held out for "
+            f"evaluation{words}"
+        )
 
 
 def _vocabulary(recipe: PretrainRecipe, num_pairs: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from orchestration.errors import RecipeError
 from orchestration.manifest import Manifest
+from orchestration.reporting.estimates import Estimate
 from orchestration.slices import Output
 from orchestration.storage.store import Store
 from pipelines.commands.options import console
@@ -124,12 +125,28 @@ def test_a_vocabulary_larger_than_its_corpus_is_named(tmp_path):
     (tmp_path / "texts.txt").write_text("a few words\n")
     texts = {"format": "txt", "file": str(tmp_path / "texts.txt")}
     own = recipe(sources=SOURCES | {"texts": texts})
-    from orchestration.reporting.estimates import Estimate
-
     names = ("import/own", "index/list", "documents/texts")
     found = "\n".join(implications(own, {name: Estimate(rows=10) for name in names}))
     assert "text_tokenizer.vocab_size = 64000" in found and "epochs" in found
     assert "image_tokens.row_group_rows" in found
+
+
+def test_a_plan_tells_how_many_rows_are_about_to_be_held_out():
+    more = {**SOURCES["own"], "held_out": True}
+    split = {**SOURCES["list"], "split_column": "set"}
+    own = recipe(
+        sources=SOURCES | {"more": more, "split": split}, image_tokens={"held_out_fraction": 0.1}
+    )
+    stages = ("import/own", "import/more", "index/list", "index/split", "documents/texts")
+    found = list(implications(own, {name: Estimate(rows=1000) for name in stages}))
+    assert [line for line in found if "held_out" in line] == [
+        "pair_tokens.held_out_fraction = 0.005: about 10 of 2000 pairs are held out for "
+        "evaluation, beside what sources.split.split_column names",
+        "image_tokens.held_out_fraction = 0.1: about 1100 of 2000 images are held out for "
+        "evaluation",
+        "text_tokens.held_out_fraction = 0.005: about 5 of 1000 documents are held out for "
+        "evaluation, few to compare checkpoints by: raise it or hold out a source",
+    ]
 
 
 @pytest.mark.parametrize(
