@@ -27,6 +27,7 @@ from dataprep.schemas import KEPT, REJECTS
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import StageParams
 from pipelines.curate.features import Features, read_features
+from pipelines.curate.large_drops import report_large_drops
 
 REASONS: Final = (
     "evaluation_image",
@@ -88,6 +89,7 @@ def run(context: Context, params: Params) -> None:
     datasets = [dataset for role in _ROLES for dataset in inputs[role]]
     context.map_slices(slices, partial(curate, params, datasets), row_group_rows=_ROW_GROUP_ROWS)
     context.commit(slices)
+    report_large_drops(context)
 
 
 def curate(params: Params, datasets: Sequence[Dataset], piece: Slice) -> Output:

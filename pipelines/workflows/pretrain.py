@@ -49,6 +49,14 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         images=all_images,
         evaluation_sets=evaluation_sets,
         documents=documents,
+        held_out=held_out,
+        splits=data_report.Splits(
+            seed=seed,
+            images=recipe.image_tokens.held_out_fraction,
+            pairs=recipe.pair_tokens.held_out_fraction,
+            pairs_by=recipe.pair_tokens.held_out_by,
+            texts=recipe.text_tokens.held_out_fraction,
+        ),
     )
 
     # Tokenize.
