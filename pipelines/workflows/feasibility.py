@@ -152,23 +152,24 @@ def _first_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
 def _held_out(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> Iterator[str]:
     """How many rows are about to be held out for ``evaluate``."""
     for stream, kind in STREAM_KINDS.items():
-        sources = [(n, s) for n, s in recipe.sources.items() if s.kind == kind]
-        rows = {n: estimates[s.stages(n, recipe.download)[0].name].rows or 0 for n, s in sources}
-        if not recipe.train.samples_per_step[stream] or not any(rows.values()):
-            continue
-        section = f"{stream}_tokens"
+        section, count, total = f"{stream}_tokens", 0.0, 0
         fraction = getattr(recipe, section).held_out_fraction
-        whole = sum(rows[name] for name, source in sources if source.held_out)
-        count = whole + round(fraction * (sum(rows.values()) - whole))
-        listed = [f"sources.{n}.split_column" for n, s in sources if getattr(s, "split_column", 0)]
-        words = f", beside what {' and '.join(listed)} names" if listed else ""
-        if count < _FEW_HELD_OUT and not listed:
-            words = ", few to compare checkpoints by: raise it or hold out a source"
-        yield (
-            f"{section}.held_out_fraction = {fraction:g}: about {count} of "
-            f"{sum(rows.values())} {'documents' if kind == 'texts' else kind} are held out for "
-            f"evaluation{words}"
-        )
+        sources = recipe.sources if recipe.train.samples_per_step[stream] else {}
+        for name, source in sources.items():
+            if source.kind != kind:
+                continue
+            if column := getattr(source, "split_column", None):
+                yield f"sources.{name}.split_column = {column} says which {kind} are held out"
+            elif rows := estimates[source.stages(name, recipe.download)[0].name].rows:
+                count += rows if source.held_out else rows * fraction
+                total += rows
+        if total:
+            few = ", few to compare checkpoints by: raise it or hold out a source"
+            yield (
+                f"{section}.held_out_fraction = {fraction:g}: about {count:.0f} of {total} "
+                f"{'documents' if kind == 'texts' else kind} are held out for evaluation"
+                f"{few if count < _FEW_HELD_OUT else ''}"
+            )
 
 
 def _vocabulary(recipe: PretrainRecipe, num_pairs: int) -> Iterator[str]:

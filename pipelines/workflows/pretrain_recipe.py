@@ -87,7 +87,7 @@ class PretrainRecipe(Recipe):
     flip: bool = True
     "Whether half of all crops are mirrored; false where left and right differ, as in text."
     download: DownloadParams | None = None
-    "How images are downloaded; needed if a source is a list of URLs."
+    "How images are downloaded, and how those of own lists are stored."
     curate: CurateParams = CurateParams()
     "Which images and captions are kept."
     data_report: DataReportParams = DataReportParams()
@@ -128,10 +128,12 @@ class PretrainRecipe(Recipe):
             )
         for section in ("sources", "evaluation_sets"):
             for name, source in getattr(self, section).items():
-                if isinstance(source, PairList) and self.download is None:
+                if not isinstance(source, PairList) or source.names_local_images:
+                    continue
+                if self.download is None or self.download.contact is None:
                     raise ValueError(
-                        f"download: needed to download the images of {section}.{name}; set at "
-                        "least download.contact to an e-mail address or URL of yours"
+                        f"download.contact: needed to download the images of {section}.{name}; "
+                        "set it to an e-mail address or URL of yours"
                     )
         for name, source in self.evaluation_sets.items():
             if source.held_out:
