@@ -31,7 +31,7 @@ def recipe(tmp_path, **changes) -> PretrainRecipe:
         "download": {"contact": "me@example.org"},
     }
     for section, value in changes.items():
-        values[section] = {**values[section], **value} if isinstance(value, dict) else value
+        values[section] = {**values.get(section, {}), **value} if isinstance(value, dict) else value
     return PretrainRecipe.model_validate(values)
 
 
