@@ -27,7 +27,8 @@ from orchestration import Dataset, Output, Slice
 from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, columns_of
 from orchestration.slice_commit import commit_slice
 from orchestration.storage.store import Store
-from pipelines.tokens.image_tokens import Params, ViewTokenizer
+from pipelines.tokens.held_out import Split
+from pipelines.tokens.image_tokens import CropParams, ViewTokenizer
 from tokenizer.packing import pack
 from tokenizer.text import TextTokenizer, train
 from tokenizer.vqkd import VQKD, VQKDConfig
@@ -80,6 +81,9 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
         "label": [""] * number,
         "jpeg": jpegs,
         "captions": [[""]] * number,
+        "sha256": [f"{i:x}" for i in range(number)],
+        "held_out": pa.nulls(number, pa.bool_()),
+        "group": pa.nulls(number, pa.string()),
     })  # fmt: skip
     stored = committed(store.sub("images"), rows, "data")
     row_numbers = pa.table({
@@ -92,8 +96,8 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     network.save(folder.native_path("vqkd.pt"))
     size = Path(folder.native_path("vqkd.pt")).stat().st_size
     tokenizer = with_manifest(folder, files=[File(path="vqkd.pt", bytes=size, sha256="")])
-    params = Params(cpus_per_actor=cpus)
-    stage = ViewTokenizer(params, 0, tokenizer, kept, [stored])
+    params = CropParams(cpus_per_actor=cpus, flip=True)
+    stage = ViewTokenizer(params, Split(params.held_out_fraction, 0), [], tokenizer, kept, [stored])
     piece = Slice("000000", {"start": 0, "stop": number})
     crops = torch.zeros(
         number * params.num_views, 3, config.image_size, config.image_size

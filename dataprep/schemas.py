@@ -14,6 +14,8 @@ INDEX: Final = pa.schema(
         ("url", pa.string()),
         ("captions", pa.list_(pa.string())),
         ("sha256", pa.string()),
+        ("held_out", pa.bool_()),
+        ("group", pa.string()),
     ]
 )
 """One row per readable line of a list file.
@@ -25,6 +27,8 @@ INDEX: Final = pa.schema(
 | ``url`` | address of the image, ``http`` or ``https`` |
 | ``captions`` | cleaned captions, at least one |
 | ``sha256`` | the list's hexadecimal SHA-256 of the image; null if it gives none |
+| ``held_out`` | whether the list keeps the row out of training; null if it does not say |
+| ``group`` | rows of one group are trained on or held out together; null if the list gives none |
 """
 
 REJECTS: Final = pa.schema(
@@ -65,6 +69,8 @@ IMAGES: Final = pa.schema(
         ("hash_matches", pa.bool_()),
         ("captions", pa.list_(pa.string())),
         ("label", pa.string()),
+        ("held_out", pa.bool_()),
+        ("group", pa.string()),
     ]
 )
 """One row per stored image.
@@ -85,6 +91,7 @@ IMAGES: Final = pa.schema(
 | ``hash_matches`` | whether ``sha256`` equals the list's; null if the list gives none |
 | ``captions`` | cleaned captions; empty for images without text |
 | ``label`` | class of the image; empty if it has none |
+| ``held_out``, ``group`` | as in the index; null for images that lie in archives or folders |
 
 ``hash_matches`` is a label: an image that its site re-encoded since is kept.
 """

@@ -30,7 +30,14 @@ class View(NamedTuple):
 
 
 def random_view(
-    width: int, height: int, min_scale: float, seed: int, sample_id: str, index: int
+    width: int,
+    height: int,
+    min_scale: float,
+    seed: int,
+    sample_id: str,
+    index: int,
+    *,
+    flip: bool = True,
 ) -> View:
     """Draw view ``index`` of a sample: a pure function of its arguments.
 
@@ -41,9 +48,10 @@ def random_view(
         seed: the recipe's seed.
         sample_id: id of the image.
         index: number of the view.
+        flip: whether half of the views are mirrored; the boxes are the same either way.
     """
     rng = rng_of(seed, sample_id, index)
-    flip = bool(rng.random() < 0.5)
+    flip = bool(rng.random() < 0.5) and flip
     for _ in range(_ATTEMPTS):
         area = width * height * rng.uniform(min_scale, 1.0)
         aspect = math.exp(rng.uniform(-_LOG_ASPECT, _LOG_ASPECT))
@@ -59,11 +67,18 @@ def random_view(
 
 
 def random_cut(
-    pixels: Pixels, min_scale: float, seed: int, sample_id: str, index: int, size: int
+    pixels: Pixels,
+    min_scale: float,
+    seed: int,
+    sample_id: str,
+    index: int,
+    size: int,
+    *,
+    flip: bool = True,
 ) -> tuple[View, Pixels]:
     """Draw a view of an image (see :func:`random_view`) and return it with its pixels."""
     height, width = pixels.shape[:2]
-    view = random_view(width, height, min_scale, seed, sample_id, index)
+    view = random_view(width, height, min_scale, seed, sample_id, index, flip=flip)
     return view, cut(pixels, view, size)
 
 

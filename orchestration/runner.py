@@ -228,7 +228,7 @@ class Runner:
         self.complete[stage.name] = manifest
         if content_id(folder) != planned.content_id:
             self.changed.add(stage.name)
-        line = result_line(stage.name, folder, manifest, usage.seconds)
+        line = result_line(stage.name, folder, manifest, usage.seconds, progress.remarks)
         self.console.print(line, highlight=False, soft_wrap=True)
 
     def _tell(self, line: str) -> None:

@@ -7,6 +7,7 @@ encoded as plain text.
 """
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,8 @@ _MAX_LINE_CHARS: Final = 1000
 "Short enough for SentencePiece, which drops lines above a limit in bytes, at four per character."
 _NUM_THREADS: Final = 16
 "A constant, because SentencePiece sums over threads: another number gives another model."
+_LARGEST_VOCABULARY: Final = re.compile(r"value <= (\d+)")
+"In SentencePiece's error."
 
 
 class TextTokenizer:
@@ -173,6 +176,11 @@ def train(
             minloglevel=2,
         )
     except RuntimeError as error:
+        if largest := _LARGEST_VOCABULARY.search(str(error)):
+            raise ValueError(
+                f"SentencePiece cannot train {vocab_size} pieces: the text supports "
+                f"{largest[1]} at most; set vocab_size = {largest[1]}, or give more text"
+            ) from None
         raise ValueError(
             f"SentencePiece cannot train {vocab_size} pieces ({error}); "
             "lower vocab_size or give more text"

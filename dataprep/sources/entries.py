@@ -38,6 +38,10 @@ class Entry:
     captions: tuple[str, ...]
     sha256: str | None = None
     "SHA-256 of the image in hexadecimal, if the list gives one."
+    held_out: bool | None = None
+    "Whether the list keeps the entry out of training; None if it does not say."
+    group: str | None = None
+    "Group whose entries are trained on or held out together, if the list gives one."
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def index_tables(
                 "url": url,
                 "captions": captions,
                 "sha256": entry.sha256,
+                "held_out": entry.held_out,
+                "group": entry.group,
             }
         )
     return table_of(rows, INDEX), rejects_table(rejects)

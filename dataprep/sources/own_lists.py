@@ -8,7 +8,8 @@ from 1, the header included; rows of Parquet are numbered from 1.
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,6 +18,35 @@ from dataprep.sources.lines import LineRange, ListError, first_line, read_lines
 from dataprep.sources.parquet_files import PARQUET_DAMAGE, read_cells
 
 TextForm = Literal["csv", "tsv"]
+
+
+@dataclass(frozen=True)
+class SplitColumns:
+    """The columns of a list that say which rows are held out from training."""
+
+    split: str | None = None
+    "Name of the column of the row's split; an empty cell says nothing."
+    held_out_splits: frozenset[str] = frozenset()
+    "Splits that are held out, in lower case; rows of any other split are trained on."
+    group: str | None = None
+    "Name of the column of the row's group, a text or an integer; an empty cell is no group."
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(name for name in (self.split, self.group) if name is not None)
+
+    def read(self, row: Mapping[str, object]) -> tuple[bool | None, str | None]:
+        """Return whether a row is held out, and its group; None for what it does not say.
+
+        Raises:
+            ValueError: a cell is missing or of another type.
+        """
+        split, group = (_cell(row, name) for name in (self.split, self.group))
+        return split.lower() in self.held_out_splits if split else None, group
+
+
+NO_SPLIT: Final = SplitColumns()
 _SEPARATORS: Final[dict[TextForm, str]] = {"csv": ",", "tsv": "\t"}
 
 
@@ -49,7 +79,14 @@ def check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> N
 
 
 def read_table(
-    path: Path, form: TextForm, line_range: LineRange, url: str, caption: str, *, quoting: bool
+    path: Path,
+    form: TextForm,
+    line_range: LineRange,
+    url: str,
+    caption: str,
+    *,
+    quoting: bool,
+    split: SplitColumns = NO_SPLIT,
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of lines of CSV or TSV."""
     names = header(path, form, quoting)
@@ -63,13 +100,13 @@ def read_table(
         if problem is None and len(values) != len(names):
             problem = f"{len(values)} fields, the header has {len(names)}"
         if problem is None:
-            yield _entry(number, dict(zip(names, values, strict=True)), url, caption)
+            yield _entry(number, dict(zip(names, values, strict=True)), url, caption, split)
         else:
             yield BadEntry(number, problem)
 
 
 def read_jsonl(
-    path: Path, line_range: LineRange, url: str, caption: str
+    path: Path, line_range: LineRange, url: str, caption: str, split: SplitColumns = NO_SPLIT
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of JSON lines."""
     for number, text, problem in read_lines(path, line_range):
@@ -77,35 +114,64 @@ def read_jsonl(
             if problem is not None:
                 yield BadEntry(number, problem)
             else:
-                yield _entry(number, json.loads(text), url, caption)
+                yield _entry(number, json.loads(text), url, caption, split)
         except (ValueError, RecursionError) as error:
             yield BadEntry(number, f"{type(error).__name__}: {error}")
 
 
 def read_parquet(
-    path: Path, group: int, first_row: int, url: str, caption: str
+    path: Path,
+    group: int,
+    first_row: int,
+    url: str,
+    caption: str,
+    split: SplitColumns = NO_SPLIT,
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a row group whose first row has number ``first_row``.
 
     A damaged group is one bad entry.
     """
     try:
-        columns = read_cells(path, group, list(dict.fromkeys((url, caption))))
+        columns = read_cells(path, group, list(dict.fromkeys((url, caption, *split.names))))
     except PARQUET_DAMAGE as error:
         yield BadEntry(first_row, f"row group {group}: {type(error).__name__}: {error}")
         return
-    for i, (a, b) in enumerate(zip(columns[url], columns[caption], strict=True)):
-        yield _entry(first_row + i, {caption: b, url: a}, url, caption)
+    for i, cells in enumerate(zip(*columns.values(), strict=True)):
+        yield _entry(first_row + i, dict(zip(columns, cells, strict=True)), url, caption, split)
 
 
-def _entry(number: int, row: object, url: str, caption: str) -> Entry | BadEntry:
+def _entry(
+    number: int, row: object, url: str, caption: str, split: SplitColumns
+) -> Entry | BadEntry:
     if not isinstance(row, dict):
         return BadEntry(number, f"expected an object, found {type(row).__name__}")
     address, captions = row.get(url), row.get(caption)
     texts = [t for t in captions if t is not None] if isinstance(captions, list) else [captions]
     if not isinstance(address, str) or not all(isinstance(text, str) for text in texts):
         return BadEntry(number, f"{url} = {address!r}, {caption} = {captions!r}"[:200])
-    return Entry(number, address, tuple(map(str, texts)))
+    try:
+        held_out, group = split.read(row)
+    except ValueError as error:
+        return BadEntry(number, str(error))
+    return Entry(number, address, tuple(map(str, texts)), held_out=held_out, group=group)
+
+
+def _cell(row: Mapping[str, object], name: str | None) -> str | None:
+    """Return a cell as a text without surrounding spaces; None for an empty one.
+
+    Raises:
+        ValueError: the row lacks it, or it is neither a text nor an integer.
+    """
+    if name is None:
+        return None
+    if name not in row:
+        raise ValueError(f"no {name}")
+    value = row[name]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{name} = {value!r}, expected a text or an integer"[:200])
+    return str(value).strip() or None
 
 
 def _record(line: str, form: TextForm, quoting: bool) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from dataprep.sources.documents import BadDocument, Document, Documents
+from dataprep.sources.language_variants import LANGUAGES, resolve_variants
 from dataprep.sources.wikitext import TooCostly, namespace_of, plain_text
 
 UNCLOSED_MARKUP: Final = "unclosed_markup"
@@ -27,6 +28,7 @@ _FILE_NAMES: Final = frozenset(
 )
 "English names, and aliases of MediaWiki's language files that no siteinfo lists."
 _NAMESPACE: Final = re.compile(rb'<namespace key="(?:6|14)"[^>]*>([^<]+)</namespace>')
+_LANGUAGE: Final = re.compile(rb'<mediawiki\b[^>]*\bxml:lang="([a-z]+)')
 _SITEINFO_END: Final = b"</siteinfo>"
 _HEAD_BYTES: Final = 1 << 16
 _MAX_HEAD_BYTES: Final = 1 << 20
@@ -80,10 +82,15 @@ def read_streams(dump: Path, stream_range: StreamRange) -> Documents:
     except (OSError, ValueError, EOFError, ElementTree.ParseError) as error:
         yield BadDocument(name, f"{type(error).__name__}: {error}")
         return
-    dropped = dropped_namespaces(dump)
+    head = _head(dump)
+    dropped = dropped_namespaces(head)
+    language = _LANGUAGE.search(head)
+    has_variants = language is not None and language[1].decode() in LANGUAGES
     for page in root.iter("page"):
         if page.findtext("ns") == "0" and page.find("redirect") is None:
-            yield _article(f"{page.findtext('id')}", page.findtext("revision/text") or "", dropped)
+            markup = page.findtext("revision/text") or ""
+            markup = resolve_variants(markup) if has_variants else markup
+            yield _article(f"{page.findtext('id')}", markup, dropped)
 
 
 def _article(name: str, markup: str, dropped: frozenset[str]) -> Document | BadDocument:
@@ -93,12 +100,18 @@ def _article(name: str, markup: str, dropped: frozenset[str]) -> Document | BadD
         return BadDocument(name, str(error), UNCLOSED_MARKUP)
 
 
-def dropped_namespaces(dump: Path) -> frozenset[str]:
+def dropped_namespaces(head: bytes) -> frozenset[str]:
     """Return the names of the namespaces whose links are no prose, in lower case.
 
     The names of a wiki's own language are in the ``siteinfo`` at the head of the dump; English
     names hold on every wiki.
     """
+    names = {html.unescape(name.decode()) for name in _NAMESPACE.findall(head)}
+    return _FILE_NAMES | {namespace_of(f"{name}:") for name in names}
+
+
+def _head(dump: Path) -> bytes:
+    """Return the head of a dump, which names its language and its namespaces."""
     head = b""
     try:
         with bz2.open(dump) as file:
@@ -108,5 +121,4 @@ def dropped_namespaces(dump: Path) -> frozenset[str]:
                     break
     except (OSError, EOFError):  # damage at the head is no reason to lose the pages
         pass
-    names = {html.unescape(name.decode()) for name in _NAMESPACE.findall(head)}
-    return _FILE_NAMES | {namespace_of(f"{name}:") for name in names}
+    return head

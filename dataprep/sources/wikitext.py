@@ -2,6 +2,7 @@
 
 Block tags become line breaks. A few templates that stand for a word or a number keep their text
 (``_TEMPLATES``); every other template is dropped, and brackets that are left empty go with it.
+Variant rules are resolved before (``language_variants``).
 
 mwparserfromhell tries each opening that is never closed up to the end of the page, so its time
 grows with the square of such a page. ``check_cost`` bounds it by a count that depends on the page

@@ -86,6 +86,8 @@ class StageProgress:
         self.num_rows = 0
         self.rejects: Counter[str] = Counter()
         self.num_failed = 0
+        self.remarks: list[str] = []
+        "What the user should know of the result, shown below the line of the complete stage."
         self._note = ""
         self._bar = shown.bar
         self._task: TaskID | None = None
@@ -127,6 +129,10 @@ class StageProgress:
         self.num_rows += num_rows
         self.rejects.update(rejects)
         self._show(beat=True)
+
+    def remark(self, text: str) -> None:
+        """Add a sentence to show below the line that announces the complete stage."""
+        self.remarks.append(text)
 
     def failed(self, num_slices: int) -> None:
         """Set the number of slices that have failed and not succeeded since."""

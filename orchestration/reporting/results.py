@@ -1,6 +1,7 @@
 """The results of a complete stage in words and numbers."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from rich.markup import escape
@@ -31,11 +32,14 @@ def has_rows(manifest: Manifest) -> bool:
     return bool(manifest.columns)
 
 
-def result_line(name: str, folder: Store, manifest: Manifest, seconds: float) -> str:
-    """Return the line, in rich markup, that announces a complete stage."""
+def result_line(
+    name: str, folder: Store, manifest: Manifest, seconds: float, remarks: Sequence[str] = ()
+) -> str:
+    """Return the line, in rich markup, that announces a complete stage, and a line per remark."""
     nothing = has_rows(manifest) and not manifest.num_rows_out()
     mark = "[yellow]! no rows:[/]" if nothing else "[green]✓[/]"
-    return f"{mark} {name}: {escape(result_words(folder, manifest))}, {seconds:.1f} s"
+    line = f"{mark} {name}: {escape(result_words(folder, manifest))}, {seconds:.1f} s"
+    return "\n".join([line, *(f"  [yellow]![/] {name}: {escape(text)}" for text in remarks)])
 
 
 def result_words(folder: Store, manifest: Manifest) -> str:

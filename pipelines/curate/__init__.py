@@ -14,6 +14,7 @@ and captions: nothing is copied and nothing is deleted, so another set of rules 
 ``resolve.py``            round 7: which near duplicate is kept
 ``merging.py``            round 8: captions of dropped copies
 ``decisions.py``          the last round: the tables of the stage
+``large_drops.py``        the rules that drop more than a tenth of a source
 
 How two images are compared is ``dataprep.near_duplicates``. Later stages read what was kept through
 ``pipelines.readers.kept_images``.

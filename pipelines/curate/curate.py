@@ -35,6 +35,7 @@ from pipelines.curate.edges import (
 from pipelines.curate.equal_originals import judge_equal
 from pipelines.curate.exchange import FOLDER, ROW_GROUP_ROWS, Exchange
 from pipelines.curate.features import read_features
+from pipelines.curate.large_drops import report_large_drops
 from pipelines.curate.layout import Layout
 from pipelines.curate.leaders import find_leaders
 from pipelines.curate.merging import move_captions
@@ -77,6 +78,7 @@ def run(context: Context, params: Params) -> None:
     context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
     context.commit(slices, numbers=rounds.numbers(), schemas=SCHEMAS)
     rounds.remove()
+    report_large_drops(context)
 
 
 class _Rounds:

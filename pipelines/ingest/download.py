@@ -35,7 +35,7 @@ from orchestration.storage.store import Store
 from orchestration.suspects import KILLED_WORKER
 from pipelines.ingest.cluster_host_limiter import open_limiter
 from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
-from pipelines.ingest.local_images import LocalImagesEngine
+from pipelines.ingest.local_images import LocalImagesEngine, refuse_urls
 from pipelines.ingest.store_images import StoreParams, image_row, stored_output
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class HostParams(StageParams):
 class Params(StageParams):
     """How images are fetched and stored."""
 
-    contact: Annotated[str, OPERATIONAL]
-    "E-mail address or URL in the User-Agent header, for the operators of sites."
+    contact: Annotated[str | None, OPERATIONAL] = Field(default=None, min_length=1)
+    "E-mail address or URL in the User-Agent header; needed wherever URLs are fetched."
     engine: Literal["native", "img2dataset"] = "native"
     "Program that fetches: `native` (dataprep.fetch) or img2dataset's downloader."
     connect_timeout_s: Annotated[float, OPERATIONAL] = Field(default=5.0, gt=0)
@@ -225,7 +225,9 @@ class SliceFetcher:
         """
         rules, images = params.rules(), params.store.rules()
         engine: Engine
-        if params.engine == "img2dataset":
+        if params.contact is None:
+            engine = refuse_urls
+        elif params.engine == "img2dataset":
             engine = Img2datasetEngine(rules, images)
         else:
             make_limiter = partial(worker_limiter, limiter)
@@ -263,8 +265,7 @@ class SliceFetcher:
             try:
                 if not isinstance(outcome, StoredImage):
                     raise outcome
-                more: Any = {"url": url, "expected_sha256": row["sha256"]}
-                images.append(image_row(name, source, outcome, row["captions"], **more))
+                images.append(image_row(name, source, outcome, row["captions"], index_row=row))
             except (FetchError, ImageError) as error:
                 rejects.append(reject(name, source, error.reason, error.detail, url))
         counters = {"original_bytes": sum(image["original_bytes"] or 0 for image in images)}

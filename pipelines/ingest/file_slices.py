@@ -85,7 +85,7 @@ def expected_lines(location: Path, patterns: Sequence[str], check: Callable[[Pat
 
 
 def row_group_slices(
-    location: Path, texts: Sequence[str], lists: Sequence[str] = ()
+    location: Path, texts: Sequence[str], lists: Sequence[str] = (), others: Sequence[str] = ()
 ) -> Iterator[Slice]:
     """Cut Parquet files into their row groups.
 
@@ -95,13 +95,14 @@ def row_group_slices(
         location: the file, or the folder of parts.
         texts: columns that must hold texts.
         lists: those of them that may hold lists of texts too.
+        others: columns of any type.
 
     Raises:
         ListError: a part is not Parquet, misses a column, or a column has another type.
     """
     number = 0
     for part in parts_of(location, PARQUET):
-        metadata = _checked(location / part, texts, lists).metadata
+        metadata = _checked(location / part, texts, lists, others).metadata
         first = 1
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group).num_rows
@@ -111,10 +112,12 @@ def row_group_slices(
             number += 1
 
 
-def parquet_rows(location: Path, texts: Sequence[str], lists: Sequence[str] = ()) -> int:
+def parquet_rows(
+    location: Path, texts: Sequence[str], lists: Sequence[str] = (), others: Sequence[str] = ()
+) -> int:
     """Return the number of rows; arguments and errors are those of :func:`row_group_slices`."""
     return sum(
-        int(_checked(location / part, texts, lists).metadata.num_rows)
+        int(_checked(location / part, texts, lists, others).metadata.num_rows)
         for part in parts_of(location, PARQUET)
     )
 
@@ -129,9 +132,11 @@ def file_per_slice(folder: Path, *patterns: str) -> Iterator[Slice]:
         yield Slice(f"{i:06d}", {"name": name})
 
 
-def _checked(path: Path, texts: Sequence[str], lists: Sequence[str]) -> pq.ParquetFile:
+def _checked(
+    path: Path, texts: Sequence[str], lists: Sequence[str], others: Sequence[str]
+) -> pq.ParquetFile:
     file = open_parquet(path)
-    own_lists.check_columns(path, file.schema_arrow.names, texts)
+    own_lists.check_columns(path, file.schema_arrow.names, [*texts, *others])
     if problem := wrong_types(file.schema_arrow, texts, lists):
         raise ListError(f"{path}: {problem}; cast the column, or name another one")
     return file

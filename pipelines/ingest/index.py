@@ -95,7 +95,7 @@ class PairList(Source):
 
     def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:
         """Return ``index/<name>`` and ``download/<name>``."""
-        assert download is not None, "the recipe is checked for it"
+        download = download or DownloadParams()
         index = stage(self, name=name)
         if self.names_local_images:
             location = Path(self.list)
@@ -110,7 +110,7 @@ def stage(params: PairList, *, name: str) -> Stage:
         f"index/{name}",
         lambda context: run(context, params, name),
         params,
-        version=3,
+        version=4,
         expects=partial(expects, params),
     )
 

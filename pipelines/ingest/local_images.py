@@ -41,3 +41,9 @@ class LocalImagesEngine:
             return store_image(read_file(path, safe_name(str(path))), self._images)
         except (MemberError, ImageError) as error:
             return FetchError(error.reason, error.detail)
+
+
+def refuse_urls(urls: Sequence[str]) -> list[Outcome]:
+    """Reject every URL: the engine of a recipe without ``download.contact``."""
+    detail = "set download.contact to an e-mail address or URL of yours, then --retry no_contact"
+    return [FetchError("no_contact", detail) for _ in urls]

@@ -23,6 +23,8 @@ class Source(StageParams):
 
     format: str
     "Name of the format."
+    held_out: bool = False
+    "Whether all rows of the source are held out from training, for `evaluate`."
 
     @abstractmethod
     def stages(self, name: str, download: DownloadParams | None) -> tuple[Stage, ...]:

@@ -3,8 +3,9 @@
 Each image ends as a row of the images table or as a reject.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
@@ -90,21 +91,23 @@ def image_row(
     captions: list[str],
     *,
     label: str = "",
-    url: str | None = None,
-    expected_sha256: str | None = None,
+    index_row: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return one row of the images table.
+    """Return one row of the images table; ``index_row`` is the row of the index that lists it.
 
     Raises:
         ImageError: the image is empty, damaged or of another size than recorded.
     """
     check_jpeg(image)
+    expected_sha256 = index_row.get("sha256")
     return {
         "sample_id": sample_id,
         "source": source,
-        "url": url,
+        "url": index_row.get("url"),
         **vars(image),
         "hash_matches": image.sha256 == expected_sha256 if expected_sha256 else None,
         "captions": captions,
         "label": label,
+        "held_out": index_row.get("held_out"),
+        "group": index_row.get("group"),
     }

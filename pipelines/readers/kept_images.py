@@ -81,6 +81,7 @@ def cut_views(
     seed: int,
     view: int,
     size: int,
+    flip: bool,
 ) -> NDArray[np.uint8]:
     """Return one random crop of each image: (B, size, size, 3) RGB.
 
@@ -91,6 +92,7 @@ def cut_views(
         seed: seed of the crops.
         view: number of the view; a crop depends on (seed, sample_id, view) alone.
         size: side of a crop in pixels.
+        flip: whether half of the crops are mirrored.
 
     Raises:
         ImageError: a stored image is damaged; the message names its sample.
@@ -99,5 +101,6 @@ def cut_views(
     crops = []
     for sample_id, jpeg in zip(table["sample_id"].to_pylist(), table["jpeg"], strict=True):
         pixels = decode_stored(jpeg.as_py(), sample_id)
-        crops.append(random_cut(pixels, min_crop_scale, seed, sample_id, view, size)[1])
+        cut = random_cut(pixels, min_crop_scale, seed, sample_id, view, size, flip=flip)
+        crops.append(cut[1])
     return np.stack(crops)

@@ -145,21 +145,6 @@ def hosts_of(urls: Any) -> Any:
     return pc.utf8_lower(pc.struct_field(pc.extract_regex(urls, _HOST), "host"))
 
 
-def count_drops(rejects: Dataset) -> dict[str, Counter[str]]:
-    """Count rejects by source and reason."""
-    drops: dict[str, Counter[str]] = {}
-
-    def grouped(table: pa.Table) -> list[dict[str, Any]]:
-        counted = table.group_by(["source", "reason"]).aggregate([([], "count_all")])
-        rows: list[dict[str, Any]] = counted.to_pylist()
-        return rows
-
-    for part in over_ranges(rejects, ("source", "reason"), grouped):
-        for row in part:
-            drops.setdefault(row["source"], Counter())[row["reason"]] += row["count_all"]
-    return drops
-
-
 def rows_by_reason(rejects: Dataset, reasons: Iterable[str], number: int) -> dict[str, list[int]]:
     """Return up to ``number`` row numbers of each reason, spread evenly over the rejects."""
     found = list(over_ranges(rejects, ("reason",), lambda table: table["reason"].combine_chunks()))

@@ -4,7 +4,8 @@ In: the lists, the images and the documents of every source, and curation. Out:
 ``data_report.html``, one page that holds its images, and ``data_report.json``, its numbers. Per
 source: rows beside the published count, outcomes by reason, the success rate beside rates that
 others reported, the hosts with most failures, sizes, times and a contact sheet; then what curation
-dropped. Counts come from manifests, the rest from columns that one worker reads.
+dropped, and how many of the kept rows will be held out from training. Counts come from manifests,
+the rest from columns that one worker reads.
 """
 
 import json
@@ -18,6 +19,7 @@ from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
 from pipelines.report.contact_sheets import Sheets, dropped_sheets, sheet
+from pipelines.report.held_out_counts import Splits
 from pipelines.report.page import render
 from pipelines.report.source_counts import ROLES, SourceStages, count, numbers_of
 
@@ -38,6 +40,13 @@ class Params(StageParams):
     "Length in pixels of a thumbnail's shorter side."
 
 
+class ReportParams(Params):
+    """The section, and how the token datasets will be split."""
+
+    splits: Splits = Splits()
+    "Fractions that are held out, of the sections of the tokens."
+
+
 def stage(
     params: Params,
     *,
@@ -46,23 +55,39 @@ def stage(
     evaluation_sets: Sequence[Stage],
     documents: Sequence[Stage],
     curated: Stage,
+    held_out: Sequence[Stage],
+    splits: Splits,
 ) -> Stage:
-    """Declare the stage; ``lists`` are the index stages of sources that are downloaded."""
+    """Return the stage ``data_report``.
+
+    Args:
+        params: the recipe's section.
+        lists: the index stages of sources that are downloaded.
+        images: the stages whose images curation read, in its order.
+        evaluation_sets: the last stages of the evaluation sets.
+        documents: the stages that give documents.
+        curated: ``curate``.
+        held_out: the stages whose rows are all held out.
+        splits: how the token datasets will be split.
+    """
+    complete = ReportParams(**params.model_dump(exclude_unset=True), splits=splits)
     return Stage(
         "data_report",
-        lambda context: run(context, params),
-        params,
+        lambda context: run(context, complete),
+        complete,
         feeding(
             lists=lists,
             curated=curated,
             images=images,
             evaluation_sets=evaluation_sets,
             documents=documents,
+            held_out=held_out,
         ),
+        version=2,
     )
 
 
-def run(context: Context, params: Params) -> None:
+def run(context: Context, params: ReportParams) -> None:
     """Count and render in one worker."""
     sources = sources_of(context)
     numbers = context.run_task(
@@ -80,15 +105,16 @@ def sources_of(context: Context) -> list[SourceStages]:
         for stage, dataset in zip(context.stage.inputs[role], context.inputs(role), strict=True):
             name = stage.rpartition("/")[2]
             before = {key: value for key, value in lists.items() if key == f"index/{name}"}
-            sources.append(SourceStages(name, {**before, stage: dataset}, role))
+            is_held_out = stage in context.stage.inputs["held_out"]
+            sources.append(SourceStages(name, {**before, stage: dataset}, role, is_held_out))
     return sources
 
 
 def make_report(
-    folder: Store, params: Params, sources: Sequence[SourceStages], curated: Dataset
+    folder: Store, params: ReportParams, sources: Sequence[SourceStages], curated: Dataset
 ) -> dict[str, float]:
     """Write the page and the JSON file; return the numbers for the manifest."""
-    report = count(sources, curated, params.num_hosts)
+    report = count(sources, curated, params.num_hosts, params.splits)
     images = {source.name: source.last for source in sources if source.has_images}
     size = params.thumbnail_size
     sheets = Sheets(

@@ -11,14 +11,15 @@ from typing import Final, Literal, get_args
 from dataprep.sources.published import HASH_DRIFT, Finding, Rate, compare, published
 from orchestration import Dataset
 from orchestration.reporting.usage import read_usage
+from pipelines.curate.large_drops import LargeDrop, count_drops, large_drops
 from pipelines.report.column_counts import (
     STORED,
     HostReport,
     ImageCounts,
-    count_drops,
     count_hosts,
     count_images,
 )
+from pipelines.report.held_out_counts import HeldOutCount, Splits, count_held_out
 
 Role = Literal["images", "evaluation_sets", "documents"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -33,6 +34,8 @@ class SourceStages:
     "Outputs by stage name, from the list to the images."
     role: Role
     "Input of the report to which the last stage belongs."
+    held_out: bool = False
+    "Whether the recipe holds the source out as a whole."
 
     @property
     def has_images(self) -> bool:
@@ -102,6 +105,8 @@ class CuratedSource:
     kept: int
     drops: Mapping[str, int]
     "Dropped rows by reason."
+    large_drops: tuple[LargeDrop, ...]
+    "Rules that drop more than a tenth of the rows."
 
 
 @dataclass(frozen=True)
@@ -116,24 +121,41 @@ class Report:
     "Captions that curation merged, and those it dropped by reason."
     kept_by_detail: int
     "Images that are no near duplicates because of their details alone."
+    held_out: tuple[HeldOutCount, ...]
+    "Kept rows that will be held out from training, by source."
     hash_drift: tuple[Rate, ...] = HASH_DRIFT
 
 
-def count(sources: Sequence[SourceStages], curated: Dataset, num_hosts: int) -> Report:
-    """Count the outcomes of every source, and what curation dropped."""
+def count(
+    sources: Sequence[SourceStages], curated: Dataset, num_hosts: int, splits: Splits
+) -> Report:
+    """Count the outcomes of every source, what curation dropped, and what is held out."""
     drops = count_drops(curated.table("rejects"))
     reasons: Counter[str] = sum(drops.values(), Counter())
     curation = []
     for source in sources:
         if source.role == "images":
             mine, rows = drops.get(source.name, Counter()), source.last.num_rows
-            curation.append(CuratedSource(source.name, rows, rows - mine.total(), dict(mine)))
+            large = tuple(large_drops(source.name, rows, mine))
+            kept = rows - mine.total()
+            curation.append(CuratedSource(source.name, rows, kept, dict(mine), large))
+    images, documents = (
+        {source.name: source.last for source in sources if source.role == role}
+        for role in ("images", "documents")
+    )
     return Report(
         sources=tuple(count_source(source, num_hosts) for source in sources),
         curation=tuple(curation),
         reasons=tuple(sorted(reasons, key=lambda reason: (-reasons[reason], reason))),
         captions={key: n for key, n in curated.manifest.counters.items() if n},
         kept_by_detail=int(curated.manifest.numbers.get("images_kept_by_detail", 0)),
+        held_out=count_held_out(
+            curated,
+            images,
+            documents,
+            {source.name for source in sources if source.held_out},
+            splits,
+        ),
     )
 
 
@@ -185,6 +207,7 @@ def numbers_of(report: Report) -> dict[str, float]:
             numbers[f"same_digest/{source.name}"] = digests.same / known
     for curated in report.curation:
         numbers |= {f"drops/{reason}/{curated.name}": n for reason, n in curated.drops.items()}
+    numbers |= {f"held_out/{count.source}": count.held_out for count in report.held_out}
     return numbers
 
 

@@ -47,6 +47,8 @@ class ReportImages:
     "Smallest fraction of an image's area that a crop covers."
     seed: int
     "Seed of the crops."
+    flip: bool
+    "Whether half of the crops are mirrored."
 
 
 @torch.no_grad()
@@ -101,6 +103,7 @@ def _crops(
             seed=chosen.seed,
             view=_VIEW,
             size=size,
+            flip=chosen.flip,
         )
         yield crops, images.dataset_numbers[numbers]
 

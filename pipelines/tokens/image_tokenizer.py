@@ -50,19 +50,30 @@ class Params(VQKDTrainingParams):
     "Smallest mean cosine to the teacher's features after training; the stage fails below it."
 
 
-def stage(params: Params, *, seed: int, curated: Stage, images: Sequence[Stage]) -> Stage:
+class CropParams(Params):
+    """The section, and the recipe's ``flip``."""
+
+    flip: bool
+    "Whether half of the crops are mirrored."
+
+
+def stage(
+    params: Params, *, seed: int, flip: bool, curated: Stage, images: Sequence[Stage]
+) -> Stage:
     """Return the stage ``image_tokenizer``.
 
     Args:
         params: the recipe's section.
         seed: of the recipe.
+        flip: of the recipe.
         curated: ``curate``.
         images: the stages whose images curation read, in its order.
     """
+    complete = CropParams(**params.model_dump(exclude_unset=True), flip=flip)
     return Stage(
         "image_tokenizer",
-        lambda context: run(context, params),
-        params,
+        lambda context: run(context, complete),
+        complete,
         feeding(curated=curated, images=images),
         seed=seed,
         version=2,
@@ -107,7 +118,7 @@ def expects(params: Params) -> Expected:
     return Expected(rows=None if params.weights else params.steps * params.batch_size)
 
 
-def run(context: Context, params: Params) -> None:
+def run(context: Context, params: CropParams) -> None:
     """Train with Ray Train or use the given tokenizer; write the report, check it, commit."""
     curated, images = context.input("curated"), context.inputs("images")
     kept = [curated.table(name) for name in ("pairs", "images")]
@@ -115,14 +126,20 @@ def run(context: Context, params: Params) -> None:
     local = context.local_files(params)
     skipped: dict[str, float] = {}
     if local.weights is None:
-        job = VQKDJob(params, context.folder, context.seed, kept, images, sources)
+        job = VQKDJob(params, context.folder, context.seed, params.flip, kept, images, sources)
         origin, name = fit(context, params, train, job), MODEL_FILE
         skipped = {"num_skipped_steps": num_skipped_steps(read_history(origin))}
     else:
         path = Path(local.weights)
         origin, name = Store(path.parent), path.name
     chosen = ReportImages(
-        kept, images, sources, params.num_report_images, params.min_crop_scale, context.seed
+        kept,
+        images,
+        sources,
+        params.num_report_images,
+        params.min_crop_scale,
+        context.seed,
+        params.flip,
     )
     numbers = context.run_task(
         store_and_report,

@@ -26,13 +26,13 @@ from orchestration.slices import row_slices
 from orchestration.suspects import KILLED_WORKER
 from pipelines.readers.kept_images import KeptImages
 from pipelines.readers.prefetch import prefetch
-from pipelines.tokens.held_out import is_held_out
+from pipelines.tokens import held_out
 from pipelines.tokens.vqkd_training import MODEL_FILE
 from tokenizer.vqkd import VQKD, to_input
 
 VIEW_NUMBERS: Final = 5
 "Numbers that describe a view: x, y, width, height, flip."
-_COLUMNS: Final = ("sample_id", "source", "label", "jpeg", "captions")
+_COLUMNS: Final = ("sample_id", "source", "label", "jpeg", *held_out.COLUMNS)
 
 
 class Params(StageParams):
@@ -43,7 +43,7 @@ class Params(StageParams):
     min_crop_scale: float = Field(default=0.2, gt=0, le=1)
     "Smallest fraction of an image's area that a view covers."
     held_out_fraction: float = Field(default=0.005, ge=0, lt=1)
-    "Fraction of images that is held out from training for evaluation."
+    "Expected fraction of images held out for evaluation, where the sources do not say which."
     slice_rows: int = Field(default=2048, ge=1)
     "Number of images in a slice."
     row_group_rows: int = Field(default=256, ge=1)
@@ -58,43 +58,67 @@ class Params(StageParams):
     "Reserve one GPU per actor."
 
 
+class CropParams(Params):
+    """The section, and the recipe's ``flip``."""
+
+    flip: bool
+    "Whether half of the views are mirrored."
+
+
 def stage(
-    params: Params, *, seed: int, curated: Stage, images: Sequence[Stage], tokenizer: Stage
+    params: Params,
+    *,
+    seed: int,
+    flip: bool,
+    curated: Stage,
+    images: Sequence[Stage],
+    held_out: Sequence[Stage],
+    tokenizer: Stage,
 ) -> Stage:
     """Return the stage ``image_tokens``.
 
     Args:
         params: the recipe's section.
         seed: of the recipe.
+        flip: of the recipe.
         curated: ``curate``.
         images: the stages whose images curation read, in its order.
+        held_out: those of them whose images are all held out.
         tokenizer: ``image_tokenizer``.
     """
+    complete = CropParams(**params.model_dump(exclude_unset=True), flip=flip)
     return Stage(
         "image_tokens",
-        lambda context: run(context, params),
-        params,
-        feeding(curated=curated, images=images, tokenizer=tokenizer),
+        lambda context: run(context, complete),
+        complete,
+        feeding(curated=curated, images=images, held_out=held_out, tokenizer=tokenizer),
         seed=seed,
         version=2,
     )
 
 
-def run(context: Context, params: Params) -> None:
+def run(context: Context, params: CropParams) -> None:
     """Encode curated images without captions."""
-    context.commit(tokenize(context, params, "images", ViewTokenizer))
+    split = held_out.Split(params.held_out_fraction, context.seed)
+    context.commit(tokenize(context, params, "images", split, ViewTokenizer))
 
 
 def tokenize(
-    context: Context, params: Params, kind: str, make: "Callable[..., ViewTokenizer]"
+    context: Context,
+    params: CropParams,
+    kind: str,
+    split: held_out.Split,
+    make: "Callable[..., ViewTokenizer]",
 ) -> list[Slice]:
     """Encode each slice of one kind of image in an actor that holds the tokenizer."""
     kept = context.input("curated").table(kind)
     slices = row_slices(kept, params.slice_rows)
     tokenizer, images = context.input("tokenizer"), context.inputs("images")
+    names, held_out_names = (context.stage.inputs[role] for role in ("images", "held_out"))
+    whole = [number for number, name in enumerate(names) if name in held_out_names]
     context.map_slices_with_actors(
         slices,
-        partial(make, params, context.seed, tokenizer, kept, images),
+        partial(make, params, split, whole, tokenizer, kept, images),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
         num_gpus=int(params.use_gpu),
@@ -120,14 +144,25 @@ class ViewTokenizer:
 
     def __init__(
         self,
-        params: Params,
-        seed: int,
+        params: CropParams,
+        split: held_out.Split,
+        whole: Sequence[int],
         tokenizer: Dataset,
         kept: Dataset,
         images: Sequence[Dataset],
     ) -> None:
+        """Load the tokenizer.
+
+        Args:
+            params: of the stage.
+            split: which images are held out.
+            whole: numbers of the datasets in ``images`` that are held out as a whole.
+            tokenizer: dataset of ``image_tokenizer``.
+            kept: table of curation.
+            images: the datasets that curation read.
+        """
         torch.set_num_threads(params.cpus_per_actor)
-        self.params, self.seed = params, seed
+        self.params, self.split, self.whole = params, split, whole
         self.device = torch.device("cuda" if params.use_gpu else "cpu")
         self.tokenizer = VQKD.load(tokenizer.fetch(MODEL_FILE)).to(self.device)
         self.threads = ThreadPoolExecutor(params.cpus_per_actor)
@@ -135,21 +170,28 @@ class ViewTokenizer:
 
     def __call__(self, piece: Slice) -> Output:
         """Process one slice."""
-        rows = self.images.take(np.arange(piece.payload["start"], piece.payload["stop"]))
-        table = pa.table(self.columns(rows))
-        fraction = self.params.held_out_fraction
-        ids = table["sample_id"].to_pylist()
-        held_out = np.array([is_held_out(sample_id, fraction) for sample_id in ids], bool)
+        numbers = np.arange(piece.payload["start"], piece.payload["stop"])
+        rows = self.images.take(numbers)
+        whole = np.isin(self.images.dataset_numbers[numbers], self.whole)
+        is_held_out = self.split.held_out(rows, whole)
+        captions, num_dropped = self.split.captions_of_sides(rows, whole)
+        table = pa.table(self.columns(rows, captions))
         return Output(
             num_rows_in=table.num_rows,
             tables={
-                "train": table.filter(pa.array(~held_out)),
-                "held_out": table.filter(pa.array(held_out)),
+                "train": table.filter(pa.array(~is_held_out)),
+                "held_out": table.filter(pa.array(is_held_out)),
+            },
+            counters={
+                "num_held_out": int(is_held_out.sum()),
+                "num_captions_dropped": num_dropped,
             },
         )
 
-    def columns(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
-        """Return the output columns of some images."""
+    def columns(
+        self, rows: pa.Table, captions: list[list[str]]
+    ) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """Return the output columns of some images; ``captions`` are those to keep."""
         views, codes = self._encode(rows)
         return {
             "sample_id": rows["sample_id"],
@@ -187,10 +229,11 @@ class ViewTokenizer:
 
     def _cut(self, sample_id: str, jpeg: bytes) -> tuple[list[View], NDArray[np.uint8]]:
         pixels = decode_stored(jpeg, sample_id)
-        size = self.tokenizer.config.image_size
+        size, scale = self.tokenizer.config.image_size, self.params.min_crop_scale
+        seed, flip = self.split.seed, self.params.flip
         views, crops = zip(
             *(
-                random_cut(pixels, self.params.min_crop_scale, self.seed, sample_id, view, size)
+                random_cut(pixels, scale, seed, sample_id, view, size, flip=flip)
                 for view in range(self.params.num_views)
             ),
             strict=True,

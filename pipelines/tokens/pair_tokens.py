@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from orchestration import Context, Dataset, Stage, feeding
 from pipelines.tokens import image_tokens
+from pipelines.tokens.held_out import HeldOutBy, Split
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
@@ -25,15 +26,24 @@ COUNTS_FILE: Final = "pair_counts.parquet"
 
 
 class Params(image_tokens.Params):
-    """Views of the images of pairs, and their codes."""
+    """Views of the images of pairs, their codes, and the split of pairs."""
+
+    held_out_by: HeldOutBy = "image"
+    "What pairs share that are held out together: the original image, or a caption."
+
+
+class CropParams(Params, image_tokens.CropParams):
+    """The section, and the recipe's ``flip``."""
 
 
 def stage(
     params: Params,
     *,
     seed: int,
+    flip: bool,
     curated: Stage,
     images: Sequence[Stage],
+    held_out: Sequence[Stage],
     tokenizer: Stage,
     text_tokenizer: Stage,
 ) -> Stage:
@@ -42,25 +52,36 @@ def stage(
     Args:
         params: the recipe's section.
         seed: of the recipe.
+        flip: of the recipe.
         curated: ``curate``.
         images: the stages whose images curation read, in its order.
+        held_out: those of them whose pairs are all held out.
         tokenizer: ``image_tokenizer``.
         text_tokenizer: ``text_tokenizer``.
     """
+    complete = CropParams(**params.model_dump(exclude_unset=True), flip=flip)
     return Stage(
         "pair_tokens",
-        lambda context: run(context, params),
-        params,
-        feeding(curated=curated, images=images, tokenizer=tokenizer, text_tokenizer=text_tokenizer),
+        lambda context: run(context, complete),
+        complete,
+        feeding(
+            curated=curated,
+            images=images,
+            held_out=held_out,
+            tokenizer=tokenizer,
+            text_tokenizer=text_tokenizer,
+        ),
         seed=seed,
         version=2,
     )
 
 
-def run(context: Context, params: Params) -> None:
+def run(context: Context, params: CropParams) -> None:
     """Encode curated pairs, and count the captions of each."""
     text = context.input("text_tokenizer")
-    slices = image_tokens.tokenize(context, params, "pairs", partial(PairTokenizer, text))
+    split = Split(params.held_out_fraction, context.seed, params.held_out_by)
+    make = partial(PairTokenizer, text)
+    slices = image_tokens.tokenize(context, params, "pairs", split, make)
     if not slices:
         return context.commit()
     counts = context.read_parts(slices, "train", ["source", "num_captions"])
@@ -99,23 +120,25 @@ class PairTokenizer(image_tokens.ViewTokenizer):
     def __init__(
         self,
         text: Dataset,
-        params: Params,
-        seed: int,
+        params: CropParams,
+        split: Split,
+        whole: Sequence[int],
         tokenizer: Dataset,
         kept: Dataset,
         images: Sequence[Dataset],
     ) -> None:
-        super().__init__(params, seed, tokenizer, kept, images)
+        super().__init__(params, split, whole, tokenizer, kept, images)
         self.text = TextTokenizer.load(text.fetch(MODEL_FILE))
 
-    def columns(self, rows: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
-        """Return the output columns of some pairs."""
-        captions: list[list[Any]] = [
-            [ids.tolist() for ids in self.text.encode_batch(texts)]
-            for texts in rows["captions"].to_pylist()
+    def columns(
+        self, rows: pa.Table, captions: list[list[str]]
+    ) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """Return the output columns of some pairs; ``captions`` are those to keep."""
+        ids: list[Any] = [
+            [ids.tolist() for ids in self.text.encode_batch(texts)] for texts in captions
         ]
         return {
-            **super().columns(rows),
-            "captions": pa.array(captions, pa.list_(pa.list_(pa.uint16()))),
-            "num_captions": pa.array([len(some) for some in captions], pa.uint16()),
+            **super().columns(rows, captions),
+            "captions": pa.array(ids, pa.list_(pa.list_(pa.uint16()))),
+            "num_captions": pa.array([len(some) for some in ids], pa.uint16()),
         }

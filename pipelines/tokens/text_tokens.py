@@ -26,26 +26,37 @@ class Params(StageParams):
     length: int = Field(default=128, ge=8)
     "Number of tokens in a sequence."
     held_out_fraction: float = Field(default=0.005, ge=0, lt=1)
-    "Fraction of documents that is held out from training for evaluation."
+    "Expected fraction of documents held out for evaluation, where the sources do not say which."
     slice_rows: int = Field(default=20_000, ge=1)
     "Number of documents in a slice."
     row_group_rows: int = Field(default=2048, ge=1)
     "Number of sequences in a row group, the unit that training reads and shuffles."
 
 
-def stage(params: Params, *, documents: Sequence[Stage], tokenizer: Stage) -> Stage:
+def stage(
+    params: Params,
+    *,
+    seed: int,
+    documents: Sequence[Stage],
+    held_out: Sequence[Stage],
+    tokenizer: Stage,
+) -> Stage:
     """Return the stage ``text_tokens``.
 
     Args:
         params: the recipe's section.
+        seed: of the recipe.
         documents: the stages that give documents.
+        held_out: those of them whose documents are all held out.
         tokenizer: ``text_tokenizer``.
     """
     return Stage(
         "text_tokens",
         lambda context: run(context, params),
         params,
-        feeding(documents=documents, tokenizer=tokenizer),
+        feeding(documents=documents, held_out=held_out, tokenizer=tokenizer),
+        seed=seed,
+        version=2,
     )
 
 
@@ -58,9 +69,11 @@ def run(context: Context, params: Params) -> None:
         for piece in row_slices(dataset, params.slice_rows)
     ]
     tokenizer = context.input("tokenizer")
+    names, held_out_names = (context.stage.inputs[role] for role in ("documents", "held_out"))
+    whole = [number for number, name in enumerate(names) if name in held_out_names]
     context.map_slices(
         slices,
-        partial(pack_slice, params, tokenizer, datasets),
+        partial(pack_slice, params, context.seed, whole, tokenizer, datasets),
         row_group_rows=params.row_group_rows,
     )
     schema = pa.schema([("ids", pa.list_(pa.uint16(), params.length))])
@@ -68,15 +81,30 @@ def run(context: Context, params: Params) -> None:
 
 
 def pack_slice(
-    params: Params, tokenizer: Dataset, datasets: Sequence[Dataset], piece: Slice
+    params: Params,
+    seed: int,
+    whole: Sequence[int],
+    tokenizer: Dataset,
+    datasets: Sequence[Dataset],
+    piece: Slice,
 ) -> Output:
-    """Encode and pack the documents of one slice."""
+    """Encode and pack the documents of one slice.
+
+    Args:
+        params: the recipe's section.
+        seed: of the recipe.
+        whole: numbers of the datasets that are held out as a whole.
+        tokenizer: dataset of ``text_tokenizer``.
+        datasets: of documents.
+        piece: the slice.
+    """
     text = TextTokenizer.load(tokenizer.fetch(MODEL_FILE))
     dataset = datasets[piece.payload["dataset"]]
     rows = read_slice(dataset, piece, ["doc_id", "text"])
     texts = rows["text"].to_pylist()
+    fraction = 1.0 if piece.payload["dataset"] in whole else params.held_out_fraction
     ids = rows["doc_id"].to_pylist()
-    held_out = [is_held_out(doc_id, params.held_out_fraction) for doc_id in ids]
+    held_out = [is_held_out("document", doc_id, fraction, seed) for doc_id in ids]
     tables, num_dropped = {}, 0
     for name, wanted in (("train", False), ("held_out", True)):
         chosen = [text for text, out in zip(texts, held_out, strict=True) if out is wanted]

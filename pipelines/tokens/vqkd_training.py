@@ -125,6 +125,8 @@ class VQKDJob:
     folder: Store
     "Folder of the stage."
     seed: int
+    flip: bool
+    "Whether half of the crops are mirrored."
     kept: Sequence[Dataset]
     "Tables of curation."
     images: Sequence[Dataset]
@@ -178,6 +180,7 @@ class VQKDTask:
             seed=self.job.seed,
             view=step,
             size=params.image_size,
+            flip=self.job.flip,
         )
         return to_input(crops), torch.from_numpy(self.images.dataset_numbers[numbers])
 

@@ -23,6 +23,8 @@ _BYTES_PER_PIECE: Final = 50
 _VQKD_GROUP_ROWS: Final = 64
 _MOST_EXPOSURES: Final = 20
 "Times that a stored view may be seen before a plan advises more views."
+_FEW_HELD_OUT: Final = 100
+"Held-out rows below which the figures of two checkpoints differ by chance."
 _IMAGE_STREAMS: Final[tuple[Stream, ...]] = ("image", "pair")
 _KEPT_TABLES: Final[Mapping[Kind, str]] = {"pairs": "pairs", "images": "images"}
 
@@ -56,7 +58,7 @@ def _last_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
     return [
         source.stages(name, recipe.download)[-1].name
         for name, source in recipe.sources.items()
-        if source.kind == kind
+        if source.kind == kind and not source.held_out
     ]
 
 
@@ -145,6 +147,7 @@ def implications(
             f"image_tokenizer.steps = {tokenizer.steps} x batch_size = {tokenizer.batch_size} "
             f"over about {images} images: {epochs:.3g} epochs"
         )
+    yield from _held_out(recipe, estimates)
     yield from _vocabulary(recipe, rows["pair"])
 
 
@@ -165,6 +168,29 @@ def _first_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
         for name, source in recipe.sources.items()
         if source.kind == kind
     ]
+
+
+def _held_out(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> Iterator[str]:
+    """How many rows are about to be held out for ``evaluate``."""
+    for stream, kind in STREAM_KINDS.items():
+        section, count, total = f"{stream}_tokens", 0.0, 0
+        fraction = getattr(recipe, section).held_out_fraction
+        sources = recipe.sources if recipe.train.samples_per_step[stream] else {}
+        for name, source in sources.items():
+            if source.kind != kind:
+                continue
+            if column := getattr(source, "split_column", None):
+                yield f"sources.{name}.split_column = {column} says which {kind} are held out"
+            elif rows := estimates[source.stages(name, recipe.download)[0].name].rows:
+                count += rows if source.held_out else rows * fraction
+                total += rows
+        if total:
+            few = ", few to compare checkpoints by: raise it or hold out a source"
+            yield (
+                f"{section}.held_out_fraction = {fraction:g}: about {count:.0f} of {total} "
+                f"{'documents' if kind == 'texts' else kind} are held out for evaluation"
+                f"{few if count < _FEW_HELD_OUT else ''}"
+            )
 
 
 def _vocabulary(recipe: PretrainRecipe, num_pairs: int) -> Iterator[str]:

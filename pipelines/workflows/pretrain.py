@@ -33,6 +33,9 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
     images = _last_stages(recipe.sources, sources, "images")
     documents = _last_stages(recipe.sources, sources, "texts")
     all_images = [*pairs, *images]
+    held_out = [sources[name][-1] for name, source in recipe.sources.items() if source.held_out]
+    held_out_images = [stage for stage in held_out if stage in all_images]
+    held_out_documents = [stage for stage in held_out if stage in documents]
     ingest = list(chain(*evaluation.values(), *sources.values()))
 
     # Curate.
@@ -46,24 +49,46 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         images=all_images,
         evaluation_sets=evaluation_sets,
         documents=documents,
+        held_out=held_out,
+        splits=data_report.Splits(
+            seed=seed,
+            images=recipe.image_tokens.held_out_fraction,
+            pairs=recipe.pair_tokens.held_out_fraction,
+            pairs_by=recipe.pair_tokens.held_out_by,
+            texts=recipe.text_tokens.held_out_fraction,
+        ),
     )
 
     # Tokenize.
     vocabulary = text_tokenizer.stage(
         recipe.text_tokenizer, seed=seed, documents=documents, curated=curated, images=all_images
     )
-    text_rows = text_tokens.stage(recipe.text_tokens, documents=documents, tokenizer=vocabulary)
+    text_rows = text_tokens.stage(
+        recipe.text_tokens,
+        seed=seed,
+        documents=documents,
+        held_out=held_out_documents,
+        tokenizer=vocabulary,
+    )
     codebook = image_tokenizer.stage(
-        recipe.image_tokenizer, seed=seed, curated=curated, images=all_images
+        recipe.image_tokenizer, seed=seed, flip=recipe.flip, curated=curated, images=all_images
     )
     image_rows = image_tokens.stage(
-        recipe.image_tokens, seed=seed, curated=curated, images=all_images, tokenizer=codebook
+        recipe.image_tokens,
+        seed=seed,
+        flip=recipe.flip,
+        curated=curated,
+        images=all_images,
+        held_out=held_out_images,
+        tokenizer=codebook,
     )
     pair_rows = pair_tokens.stage(
         recipe.pair_tokens,
         seed=seed,
+        flip=recipe.flip,
         curated=curated,
         images=all_images,
+        held_out=held_out_images,
         tokenizer=codebook,
         text_tokenizer=vocabulary,
     )
@@ -103,7 +128,9 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
 
 
 def _stages_of(sources: Mapping[str, Source], recipe: PretrainRecipe) -> SourceStages:
-    return {name: source.stages(name, recipe.download) for name, source in sources.items()}
+    # Which sources are held out changes the token datasets alone, not how a source is read.
+    read = {name: source.model_copy(update={"held_out": False}) for name, source in sources.items()}
+    return {name: source.stages(name, recipe.download) for name, source in read.items()}
 
 
 def _last_stages(sources: Mapping[str, Source], stages: SourceStages, kind: Kind) -> list[Stage]:

@@ -84,8 +84,10 @@ class PretrainRecipe(Recipe):
         default_factory=dict
     )
     "Images that models are evaluated on, by name; images that look like them are not trained on."
+    flip: bool = True
+    "Whether half of all crops are mirrored; false where left and right differ, as in text."
     download: DownloadParams | None = None
-    "How images are downloaded; needed if a source is a list of URLs."
+    "How images are downloaded, and how those of own lists are stored."
     curate: CurateParams = CurateParams()
     "Which images and captions are kept."
     data_report: DataReportParams = DataReportParams()
@@ -109,13 +111,13 @@ class PretrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":
-        kinds = {source.kind for source in self.sources.values()}
+        kinds = {source.kind for source in self.sources.values() if not source.held_out}
         counts = self.train.samples_per_step
         for stream, kind in STREAM_KINDS.items():
             if counts[stream] and kind not in kinds:
                 raise ValueError(
-                    f"sources: at least one {SOURCE_KINDS[kind]} is needed, or set "
-                    f"train.{stream}s_per_step=0 (now {counts[stream]})"
+                    f"sources: at least one {SOURCE_KINDS[kind]} that is not held_out is needed, "
+                    f"or set train.{stream}s_per_step=0 (now {counts[stream]})"
                 )
         pairs = {name for name, source in self.sources.items() if source.kind == "pairs"}
         if unknown := self.train.source_weights.keys() - pairs:
@@ -132,11 +134,19 @@ class PretrainRecipe(Recipe):
             )
         for section in ("sources", "evaluation_sets"):
             for name, source in getattr(self, section).items():
-                if isinstance(source, PairList) and self.download is None:
+                if not isinstance(source, PairList) or source.names_local_images:
+                    continue
+                if self.download is None or self.download.contact is None:
                     raise ValueError(
-                        f"download: needed to download the images of {section}.{name}; set at "
-                        "least download.contact to an e-mail address or URL of yours"
+                        f"download.contact: needed to download the images of {section}.{name}; "
+                        "set it to an e-mail address or URL of yours"
                     )
+        for name, source in self.evaluation_sets.items():
+            if source.held_out:
+                raise ValueError(
+                    f"evaluation_sets.{name}.held_out: an evaluation set is never trained on; "
+                    "remove it, or move the entry to sources"
+                )
         if twice := self.sources.keys() & self.evaluation_sets.keys():
             raise ValueError(f"evaluation_sets: {sorted(twice)[0]} is the name of a source as well")
         tokenizer = self.image_tokenizer

@@ -17,7 +17,7 @@ from PIL import Image
 from dataprep.image_hashes import look_of, perceptual_hash
 from dataprep.images import ImageError, ImageRules, decode_stored, store_image
 from dataprep.text import clean_caption, detokenize
-from dataprep.views import View, cut, random_view
+from dataprep.views import View, cut, random_cut, random_view
 
 JPEG = b"\xff\xd8\xff"
 REASONS = {
@@ -121,6 +121,16 @@ def test_the_view_equals_torchvision_s_if_no_box_fits(width, height):
 def test_views_differ_between_names_and_numbers():
     views = {random_view(200, 200, 0.2, 7, f"cc3m/{i}", j) for i in range(20) for j in range(2)}
     assert len(views) == 40
+
+
+def test_without_flips_the_boxes_stay_and_no_view_is_mirrored():
+    names = [f"cc3m/{i}" for i in range(60)]
+    views = [random_view(200, 150, 0.2, 7, name, 0) for name in names]
+    assert 15 < sum(view.flip for view in views) < 45
+    unflipped = [random_view(200, 150, 0.2, 7, name, 0, flip=False) for name in names]
+    assert unflipped == [view._replace(flip=False) for view in views]
+    _, crop = random_cut(image(200, 150), 0.2, 7, names[0], 0, 32, flip=False)
+    assert np.array_equal(crop, cut(image(200, 150), unflipped[0], 32))
 
 
 def test_a_cut_is_a_crop_a_resize_and_a_flip():

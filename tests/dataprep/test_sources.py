@@ -71,6 +71,8 @@ def test_the_two_conceptual_lists_have_opposite_column_orders(tmp_path):
         "url": "http://x.org/1.jpg",
         "captions": ["a red circle, left."],
         "sha256": None,
+        "held_out": None,
+        "group": None,
     }
     path.write_text("http://x.org/1.jpg\tA red &amp; blue circle\n")
     (row,) = tables(read_cc12m, path, "cc12m")[0].to_pylist()

@@ -25,11 +25,23 @@ class OwnList(PairList):
     "Name of the column or key that holds the image's URL or path."
     caption_column: str = "caption"
     "Name of the column or key of the caption; JSON and Parquet may hold a list of captions."
+    split_column: str | None = None
+    "Name of the column or key of a row's split; where it is empty, the row is split by its group."
+    held_out_splits: tuple[str, ...] = ("val", "valid", "validation", "dev", "test", "held_out")
+    "Splits that are held out from training, in any letter case; rows of other splits train."
+    group_column: str | None = None
+    "Name of the column or key of a row's group; a group is trained on or held out as a whole."
 
     @property
     def columns(self) -> Sequence[str]:
-        """The columns that are read."""
-        return self.url_column, self.caption_column
+        """The columns that are read, each once."""
+        return tuple(dict.fromkeys((self.url_column, self.caption_column, *self.split.names)))
+
+    @property
+    def split(self) -> own_lists.SplitColumns:
+        """The columns that say which rows are held out."""
+        splits = frozenset(split.strip().lower() for split in self.held_out_splits)
+        return own_lists.SplitColumns(self.split_column, splits, self.group_column)
 
 
 class OwnTable(OwnList, LineList):
@@ -55,7 +67,10 @@ class OwnTable(OwnList, LineList):
 
     def read_lines(self, path: Path, lines: LineRange) -> Entries:
         """See :class:`LineList`."""
-        return own_lists.read_table(path, self.format, lines, *self.columns, quoting=self.is_quoted)
+        columns = self.url_column, self.caption_column
+        return own_lists.read_table(
+            path, self.format, lines, *columns, quoting=self.is_quoted, split=self.split
+        )
 
 
 class OwnJsonLines(OwnList, LineList):
@@ -68,7 +83,7 @@ class OwnJsonLines(OwnList, LineList):
 
     def read_lines(self, path: Path, lines: LineRange) -> Entries:
         """See :class:`LineList`."""
-        return own_lists.read_jsonl(path, lines, *self.columns)
+        return own_lists.read_jsonl(path, lines, self.url_column, self.caption_column, self.split)
 
 
 class OwnParquet(OwnList):
@@ -79,13 +94,19 @@ class OwnParquet(OwnList):
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`PairList`."""
-        return row_group_slices(Path(self.list), self.columns, [self.caption_column])
+        return row_group_slices(Path(self.list), *self._types)
 
     def entries(self, piece: Slice) -> Entries:
         """See :class:`PairList`."""
         path, group = Path(self.list) / piece.payload["part"], piece.payload["group"]
-        return own_lists.read_parquet(path, group, piece.payload["first_row"], *self.columns)
+        columns = self.url_column, self.caption_column
+        return own_lists.read_parquet(path, group, piece.payload["first_row"], *columns, self.split)
 
     def expected_rows(self) -> int:
         """See :class:`PairList`."""
-        return parquet_rows(Path(self.list), self.columns, [self.caption_column])
+        return parquet_rows(Path(self.list), *self._types)
+
+    @property
+    def _types(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """The columns of texts, those of them that may hold lists, and those of any type."""
+        return (self.url_column, self.caption_column), [self.caption_column], self.split.names

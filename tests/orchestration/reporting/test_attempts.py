@@ -107,6 +107,15 @@ def test_the_line_of_a_stage_shows_its_most_frequent_rejects(tmp_path):
     assert "✓" in line and "5 rows in, 1 out, 4 rejects (b 3, a 1)" in line
 
 
+def test_remarks_on_a_stage_follow_its_line(tmp_path):
+    folder = Store(tmp_path)
+    manifest = commit_outputs(folder, [Output(1, {"data": pa.table({"a": [1]})})]).manifest
+    line, *remarks = result_line("curate", folder, manifest, 2.0, ["one [x]", "two"]).split("\n")
+    assert "✓" in line and [remark.rpartition("curate: ")[2] for remark in remarks] == [
+        r"one \[x]", "two",
+    ]  # fmt: skip
+
+
 def test_a_stage_that_gives_nothing_is_not_a_success(tmp_path):
     out = Output(
         2, {"data": pa.table({"a": pa.array([], pa.int64())}), "rejects": rejects("b", "b")}

@@ -19,11 +19,15 @@ from dataprep.schemas import DOCUMENTS, IMAGES, INDEX, KEPT, REJECTS, reject, re
 from orchestration import Dataset, Output
 from orchestration.reporting.usage import Usage, add_usage
 from orchestration.storage.store import Store
+from pipelines.curate.curate import REASONS as CURATION
+from pipelines.curate.large_drops import FIELDS, large_drops
 from pipelines.ingest.published_counts import published_numbers
 from pipelines.report import column_counts
 from pipelines.report.column_counts import bars, count_hosts, find_rows, hosts_of, spread
-from pipelines.report.data_report import HTML_FILE, JSON_FILE, Params, make_report, sources_of
+from pipelines.report.data_report import HTML_FILE, JSON_FILE, ReportParams, make_report, sources_of
+from pipelines.report.held_out_counts import Splits
 from pipelines.report.source_counts import SourceStages, count
+from pipelines.tokens.held_out import is_held_out
 from tests.committing import commit_outputs
 
 HOSTILE = "<script>alert('x')</script>"
@@ -32,6 +36,7 @@ DROPS = ("duplicate", "near_duplicate")
 CAPTIONS = {"captions_merged": 17, "captions/caption_too_short": 1900}
 HOSTS = ("a.example", "B.example", "c.example:8080", "user@d.example", "<script>.example")
 SHORTEST = 32
+SPLITS = Splits(seed=1, images=0.2, pairs=0.1, texts=0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -108,8 +113,17 @@ class Web:
             for row in (*self.images, *self.labeled)
             if draw.random() < 0.3
         ]
-        kept = pa.Table.from_pylist([], KEPT)
-        tables = {"pairs": kept, "images": kept, "rejects": rejects_table(self.dropped)}
+        dropped = {row["sample_id"] for row in self.dropped}
+        self.kept = [
+            [
+                {"sample_id": row["sample_id"], "dataset": number, "row": i, "captions": []}
+                for i, row in enumerate(rows)
+                if row["sample_id"] not in dropped
+            ]
+            for number, rows in enumerate((self.images, self.labeled))
+        ]
+        pairs, images = (pa.Table.from_pylist(rows, KEPT) for rows in self.kept)
+        tables = {"pairs": pairs, "images": images, "rejects": rejects_table(self.dropped)}
         first, *others = in_parts(tables, 17)
         self.curated = commit_outputs(
             self.folder.sub("curate"),
@@ -185,7 +199,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def made(web: Web, params: Params) -> tuple[Page, dict, dict[str, float]]:
+def made(web: Web, params: ReportParams) -> tuple[Page, dict, dict[str, float]]:
     folder = web.folder.sub("data_report")
     numbers = make_report(folder, params, web.sources, web.curated)
     page = Page(folder.read(HTML_FILE).decode())
@@ -193,7 +207,7 @@ def made(web: Web, params: Params) -> tuple[Page, dict, dict[str, float]]:
 
 
 def test_every_row_of_a_source_has_one_outcome(web):
-    pairs, labeled, texts = count(web.sources, web.curated, 5).sources
+    pairs, labeled, texts = count(web.sources, web.curated, 5, SPLITS).sources
     expected = Counter(row["reason"] for row in (*web.rejects, *web.bad_lines))
     expected["stored"] = len(web.images)
     assert {o.reason: o.rows for o in pairs.outcomes} == expected
@@ -240,7 +254,7 @@ def test_the_host_of_a_url_is_extracted_in_lower_case():
 
 
 def test_sizes_bytes_and_digests_agree_with_the_rows(web):
-    seen = count(web.sources, web.curated, 5).sources[0].images
+    seen = count(web.sources, web.curated, 5, SPLITS).sources[0].images
     sides = [min(row["original_width"], row["original_height"]) for row in web.images]
     sizes = [row["original_bytes"] for row in web.images if row["original_bytes"]]
     for drawn, values in (
@@ -259,7 +273,7 @@ def test_sizes_bytes_and_digests_agree_with_the_rows(web):
 
 
 def test_drops_of_curation_are_counted_by_source_and_reason(web):
-    report = count(web.sources, web.curated, 5)
+    report = count(web.sources, web.curated, 5, SPLITS)
     for curated, rows in zip(report.curation, (web.images, web.labeled), strict=True):
         mine = [row for row in web.dropped if row["source"] == curated.name]
         assert curated.drops == Counter(row["reason"] for row in mine)
@@ -267,9 +281,39 @@ def test_drops_of_curation_are_counted_by_source_and_reason(web):
     assert set(report.reasons) == set(DROPS)
 
 
+def test_held_out_rows_are_those_that_the_token_stages_will_hold_out(web):
+    counts = {c.source: c for c in count(web.sources, web.curated, 5, SPLITS).held_out}
+    for name, kind, rows, kept, fraction in (
+        ("pairs", "image", web.images, web.kept[0], 0.1),
+        ("labeled", "image", web.labeled, web.kept[1], 0.2),
+    ):
+        digests = [rows[row["row"]]["sha256"] for row in kept]
+        expected = sum(is_held_out(kind, digest, fraction, 1) for digest in digests)
+        assert (counts[name].rows, counts[name].held_out) == (len(kept), expected)
+    texts = sum(is_held_out("document", name, 0.5, 1) for name in "12")
+    assert (counts["texts"].rows, counts["texts"].held_out) == (2, texts)
+    whole = [replace(source, held_out=True) for source in web.sources]
+    for entry in count(whole, web.curated, 5, SPLITS).held_out:
+        assert entry.held_out == entry.rows > 0
+
+
+def test_a_rule_that_drops_more_than_a_tenth_of_a_source_is_named_with_its_field(web):
+    assert FIELDS.keys() == set(CURATION)
+    drops = {"caption_length": 11, "aspect": 10, "near_duplicate": 40, "duplicate": 0}
+    assert [drop.words for drop in large_drops("own", 100, drops)] == [
+        "near_duplicate dropped 40.0% of own (40 images); see curate.max_hash_distance",
+        "caption_length dropped 11.0% of own (11 images); "
+        "see curate.min_caption_words, curate.max_caption_words",
+    ]
+    assert list(large_drops("empty", 0, {})) == []
+    for curated in count(web.sources, web.curated, 5, SPLITS).curation:
+        large = {reason for reason, n in curated.drops.items() if n > curated.rows / 10}
+        assert {drop.reason for drop in curated.large_drops} == large != set()
+
+
 def test_the_page_shows_every_count_and_its_images(web):
     page, numbers, logged = made(
-        web, Params(num_images=10, num_dropped=4, num_hosts=3, thumbnail_size=16)
+        web, ReportParams(num_images=10, num_dropped=4, num_hosts=3, thumbnail_size=16)
     )
     for source in numbers["sources"]:
         for outcome in source["outcomes"]:
@@ -282,9 +326,19 @@ def test_the_page_shows_every_count_and_its_images(web):
         for row in numbers["curation"]
         for reason in numbers["reasons"]
     ]
-    *rows, short, merged = page.rows
-    assert drops == [cell for row in rows[-3:-1] for cell in row[3:]]
-    assert [merged, short] == [["captions_merged", "17"], ["captions/caption_too_short", "1,900"]]
+    heading = next(row for row in page.rows if row[:3] == ["source", "images", "kept"])
+    below = page.rows.index(heading) + 1
+    assert drops == [cell for row in page.rows[below : below + 2] for cell in row[3:]]
+    for entry in numbers["held_out"]:
+        fraction = f"{entry['held_out'] / entry['rows']:.1%}"
+        assert [entry["source"], str(entry["rows"]), str(entry["held_out"]), fraction] in page.rows
+    for entry in numbers["curation"]:
+        for drop in entry["large_drops"]:
+            assert (
+                f"{drop['reason']} dropped {drop['fraction']:.1%} of {entry['name']}" in page.text
+            )
+    merged = [row for row in page.rows if row[0].startswith("captions")]
+    assert merged[1:] == [["captions_merged", "17"], ["captions/caption_too_short", "1,900"]]
     assert "because the details differ: 1,234 images" in page.text
     assert "183 rows, published: 3,318,333 (train), 15,840" in page.text
     assert page.tags["img"] == 10 + 10 + 4 + 4
@@ -303,7 +357,7 @@ def test_the_page_shows_every_count_and_its_images(web):
 
 
 def test_untrusted_text_is_escaped(web):
-    page, _, _ = made(web, Params(num_images=3, thumbnail_size=16))
+    page, _, _ = made(web, ReportParams(num_images=3, thumbnail_size=16))
     html = web.folder.sub("data_report").read(HTML_FILE).decode()
     assert page.tags["script"] == 0 and "<script" not in html
     assert HOSTILE in page.titles[0] and "<script>.example" in page.text
@@ -314,7 +368,7 @@ def test_untrusted_text_is_escaped(web):
 
 def test_a_source_without_rows_is_reported(tmp_path):
     web = Web(Store(tmp_path), num_rows=0)
-    page, numbers, _ = made(web, Params())
+    page, numbers, _ = made(web, ReportParams())
     pairs, labeled, _ = numbers["sources"]
     assert (pairs["rows"], pairs["success_rate"], labeled["success_rate"]) == (3, None, None)
     assert labeled["images"]["original_sides"] == []
@@ -324,7 +378,9 @@ def test_a_source_without_rows_is_reported(tmp_path):
 @pytest.mark.parametrize("kept", [slice(0, 1), slice(1, 2), slice(2, 3), slice(0, 0)])
 def test_a_report_needs_no_particular_kind_of_source(web, kept):
     folder = web.folder.sub("data_report")
-    make_report(folder, Params(num_images=2), web.sources[kept], web.curated)
+    tables = {name: pa.Table.from_pylist([], KEPT) for name in ("pairs", "images")}
+    nothing = web.commit("nothing", {**tables, "rejects": rejects_table(web.dropped)})
+    make_report(folder, ReportParams(num_images=2), web.sources[kept], nothing)
     names = [source["name"] for source in json.loads(folder.read(JSON_FILE))["sources"]]
     assert names == [source.name for source in web.sources[kept]]
     Page(folder.read(HTML_FILE).decode())
@@ -336,6 +392,7 @@ def test_the_stages_of_a_source_are_grouped_by_its_name(web):
         "images": {"download/pairs": web.download, "import/labeled": web.archive},
         "evaluation_sets": {"import/evaluation": web.archive},
         "documents": {"documents/texts": web.documents},
+        "held_out": {"import/labeled": web.archive},
     }
     context = SimpleNamespace(
         stage=SimpleNamespace(inputs={role: tuple(stages) for role, stages in inputs.items()}),
@@ -343,8 +400,9 @@ def test_the_stages_of_a_source_are_grouped_by_its_name(web):
     )
     evaluation = SourceStages("evaluation", {"import/evaluation": web.archive}, "evaluation_sets")
     sources = sources_of(context)
-    assert sources == [*web.sources[:2], evaluation, web.sources[2]]
-    report = count(sources, web.curated, 5)
+    pairs, labeled, texts = web.sources
+    assert sources == [pairs, replace(labeled, held_out=True), evaluation, texts]
+    report = count(sources, web.curated, 5, SPLITS)
     assert [source.name for source in report.sources] == ["pairs", "labeled", "evaluation", "texts"]
     assert [curated.name for curated in report.curation] == ["pairs", "labeled"]
 

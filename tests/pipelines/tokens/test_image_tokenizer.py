@@ -57,12 +57,12 @@ def params(**changes: object) -> Params:
 
 def trained(corpus, folder: Path, chosen: Params, stop_after: int | None = None) -> OneWorker:
     session = OneWorker(folder, stop_after)
-    train(session, VQKDJob(chosen, Store(folder), 0, *corpus, SOURCES))
+    train(session, VQKDJob(chosen, Store(folder), 0, True, *corpus, SOURCES))
     return session
 
 
 def reported(corpus, folder: Path, chosen: Params, out: Store) -> dict[str, float]:
-    chosen_images = ReportImages(*corpus, SOURCES, 128, chosen.min_crop_scale, 0)
+    chosen_images = ReportImages(*corpus, SOURCES, 128, chosen.min_crop_scale, 0, True)
     return store_and_report(out, Store(folder), MODEL_FILE, chosen, chosen_images)
 
 
@@ -115,14 +115,14 @@ def test_a_given_tokenizer_is_stored_and_reported_without_a_teacher(corpus, tmp_
     tokenizer.save(tmp_path / "given.pth")
     chosen = params(weights=str(tmp_path / "given.pth"), teacher="clip")
     out = Store(tmp_path / "out")
-    chosen_images = ReportImages(*corpus, SOURCES, 32, chosen.min_crop_scale, 0)
+    chosen_images = ReportImages(*corpus, SOURCES, 32, chosen.min_crop_scale, 0, True)
     numbers = store_and_report(out, Store(tmp_path), "given.pth", chosen, chosen_images)
     assert "teacher_cosine" not in numbers and numbers["codebook_usage"] > 0
     assert VQKD.load(out.native_path(MODEL_FILE)).config == config
 
 
 def test_a_non_finite_step_changes_neither_weights_nor_codebook(corpus, tmp_path):
-    job = VQKDJob(params(), Store(tmp_path), 0, *corpus, SOURCES)
+    job = VQKDJob(params(), Store(tmp_path), 0, True, *corpus, SOURCES)
     task = job.make_task(OneWorker(tmp_path / "checkpoint"))
     autocast = torch.autocast("cpu", enabled=False)
     images, sources = task.batches(0)

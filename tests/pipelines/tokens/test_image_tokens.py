@@ -9,7 +9,8 @@ from model import BEiT3Config
 from orchestration.slices import Slice
 from orchestration.storage.store import Store
 from pipelines.pretrain.feed import FeedParams, SampleBuilder
-from pipelines.tokens.image_tokens import Params, ViewTokenizer
+from pipelines.tokens.held_out import Split
+from pipelines.tokens.image_tokens import CropParams, ViewTokenizer
 from tests.committing import commit_tables
 from tokenizer.text import TextTokenizer, train
 from tokenizer.vqkd import VQKD, VQKDConfig
@@ -45,6 +46,9 @@ def test_training_crops_a_thousand_views_to_the_pixels_that_were_tokenized(tmp_p
         "label": [""] * NUM_IMAGES,
         "jpeg": images,
         "captions": [["x"]] * NUM_IMAGES,
+        "sha256": [str(i) for i in range(NUM_IMAGES)],
+        "held_out": [None] * NUM_IMAGES,
+        "group": [None] * NUM_IMAGES,
     })  # fmt: skip
     store = Store(tmp_path)
     images = commit_tables(store.sub("images"), [table], row_group_rows=64)
@@ -57,8 +61,8 @@ def test_training_crops_a_thousand_views_to_the_pixels_that_were_tokenized(tmp_p
     files = {"vqkd.pt": (tmp_path / "vqkd.pt").read_bytes()}
     tokenizer = commit_tables(store.sub("tokenizer"), [], row_group_rows=1, files=files)
 
-    params = Params(num_views=NUM_VIEWS, held_out_fraction=0, min_crop_scale=0.08)
-    stage = Recording(params, 5, tokenizer, kept, [images])
+    params = CropParams(num_views=NUM_VIEWS, min_crop_scale=0.08, flip=True)
+    stage = Recording(params, Split(0, 5), [], tokenizer, kept, [images])
     output = stage(Slice("0", {"start": 0, "stop": NUM_IMAGES})).tables["train"]
     assert len(stage.crops) == NUM_IMAGES * NUM_VIEWS == 1000
     views = np.array(output["views"].to_pylist()).reshape(-1, 5)

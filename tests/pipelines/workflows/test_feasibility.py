@@ -14,6 +14,7 @@ from orchestration.storage.store import Store
 from pipelines.builtin_recipes import recipe_path
 from pipelines.commands.options import console
 from pipelines.commands.rejects import source_line
+from pipelines.ingest.download import SliceFetcher
 from pipelines.ingest.preview import form_of, preview
 from pipelines.open_recipe import open_recipe
 from pipelines.workflows.feasibility import implications, impossible
@@ -25,6 +26,8 @@ SOURCES = {
     "list": {"format": "csv", "list": "list.csv"},
     "texts": {"format": "txt", "file": "texts.txt"},
 }
+
+WEB_LIST = {"sources": SOURCES | {"list": {"format": "cc3m", "list": "list.tsv"}}}
 
 
 def recipe(**changes) -> PretrainRecipe:
@@ -70,7 +73,8 @@ def test_counts_that_suffice_are_not_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"download": None}, ["download", "sources.list", "download.contact"]),
+        (WEB_LIST | {"download": None}, ["download.contact", "sources.list"]),
+        (WEB_LIST | {"download": {"num_actors": 1}}, ["download.contact", "sources.list"]),
         ({"sources": {"own": SOURCES["own"]}}, ["images with captions", "train.pairs_per_step=0"]),
         ({"text_tokens": {"length": 5000}}, ["text_tokens.length is 5000", "max_text_length"]),
         ({"train": {"max_caption_length": 6000}}, ["train.max_caption_length is 6000"]),
@@ -87,6 +91,15 @@ def test_a_stream_with_count_0_needs_no_source_and_no_download():
     only_pairs = {"own": {"format": "webdataset", "folder": "tars"}}
     counts = {"images_per_step": 0, "texts_per_step": 0}
     assert recipe(sources=only_pairs, download=None, train=counts).download is None
+
+
+def test_an_own_list_by_path_needs_no_contact_and_its_urls_are_rejects_that_ask_for_one():
+    assert recipe(download=None).download is None
+    index, download = recipe(download=None).sources["list"].stages("list", None)
+    assert index.name == "index/list" and download.params.contact is None
+    engine = SliceFetcher.open(download.params, None, Store("unused"), None).engine
+    (outcome,) = engine(["http://a.org/1.jpg"])
+    assert outcome.reason == "no_contact" and "download.contact" in outcome.detail
 
 
 def test_an_error_of_a_recipe_never_shows_the_recipe(tmp_path):
@@ -189,6 +202,31 @@ def test_counted_pairs_replace_the_estimates():
 def test_a_plan_says_how_often_each_view_is_seen(num_views, words):
     changes = ["train.steps=1_000_000", f"image_tokens.num_views={num_views}"]
     assert words in counted(changes, ROWS)
+
+
+def test_a_plan_tells_how_many_rows_are_about_to_be_held_out():
+    more = {**SOURCES["own"], "held_out": True}
+    split = {**SOURCES["list"], "split_column": "set"}
+    own = recipe(
+        sources=SOURCES | {"more": more, "split": split}, image_tokens={"held_out_fraction": 0.1}
+    )
+    stages = ("import/own", "import/more", "index/list", "index/split", "documents/texts")
+    found = list(
+        implications(
+            own,
+            {name: Estimate(rows=1000) for name in stages} | {"index/list": Estimate(rows=10_000)},
+            {},
+        )
+    )
+    assert [line for line in found if "held out" in line] == [
+        "sources.split.split_column = set says which pairs are held out",
+        "pair_tokens.held_out_fraction = 0.005: about 50 of 10000 pairs are held out for "
+        "evaluation, few to compare checkpoints by: raise it or hold out a source",
+        "image_tokens.held_out_fraction = 0.1: about 1100 of 2000 images are held out for "
+        "evaluation",
+        "text_tokens.held_out_fraction = 0.005: about 5 of 1000 documents are held out for "
+        "evaluation, few to compare checkpoints by: raise it or hold out a source",
+    ]
 
 
 @pytest.mark.parametrize(
