@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 _S3 = "s3://"
+_SCHEME = re.compile(r"\w+://|(?:s3[an]?|gs|https?|file):", re.IGNORECASE)
+_S3_PREFIX = re.compile(r"s3://[^/]+/.*[^/]")
 
 
 class Store:
@@ -37,11 +39,8 @@ class Store:
         """
         self.storage = storage or StorageParams()
         text = str(root)
-        self.is_local = "://" not in text
-        if not self.is_local and not re.fullmatch(r"s3://[^/]+/.*[^/]/?", text):
-            raise StoreError(f"{root}: a workdir is a local path or s3://bucket/prefix")
-        text = text.rstrip("/")
-        self.uri = str(Path(text).absolute()) if self.is_local else text
+        self.is_local = not _SCHEME.match(text)
+        self.uri = _local(text) if self.is_local else _prefix(text)
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -227,6 +226,24 @@ class Store:
             yield
         except OSError as error:
             raise StoreError(f"{self.uri_of(path)}: {error.strerror or error}") from error
+
+
+def _local(text: str) -> str:
+    """Return the absolute path of a local folder."""
+    if not text.strip():
+        raise StoreError("the workdir is empty; give a path or s3://bucket/prefix")
+    try:
+        return str(Path(text).expanduser().absolute())
+    except RuntimeError:
+        raise StoreError(f"{text}: no home is known for {text.partition('/')[0]}") from None
+
+
+def _prefix(text: str) -> str:
+    """Return the URI of a prefix of a bucket, without a slash at its end."""
+    text = text.rstrip("/")
+    if not _S3_PREFIX.fullmatch(text):
+        raise StoreError(f"{text}: a workdir is a local path or s3://bucket/prefix")
+    return text
 
 
 @lru_cache

@@ -47,12 +47,11 @@ def rejects(
 
 def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
     """Return the folder of a stage of the last workflow, and the workflow's recipe."""
-    import yaml
-
     from orchestration.errors import RecipeError
     from orchestration.fingerprint import fingerprint_of
     from orchestration.manifest import MANIFEST
     from orchestration.plan import WORKFLOWS
+    from orchestration.recipe_text import parse_recipe
 
     stages = last_record(store)["stages"]
     if stage not in stages:
@@ -60,8 +59,8 @@ def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
     folder = store.sub(f"{stage}/{stages[stage]}")
     if not folder.exists(MANIFEST):
         raise RecipeError(f"{stage} is not complete; see `beit3 status --workdir {store.uri}`")
-    recipe = yaml.safe_load(store.read(f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"))
-    return folder, recipe
+    path = f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"
+    return folder, parse_recipe(store.read(path), store.uri_of(path))[0]
 
 
 def _rows(folder: "Store", reasons: list[str] | None, limit: int) -> list[dict[str, Any]]:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from typer.testing import CliRunner
 
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StoreError
+from pipelines.cli import app
 from pipelines.commands.options import console
 from pipelines.commands.run import plan, run_opened
 from pipelines.commands.ui import ui
@@ -142,3 +144,20 @@ def test_the_same_recipe_in_any_workdir_has_the_same_fingerprints(recipe, tmp_pa
     seeded = fingerprints(recipe, str(tmp_path / "c"), ["seed=1"])
     assert plans[0] != seeded
     assert plans[0][:5] == seeded[:5]  # sources do not depend on the seed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workdir", ""], "the workdir is empty"),
+        (["--workdir", "{}/work", "--data", ""], "--data, or BEIT3_DATA: empty"),
+        (["--workdir", "{}/work", "--set", "tracking.uri=''"], "leave the key out"),
+        (["--workdir", "{}/work", "--set", "storage.endpoint_url=''"], "leave the key out"),
+        (["--workdir", "{}/work", "--set", "sources.pairs.list=''"], "leave the key out"),
+    ],
+)
+def test_an_empty_address_is_refused(recipe, arguments, words):
+    arguments = [argument.format(recipe.parent) for argument in arguments]
+    result = CliRunner().invoke(app, ["plan", str(recipe), *arguments])
+    assert isinstance(result.exception, RecipeError | StoreError)
+    assert words in str(result.exception)

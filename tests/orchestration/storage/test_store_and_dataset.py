@@ -194,3 +194,23 @@ def test_a_committed_file_is_found_by_its_name(store):
     store.write_bytes("x/step_1/net.json", b"")
     with pytest.raises(ManifestError, match=r"net\.json: 0 bytes, its manifest says 17"):
         dataset.fetch("net.json")
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["", " ", "s3://bucket", "s3://", "S3://b/x", "s3:/b/x", "gs://b/x", "file:///x", "file:x"],
+)
+def test_what_is_no_workdir_is_refused(root):
+    with pytest.raises(StoreError, match=r"s3://bucket/prefix"):
+        Store(root)
+
+
+def test_a_workdir_may_begin_with_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Store("~/runs/").uri == f"{tmp_path}/runs"
+    with pytest.raises(StoreError, match="no home is known for ~nobody_of_this_name"):
+        Store("~nobody_of_this_name/x")
+
+
+def test_the_root_of_the_file_system_is_not_the_current_folder():
+    assert Store("/").uri == "/"
