@@ -195,7 +195,8 @@ def _tag(headers: Message) -> str | None:
 
 
 def _open_s3(uri: str) -> tuple[Version, IO[bytes]]:
-    from orchestration.storage.s3_files import as_os_error, client
+    from orchestration.storage.s3_access import as_os_error
+    from orchestration.storage.s3_files import client
 
     address = urlsplit(uri)
     with as_os_error():
