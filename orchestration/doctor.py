@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from orchestration.errors import PipelineError, RecipeError
+from orchestration.errors import PipelineError
 from orchestration.masking import masked
 from orchestration.recipe import TrackingParams
 from orchestration.reporting.tracking import tracking_uri
@@ -205,13 +205,12 @@ def _conditional(workdir: Store) -> tuple[bool, str]:
 def _mlflow(tracking: TrackingParams, workdir: Store) -> tuple[bool, str]:
     from mlflow import MlflowClient
 
-    try:
-        uri = tracking_uri(tracking, workdir)
-    except RecipeError:  # a doctor needs no recipe
+    if not (tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or workdir.is_local):
         return True, (
             "not checked: a workdir on an object store needs tracking.uri in the recipe or "
             "MLFLOW_TRACKING_URI; --tracking-uri URI checks one here"
         )
+    uri = tracking_uri(tracking, workdir)
     if uri.startswith("sqlite:"):
         return True, masked(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

@@ -16,7 +16,7 @@ from functools import lru_cache
 from http.client import HTTPException
 from typing import IO, Any, Final, TypeVar
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -172,7 +172,7 @@ def _opened(uri: str) -> Iterator[tuple[Version, IO[bytes]]]:
 
 def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
     # A GET whose body is not read: signed URLs and some servers refuse a HEAD.
-    request = Request(uri, headers={"Accept-Encoding": "identity"})
+    request = Request(_sendable(uri), headers={"Accept-Encoding": "identity"})
     answer = urlopen(request, timeout=_TIMEOUT_S)  # check() has refused file: and the like
     size = answer.headers.get("Content-Length")
     tag = _tag(answer.headers)
@@ -183,6 +183,16 @@ def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
             "change could not be detected; download the file and give its path"
         )
     return Version(int(size), tag), answer
+
+
+def _sendable(uri: str) -> str:
+    """Return a URI with what may not be sent percent-encoded; what is encoded stays as it is."""
+    parts = urlsplit(uri)
+    try:
+        host = parts.netloc.encode("ascii" if parts.netloc.isascii() else "idna").decode()
+    except UnicodeError as error:
+        raise OSError(f"not a host name: {parts.netloc} ({error})") from None
+    return quote(parts._replace(netloc=host).geturl(), safe="%/:=&?~#+!$,;'@()*[]")
 
 
 def _tag(headers: Message) -> str | None:
@@ -198,11 +208,9 @@ def _open_s3(uri: str) -> tuple[Version, IO[bytes]]:
     from orchestration.storage.s3_access import as_os_error
     from orchestration.storage.s3_files import client
 
-    address = urlsplit(uri)
+    bucket, _, key = uri.removeprefix("s3://").partition("/")  # a key may hold "#" and "?"
     with as_os_error():
-        found: dict[str, Any] = client(StorageParams()).get_object(
-            Bucket=address.netloc, Key=address.path.lstrip("/")
-        )
+        found: dict[str, Any] = client(StorageParams()).get_object(Bucket=bucket, Key=key)
     return Version(found["ContentLength"], found["ETag"]), found["Body"]
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 20
 _S3 = "s3://"
 _SCHEME = re.compile(r"\w+://|(?:s3[an]?|gs|https?|file):", re.IGNORECASE)
-_S3_PREFIX = re.compile(r"s3://[^/]+/.*[^/]")
+_UNFIT_IN_PREFIX = re.compile(r"[#?%\\\x00-\x1f\x7f]|//|(?<=/)\.\.?(?=/|$)")
+"MLflow cuts a URI at # and ?, and decodes %; pyarrow refuses empty names and follows dots."
+_S3_PREFIX = re.compile(r"s3://[^/]+/.*[^/]", re.DOTALL)
 
 
 class Store:
@@ -242,7 +244,12 @@ def _prefix(text: str) -> str:
     """Return the URI of a prefix of a bucket, without a slash at its end."""
     text = text.rstrip("/")
     if not _S3_PREFIX.fullmatch(text):
-        raise StoreError(f"{text}: a workdir is a local path or s3://bucket/prefix")
+        raise StoreError(f"{text!r}: a workdir is a local path or s3://bucket/prefix")
+    if found := _UNFIT_IN_PREFIX.search(text.removeprefix(_S3)):
+        raise StoreError(
+            f"{text!r}: {found[0]!r} in a prefix is not the same to every program that reads URIs; "
+            "choose a prefix without it"
+        )
     return text
 
 

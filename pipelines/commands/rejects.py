@@ -1,6 +1,7 @@
 """``beit3 rejects``: the rows that a stage rejected, each with its line in the source."""
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +36,8 @@ def rejects(
     folder, recipe = _committed(store, stage)
     manifest = read_manifest(folder)
     counts = ", ".join(f"{name} {n}" for name, n in manifest.rejects.most_common())
-    console.print(f"{stage}: {manifest.rejects.total()} rejects ({counts or 'none'})")
+    total = manifest.rejects.total()
+    console.print(f"{stage}: {total} rejects ({counts or 'none'})", markup=False)
     rows = _rows(folder, reason.split(",") if reason else None, limit)
     table = Table("row", "where", "reason", "detail", title=REJECTS, title_justify="left")
     for row in rows:
@@ -58,7 +60,9 @@ def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
         raise RecipeError(f"no stage is named {stage!r}; stages: {', '.join(stages)}")
     folder = store.sub(f"{stage}/{stages[stage]}")
     if not folder.exists(MANIFEST):
-        raise RecipeError(f"{stage} is not complete; see `beit3 status --workdir {store.uri}`")
+        raise RecipeError(
+            f"{stage} is not complete; see `beit3 status --workdir {quote(store.uri)}`"
+        )
     path = f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"
     return folder, parse_recipe(store.read(path), store.uri_of(path))[0]
 

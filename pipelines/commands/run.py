@@ -166,4 +166,4 @@ def _repair(store: "Store", planned: "Sequence[PlannedStage]") -> None:
         ]
     console.print(f"{len(found)} damaged files")
     for damage in found:
-        console.print(f"  {damage}", highlight=False, soft_wrap=True)
+        console.print(f"  {damage}", highlight=False, markup=False, soft_wrap=True)

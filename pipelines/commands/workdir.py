@@ -1,5 +1,6 @@
 """``beit3 status``, ``beit3 report`` and ``beit3 gc``: the commands that read a workdir."""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,6 +95,6 @@ def last_record(store: "Store") -> dict[str, Any]:
     if record is None:
         raise RecipeError(
             f"{store.uri}: no workflow has run here; start one with "
-            f"`beit3 run RECIPE --workdir {store.uri}`"
+            f"`beit3 run RECIPE --workdir {quote(store.uri)}`"
         )
     return record

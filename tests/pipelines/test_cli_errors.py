@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestration.errors import RecipeError, StoreError
-from pipelines.cli import app
+from pipelines.cli import app, main
 from pipelines.commands.options import console
 from pipelines.commands.run import plan, run_opened
 from pipelines.commands.ui import ui
@@ -161,3 +161,12 @@ def test_an_empty_address_is_refused(recipe, arguments, words):
     result = CliRunner().invoke(app, ["plan", str(recipe), *arguments])
     assert isinstance(result.exception, RecipeError | StoreError)
     assert words in str(result.exception)
+
+
+def test_brackets_in_a_message_are_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["beit3", "status", "--workdir", str(tmp_path / "[/b] [x] y")])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}/[/b] [x] y: no workflow has run here" in shown
+    assert f"--workdir '{tmp_path}/[/b] [x] y'" in shown
