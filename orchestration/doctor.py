@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from orchestration.cluster import why_not_local
 from orchestration.errors import PipelineError
 from orchestration.masking import masked
 from orchestration.recipe import TrackingParams
@@ -94,6 +95,8 @@ def _ray() -> tuple[bool, str]:
         return True, "a session of this process runs already"
     # As in a run: without RAY_ADDRESS a session of its own, never another one on this machine.
     address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local" and (reason := why_not_local()):
+        return False, reason
     local = {"include_dashboard": False} if address == "local" else {}
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     try:
