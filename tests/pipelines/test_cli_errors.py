@@ -170,3 +170,21 @@ def test_brackets_in_a_message_are_shown(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert f"{tmp_path}/[/b] [x] y: no workflow has run here" in shown
     assert f"--workdir '{tmp_path}/[/b] [x] y'" in shown
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("sources.pairs={format: csv, list: %s/p.csv, url_column: link}", "no column link; it has"),
+        ("sources.pairs={format: csv, list: %s/p.csv, caption_column: alt}", "no column alt"),
+        ("sources.pairs={format: jsonl_pairs, list: %s/p.jsonl, url_column: link}", "has link"),
+        ("sources.texts={format: jsonl, file: %s/p.jsonl, field: body}", "has body; it has url"),
+    ],
+)
+def test_a_column_that_the_file_lacks_stops_the_plan(recipe, source, words):
+    folder = recipe.parent
+    (folder / "p.csv").write_text("url,caption\nhttp://a.test/1.jpg,a cat\n")
+    (folder / "p.jsonl").write_text('{"url": "http://a.test/1.jpg", "caption": "a cat"}\n')
+    with pytest.raises(RecipeError, match=words):
+        plan(str(recipe), str(folder / "work"), [source % folder])
+    assert words in refused(recipe, source % folder)
