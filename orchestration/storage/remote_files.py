@@ -63,6 +63,19 @@ def version_of(uri: str) -> Version:
         raise RecipeError(f"{uri}: {_words(error)}") from None
 
 
+@lru_cache
+def head_of(uri: str, num_bytes: int) -> bytes:
+    """Return the first bytes of a remote file; the server is asked once per process.
+
+    Raises:
+        RecipeError: the file cannot be read.
+    """
+    try:
+        return _head(uri, num_bytes)
+    except (OSError, _BrokenOffError) as error:
+        raise RecipeError(f"{uri}: {_words(error)}") from None
+
+
 def versions_of(params: StageParams) -> dict[str, Version]:
     """Return the versions of the files that ``params`` names by URI, by URI.
 
@@ -130,6 +143,19 @@ _retried = retry(
 def _ask(uri: str) -> Version:
     with _opened(uri) as (version, _):
         return version
+
+
+@_retried
+def _head(uri: str, num_bytes: int) -> bytes:
+    found = b""
+    with _opened(uri) as (version, body):
+        for block in _blocks(body):
+            found += block
+            if len(found) >= num_bytes:
+                return found[:num_bytes]
+    if len(found) < min(num_bytes, version.bytes):
+        raise _BrokenOffError(f"ended after {len(found)} of {version.bytes} bytes")
+    return found
 
 
 @_retried

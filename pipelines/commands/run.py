@@ -89,6 +89,9 @@ def _print_sources(opened: "Opened") -> None:
             lines = [f"{section}.{name}: {source.format} ({source.kind}) → {stages}"]
             for line in (*lines, *(f"  {line}" for line in preview(source))):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for section in ("text_tokenizer", "image_tokenizer"):
+        for line in preview(getattr(recipe, section), f"{section}."):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run(
