@@ -45,13 +45,14 @@ def examine(workdir: Store, tracking: TrackingParams) -> Iterator[Finding]:
         ("CPU and memory", _machine),
         ("GPU", _gpu),
         ("Ray", _ray),
+        ("proxies", _proxies),
         ("disk", lambda: _disk(workdir)),
         ("store: write, read, list, remove", lambda: _store(workdir)),
         ("store: conditional write", lambda: _conditional(workdir)),
         ("MLflow", lambda: _mlflow(tracking, workdir)),
     ]
     if not workdir.is_local:
-        checks[5:5] = [
+        checks[6:6] = [
             ("store: endpoint and credentials", lambda: _access(workdir)),
             ("DNS and clock", lambda: _names_and_clock(workdir)),
         ]
@@ -124,6 +125,22 @@ def _disk(workdir: Store) -> tuple[bool, str]:
     return False, f"{words}: at least {_MIN_FREE_BYTES / 1e9:.0f} GB are needed"
 
 
+def _proxies() -> tuple[bool, str]:
+    """Name the proxies of the environment, which downloads and files given by URI go through."""
+    from urllib.request import getproxies
+
+    found = getproxies()
+    direct = found.pop("no", None)
+    if not found:
+        return True, "none in the environment"
+    words = ", ".join(f"{name}:// through {_shown(proxy)}" for name, proxy in sorted(found.items()))
+    return True, f"{words}; not for {direct}" if direct else words
+
+
+def _shown(proxy: str) -> str:
+    return masked(proxy if "://" in proxy else f"http://{proxy}")
+
+
 def _access(workdir: Store) -> tuple[bool, str]:
     from orchestration.storage.s3_access import S3Access
 
@@ -164,7 +181,7 @@ def proxy_for(url: str) -> str | None:
     if proxy_bypass(parts.netloc):
         return None
     proxy = getproxies().get(parts.scheme)
-    return masked(proxy) if proxy else None
+    return _shown(proxy) if proxy else None
 
 
 def _store(workdir: Store) -> tuple[bool, str]:

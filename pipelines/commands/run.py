@@ -73,10 +73,27 @@ def plan(
     estimates = estimate(planned, opened.store)
     console.print(plan_table(planned, estimates))
     _print_sources(opened)
+    _print_proxies(opened)
     for line in implications(opened.recipe, estimates):
         console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(planned, opened.store)
+
+
+def _print_proxies(opened: "Opened") -> None:
+    """Print through which proxies images would be downloaded, if there are any."""
+    from dataprep.proxies import Proxies
+    from orchestration.errors import RecipeError
+
+    download = opened.recipe.download
+    if download is None or download.engine != "native":
+        return
+    try:
+        words = Proxies.of_environment().words()
+    except ValueError as error:
+        raise RecipeError(f"download: {error}") from None
+    if words:
+        console.print(f"downloads: {words}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_sources(opened: "Opened") -> None:

@@ -80,3 +80,7 @@ def test_a_store_behind_a_proxy_is_named_with_it(monkeypatch):
     monkeypatch.setenv("no_proxy", "inside.example.org")
     assert doctor.proxy_for("http://inside.example.org:9000") is None
     assert doctor.proxy_for("http://minio.example.org") == "http://***@127.0.0.1:9"
+    ok, words = doctor._proxies()
+    assert ok and words == "http:// through http://***@127.0.0.1:9; not for inside.example.org"
+    monkeypatch.delenv("http_proxy")
+    assert doctor._proxies() == (True, "none in the environment")
