@@ -6,7 +6,8 @@
 - ``local_files.py``, ``s3_files.py``: the two backends.
 - ``s3_access.py``: endpoint, region and credentials of an object store, the same for boto3 and
   pyarrow.
-- ``remote_files.py``: files that a recipe names by URI, their versions and local copies.
+- ``remote_files.py``, ``hub_files.py``: files that a recipe names by URI, their versions and
+  local copies.
 - ``lock.py``: the lock that lets one driver work on a workdir.
 
 A write is atomic and durable: a reader sees the complete file or none. This folder knows neither

@@ -1,4 +1,4 @@
-"""Files that a recipe names by URI, ``http(s)://`` or ``s3://``: their versions and local copies.
+"""Files that a recipe names by URI (``http(s)://``, ``s3://``, ``hf://``): versions, local copies.
 
 A remote file enters a fingerprint by its size and the time of its last change, else by its ETag:
 reading gigabytes before every plan would cost minutes. Of an HTTP server the time comes first,
@@ -8,7 +8,7 @@ copies the file into its own folder once. Credentials and endpoint of S3 come fr
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -24,12 +24,13 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponen
 from orchestration.errors import RecipeError, StageError
 from orchestration.params import StageParams, external_files
 from orchestration.storage.files import StorageParams
+from orchestration.storage.hub_files import open_hub_file
 from orchestration.storage.store import Store
 
 P = TypeVar("P", bound=StageParams)
 
 _FOLDER: Final = "external"
-_SCHEMES: Final = ("http", "https", "s3")
+_SCHEMES: Final = ("http", "https", "s3", "hf")
 _TIMEOUT_S: Final = 60
 _BLOCK_BYTES: Final = 1 << 20
 _RETRIED_STATUSES: Final = (429, 500, 502, 503, 504)
@@ -187,7 +188,7 @@ def _blocks(body: IO[bytes]) -> Iterator[bytes]:
 @contextmanager
 def _opened(uri: str) -> Iterator[tuple[Version, IO[bytes]]]:
     try:
-        opened = _open_s3(uri) if urlsplit(uri).scheme == "s3" else _open_http(uri)
+        opened = _OPEN.get(urlsplit(uri).scheme, _open_http)(uri)
     except HTTPException as error:
         raise OSError(f"invalid HTTP response: {error!r}") from error
     try:
@@ -238,6 +239,17 @@ def _open_s3(uri: str) -> tuple[Version, IO[bytes]]:
     with as_os_error():
         found: dict[str, Any] = client(StorageParams()).get_object(Bucket=bucket, Key=key)
     return Version(found["ContentLength"], found["ETag"]), found["Body"]
+
+
+def _open_hub(uri: str) -> tuple[Version, IO[bytes]]:
+    size, tag, body = open_hub_file(uri, _TIMEOUT_S)
+    return Version(size, tag), body
+
+
+_OPEN: Final[Mapping[str, Callable[[str], tuple[Version, IO[bytes]]]]] = {
+    "s3": _open_s3,
+    "hf": _open_hub,
+}
 
 
 def check(uri: str) -> None:
