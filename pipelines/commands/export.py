@@ -26,7 +26,7 @@ def export(
 
     num_failed = 0
     try:
-        for finding in check_export(check):
+        for finding in check_export(check.expanduser()):
             mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
             console.print(
                 f"{mark} {finding.file:<24} {finding.program:<16} {escape(finding.details)}",
