@@ -45,6 +45,15 @@ class Proxies:
         bypass = request.proxy_bypass_environment  # type: ignore[attr-defined]
         return None if proxy is None or bypass(host_and_port, self._named) else proxy
 
+    def words(self) -> str:
+        """Return which URLs go through which proxy, without passwords; empty without a proxy."""
+        shown = [
+            f"{scheme}:// through {proxy.with_user(None)}"
+            for scheme, proxy in sorted(self.by_scheme.items())
+        ]
+        direct = self._named.get("no")
+        return ", ".join(shown) + (f"; not for {direct}" if shown and direct else "")
+
     def addresses(self) -> set[tuple[str, int]]:
         """Return the host and port of each proxy."""
         return {(proxy.raw_host or "", proxy.port or 0) for proxy in self.by_scheme.values()}

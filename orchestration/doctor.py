@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from orchestration.cluster import why_not_local
 from orchestration.errors import PipelineError
 from orchestration.masking import masked
 from orchestration.recipe import TrackingParams
@@ -44,13 +45,17 @@ def examine(workdir: Store, tracking: TrackingParams) -> Iterator[Finding]:
         ("CPU and memory", _machine),
         ("GPU", _gpu),
         ("Ray", _ray),
+        ("proxies", _proxies),
         ("disk", lambda: _disk(workdir)),
         ("store: write, read, list, remove", lambda: _store(workdir)),
         ("store: conditional write", lambda: _conditional(workdir)),
         ("MLflow", lambda: _mlflow(tracking, workdir)),
     ]
-    if workdir.storage.endpoint_url or not workdir.is_local:
-        checks.insert(5, ("DNS and clock", lambda: _names_and_clock(workdir)))
+    if not workdir.is_local:
+        checks[6:6] = [
+            ("store: endpoint and credentials", lambda: _access(workdir)),
+            ("DNS and clock", lambda: _names_and_clock(workdir)),
+        ]
     for name, check in checks:
         try:
             ok, details = check()
@@ -91,6 +96,8 @@ def _ray() -> tuple[bool, str]:
         return True, "a session of this process runs already"
     # As in a run: without RAY_ADDRESS a session of its own, never another one on this machine.
     address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local" and (reason := why_not_local()):
+        return False, reason
     local = {"include_dashboard": False} if address == "local" else {}
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     try:
@@ -100,7 +107,9 @@ def _ray() -> tuple[bool, str]:
         nodes = sum(node["Alive"] for node in ray.nodes())
         where = "own session" if address == "local" else f"cluster at RAY_ADDRESS={address}"
         words = f"{where}: {nodes} nodes, {ray.cluster_resources().get('CPU', 0):.0f} cores"
-        return same, f"{words}, a task in {time.monotonic() - began:.1f} s"
+        if not same:
+            return False, f"{words}, but a worker runs Python {'.'.join(map(str, answer))}"
+        return True, f"{words}, a task in {time.monotonic() - began:.1f} s"
     finally:
         ray.shutdown()
 
@@ -110,23 +119,69 @@ def _disk(workdir: Store) -> tuple[bool, str]:
     while not folder.exists():  # a workdir need not exist yet
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    return free > _MIN_FREE_BYTES, f"{free / 1e9:.0f} GB free at {folder}"
+    words = f"{free / 1e9:.0f} GB free at {folder}"
+    if free > _MIN_FREE_BYTES:
+        return True, words
+    return False, f"{words}: at least {_MIN_FREE_BYTES / 1e9:.0f} GB are needed"
+
+
+def _proxies() -> tuple[bool, str]:
+    """Name the proxies of the environment, which downloads and files given by URI go through."""
+    from urllib.request import getproxies
+
+    found = getproxies()
+    direct = found.pop("no", None)
+    if not found:
+        return True, "none in the environment"
+    words = ", ".join(f"{name}:// through {_shown(proxy)}" for name, proxy in sorted(found.items()))
+    return True, f"{words}; not for {direct}" if direct else words
+
+
+def _shown(proxy: str) -> str:
+    return masked(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _access(workdir: Store) -> tuple[bool, str]:
+    from orchestration.storage.s3_access import S3Access
+
+    return True, S3Access(workdir.storage).words()
 
 
 def _names_and_clock(workdir: Store) -> tuple[bool, str]:
     import urllib.error
     import urllib.request
 
-    endpoint = workdir.storage.endpoint_url or "https://s3.amazonaws.com"
+    from orchestration.storage.s3_access import S3Access
+
+    endpoint = S3Access(workdir.storage).endpoint
     host = urlsplit(endpoint).hostname or ""
-    address = socket.getaddrinfo(host, None)[0][4][0]
+    if proxy := proxy_for(endpoint):
+        words = f"{host} through the proxy {proxy}"
+    else:
+        words = f"{host} is {socket.getaddrinfo(host, None)[0][4][0]}"
     try:
-        answer = urllib.request.urlopen(endpoint, timeout=10)
-        date = answer.headers["Date"]
+        with urllib.request.urlopen(endpoint, timeout=10) as answer:
+            date = answer.headers["Date"]
     except urllib.error.HTTPError as error:  # an error response has a date too
         date = error.headers["Date"]
+    if date is None:
+        return True, f"{words}; it does not send its time"
     skew = time.time() - parsedate_to_datetime(date).timestamp()
-    return abs(skew) < _MAX_SKEW_S, f"{host} is {address}; clocks differ by {skew:.0f} s"
+    words = f"{words}; clocks differ by {skew:.0f} s"
+    if abs(skew) < _MAX_SKEW_S:
+        return True, words
+    return False, f"{words}: S3 refuses requests with a wrong time; set this machine's clock"
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, without its password; or None."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    proxy = getproxies().get(parts.scheme)
+    return _shown(proxy) if proxy else None
 
 
 def _store(workdir: Store) -> tuple[bool, str]:
@@ -135,11 +190,21 @@ def _store(workdir: Store) -> tuple[bool, str]:
     try:
         began = time.monotonic()
         folder.write_bytes("probe", data)
-        ok = folder.read("probe") == data and folder.names("", "probe") == ["probe"]
+        read = {"boto3": folder.read("probe")} if not workdir.is_local else {}
+        with folder.open("probe") as file:
+            read["pyarrow"] = file.read()
+        names = folder.names("", "probe")
         seconds = time.monotonic() - began
     finally:
         folder.remove("")
-    return ok and not folder.exists("probe"), f"1 MiB written and read in {seconds * 1000:.0f} ms"
+    if wrong := [library for library, found in read.items() if found != data]:
+        return False, f"{' and '.join(wrong)} read other bytes than were written"
+    if names != ["probe"]:
+        return False, f"the file that was written is not listed: {names}"
+    if folder.exists("probe"):
+        return False, "the file that was written is still there after its removal"
+    by = "" if workdir.is_local else " by boto3 and pyarrow alike"
+    return True, f"1 MiB written and read{by} in {seconds * 1000:.0f} ms"
 
 
 def _conditional(workdir: Store) -> tuple[bool, str]:
@@ -160,6 +225,11 @@ def _conditional(workdir: Store) -> tuple[bool, str]:
 def _mlflow(tracking: TrackingParams, workdir: Store) -> tuple[bool, str]:
     from mlflow import MlflowClient
 
+    if not (tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or workdir.is_local):
+        return True, (
+            "not checked: a workdir on an object store needs tracking.uri in the recipe or "
+            "MLFLOW_TRACKING_URI; --tracking-uri URI checks one here"
+        )
     uri = tracking_uri(tracking, workdir)
     if uri.startswith("sqlite:"):
         return True, masked(uri)

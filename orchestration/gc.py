@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from orchestration.errors import StoreError
 from orchestration.manifest import MANIFEST
 from orchestration.plan import IDENTITY, WORKFLOWS, records_of
 from orchestration.reporting.logs import LOGS
@@ -59,16 +60,25 @@ def collect(workdir: Store, found: list[Garbage]) -> None:
 
 
 def abort_stale_uploads(workdir: Store) -> int:
-    """Abort unfinished multipart uploads of an object store; return their number."""
+    """Abort unfinished multipart uploads of an object store; return their number.
+
+    Raises:
+        StoreError: they may not be listed or aborted, which needs rights of its own.
+    """
     if workdir.is_local:
         return 0
     from orchestration.storage.s3_files import ObjectFiles
 
     files = workdir.files
     assert isinstance(files, ObjectFiles)
-    stale = files.stale_uploads(workdir.native_path(), STALE_UPLOAD)
-    for key, upload_id in stale:
-        files.abort_upload(workdir.native_path(), key, upload_id)
+    try:
+        stale = files.stale_uploads(workdir.native_path(), STALE_UPLOAD)
+        for key, upload_id in stale:
+            files.abort_upload(workdir.native_path(), key, upload_id)
+    except OSError as error:
+        raise StoreError(
+            f"{workdir.uri}: unfinished uploads were not all aborted ({error}); outputs are removed"
+        ) from error
     return len(stale)
 
 

@@ -15,9 +15,11 @@ its content; see :mod:`orchestration.fingerprint`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 
 class _Marker:
@@ -34,9 +36,39 @@ OR_URI: Final = _Marker("OR_URI")
 
 
 class StageParams(BaseModel):
-    """Base class of every parameter model: frozen; an unknown key is an error."""
+    """Base class of every parameter model: frozen; an unknown key is an error.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Text is not empty. A number must be finite and is never true or false. A number where text is
+    expected becomes the text that stands in the recipe. A path may begin with ``~``, the user's
+    home.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        str_min_length=1,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: _read_as(value, _kinds(cls.model_fields[name].annotation))
+            if name in cls.model_fields
+            else value
+            for name, value in values.items()
+        }
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _full_path(cls, value: Any, info: ValidationInfo) -> Any:
+        if EXTERNAL_FILE in cls.model_fields[str(info.field_name)].metadata and value is not None:
+            return full_path(value)
+        return value
 
 
 @dataclass(frozen=True)
@@ -67,6 +99,22 @@ def external_files(params: BaseModel, key: str = "") -> Iterator[ExternalFile]:
                 yield from external_files(inner, f"{inner_key}.")
 
 
+def full_path(location: str) -> str:
+    """Return a path or URI with ``~`` replaced by the user's home.
+
+    Raises:
+        ValueError: the location is empty, or the home is unknown.
+    """
+    if not location.strip():
+        raise ValueError("empty; give a path, or leave the key out")
+    if not location.startswith("~"):
+        return location
+    try:
+        return str(Path(location).expanduser())
+    except RuntimeError:
+        raise ValueError(f"no home is known for {location.partition('/')[0]}") from None
+
+
 def is_uri(location: str) -> bool:
     """Return whether a location is a URI rather than a path."""
     return "://" in location
@@ -81,3 +129,29 @@ def _models_in(value: Any, key: str) -> Iterator[tuple[str, BaseModel]]:
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             yield from _models_in(inner, f"{key}.{i}")
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """Return the types of the values within an annotation: ``list[str] | None`` gives str."""
+    if get_origin(annotation) is Literal:
+        return {type(choice) for choice in get_args(annotation)}
+    if inner := get_args(annotation):
+        return set().union(*map(_kinds, inner))
+    return {annotation} if isinstance(annotation, type) and annotation is not NoneType else set()
+
+
+def _read_as(value: Any, kinds: set[type]) -> Any:
+    """Return a value as a field of these kinds takes it.
+
+    A number becomes its text where only text is expected. ``true`` becomes text where a number is
+    expected, which is then refused: pydantic would take it for 1.
+    """
+    if isinstance(value, list | tuple):
+        return type(value)(_read_as(inner, kinds) for inner in value)
+    if isinstance(value, dict):
+        of_models = any(issubclass(kind, BaseModel) for kind in kinds)
+        return value if of_models else {k: _read_as(inner, kinds) for k, inner in value.items()}
+    is_number = bool(kinds & {int, float})
+    if isinstance(value, bool):
+        return str(value).lower() if is_number and bool not in kinds else value
+    return value if is_number or str not in kinds else getattr(value, "text", value)

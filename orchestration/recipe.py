@@ -12,14 +12,26 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from orchestration.errors import RecipeError
-from orchestration.params import OPERATIONAL, StageParams
+from orchestration.params import OPERATIONAL, StageParams, full_path
+from orchestration.recipe_text import parse_value, read_recipe
 from orchestration.storage.files import StorageParams
 
+_SQLITE = "sqlite:///"
 ENVIRONMENT_PREFIX = "BEIT3__"
+_SECTION_TYPES = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
+_SPELLINGS = {
+    "int_parsing": "; write digits, as in 1000000, 1_000_000 or 1e6",
+    "float_parsing": "; write digits, as in 0.5, 1000 or 1e-6",
+    "string_type": "; put the text in quotes",
+    "bool_parsing": "; write true or false",
+    "bool_type": "; write true or false",
+    "string_too_short": "; leave the key out, or write null where nothing is meant",
+    "invalid_key": "; put the key in quotes",
+}
+"What to write instead, by the type of pydantic's error."
 _MAX_SHOWN = 80
 "Largest number of characters of a wrong value in a message."
 
@@ -54,6 +66,14 @@ class TrackingParams(StageParams):
     experiment: str = "beit3"
     "Name of the MLflow experiment."
 
+    @field_validator("uri")
+    @classmethod
+    def _full_uri(cls, uri: str | None) -> str | None:
+        for scheme in ("", _SQLITE):
+            if uri is not None and uri.startswith(f"{scheme}~"):
+                return scheme + full_path(uri.removeprefix(scheme))
+        return uri
+
 
 class Recipe(StageParams):
     """The sections that every recipe has; a workflow's recipe model adds its own."""
@@ -73,6 +93,8 @@ class Recipe(StageParams):
 
 
 R = TypeVar("R", bound=Recipe)
+Origins = dict[tuple[str, ...], str]
+"Where a value comes from (a line, ``--set …``, a variable's name), by the keys that lead to it."
 
 
 def load_recipe(
@@ -98,53 +120,45 @@ def load_recipe(
         RecipeError: unreadable file, invalid override, unknown key or wrong type. The message
             names the key of each error and, for an unknown key, the nearest known one.
     """
-    values = _read_yaml(path)
+    values, lines = read_recipe(path)
+    origins: Origins = {keys: f"line {line}" for keys, line in lines.items()}
     if overlay is not None:
-        values = overlay(values)
+        values, origins = overlay(values), {}
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             keys = name.removeprefix(ENVIRONMENT_PREFIX).split("__")
-            _set(values, keys, _value(text), origin=name)
+            _set(values, keys, text, name, origins)
     for override in overrides:
         key, equals, text = override.partition("=")
+        key = key.strip()
         if not equals or not key:
             raise RecipeError(f"--set {override}: expected KEY=VALUE, as in train.steps=50")
-        _set(values, key.split("."), _value(text), origin=f"--set {override}")
+        _set(values, key.split("."), text, f"--set {key}", origins)
     values = _substitute(values, {f"${{{name}}}": text for name, text in variables.items()})
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_explain(schema, path, error)) from None
+        raise RecipeError(_explain(schema, path, error, origins)) from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _set(values: dict[str, Any], keys: list[str], text: str, origin: str, origins: Origins) -> None:
+    """Set the value at ``keys``, and note where it and the values within it come from."""
+    if not all(keys):
+        raise RecipeError(f"{origin}: a part of the key is empty; write it as train.steps")
+    for i, key in enumerate(keys[:-1]):
+        if values.get(key) is None:
+            values[key] = {}  # a section whose lines are all comments is empty
+        if not isinstance(values[key], dict):
+            raise RecipeError(f"{origin}: {'.'.join(keys[: i + 1])} is a value, not a section")
+        values = values[key]
     try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise RecipeError(
-            f"{path}: a recipe must be a mapping of sections, not {type(values).__name__}"
-        )
-    return values
-
-
-def _value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{text!r}: not a YAML value: {error}") from None
-
-
-def _set(values: dict[str, Any], keys: list[str], value: Any, origin: str) -> None:
-    for key in keys[:-1]:
-        inner = values.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"{origin}: {key} is a value, not a section")
-        values = inner
-    values[keys[-1]] = value
+        values[keys[-1]] = parse_value(text)
+    except RecipeError as error:
+        raise RecipeError(f"{origin}: {error}") from None
+    path = tuple(keys)
+    for known in [known for known in origins if known[: len(path)] == path]:
+        del origins[known]
+    origins[path] = origin
 
 
 def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
@@ -158,7 +172,7 @@ def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
     return value
 
 
-def _explain(schema: type[BaseModel], path: Path, error: ValidationError) -> str:
+def _explain(schema: type[BaseModel], path: Path, error: ValidationError, origins: Origins) -> str:
     lines = [f"{path}: the recipe has {error.error_count()} error(s), nothing was run"]
     for item in error.errors():
         where = ".".join(str(key) for key in item["loc"])
@@ -166,18 +180,41 @@ def _explain(schema: type[BaseModel], path: Path, error: ValidationError) -> str
             known = _known_keys(schema, item["loc"][:-1])
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-            lines.append(f"  {where}: unknown key{hint}")
+            message = f"unknown key{hint}"
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"  {f'{where}: ' if where else ''}{message}{_given(item)}")
+            message = f"{_words(item)}{_given(item)}"
+        origin = _origin(item["loc"], origins)
+        lines.append(f"  {f'{where}: ' if where else ''}{message}{origin}")
     return "\n".join(lines)
+
+
+def _words(item: Mapping[str, Any]) -> str:
+    """Return what is wrong with a value, and how to spell what was probably meant."""
+    message: str = item["msg"].removeprefix("Value error, ")
+    if item["type"] in _SECTION_TYPES and item["input"] is None:
+        return "the section is empty; remove it or give it a key"
+    return message + _SPELLINGS.get(item["type"], "")
+
+
+def _origin(location: tuple[int | str, ...], origins: Origins) -> str:
+    """Return in brackets where the value at ``location`` comes from, if that is known.
+
+    Tags of unions stand in a location and not in a recipe.
+    """
+    found: str = ""
+    keys: tuple[str, ...] = ()
+    for name in map(str, location):
+        if any(known[: len(keys) + 1] == (*keys, name) for known in origins):
+            keys = (*keys, name)
+            found = origins.get(keys, found)
+    return f" ({found})" if found else ""
 
 
 def _given(item: Mapping[str, Any]) -> str:
     """Return the wrong value in words; a section is not shown, its message names the keys."""
     if item["type"] == "missing" or isinstance(item["input"], dict | BaseModel):
         return ""
-    text = repr(item["input"])
+    text = getattr(item["input"], "text", repr(item["input"]))
     if len(text) > _MAX_SHOWN:
         text = f"{text[:_MAX_SHOWN]}…"
     return f" (given: {text})"

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 
@@ -31,6 +30,7 @@ from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.masking import masked_values
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, Impossible, PlannedStage, State
 from orchestration.recipe import Recipe
+from orchestration.recipe_text import dump_recipe
 from orchestration.reporting.attempts import (
     ATTEMPT,
     combined_error,
@@ -242,7 +242,7 @@ class Runner:
         }
         folder = self.workdir.sub(f"{WORKFLOWS}/{fingerprint_of(self.fingerprints)}")
         recipe = masked_values(self.recipe.model_dump(mode="json"))
-        folder.write_bytes("recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
+        folder.write_bytes("recipe.yaml", dump_recipe(recipe))
         folder.write_bytes(RECORD, json.dumps(record, indent=1).encode())
         return folder
 

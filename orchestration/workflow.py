@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
+from orchestration.cluster import check_ray_can_start
 from orchestration.errors import RecipeError
 from orchestration.manifest import Manifest, read_manifest
 from orchestration.plan import Impossible, PlannedStage, State, make_plan
@@ -63,7 +64,7 @@ class Workflow:
             retry: rejection reasons; rows of ``only`` with these reasons are processed again.
 
         Raises:
-            RecipeError: a requirement of a stage is not met; nothing was written.
+            RecipeError: a requirement of a stage or of Ray is not met; nothing was written.
             LockError: another driver works on the workdir.
             StageError: a stage failed; its committed parts are kept.
         """
@@ -75,6 +76,7 @@ class Workflow:
         if todo and not only:
             self.refuse_impossible(plan, workdir)
         if todo:
+            check_ray_can_start(self.recipe.cluster)
             from orchestration.runner import Runner  # imports Ray, which a plan never needs
 
             runner = Runner(

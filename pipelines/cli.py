@@ -8,6 +8,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from pipelines.commands import doctor, export, inspect_model, recipes, rejects, run, ui, workdir
 
@@ -45,7 +46,8 @@ def main() -> None:
 
         if not isinstance(error, PipelineError):
             raise
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        message = f"[red]error:[/] {escape(str(error))}"
+        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

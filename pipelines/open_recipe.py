@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from rich.console import Console
 
 from dataprep.miniweb import corpora, server
 from orchestration.errors import RecipeError
-from orchestration.params import ExternalFile, external_files
+from orchestration.params import ExternalFile, external_files, full_path, is_uri
 from orchestration.plan import PlannedStage
 from orchestration.recipe import load_recipe
+from orchestration.recipe_text import read_recipe
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
@@ -88,12 +88,16 @@ def open_recipe(
 def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
     variables = {"workdir": workdir.uri, "miniweb": str(web)}
     if data is not None:
-        variables["data"] = data if "://" in data else str(Path(data).expanduser().absolute())
+        try:
+            folder = full_path(data)
+        except ValueError as error:
+            raise RecipeError(f"--data, or BEIT3_DATA: {error}") from None
+        variables["data"] = folder if is_uri(folder) else str(Path(folder).absolute())
     return variables
 
 
 def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
-    template = yaml.safe_load(recipe_path(_TEMPLATE).read_text())
+    template, _ = read_recipe(recipe_path(_TEMPLATE))
     return shrink_recipe(values, template)
 
 

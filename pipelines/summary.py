@@ -1,6 +1,7 @@
 """The summary at the end of a run; it reads only the store."""
 
 from collections.abc import Mapping
+from shlex import quote
 
 from rich.console import Console
 from rich.table import Table
@@ -36,11 +37,11 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
     if pretraining.exists(FIGURE_FILE):
         _print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
-    _print_location(console, "MLflow", f"beit3 ui --workdir {workdir.uri}")
+    _print_location(console, "MLflow", f"beit3 ui --workdir {quote(workdir.uri)}")
 
 
 def _print_location(console: Console, what: str, location: str) -> None:
-    console.print(f"{what:<11} {location}", highlight=False, soft_wrap=True)
+    console.print(f"{what:<11} {location}", highlight=False, markup=False, soft_wrap=True)
 
 
 def learned_table(numbers: Mapping[str, float]) -> Table:

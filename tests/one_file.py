@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from orchestration.storage.remote_files import head_of, version_of
+
 
 class OneFile:
     """Serves one body under every path; tests change what it does."""
@@ -47,7 +49,9 @@ class OneFile:
 
 @contextmanager
 def serving(body: bytes) -> Iterator[OneFile]:
-    """Serve in a thread while the block runs."""
+    """Serve in a thread while the block runs; what an earlier server gave is forgotten."""
+    version_of.cache_clear()
+    head_of.cache_clear()
     made = OneFile(body)
     threading.Thread(target=made.http.serve_forever, daemon=True).start()
     try:

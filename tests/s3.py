@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestration.storage.files import StorageParams
-from orchestration.storage.s3_files import client
+import boto3
 
 BUCKET = "corpus"
 
@@ -39,9 +38,13 @@ def serving_s3() -> Iterator[str]:
             except OSError:
                 assert server.poll() is None and time.monotonic() < deadline, "moto did not start"
                 time.sleep(0.1)
-        client(StorageParams(endpoint_url=endpoint, region="us-east-1")).create_bucket(
-            Bucket=BUCKET
-        )
+        boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        ).create_bucket(Bucket=BUCKET)
         yield endpoint
     finally:
         server.kill()

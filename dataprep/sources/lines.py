@@ -23,6 +23,7 @@ MALFORMED_LINE: Final = "malformed_line"
 "Reason of a reject: the line does not have the format of its file."
 _BLOCK_BYTES: Final = 1 << 24
 _HEAD_BYTES: Final = 4096
+_FIRST_BYTES: Final = 1 << 20
 _OTHER_FILES: Final = {
     b"PK\x03\x04": "a zip archive",
     b"PAR1\x15": "a Parquet file",  # the byte begins its first page
@@ -145,6 +146,23 @@ def first_line(path: Path) -> str:
                 break
     line = b"".join(blocks).partition(b"\n")[0].removesuffix(b"\r")
     return line.decode("utf-8", errors="replace").removeprefix("\ufeff")
+
+
+def first_lines(path: Path) -> list[str]:
+    """Return the whole lines within the first bytes of a file, as :func:`first_line` does.
+
+    Raises:
+        ListError: the file is not UTF-8 text.
+    """
+    check_text(path)
+    blocks, missing = [], _FIRST_BYTES
+    with Unpacked(path) as file, suppress(CompressionDamage):  # read_lines names the damage
+        while missing > 0 and (block := file.read(missing)):
+            blocks.append(block)
+            missing -= len(block)
+    text = b"".join(blocks).decode("utf-8", errors="replace").removeprefix("\ufeff")
+    lines = text.split("\n")
+    return lines if missing > 0 else lines[:-1]
 
 
 def read_lines(path: Path, line_range: LineRange) -> Iterator[Line]:

@@ -5,11 +5,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from orchestration.errors import RecipeError
 from orchestration.masking import masked
 from orchestration.plan import RECORD, WORKFLOWS
+from orchestration.recipe_text import parse_recipe
 from orchestration.reporting.tracking import RUN_FILE, sqlite_uri
 from orchestration.storage.store import Store
 
@@ -41,7 +40,7 @@ def latest_run(workdir: Store) -> LatestRun:
         raise RecipeError(f"{workdir.uri} has no MLflow runs yet; `beit3 run` creates them")
     folder = workdir.sub(f"{WORKFLOWS}/{max(found)[1]}")
     run = json.loads(folder.read(RUN_FILE))
-    recipe = yaml.safe_load(folder.read("recipe.yaml"))
+    recipe, _ = parse_recipe(folder.read("recipe.yaml"), folder.uri_of("recipe.yaml"))
     if run["uri"].startswith("sqlite:") and workdir.is_local and not recipe["tracking"]["uri"]:
         return LatestRun(sqlite_uri(workdir), run["run_id"])
     present = os.environ.get("MLFLOW_TRACKING_URI", "")

@@ -44,7 +44,7 @@ def plan_table(plan: Sequence[PlannedStage], estimates: Mapping[str, Estimate]) 
         table.add_row(
             planned.stage.name,
             f"[{color}]{planned.state}[/]",
-            planned.reason,
+            escape(planned.reason),
             _known(about, expected.rows, human_number),
             _known(about, expected.bytes, human_bytes),
             _known(about, expected.seconds, human_seconds),

@@ -3,8 +3,11 @@
 - ``store.py``: :class:`Store`, a folder that is local or ``s3://bucket/prefix``; the only class
   that other rooms use for files of a workdir.
 - ``files.py``: the interface of a file backend, and the parameters of an object store.
-- ``local_files.py``, ``s3_files.py``: the two backends. Only ``s3_files.py`` imports boto3.
-- ``remote_files.py``: files that a recipe names by URI, their versions and local copies.
+- ``local_files.py``, ``s3_files.py``: the two backends.
+- ``s3_access.py``: endpoint, region and credentials of an object store, the same for boto3 and
+  pyarrow.
+- ``remote_files.py``, ``hub_files.py``: files that a recipe names by URI, their versions and
+  local copies.
 - ``lock.py``: the lock that lets one driver work on a workdir.
 
 A write is atomic and durable: a reader sees the complete file or none. This folder knows neither

@@ -5,11 +5,13 @@ A path is native: an absolute path on a disk, ``bucket/key`` in an object store.
 """
 
 import hashlib
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Annotated, Protocol
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from orchestration.params import OPERATIONAL, StageParams
 
@@ -21,7 +23,7 @@ class StorageParams(StageParams):
     """Access to an object store. Credentials come from the standard chain of boto3 only."""
 
     endpoint_url: Annotated[str | None, OPERATIONAL] = None
-    "Endpoint of an S3-compatible store, used by boto3, pyarrow, Ray Train and MLflow; null is AWS."
+    "Endpoint of an S3-compatible store, such as http://host:9000; null follows the environment."
     region: Annotated[str | None, OPERATIONAL] = None
     "Region of the bucket; null follows the environment."
     connect_timeout_s: Annotated[float, OPERATIONAL] = Field(default=10, gt=0)
@@ -30,6 +32,39 @@ class StorageParams(StageParams):
     "Seconds to wait for a response of the store."
     max_attempts: Annotated[int, OPERATIONAL] = Field(default=6, ge=1)
     "Largest number of attempts per request, with exponential backoff."
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _usable(cls, endpoint_url: str | None) -> str | None:
+        return None if endpoint_url is None else checked_endpoint(endpoint_url)
+
+
+def checked_endpoint(url: str) -> str:
+    """Return an endpoint without a slash at its end.
+
+    Raises:
+        ValueError: it is not ``http(s)://host`` or ``http(s)://host:port``; pyarrow can follow
+            nothing else. The message has the right spelling.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{url} is not a URL ({error}); write https://host:port") from None
+    if parts.scheme not in ("http", "https") or not host:
+        bare = re.sub(r"^(?:\w+:)?/+", "", url)
+        scheme = "http" if bare.startswith(("localhost", "127.", "[::1]")) else "https"
+        raise ValueError(f"{url} has no scheme http:// or https://; write {scheme}://{bare}")
+    name = f"[{host}]" if ":" in host else host
+    plain = f"{parts.scheme}://{name}" + (f":{port}" if port else "")
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"{plain} is given with a user name or password; write {plain}, and give the "
+            "credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if parts.path not in ("", "/") or "?" in url or "#" in url:
+        raise ValueError(f"{url} has more than a host and a port; write {plain}")
+    return plain
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files that a recipe names by URI, ``http(s)://`` or ``s3://``: their versions and local copies.
+"""Files that a recipe names by URI (``http(s)://``, ``s3://``, ``hf://``): versions, local copies.
 
 A remote file enters a fingerprint by its size and the time of its last change, else by its ETag:
 reading gigabytes before every plan would cost minutes. Of an HTTP server the time comes first,
@@ -8,7 +8,7 @@ copies the file into its own folder once. Credentials and endpoint of S3 come fr
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -16,7 +16,7 @@ from functools import lru_cache
 from http.client import HTTPException
 from typing import IO, Any, Final, TypeVar
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -24,12 +24,13 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponen
 from orchestration.errors import RecipeError, StageError
 from orchestration.params import StageParams, external_files
 from orchestration.storage.files import StorageParams
+from orchestration.storage.hub_files import open_hub_file
 from orchestration.storage.store import Store
 
 P = TypeVar("P", bound=StageParams)
 
 _FOLDER: Final = "external"
-_SCHEMES: Final = ("http", "https", "s3")
+_SCHEMES: Final = ("http", "https", "s3", "hf")
 _TIMEOUT_S: Final = 60
 _BLOCK_BYTES: Final = 1 << 20
 _RETRIED_STATUSES: Final = (429, 500, 502, 503, 504)
@@ -60,6 +61,19 @@ def version_of(uri: str) -> Version:
     try:
         return _ask(uri)
     except OSError as error:
+        raise RecipeError(f"{uri}: {_words(error)}") from None
+
+
+@lru_cache
+def head_of(uri: str, num_bytes: int) -> bytes:
+    """Return the first bytes of a remote file; the server is asked once per process.
+
+    Raises:
+        RecipeError: the file cannot be read.
+    """
+    try:
+        return _head(uri, num_bytes)
+    except (OSError, _BrokenOffError) as error:
         raise RecipeError(f"{uri}: {_words(error)}") from None
 
 
@@ -133,6 +147,19 @@ def _ask(uri: str) -> Version:
 
 
 @_retried
+def _head(uri: str, num_bytes: int) -> bytes:
+    found = b""
+    with _opened(uri) as (version, body):
+        for block in _blocks(body):
+            found += block
+            if len(found) >= num_bytes:
+                return found[:num_bytes]
+    if len(found) < min(num_bytes, version.bytes):
+        raise _BrokenOffError(f"ended after {len(found)} of {version.bytes} bytes")
+    return found
+
+
+@_retried
 def _copy(uri: str, planned: Version, folder: Store) -> None:
     with _opened(uri) as (version, body):
         if version != planned:
@@ -161,7 +188,7 @@ def _blocks(body: IO[bytes]) -> Iterator[bytes]:
 @contextmanager
 def _opened(uri: str) -> Iterator[tuple[Version, IO[bytes]]]:
     try:
-        opened = _open_s3(uri) if urlsplit(uri).scheme == "s3" else _open_http(uri)
+        opened = _OPEN.get(urlsplit(uri).scheme, _open_http)(uri)
     except HTTPException as error:
         raise OSError(f"invalid HTTP response: {error!r}") from error
     try:
@@ -172,7 +199,7 @@ def _opened(uri: str) -> Iterator[tuple[Version, IO[bytes]]]:
 
 def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
     # A GET whose body is not read: signed URLs and some servers refuse a HEAD.
-    request = Request(uri, headers={"Accept-Encoding": "identity"})
+    request = Request(_sendable(uri), headers={"Accept-Encoding": "identity"})
     answer = urlopen(request, timeout=_TIMEOUT_S)  # check() has refused file: and the like
     size = answer.headers.get("Content-Length")
     tag = _tag(answer.headers)
@@ -185,6 +212,16 @@ def _open_http(uri: str) -> tuple[Version, IO[bytes]]:
     return Version(int(size), tag), answer
 
 
+def _sendable(uri: str) -> str:
+    """Return a URI with what may not be sent percent-encoded; what is encoded stays as it is."""
+    parts = urlsplit(uri)
+    try:
+        host = parts.netloc.encode("ascii" if parts.netloc.isascii() else "idna").decode()
+    except UnicodeError as error:
+        raise OSError(f"not a host name: {parts.netloc} ({error})") from None
+    return quote(parts._replace(netloc=host).geturl(), safe="%/:=&?~#+!$,;'@()*[]")
+
+
 def _tag(headers: Message) -> str | None:
     """Return what identifies a version of a file besides its size, or None."""
     etag, changed = headers.get("ETag"), headers.get("Last-Modified")
@@ -195,14 +232,24 @@ def _tag(headers: Message) -> str | None:
 
 
 def _open_s3(uri: str) -> tuple[Version, IO[bytes]]:
-    from orchestration.storage.s3_files import as_os_error, client
+    from orchestration.storage.s3_access import as_os_error
+    from orchestration.storage.s3_files import client
 
-    address = urlsplit(uri)
+    bucket, _, key = uri.removeprefix("s3://").partition("/")  # a key may hold "#" and "?"
     with as_os_error():
-        found: dict[str, Any] = client(StorageParams()).get_object(
-            Bucket=address.netloc, Key=address.path.lstrip("/")
-        )
+        found: dict[str, Any] = client(StorageParams()).get_object(Bucket=bucket, Key=key)
     return Version(found["ContentLength"], found["ETag"]), found["Body"]
+
+
+def _open_hub(uri: str) -> tuple[Version, IO[bytes]]:
+    size, tag, body = open_hub_file(uri, _TIMEOUT_S)
+    return Version(size, tag), body
+
+
+_OPEN: Final[Mapping[str, Callable[[str], tuple[Version, IO[bytes]]]]] = {
+    "s3": _open_s3,
+    "hf": _open_hub,
+}
 
 
 def check(uri: str) -> None:

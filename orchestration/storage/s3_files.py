@@ -1,9 +1,9 @@
 """The file backend of an S3-compatible object store.
 
-pyarrow reads and lists; boto3 writes. pyarrow completes an upload when a stream is closed, even if
-the writer failed; boto3 aborts it, and has the conditional puts that a lock needs. An object
-appears complete or not at all. Checksums are sent only if the service requires them, as many
-compatible stores do not support the optional ones.
+pyarrow reads and lists; boto3 writes and removes. pyarrow completes an upload when a stream is
+closed, even if the writer failed; boto3 aborts it, and has the conditional puts that a lock needs.
+An object appears complete or not at all. :mod:`orchestration.storage.s3_access` tells both
+libraries where the store is.
 """
 
 import tempfile
@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
-from urllib.parse import urlsplit
 
-import boto3
 import pyarrow as pa
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import fs
 
 from orchestration.storage.files import Entry, StorageParams
+from orchestration.storage.s3_access import S3Access, as_os_error, client_error_words
 
 _IN_MEMORY_BYTES = 16 << 20
 _PART_BYTES = 64 << 20
@@ -33,12 +31,17 @@ class ObjectFiles:
 
     def __init__(self, params: StorageParams) -> None:
         self.params = params
-        self.fs = file_system(params)
-        self.client = client(params)
+        self.access = S3Access(params)
+        self.client = self.access.client()
+
+    @property
+    def arrow(self) -> fs.S3FileSystem:
+        """pyarrow's file system with valid credentials, not to be kept."""
+        return self.access.file_system()
 
     def entry(self, path: str) -> Entry | None:
         """Return the entry of an object or prefix, or None if it does not exist."""
-        info = self.fs.get_file_info(path)
+        info = self.arrow.get_file_info(path)
         if info.type == fs.FileType.NotFound:
             return None
         return Entry(info.base_name, info.type == fs.FileType.Directory, info.size or 0)
@@ -48,12 +51,12 @@ class ObjectFiles:
         selector = fs.FileSelector(folder, allow_not_found=True)
         return [
             Entry(i.base_name, i.type == fs.FileType.Directory, i.size or 0)
-            for i in self.fs.get_file_info(selector)
+            for i in self.arrow.get_file_info(selector)
         ]
 
     def open(self, path: str) -> pa.NativeFile:
         """Open an object for reading with random access."""
-        return self.fs.open_input_file(path)
+        return self.arrow.open_input_file(path)
 
     @contextmanager
     def writing(self, path: str) -> Iterator[IO[bytes]]:
@@ -90,18 +93,30 @@ class ObjectFiles:
         except ClientError as error:
             if error.response["Error"]["Code"] in (*_CHANGED, *_ABSENT):
                 return None
-            raise OSError(_words(error)) from error
+            raise OSError(client_error_words(error)) from error
         except BotoCoreError as error:
             raise OSError(str(error)) from error
         return str(put["ETag"])
 
     def remove(self, path: str) -> None:
-        """Remove an object, or all objects under a prefix; do nothing if none exists."""
-        info = self.fs.get_file_info(path)
-        if info.type == fs.FileType.Directory:
-            self.fs.delete_dir(path)
+        """Remove an object, or all objects under a prefix; do nothing if none exists.
+
+        Nothing is written: pyarrow would put an empty object in place of the parent folder, which
+        needs the right to write.
+        """
         bucket, key = _parts(path)
         with as_os_error():
+            pages = self.client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=f"{key}/"):
+                if found := [{"Key": item["Key"]} for item in page.get("Contents", [])]:
+                    answer = self.client.delete_objects(
+                        Bucket=bucket, Delete={"Objects": found, "Quiet": True}
+                    )
+                    for refused in answer.get("Errors", [])[:1]:
+                        raise OSError(
+                            f"{refused.get('Key')} is not removed: {refused.get('Code')}: "
+                            f"{refused.get('Message')}"
+                        )
             self.client.delete_object(Bucket=bucket, Key=key)
 
     def stale_uploads(self, folder: str, older_than: timedelta) -> list[tuple[str, str]]:
@@ -126,35 +141,75 @@ class ObjectFiles:
 
 
 def client(params: StorageParams) -> Any:
-    """Return a boto3 client for the store."""
-    return boto3.client(
-        "s3",
-        endpoint_url=params.endpoint_url,
-        region_name=params.region,
-        config=Config(
-            connect_timeout=params.connect_timeout_s,
-            read_timeout=params.read_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": params.max_attempts},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
+    """Return a boto3 client for the store; see :meth:`S3Access.client`."""
+    with as_os_error():
+        return S3Access(params).client()
 
 
-def file_system(params: StorageParams) -> fs.S3FileSystem:
-    """Return a pyarrow file system for the store."""
-    options: dict[str, Any] = {}
-    if params.endpoint_url:
-        url = urlsplit(params.endpoint_url)
-        options = {"scheme": url.scheme, "endpoint_override": url.netloc}
-    if params.region or params.endpoint_url:
-        options["region"] = params.region or "us-east-1"
-    return fs.S3FileSystem(
-        connect_timeout=params.connect_timeout_s,
-        request_timeout=params.read_timeout_s,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=params.max_attempts),
-        **options,
-    )
+def file_system(params: StorageParams) -> fs.FileSystem:
+    """Return a pyarrow file system for the store that can be kept: it renews its credentials."""
+    return fs.PyFileSystem(_RenewedFileSystem(params))
+
+
+class _RenewedFileSystem(fs.FileSystemHandler):
+    """Passes each call to a file system with valid credentials; pickles without them."""
+
+    def __init__(self, params: StorageParams) -> None:
+        self.files = ObjectFiles(params)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _RenewedFileSystem) and other.files.params == self.files.params
+
+    def __hash__(self) -> int:
+        return hash(self.files.params)
+
+    def __reduce__(self) -> Any:
+        return _RenewedFileSystem, (self.files.params,)
+
+    def get_type_name(self) -> str:
+        return "s3"
+
+    def normalize_path(self, path: str) -> str:
+        return str(self.files.arrow.normalize_path(path))
+
+    def get_file_info(self, paths: list[str]) -> Any:
+        return self.files.arrow.get_file_info(paths)
+
+    def get_file_info_selector(self, selector: fs.FileSelector) -> Any:
+        return self.files.arrow.get_file_info(selector)
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Do nothing: a prefix needs no object of its own."""
+
+    def delete_dir(self, path: str) -> None:
+        self.files.remove(path)
+
+    def delete_dir_contents(self, path: str, missing_dir_ok: bool = True) -> None:
+        self.files.remove(path)
+
+    def delete_root_dir_contents(self) -> None:
+        raise OSError("the store does not delete all of its buckets")
+
+    def delete_file(self, path: str) -> None:
+        self.files.remove(path)
+
+    def move(self, source: str, to: str) -> None:
+        self.files.arrow.move(source, to)
+
+    def copy_file(self, source: str, to: str) -> None:
+        self.files.arrow.copy_file(source, to)
+
+    def open_input_stream(self, path: str) -> pa.NativeFile:
+        return self.files.arrow.open_input_stream(path, compression=None)
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return self.files.arrow.open_input_file(path)
+
+    def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:
+        return self.files.arrow.open_output_stream(path, compression=None, metadata=metadata)
+
+    def open_append_stream(self, path: str, metadata: Any) -> pa.NativeFile:
+        raise OSError("objects cannot be appended to")
 
 
 class _Unclosable:
@@ -168,26 +223,6 @@ class _Unclosable:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-@contextmanager
-def as_os_error() -> Iterator[None]:
-    """Turn errors of boto3 into OSError."""
-    try:
-        yield
-    except ClientError as error:
-        kind = FileNotFoundError if error.response["Error"]["Code"] in _ABSENT else OSError
-        raise kind(_words(error)) from error
-    except BotoCoreError as error:
-        raise OSError(str(error)) from error
-    except boto3.exceptions.S3UploadFailedError as error:
-        raise OSError(str(error)) from error
-
-
-def _words(error: ClientError) -> str:
-    details = error.response["Error"]
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    return f"{details.get('Code')} {status}: {details.get('Message')}"
 
 
 def _parts(path: str) -> tuple[str, str]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 _S3 = "s3://"
+_SCHEME = re.compile(r"\w+://|(?:s3[an]?|gs|https?|file):", re.IGNORECASE)
+_UNFIT_IN_PREFIX = re.compile(r"[#?%\\\x00-\x1f\x7f]|//|(?<=/)\.\.?(?=/|$)")
+"MLflow cuts a URI at # and ?, and decodes %; pyarrow refuses empty names and follows dots."
+_S3_PREFIX = re.compile(r"s3://[^/]+/.*[^/]", re.DOTALL)
 
 
 class Store:
@@ -37,11 +41,8 @@ class Store:
         """
         self.storage = storage or StorageParams()
         text = str(root)
-        self.is_local = "://" not in text
-        if not self.is_local and not re.fullmatch(r"s3://[^/]+/.*[^/]/?", text):
-            raise StoreError(f"{root}: a workdir is a local path or s3://bucket/prefix")
-        text = text.rstrip("/")
-        self.uri = str(Path(text).absolute()) if self.is_local else text
+        self.is_local = not _SCHEME.match(text)
+        self.uri = _local(text) if self.is_local else _prefix(text)
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -227,6 +228,29 @@ class Store:
             yield
         except OSError as error:
             raise StoreError(f"{self.uri_of(path)}: {error.strerror or error}") from error
+
+
+def _local(text: str) -> str:
+    """Return the absolute path of a local folder."""
+    if not text.strip():
+        raise StoreError("the workdir is empty; give a path or s3://bucket/prefix")
+    try:
+        return str(Path(text).expanduser().absolute())
+    except RuntimeError:
+        raise StoreError(f"{text}: no home is known for {text.partition('/')[0]}") from None
+
+
+def _prefix(text: str) -> str:
+    """Return the URI of a prefix of a bucket, without a slash at its end."""
+    text = text.rstrip("/")
+    if not _S3_PREFIX.fullmatch(text):
+        raise StoreError(f"{text!r}: a workdir is a local path or s3://bucket/prefix")
+    if found := _UNFIT_IN_PREFIX.search(text.removeprefix(_S3)):
+        raise StoreError(
+            f"{text!r}: {found[0]!r} in a prefix is not the same to every program that reads URIs; "
+            "choose a prefix without it"
+        )
+    return text
 
 
 @lru_cache

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from pipelines.commands.options import DEMO_WORKDIR, Endpoint, Region, Workdir, console
 from pipelines.commands.workdir import open_workdir
@@ -28,7 +29,7 @@ def doctor(
     for finding in examine(store, TrackingParams(uri=tracking_uri)):
         mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
         console.print(
-            f"{mark} {finding.check:<34} {finding.details}", highlight=False, soft_wrap=True
+            f"{mark} {finding.check:<34} {escape(finding.details)}", highlight=False, soft_wrap=True
         )
         num_failed += not finding.ok
     if num_failed:

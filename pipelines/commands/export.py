@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from pipelines.commands.options import console
 
@@ -25,10 +26,10 @@ def export(
 
     num_failed = 0
     try:
-        for finding in check_export(check):
+        for finding in check_export(check.expanduser()):
             mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
             console.print(
-                f"{mark} {finding.file:<24} {finding.program:<16} {finding.details}",
+                f"{mark} {finding.file:<24} {finding.program:<16} {escape(finding.details)}",
                 highlight=False,
                 soft_wrap=True,
             )

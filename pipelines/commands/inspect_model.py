@@ -99,10 +99,10 @@ def _print_memory(title: str, memory: dict[str, int]) -> None:
 
 
 def _network(size: str, overrides: list[str]) -> Any:
-    import yaml
     from pydantic import ValidationError
 
     from orchestration.errors import RecipeError
+    from orchestration.recipe_text import parse_value
     from pipelines.pretrain.params import NetworkParams
 
     values: dict[str, Any] = {"size": size}
@@ -110,7 +110,7 @@ def _network(size: str, overrides: list[str]) -> Any:
         key, equals, text = override.partition("=")
         if not equals:
             raise RecipeError(f"--set {override}: expected KEY=VALUE, as in fusion_layers=0")
-        values[key] = yaml.safe_load(text)
+        values[key] = parse_value(text)
     try:
         return NetworkParams.model_validate(values)
     except ValidationError as error:

@@ -15,4 +15,4 @@ def recipes() -> None:
     for name, recipe in builtin_recipes().items():
         table.add_row(name, recipe.summary)
     console.print(table)
-    console.print(f"files: {FOLDER}", highlight=False, soft_wrap=True)
+    console.print(f"files: {FOLDER}", highlight=False, markup=False, soft_wrap=True)

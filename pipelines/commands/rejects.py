@@ -1,6 +1,7 @@
 """``beit3 rejects``: the rows that a stage rejected, each with its line in the source."""
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +36,7 @@ def rejects(
     folder, recipe = _committed(store, stage)
     manifest = read_manifest(folder)
     counts = ", ".join(f"{name} {n}" for name, n in manifest.rejects.most_common())
-    console.print(f"{stage}: {manifest.rejects.total()} rejects ({counts or 'none'})")
+    console.print(f"{stage}: {manifest.rejects.total()} rejects ({counts or 'none'})", markup=False)
     others = [name for name in manifest.columns if name.endswith(REJECTS) and name != REJECTS]
     for name in others:
         console.print(f"{stage}: {manifest.num_rows(name)} {name.replace('_', ' ')}")
@@ -53,21 +54,22 @@ def rejects(
 
 def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
     """Return the folder of a stage of the last workflow, and the workflow's recipe."""
-    import yaml
-
     from orchestration.errors import RecipeError
     from orchestration.fingerprint import fingerprint_of
     from orchestration.manifest import MANIFEST
     from orchestration.plan import WORKFLOWS
+    from orchestration.recipe_text import parse_recipe
 
     stages = last_record(store)["stages"]
     if stage not in stages:
         raise RecipeError(f"no stage is named {stage!r}; stages: {', '.join(stages)}")
     folder = store.sub(f"{stage}/{stages[stage]}")
     if not folder.exists(MANIFEST):
-        raise RecipeError(f"{stage} is not complete; see `beit3 status --workdir {store.uri}`")
-    recipe = yaml.safe_load(store.read(f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"))
-    return folder, recipe
+        raise RecipeError(
+            f"{stage} is not complete; see `beit3 status --workdir {quote(store.uri)}`"
+        )
+    path = f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"
+    return folder, parse_recipe(store.read(path), store.uri_of(path))[0]
 
 
 def _rows(

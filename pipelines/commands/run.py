@@ -75,6 +75,7 @@ def plan(
     estimates = estimate(planned, opened.store)
     console.print(plan_table(planned, estimates))
     _print_sources(opened)
+    _print_proxies(opened)
     complete = complete_manifests(planned, opened.store)
     for line in implications(opened.recipe, estimates, complete):
         console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
@@ -82,6 +83,22 @@ def plan(
         console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(planned, opened.store)
+
+
+def _print_proxies(opened: "Opened") -> None:
+    """Print through which proxies images would be downloaded, if there are any."""
+    from dataprep.proxies import Proxies
+    from orchestration.errors import RecipeError
+
+    download = opened.recipe.download
+    if download is None or download.engine != "native":
+        return
+    try:
+        words = Proxies.of_environment().words()
+    except ValueError as error:
+        raise RecipeError(f"download: {error}") from None
+    if words:
+        console.print(f"downloads: {words}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_sources(opened: "Opened") -> None:
@@ -94,6 +111,9 @@ def _print_sources(opened: "Opened") -> None:
             lines = [f"{section}.{name}: {source.format} ({source.kind}) → {stages}"]
             for line in (*lines, *(f"  {line}" for line in preview(source))):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for section in ("text_tokenizer", "image_tokenizer"):
+        for line in preview(getattr(recipe, section), f"{section}."):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run(
@@ -171,4 +191,4 @@ def _repair(store: "Store", planned: "Sequence[PlannedStage]") -> None:
         ]
     console.print(f"{len(found)} damaged files")
     for damage in found:
-        console.print(f"  {damage}", highlight=False, soft_wrap=True)
+        console.print(f"  {damage}", highlight=False, markup=False, soft_wrap=True)

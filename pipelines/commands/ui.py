@@ -86,7 +86,7 @@ def _show_pages(server: str, uri: str, run_id: str, open_browser: bool) -> None:
         raise StoreError(f"{uri}: the run {run_id} cannot be read ({error})") from None
     pages = run_pages(server, experiment_id, run_id)
     for name, page in pages.items():
-        console.print(f"{name:<14}{page}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<14}{page}", highlight=False, markup=False, soft_wrap=True)
     if open_browser:
         webbrowser.open(pages["all runs"])
 

@@ -1,5 +1,6 @@
 """``beit3 status``, ``beit3 report`` and ``beit3 gc``: the commands that read a workdir."""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,16 +60,30 @@ def gc(
         found = garbage(store, keep_last)
         console.print(garbage_table(found))
         collect(store, found)
-        aborted = abort_stale_uploads(store)
-    console.print(f"deleted {len(found)} outputs, aborted {aborted} unfinished uploads")
+        console.print(f"deleted {len(found)} outputs")
+        console.print(f"aborted {abort_stale_uploads(store)} unfinished uploads")
 
 
 def open_workdir(workdir: str, endpoint_url: str | None, region: str | None = None) -> "Store":
-    """Return the store of a workdir."""
+    """Return the store of a workdir.
+
+    Raises:
+        RecipeError: the endpoint or the region is not valid.
+        StoreError: the workdir is not valid.
+    """
+    from pydantic import ValidationError
+
+    from orchestration.errors import RecipeError
     from orchestration.storage.files import StorageParams
     from orchestration.storage.store import Store
 
-    return Store(workdir, StorageParams(endpoint_url=endpoint_url, region=region))
+    try:
+        storage = StorageParams(endpoint_url=endpoint_url, region=region)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{first['loc'][0]}".replace("_", "-")
+        raise RecipeError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+    return Store(workdir, storage)
 
 
 def last_record(store: "Store") -> dict[str, Any]:
@@ -80,6 +95,6 @@ def last_record(store: "Store") -> dict[str, Any]:
     if record is None:
         raise RecipeError(
             f"{store.uri}: no workflow has run here; start one with "
-            f"`beit3 run RECIPE --workdir {store.uri}`"
+            f"`beit3 run RECIPE --workdir {quote(store.uri)}`"
         )
     return record

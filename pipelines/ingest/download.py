@@ -232,7 +232,7 @@ class SliceFetcher:
         else:
             make_limiter = partial(worker_limiter, limiter)
             engine = NativeEngine(rules, images, make_limiter, params.threads_per_actor)
-        local = LocalImagesEngine(engine, images, Path(params.images_folder))
+        local = LocalImagesEngine(engine, images, Path(params.images_folder).expanduser())
         return cls(params, index, folder, local)
 
     def __call__(self, piece: Slice) -> Output:

@@ -40,7 +40,7 @@ class PairList(Source):
     "Whether the list may name local files, if it is itself given by path."
 
     list: Annotated[str, EXTERNAL_FILE, OR_URI]
-    "Path of the list file or of a folder of its parts, or the http(s):// or s3:// URI of a file."
+    "Path of the list file or of a folder of its parts, or the URI of a file (http, s3, hf)."
     slice_lines: int = Field(default=50_000, ge=1)
     "Number of lines or rows of the list per slice."
 

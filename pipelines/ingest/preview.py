@@ -1,4 +1,4 @@
-"""What the files of a source look like: their sizes, their form, and their first rows.
+"""What the files that a recipe names look like: their sizes, their form, and their first rows.
 
 Only the beginning of a file is read, so a plan of large sources takes no longer than one of small
 ones.
@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from orchestration.params import external_files
+from orchestration.masking import masked
+from orchestration.params import StageParams, external_files
 from orchestration.reporting.results import human_bytes
-from pipelines.ingest.source import Source
+from orchestration.storage.remote_files import head_of, version_of
 
 _FORMS: Final = (
     (b"\x1f\x8b", "gzip"),
@@ -35,14 +36,14 @@ _MAX_NAMES: Final = 3
 _MAX_FILES: Final = 100_000
 
 
-def preview(source: Source) -> Iterator[str]:
-    """Yield a line for each file or folder that a source names."""
-    for file in external_files(source):
-        if file.is_remote:
-            yield f"{file.key}: {file.location}"
-            continue
+def preview(params: StageParams, key: str = "") -> Iterator[str]:
+    """Yield a line for each file or folder that parameters name; ``key`` leads to them."""
+    for file in external_files(params, key):
         path = Path(file.location)
-        yield f"{file.key}: {path.name}, " + (_folder(path) if path.is_dir() else _file(path))
+        if file.is_remote:
+            yield f"{file.key}: {masked(file.location)}, {_remote(file.location)}"
+        else:
+            yield f"{file.key}: {path.name}, " + (_folder(path) if path.is_dir() else _file(path))
 
 
 def form_of(head: bytes) -> str:
@@ -59,11 +60,19 @@ def form_of(head: bytes) -> str:
     return "binary" if b"\0" in head else "text"
 
 
+def _remote(uri: str) -> str:
+    return _words(head_of(uri, _HEAD_BYTES), version_of(uri).bytes)
+
+
 def _file(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
+    return _words(head, path.stat().st_size)
+
+
+def _words(head: bytes, num_bytes: int) -> str:
     form = form_of(head)
-    words = f"{human_bytes(path.stat().st_size)}, {form}"
+    words = f"{human_bytes(num_bytes)}, {form}"
     if form != "text":
         return words
     line = head.split(b"\n")[0].decode("utf-8", "replace").strip()

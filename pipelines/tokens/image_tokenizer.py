@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import Field
 
 from orchestration import Context, Stage, feeding
-from orchestration.errors import StageError
+from orchestration.errors import RecipeError, StageError
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
 from orchestration.reporting.usage import Expected
 from orchestration.storage.remote_files import with_local_files
@@ -30,6 +30,7 @@ from pipelines.tokens.codebook_report import (
     ReportImages,
     write_codebook_report,
 )
+from pipelines.tokens.given_weights import misfit, remote_problem
 from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob, VQKDTrainingParams
 from pipelines.training.checkpoints import num_skipped_steps, read_history
 from pipelines.training.loop import train
@@ -83,10 +84,14 @@ def stage(
 
 
 def requires(params: Params) -> str | None:
-    """Return what is missing to train, or None. A given local file is read, a remote one not."""
+    """Return what is missing to train, or why given weights cannot be used, or None.
+
+    A given local file is read, of a remote one the beginning.
+    """
     for name in ("weights", "teacher_weights"):
         if location := getattr(params, name):
-            return None if is_uri(location) else _unreadable(params, name)
+            reason = _remote(params, name) if is_uri(location) else _unreadable(params, name)
+            return f"image_tokenizer.{name}: {reason}" if reason else None
     if not (reason := unreachable(params.teacher)):
         return None
     return (
@@ -99,12 +104,20 @@ def _unreadable(params: Params, name: str) -> str | None:
     """Return why the file of a field cannot be used, or None."""
     try:
         if name == "weights":
-            _given_tokenizer(params, Path(getattr(params, name)))
-        else:
-            params.teacher_network()
+            path = Path(str(params.weights))
+            reason = misfit(_given_tokenizer(params, path).config, params)
+            return f"{path}: {reason}" if reason else None
+        params.teacher_network()
     except (OSError, ValueError) as error:
-        return f"image_tokenizer.{name}: {error}"
+        return str(error)
     return None
+
+
+def _remote(params: Params, name: str) -> str | None:
+    try:
+        return remote_problem(getattr(params, name), params, is_tokenizer=name == "weights")
+    except RecipeError as error:
+        return str(error)
 
 
 def _given_tokenizer(params: Params, path: Path) -> VQKD:
@@ -172,6 +185,8 @@ def store_and_report(
         chosen: images to report on.
     """
     tokenizer = _given_tokenizer(params, Path(origin.fetch(name)))
+    if params.weights and (reason := misfit(tokenizer.config, params)):
+        raise StageError(f"image_tokenizer.weights: {reason}")
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save(Path(temporary) / MODEL_FILE)
         folder.write_file(MODEL_FILE, Path(temporary) / MODEL_FILE)

@@ -7,6 +7,7 @@ as the released one, is reported in the same way, without training.
 """
 
 import json
+import tempfile
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,12 +20,14 @@ from orchestration import Context, Dataset, Stage, feeding
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, is_uri
 from orchestration.reporting.usage import Expected
+from orchestration.storage.remote_files import head_of
 from orchestration.storage.store import Store
 from pipelines.tokens.text_sample import sample_captions, sample_documents
 from tokenizer.text import UNK, TextTokenizer, train
 
 MODEL_FILE: Final = "spm.model"
 REPORT_FILE: Final = "report.json"
+_MAX_MODEL_BYTES: Final = 64 << 20
 _MAX_REPORT_LINES: Final = 1000
 _NUM_LONGEST_PIECES: Final = 20
 
@@ -74,17 +77,31 @@ def stage(
 
 
 def expects(params: Params) -> Expected:
-    """Check a given model that is a local file; the output has no rows.
+    """Check a given model; the output has no rows.
 
     Raises:
         RecipeError: the given file is not a model that this project can use.
     """
-    if params.model is not None and not is_uri(params.model):
+    if params.model is not None:
         try:
-            TextTokenizer.load(params.model)
+            if is_uri(params.model):
+                _load_remote(params.model)
+            else:
+                TextTokenizer.load(params.model)
         except ValueError as error:
             raise RecipeError(f"text_tokenizer.model: {error}") from None
     return Expected()
+
+
+def _load_remote(uri: str) -> None:
+    """Load a model that a server holds: it has megabytes at most, so it is fetched whole."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(head_of(uri, _MAX_MODEL_BYTES))
+        file.flush()
+        try:
+            TextTokenizer.load(file.name)
+        except ValueError as error:
+            raise ValueError(str(error).replace(file.name, uri)) from None
 
 
 def run(context: Context, params: Params) -> None:

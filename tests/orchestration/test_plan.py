@@ -1,14 +1,18 @@
 """Plans over graphs of stages: the state of each stage and its reason. No stage runs here."""
 
+import io
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from orchestration.generations import commit_manifest
 from orchestration.manifest import SCHEMA_VERSION, Manifest, Parent, manifest_sha256
 from orchestration.params import StageParams
-from orchestration.plan import IDENTITY, State, differences, make_plan
+from orchestration.plan import IDENTITY, PlannedStage, State, differences, make_plan
+from orchestration.reporting.estimates import Estimate
+from orchestration.reporting.summary import plan_table
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
 
@@ -102,3 +106,12 @@ def test_the_reason_names_a_file_whose_content_changed():
     before = {"version": 1, "params": {"list": "sha256:1"}, "inputs": {}}
     now = {"version": 1, "params": {"list": "sha256:2"}, "inputs": {}}
     assert differences(before, now) == ["list: content changed"]
+
+
+def test_brackets_in_a_reason_are_shown():
+    one = stage("one", 1)
+    reason = "name: [b] → [/x] y"
+    planned = PlannedStage(one, "f" * 16, {}, State.STALE, reason, "f" * 16)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(plan_table([planned], {"one": Estimate(None, None, None, None, False)}))
+    assert reason in console.export_text()

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from typer.testing import CliRunner
 
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StoreError
+from pipelines.cli import app, main
 from pipelines.commands.options import console
 from pipelines.commands.run import plan, run_opened
 from pipelines.commands.ui import ui
@@ -142,3 +144,47 @@ def test_the_same_recipe_in_any_workdir_has_the_same_fingerprints(recipe, tmp_pa
     seeded = fingerprints(recipe, str(tmp_path / "c"), ["seed=1"])
     assert plans[0] != seeded
     assert plans[0][:5] == seeded[:5]  # sources do not depend on the seed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workdir", ""], "the workdir is empty"),
+        (["--workdir", "{}/work", "--data", ""], "--data, or BEIT3_DATA: empty"),
+        (["--workdir", "{}/work", "--set", "tracking.uri=''"], "leave the key out"),
+        (["--workdir", "{}/work", "--set", "storage.endpoint_url=''"], "leave the key out"),
+        (["--workdir", "{}/work", "--set", "sources.pairs.list=''"], "leave the key out"),
+    ],
+)
+def test_an_empty_address_is_refused(recipe, arguments, words):
+    arguments = [argument.format(recipe.parent) for argument in arguments]
+    result = CliRunner().invoke(app, ["plan", str(recipe), *arguments])
+    assert isinstance(result.exception, RecipeError | StoreError)
+    assert words in str(result.exception)
+
+
+def test_brackets_in_a_message_are_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["beit3", "status", "--workdir", str(tmp_path / "[/b] [x] y")])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}/[/b] [x] y: no workflow has run here" in shown
+    assert f"--workdir '{tmp_path}/[/b] [x] y'" in shown
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("sources.pairs={format: csv, list: %s/p.csv, url_column: link}", "no column link; it has"),
+        ("sources.pairs={format: csv, list: %s/p.csv, caption_column: alt}", "no column alt"),
+        ("sources.pairs={format: jsonl_pairs, list: %s/p.jsonl, url_column: link}", "has link"),
+        ("sources.texts={format: jsonl, file: %s/p.jsonl, field: body}", "has body; it has url"),
+    ],
+)
+def test_a_column_that_the_file_lacks_stops_the_plan(recipe, source, words):
+    folder = recipe.parent
+    (folder / "p.csv").write_text("url,caption\nhttp://a.test/1.jpg,a cat\n")
+    (folder / "p.jsonl").write_text('{"url": "http://a.test/1.jpg", "caption": "a cat"}\n')
+    with pytest.raises(RecipeError, match=words):
+        plan(str(recipe), str(folder / "work"), [source % folder])
+    assert words in refused(recipe, source % folder)

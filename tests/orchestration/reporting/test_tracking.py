@@ -190,10 +190,14 @@ def test_the_database_lies_in_the_workdir_whatever_its_name(tmp_path, database, 
     workdir = Store(tmp_path / name)
     Path(workdir.uri).mkdir()
     Path(workdir.uri, "mlflow.db").write_bytes(database.read_bytes())
+    figure = Path(workdir.uri, "figure.txt")
+    figure.write_text("drawn")
     opened = Opened(workdir)
     opened.log.metrics({"loss": 1.0}, 1)
+    opened.log.artifact(figure)
     opened.log.finish("FINISHED")
     assert opened.told == [] and opened.points("loss") == [(1, 1.0)]
+    assert len(list(figure.parent.rglob("artifacts/figure.txt"))) == 1
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil  # noqa: F401  (a test pretends another platform, under which it cannot load)
 import pytest
 
 from orchestration.errors import LockError

@@ -174,3 +174,43 @@ def test_a_file_on_s3_is_copied_and_its_change_is_noticed(s3_endpoint, store, mo
     assert semantic(params) != before
     with pytest.raises(RecipeError, match=r"gone\.tsv"):
         check(f"s3://{BUCKET}/lists/gone.tsv")
+
+
+@pytest.mark.parametrize("key", ["a#1.tsv", "a?x=1.tsv", "a%2Fb.tsv", "a b é+c.tsv", "a//b.tsv"])
+def test_the_key_of_an_object_is_taken_as_it_stands(s3_endpoint, tmp_path, monkeypatch, key):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    objects = client(StorageParams(endpoint_url=s3_endpoint))
+    for other in ("a", "a%2Fb.tsv", "a/b.tsv"):
+        objects.put_object(Bucket=BUCKET, Key=f"odd/{other}", Body=b"another object")
+    objects.put_object(Bucket=BUCKET, Key=f"odd/{key}", Body=BODY)
+    version_of.cache_clear()
+    params, folder = Lists(list=f"s3://{BUCKET}/odd/{key}"), Store(tmp_path / "stage")
+    copy_files(versions_of(params), folder)
+    with Path(with_local_files(params, folder).list).open("rb") as file:
+        assert file.read() == BODY
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("/a b.tsv", "/a%20b.tsv"),
+        ("/é.tsv", "/%C3%A9.tsv"),
+        ("/a%20b%2Fc.tsv?sig=x%2By/z", "/a%20b%2Fc.tsv?sig=x%2By/z"),
+        ("/a|b.tsv", "/a%7Cb.tsv"),
+    ],
+)
+def test_an_address_is_sent_with_nothing_encoded_twice(server, monkeypatch, written, sent):
+    asked = []
+    monkeypatch.setattr(
+        server.http.RequestHandlerClass, "parse_request",
+        lambda self, parse=server.http.RequestHandlerClass.parse_request: (
+            parse(self) and (asked.append(self.path) or True)
+        ),
+    )  # fmt: skip
+    check(server.uri.partition("/lists")[0] + written)
+    assert asked == [sent]
+
+
+def test_a_host_that_is_no_name_is_refused_in_one_line(server):
+    with pytest.raises(RecipeError, match="not a host name"):
+        check(f"http://{'é' * 80}.example.org/x")

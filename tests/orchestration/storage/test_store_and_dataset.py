@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from orchestration.errors import ManifestError, StoreError
 from orchestration.integrity import damages, repair, verify_inputs
 from orchestration.manifest import read_manifest
 from orchestration.slices import row_slices
+from orchestration.storage.files import StorageParams
 from orchestration.storage.store import Store
 from tests.committing import commit_tables
+from tests.s3 import BUCKET
 
 
 def commit(folder: Store, sizes: list[int], row_group_rows: int = 3) -> Dataset:
@@ -194,3 +197,42 @@ def test_a_committed_file_is_found_by_its_name(store):
     store.write_bytes("x/step_1/net.json", b"")
     with pytest.raises(ManifestError, match=r"net\.json: 0 bytes, its manifest says 17"):
         dataset.fetch("net.json")
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["", " ", "s3://bucket", "s3://", "S3://b/x", "s3:/b/x", "gs://b/x", "file:///x", "file:x"],
+)
+def test_what_is_no_workdir_is_refused(root):
+    with pytest.raises(StoreError, match=r"s3://bucket/prefix"):
+        Store(root)
+
+
+def test_a_workdir_may_begin_with_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Store("~/runs/").uri == f"{tmp_path}/runs"
+    with pytest.raises(StoreError, match="no home is known for ~nobody_of_this_name"):
+        Store("~nobody_of_this_name/x")
+
+
+def test_the_root_of_the_file_system_is_not_the_current_folder():
+    assert Store("/").uri == "/"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["a#1", "a?x=1", "a%20b", "p%2F..", "a//b", "a/../b", "./a", "a\\b", "a\nb"]
+)
+def test_a_prefix_that_programs_read_differently_is_refused(prefix):
+    with pytest.raises(StoreError, match="choose a prefix without it"):
+        Store(f"s3://bucket/{prefix}")
+
+
+def test_other_characters_may_stand_in_a_prefix(s3_endpoint):
+    root = f"s3://{BUCKET}/{uuid.uuid4().hex}/a b é+c&d=e,f;g:h$i@j'(k)!l*m~n/..x/[y]"
+    store = Store(root, StorageParams(endpoint_url=s3_endpoint))
+    store.write_bytes("f/g", b"1")
+    assert store.read("f/g") == store.open("f/g").read() == b"1"
+    assert list(store.walk()) == [("f/g", 1)]
+    assert store.file_system().get_file_info(store.native_path("f/g")).size == 1
+    store.remove("f")
+    assert list(store.walk()) == []

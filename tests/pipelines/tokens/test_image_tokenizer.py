@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 
 from dataprep.images import encode_jpeg
@@ -22,6 +23,7 @@ from pipelines.tokens.image_tokenizer import Params, check_minimums, requires, s
 from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob
 from pipelines.training.loop import train
 from tests.committing import commit_tables
+from tests.one_file import serving
 from tests.one_worker import OneWorker
 from tests.scripted import scripted
 from tokenizer.vqkd import VQKD, VQKDConfig
@@ -165,5 +167,60 @@ def test_the_recipe_s_heads_are_those_of_a_tokenizer_without_configuration(tmp_p
     path = tmp_path / "vqkd.pth"
     config = VQKDConfig(image_size=32, width=96, depth=1, num_heads=3, decoder_depth=1, num_codes=8)
     torch.save({"model": VQKD(config).state_dict()}, path)
-    assert "give num_heads" in requires(Params(weights=str(path)))
-    assert requires(Params(weights=str(path), num_heads=3)) is None
+    fitting = {"weights": str(path), "image_size": 32, "num_codes": 8}
+    assert "give num_heads" in requires(Params(**fitting))
+    assert requires(Params(**fitting, num_heads=3)) is None
+    assert requires(Params(**{**fitting, "image_size": 16, "patch_size": 8}, num_heads=3)) is None
+
+
+MISFITS = [
+    ({"image_size": 64}, "2 x 2 positions .*the recipe 4 x 4; set image_tokenizer.image_size=32"),
+    ({"patch_size": 8}, "2 x 2 positions .*the recipe 4 x 4"),
+    ({"num_codes": 16}, "8 codes, the recipe 16; set image_tokenizer.num_codes=8"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), MISFITS)
+@pytest.mark.parametrize("where", ["path", "uri"])
+def test_a_given_tokenizer_that_does_not_fit_the_recipe_stops_the_plan(
+    tmp_path, where, changes, words
+):
+    config = VQKDConfig(image_size=32, width=96, depth=1, num_heads=3, decoder_depth=1, num_codes=8)
+    path = tmp_path / "vqkd.safetensors"
+    save_file(VQKD(config).state_dict(), path)
+    with serving(path.read_bytes()) as server:
+        location = str(path) if where == "path" else server.uri
+        fitting = {"weights": location, "image_size": 32, "num_codes": 8, "num_heads": 3}
+        assert requires(Params(**fitting)) is None
+        found = requires(Params(**{**fitting, **changes}))
+    assert re.search(f"image_tokenizer.weights: .*{words}", found), found
+
+
+@pytest.mark.parametrize("field", ["weights", "teacher_weights"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "empty, expected a torch or safetensors file"),
+        (b"<!doctype html><title>Sign in", "HTML, expected a torch"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "text, expected a torch"),
+        (b"\x00" * 64, "binary, expected a torch"),
+    ],
+)
+def test_a_remote_file_that_is_no_weights_stops_the_plan(field, body, words):
+    with serving(body) as server:
+        found = requires(Params(**{field: server.uri}))
+    assert found.startswith(f"image_tokenizer.{field}: {server.uri}: ") and words in found
+
+
+def test_remote_weights_that_are_gone_are_named():
+    with serving(b"x") as server:
+        server.statuses = [404] * 9
+        assert "404" in requires(Params(weights=server.uri))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_remote_torch_files_of_any_version_pass(tmp_path, legacy):
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=not legacy)
+    with serving(path.read_bytes()) as server:
+        assert requires(Params(weights=server.uri)) is None

@@ -20,6 +20,7 @@ from pipelines.tokens.text_tokenizer import (
     measures,
 )
 from tests.committing import commit_tables
+from tests.one_file import serving
 from tokenizer.text import TextTokenizer, train, training_lines
 
 
@@ -115,7 +116,7 @@ def test_the_largest_model_that_fits_and_no_other_kind_of_file_passes_the_plan(t
     path.write_bytes(with_pieces(65_526))
     assert expects(Params(model=str(path))) == Expected()
     assert TextTokenizer.load(path).num_rows == 2**16
-    assert expects(Params()) == expects(Params(model="s3://b/x.model")) == Expected()
+    assert expects(Params()) == Expected()
     path.write_bytes(b"no model")
     with pytest.raises(RecipeError, match=r"text_tokenizer\.model: .*not a SentencePiece model"):
         expects(Params(model=str(path)))
@@ -132,3 +133,13 @@ def test_byte_fallback_encodes_characters_without_a_piece(tmp_path):
         tokenizer = TextTokenizer.load(tmp_path / "m")
         assert measures(tokenizer, [known])["unknown_fraction"] == 0
         assert (measures(tokenizer, [unknown])["unknown_fraction"] > 0) is not byte_fallback
+
+
+def test_a_given_model_on_a_server_is_read_at_plan():
+    with serving(with_pieces(100)) as server:
+        assert expects(Params(model=server.uri)) == Expected()
+    for body in (b"<!doctype html>", b"", with_pieces(65_527)):
+        with serving(body) as server:
+            with pytest.raises(RecipeError) as error:
+                expects(Params(model=server.uri))
+            assert f"text_tokenizer.model: {server.uri}: " in str(error.value)
