@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from orchestration.cluster import check_shared, start_ray
 from orchestration.errors import PipelineError, StageError, StoreError
+from orchestration.external_files import check_before_commit, check_unchanged
 from orchestration.fingerprint import canonical_json, fingerprint_of
 from orchestration.generations import content_id
 from orchestration.integrity import check_lineage, verify_inputs
@@ -196,6 +197,7 @@ class Runner:
             )
         folder.write_bytes(IDENTITY, canonical_json(planned.identity))
         inputs = {name: self._folder_of(name) for name in stage.input_names}
+        check_unchanged(stage, planned.identity)
         check_lineage(inputs)
         if self.verify:
             verify_inputs(inputs)
@@ -203,6 +205,11 @@ class Runner:
         log.params(stage.params.model_dump(mode="json"))
         log.inputs(inputs)
         progress = StageProgress(stage.name, folder, shown)
+
+        def before_commit() -> None:
+            lock.check()
+            check_before_commit(stage, planned.identity, folder)
+
         context = Context(
             stage=stage,
             fingerprint=planned.fingerprint,
@@ -211,7 +218,7 @@ class Runner:
             progress=progress,
             log=log,
             slices=self.recipe.slices,
-            before_commit=lock.check,
+            before_commit=before_commit,
             stopping=self.stopping,
             graceful=self.graceful,
         )
