@@ -166,7 +166,9 @@ class Runner:
         self.console.print(f"stopping: {words}; press Ctrl-C again to end at once")
         with ending_at_once():
             wait(waited)
-            for name in running.values():
+            for future, name in running.items():
+                if future.done() and future.exception() is None:
+                    continue
                 with suppress(StoreError):
                     write_attempt(self._folder_of(name), "interrupted")
             for log in list(self.open_logs):

@@ -8,7 +8,6 @@ import logging
 import shutil
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -126,7 +125,7 @@ class Session:
 
 
 class Reporter:
-    """Writes heartbeat and metrics from a thread, so no step waits for a disk or a server.
+    """Writes heartbeat and metrics from threads, so no step waits for a disk or a server.
 
     No failure here ends the training.
     """
@@ -137,8 +136,13 @@ class Reporter:
         self._unsent = f"{UNSENT}/{uuid.uuid4().hex}.json"
         self._latest: tuple[int, int, str] | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
-        self._thread.start()
+        # A tracking server may keep its thread waiting for minutes.
+        self._threads = [
+            threading.Thread(target=work, name=work.__name__, daemon=True)
+            for work in (self._follow_store, self._send_metrics)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of one step."""
@@ -149,7 +153,8 @@ class Reporter:
     def close(self) -> None:
         """Write the last heartbeat and all pending metrics."""
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._beat()
         self.log.flush()
         self.keep_unsent()
@@ -167,15 +172,15 @@ class Reporter:
         except StoreError as error:
             logger.warning("metrics that are not sent yet could not be stored: %s", error)
 
-    def _work(self) -> None:
-        last_flush = time.monotonic()
+    def _follow_store(self) -> None:
         while not self._stop.wait(_HEARTBEAT_EVERY_S):
             self._beat()
             with suppress(StoreError):
                 self.must_stop = self.must_stop or self.folder.exists(STOP)
-            if time.monotonic() - last_flush > _FLUSH_EVERY_S:
-                self.log.flush()
-                last_flush = time.monotonic()
+
+    def _send_metrics(self) -> None:
+        while not self._stop.wait(_FLUSH_EVERY_S):
+            self.log.flush()
 
     def _beat(self) -> None:
         if self._latest is not None:

@@ -77,26 +77,28 @@ def fit(
             stopped the training, or there is no checkpoint of the last step.
     """
     folder = context.folder
+    _send_unsent(folder, context.log)
     start = _start(context, params)
     if start is not None and step_of(start) == params.steps:
         return start
-    _send_unsent(folder, context.log)
     try:
         with context.progress.following_heartbeat(), _asked_to_stop(context):
             checkpoint = _run_workers(context, params, loop, job, start)
     finally:
         _send_unsent(folder, context.log)
     step = step_of(checkpoint) if checkpoint is not None else 0
-    if checkpoint is not None and step == params.steps:
-        remove_old(folder, checkpoint, params.keep_checkpoints)
-        return checkpoint
+    is_done = step == params.steps
     if context.stopping.is_set():
-        _say(context, f"stopped after step {step}, the same command continues at step {step + 1}")
+        rest = "commits the result" if is_done else f"continues at step {step + 1}"
+        _say(context, f"stopped after step {step}, the same command {rest}")
         raise StageError(f"stopped after step {step}; its checkpoint is kept in {folder.uri}")
-    raise StageError(
-        f"training in {folder.uri} saved no checkpoint of step {params.steps}; call "
-        "Session.save() at the last step"
-    )
+    if checkpoint is None or not is_done:
+        raise StageError(
+            f"training in {folder.uri} saved no checkpoint of step {params.steps}; call "
+            "Session.save() at the last step"
+        )
+    remove_old(folder, checkpoint, params.keep_checkpoints)
+    return checkpoint
 
 
 def files_of(context: Context, checkpoint: Store) -> list[File]:

@@ -6,6 +6,7 @@ The whole of it, with Ray Train, is in ``tests/crashes``.
 import io
 import json
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_a_store_that_fails_does_not_end_the_reporter(tmp_path, caplog, unreacha
     Path(folder.uri).write_text("again")
     reporter.close()
     assert "could not be stored" in caplog.text
+
+
+def test_a_tracking_server_that_does_not_answer_delays_no_stop(tmp_path, monkeypatch):
+    log = log_without_server()
+    waiting = threading.Event()
+    monkeypatch.setattr("orchestration.session._FLUSH_EVERY_S", 0.1)
+    monkeypatch.setattr(log, "flush", lambda: waiting.wait(30))
+    folder = Store(tmp_path)
+    reporter = Reporter(folder, log)
+    time.sleep(0.5)
+    folder.write_bytes(STOP, b"{}")
+    deadline = time.monotonic() + 20
+    while not reporter.must_stop:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    waiting.set()
+    reporter.close()
 
 
 def test_metrics_that_are_not_sent_outlive_the_worker(tmp_path, unreachable):
