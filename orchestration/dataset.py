@@ -9,14 +9,15 @@ agree with the manifest. The digest costs a complete read and is checked by
 import bisect
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from orchestration.errors import ManifestError
-from orchestration.manifest import Manifest, TablePart, columns_of, read_manifest
+from orchestration.errors import ManifestError, PipelineError, StoreError
+from orchestration.manifest import Manifest, TablePart, columns_of, file_of, read_manifest
 from orchestration.storage.store import Store
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Dataset:
 
         Raises:
             ManifestError: the part is missing or disagrees with the manifest.
+            StoreError: the store cannot be read at present.
         """
         with self._opened(group.part) as file:
             return file.read_row_group(group.index, columns=list(columns))
@@ -153,8 +155,9 @@ class Dataset:
             raise ManifestError(_size_differs(self.folder.uri_of(path), size, expected))
         return self.folder.fetch(path)
 
-    def _opened(self, part: TablePart) -> "pq.ParquetFile":
-        """Open a part and compare it with the manifest."""
+    @contextmanager
+    def _opened(self, part: TablePart) -> "Iterator[pq.ParquetFile]":
+        """Open a part for reading in the block, and compare it with the manifest."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -164,15 +167,31 @@ class Dataset:
             raise ManifestError(_size_differs(where, size, part.bytes))
         footer = self._footers.get(part.path)
         try:
-            file = pq.ParquetFile(self.folder.open(part.path), metadata=footer)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ManifestError(f"{where}: not readable as Parquet ({error}); {_REPAIR}") from None
-        if footer is None:
-            self._compare(file, part, where)
-            self._footers[part.path] = file.metadata
-            if len(self._footers) > _MAX_CACHED_FOOTERS:
-                self._footers.popitem(last=False)
-        return file
+            with pq.ParquetFile(self.folder.open(part.path), metadata=footer) as file:
+                if footer is None:
+                    self._compare(file, part, where)
+                    self._footers[part.path] = file.metadata
+                    if len(self._footers) > _MAX_CACHED_FOOTERS:
+                        self._footers.popitem(last=False)
+                yield file
+        except pa.ArrowMemoryError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise self._judged(part, error) from error
+
+    def _judged(self, part: TablePart, error: Exception) -> PipelineError:
+        """Return what an error of a read means: a damaged file, or a store that fails at present.
+
+        Arrow raises the same exceptions for both, so the digest decides.
+        """
+        where, words = self.folder.uri_of(part.path), " ".join(str(error).split())
+        try:
+            is_whole = file_of(self.folder, part.path).sha256 == part.sha256
+        except StoreError as failure:
+            return failure
+        if is_whole:
+            return StoreError(f"{where}: cannot be read at present: {words}")
+        return ManifestError(f"{where}: not readable as Parquet ({words}); {_REPAIR}")
 
     def _compare(self, file: "pq.ParquetFile", part: TablePart, where: str) -> None:
         found = columns_of(file.schema_arrow)

@@ -1,7 +1,8 @@
 """Integrity of committed outputs: compare every file with the digest in its manifest.
 
-``repair`` removes exactly the damaged parts of a stage, so the next run computes only these again.
-A slice gives the same bytes each time, hence the new manifest equals the old one.
+``repair`` removes exactly the damaged files of a stage, so the next run computes only these again.
+A slice gives the same bytes each time, hence the new manifest equals the old one. A training
+continues from the newest of its checkpoints that is whole.
 """
 
 import json
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from orchestration.checkpoint_files import remove_damaged
 from orchestration.errors import ManifestError
 from orchestration.manifest import MANIFEST, File, manifest_sha256, read_manifest
 from orchestration.retries import ROUNDS, forget_slice
@@ -93,10 +95,10 @@ def check_lineage(inputs: Mapping[str, Store]) -> None:
 
 
 def repair(folder: Store) -> list[Damage]:
-    """Remove the damaged parts of a stage's output; return the damage found.
+    """Remove the damaged files of a stage's output; return the damage found.
 
     Removing the part of a damaged slice and the manifest makes the next run repeat that slice only.
-    If a file of the stage itself is damaged, which no slice wrote, the complete output is removed.
+    Of a training, checkpoints that are whole are kept, also those before the committed one.
     """
     found = list(damages(folder))
     if not found:
@@ -108,7 +110,6 @@ def repair(folder: Store) -> list[Damage]:
     for damage in found:
         if damage.slice is not None:
             forget_slice(folder, damage.slice)
-    if any(damage.slice is None for damage in found):
-        for name in folder.folders():
-            folder.remove(name)
+        folder.remove(damage.path)
+    remove_damaged(folder)
     return found

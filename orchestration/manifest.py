@@ -123,6 +123,12 @@ def columns_of(schema: "pa.Schema") -> list[str]:
     return [f"{field.name}: {field.type}" for field in schema]
 
 
+def file_of(folder: Store, path: str) -> File:
+    """Return the record of a file, whose digest is computed here."""
+    size, sha256 = folder.size_and_sha256(path)
+    return File(path=path, bytes=size, sha256=sha256)
+
+
 def part_path(slice_id: str) -> str:
     """Return the path of a slice's part within its stage's folder."""
     return f"{PARTS}/{slice_id}.json"

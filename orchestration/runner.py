@@ -8,11 +8,9 @@ stops between slices and marks the MLflow runs KILLED; a second Ctrl-C ends the 
 
 import json
 import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,6 +21,7 @@ from rich.markup import escape
 
 from orchestration.cluster import check_shared, start_ray
 from orchestration.errors import PipelineError, StageError, StoreError
+from orchestration.external_files import check_before_commit, check_unchanged
 from orchestration.fingerprint import canonical_json, fingerprint_of
 from orchestration.generations import content_id
 from orchestration.integrity import check_lineage, verify_inputs
@@ -46,6 +45,7 @@ from orchestration.reporting.tracking import Tracker
 from orchestration.reporting.usage import Usage, add_usage
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context
+from orchestration.stage_threads import ending_at_once, started
 from orchestration.storage.lock import Lock, workdir_lock
 from orchestration.storage.store import Store
 
@@ -84,6 +84,8 @@ class Runner:
         "Set when no further slice may be started."
         self.changed: set[str] = set()
         "Stages whose content changed, and the stages that were put off for that reason."
+        self.graceful: set[str] = set()
+        "Stages that end by themselves when stopped."
         self.open_logs: list[RunLog] = []
         "MLflow runs of the running stages."
 
@@ -142,7 +144,7 @@ class Runner:
                     elif not needs & pending and len(running) < self.jobs:
                         waiting.remove(planned)
                         work = partial(self._run_stage, planned, parent, lock, progress)
-                        running[_started(work, name)] = name
+                        running[started(work, name)] = name
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -151,18 +153,26 @@ class Runner:
                         failed[name] = error
                     pending.discard(name)
         except KeyboardInterrupt:
-            self.console.print(
-                "stopping: running slices are abandoned; press Ctrl-C again to end at once"
-            )
-            self.stopping.set()
-            with ending_at_once():
-                for folder in running.values():
-                    write_attempt(self._folder_of(folder), "interrupted")
-                for log in list(self.open_logs):
-                    log.finish("KILLED")
+            self._stop(running)
             raise
         if failed:
             raise combined_error(failed, unreached)
+
+    def _stop(self, running: Mapping[Future[None], str]) -> None:
+        """Abandon the running stages, except that trainings end by themselves."""
+        self.stopping.set()
+        waited = [future for future, name in running.items() if name in self.graceful]
+        words = "trainings save a checkpoint" if waited else "running slices are abandoned"
+        self.console.print(f"stopping: {words}; press Ctrl-C again to end at once")
+        with ending_at_once():
+            wait(waited)
+            for future, name in running.items():
+                if future.done() and future.exception() is None:
+                    continue
+                with suppress(StoreError):
+                    write_attempt(self._folder_of(name), "interrupted")
+            for log in list(self.open_logs):
+                log.finish("KILLED")
 
     def _folder_of(self, name: str) -> Store:
         return self.workdir.sub(f"{name}/{self.fingerprints[name]}")
@@ -189,6 +199,7 @@ class Runner:
             )
         folder.write_bytes(IDENTITY, canonical_json(planned.identity))
         inputs = {name: self._folder_of(name) for name in stage.input_names}
+        check_unchanged(stage, planned.identity)
         check_lineage(inputs)
         if self.verify:
             verify_inputs(inputs)
@@ -196,6 +207,11 @@ class Runner:
         log.params(stage.params.model_dump(mode="json"))
         log.inputs(inputs)
         progress = StageProgress(stage.name, folder, shown)
+
+        def before_commit() -> None:
+            lock.check()
+            check_before_commit(stage, planned.identity, folder)
+
         context = Context(
             stage=stage,
             fingerprint=planned.fingerprint,
@@ -204,8 +220,9 @@ class Runner:
             progress=progress,
             log=log,
             slices=self.recipe.slices,
-            before_commit=lock.check,
+            before_commit=before_commit,
             stopping=self.stopping,
+            graceful=self.graceful,
         )
         work = stage.expects().rows
         started = time.monotonic()
@@ -245,32 +262,6 @@ class Runner:
         folder.write_bytes("recipe.yaml", dump_recipe(recipe))
         folder.write_bytes(RECORD, json.dumps(record, indent=1).encode())
         return folder
-
-
-def _started(work: Callable[[], None], name: str) -> Future[None]:
-    """Run work on a daemon thread, as Ctrl-C must not wait for it; return its future."""
-    future: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-
-    threading.Thread(target=run, name=f"stage {name}", daemon=True).start()
-    return future
-
-
-@contextmanager
-def ending_at_once() -> Iterator[None]:
-    """Make Ctrl-C end the process immediately while the block runs."""
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Committing slices: a worker processes a slice, writes its tables, and at last its part."""
 
+import hashlib
 import json
 import traceback
 from collections import Counter
@@ -17,6 +18,8 @@ from orchestration.slices import Output, Process, Slice
 from orchestration.storage.store import Store
 
 _READERS: Final = 16
+_DIGITS: Final = 12
+"Digits of the digest in the name of a file."
 
 
 class Committer:
@@ -50,11 +53,18 @@ class Committer:
 
 
 def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: int) -> Part:
-    """Write a slice's tables, then its part; a crash in between leaves an uncommitted slice."""
+    """Write a slice's tables, then its part; a crash in between leaves an uncommitted slice.
+
+    A worker that was taken for lost may still commit a slice that another one repeats. A download
+    then has other rows. So the name of a file contains the digest of its content, and neither
+    worker overwrites what the other's part refers to; the part that was written first counts.
+    """
     tables = {
-        name: _write_table(folder, f"{name}/{piece.id}.parquet", table, row_group_rows)
+        name: _write_table(folder, f"{name}/{piece.id}", table, row_group_rows)
         for name, table in output.tables.items()
     }
+    if (first := read_part(folder, piece.id)) is not None:
+        return first
     rejects = output.tables.get(REJECTS)
     part = Part(
         slice=piece.id,
@@ -67,19 +77,17 @@ def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: in
     return part
 
 
-def _write_table(folder: Store, path: str, table: pa.Table, row_group_rows: int) -> TablePart:
-    with folder.write(path) as file:
-        pq.write_table(
-            table.combine_chunks(), file, row_group_size=row_group_rows, compression="zstd"
-        )
+def _write_table(folder: Store, name: str, table: pa.Table, row_group_rows: int) -> TablePart:
+    file = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), file, row_group_size=row_group_rows, compression="zstd")
+    data = file.getvalue()
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = f"{name}-{sha256[:_DIGITS]}.parquet"
+    folder.write_bytes(path, data)
     num_whole, rest = divmod(table.num_rows, row_group_rows)
     groups = (row_group_rows,) * num_whole + ((rest,) if rest else ())
     return TablePart(
-        path=path,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        num_rows=table.num_rows,
-        row_groups=groups,
+        path=path, bytes=data.size, sha256=sha256, num_rows=table.num_rows, row_groups=groups
     )
 
 

@@ -20,6 +20,7 @@ from orchestration.manifest import (
     Parent,
     Part,
     columns_of,
+    file_of,
     manifest_sha256,
 )
 from orchestration.params import StageParams
@@ -97,9 +98,11 @@ class Context:
     log: RunLog
     slices: SliceParams = field(default_factory=SliceParams)
     before_commit: Callable[[], None] = lambda: None
-    "Raises if the output must not be committed because the workdir's lock is lost."
+    "Raises if the output must not be committed: the lock is lost, or a file has changed."
     stopping: threading.Event = field(default_factory=threading.Event)
     "Set when the workflow is interrupted; no further slice is started."
+    graceful: set[str] = field(default_factory=set)
+    "Names of the stages that end by themselves soon after ``stopping`` is set."
     memory: int = 0
     "Largest peak memory of a worker so far, in bytes."
     manifest_name: str = MANIFEST
@@ -231,14 +234,10 @@ class Context:
         paths = [self._parts[piece.id].tables[table].path for piece in slices]
         return read_tables(self.folder, paths, columns)
 
-    def files_of(self, folder: Store) -> list[str]:
-        """Return the paths that :meth:`commit` takes for every file of a sub-folder."""
-        return [f"{folder.uri[len(self.folder.uri) + 1 :]}/{path}" for path, _ in folder.walk()]
-
     def commit(
         self,
         slices: Sequence[Slice] = (),
-        files: Sequence[str] = (),
+        files: Sequence[str | File] = (),
         numbers: Mapping[str, float] | None = None,
         schemas: "Mapping[str, pa.Schema] | None" = None,
     ) -> None:
@@ -246,12 +245,13 @@ class Context:
 
         Args:
             slices: slices whose parts belong to the output.
-            files: further files of the output, as paths within the stage's folder.
+            files: further files of the output, as paths in its folder or with known digests.
             numbers: results by name.
             schemas: tables that the output has even if there is no slice to write them.
 
         Raises:
             LockError: another driver may have taken the workdir; nothing was committed.
+            StageError: a file that the parameters name has changed; nothing was committed.
         """
         parts = self.parts_of(slices)
         if schemas and not parts:
@@ -266,7 +266,7 @@ class Context:
             parents={role: list(self._parents(names)) for role, names in self.stage.inputs.items()},
             parts=parts,
             columns=self._columns(parts),
-            files=[self._file(path) for path in sorted(files)],
+            files=sorted(map(self._file, files), key=lambda file: file.path),
             rounds=[],
             numbers=dict(numbers or {}),
         )
@@ -294,6 +294,5 @@ class Context:
                 stage=name, fingerprint=folder.name, manifest_sha256=manifest_sha256(folder)
             )
 
-    def _file(self, path: str) -> File:
-        size, sha256 = self.folder.size_and_sha256(path)
-        return File(path=path, bytes=size, sha256=sha256)
+    def _file(self, file: str | File) -> File:
+        return file if isinstance(file, File) else file_of(self.folder, file)

@@ -1,139 +1,52 @@
-"""Training stages: a loop on the workers of Ray Train, resumed from its last checkpoint.
+"""Training stages: a loop on the workers of Ray Train, resumed from its newest whole checkpoint.
 
-Checkpoints are stored in the stage's folder. A run that is started again under the same
-fingerprint finds them there; the record that Ray Train keeps of them decides which is the latest.
+Checkpoints are stored in the stage's folder. A run that is started again under the same fingerprint
+continues at the newest one that is whole (:mod:`orchestration.checkpoint_files`). Ray Train
+restarts its workers after a failure that may pass (:mod:`orchestration.training_failures`). Ctrl-C
+makes the training save a checkpoint and end.
 
 Ray Train is imported inside functions, as it imports slowly and a plan never needs it.
 """
 
 import json
-import shutil
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from orchestration.errors import StageError
+from orchestration.checkpoint_files import (
+    RAY_TRAIN,
+    checkpoints,
+    newest_whole,
+    own_files,
+    remove_old,
+    step_of,
+)
+from orchestration.errors import StageError, StoreError
+from orchestration.manifest import File
 from orchestration.params import OPERATIONAL, StageParams
-from orchestration.reporting.progress import write_heartbeat
+from orchestration.reporting.attempts import error_words
+from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.usage import peak_memory
+from orchestration.session import STOP, UNSENT, Reporter, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
+from orchestration.training_failures import ending_at_once
 
-if TYPE_CHECKING:
-    import torch
+_SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
+"Ray Train's own record of checkpoints, which does not know whether they are whole."
+_STOP_EVERY_S: Final = 0.2
 
-_RAY_TRAIN_FOLDER = "ray_train"
-_UNSENT = "unsent_metrics.json"
-_HEARTBEAT_EVERY_S = 1.0
-_FLUSH_EVERY_S = 5.0
-
-
-class Session:
-    """The interface of a training loop to Ray Train in one worker.
-
-    Attributes:
-        rank: index of the worker.
-        num_workers: number of workers.
-        num_threads: CPU threads that the worker may use.
-        device: device of the worker.
-    """
-
-    def __init__(
-        self,
-        rank: int,
-        num_workers: int,
-        num_threads: int,
-        device: "torch.device",
-        reporter: "_Reporter | None",
-    ) -> None:
-        self.rank = rank
-        self.num_workers = num_workers
-        self.num_threads = num_threads
-        self.device = device
-        self._reporter = reporter
-
-    @contextmanager
-    def latest_checkpoint(self) -> Iterator[Path | None]:
-        """Yield a local folder with the newest checkpoint, or None if there is none."""
-        import ray.train
-
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            yield None
-        else:
-            with checkpoint.as_directory() as folder:
-                yield Path(folder)
-
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Save a checkpoint; every worker calls this, and ``write`` puts its files in a folder."""
-        import ray.train
-
-        folder = Path(tempfile.mkdtemp(prefix="checkpoint_"))
-        try:
-            write(folder)
-            ray.train.report(
-                {"step": step, "memory": peak_memory()},
-                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
-                checkpoint_dir_name=f"step_{step:08d}",
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Log metrics after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
-        if self._reporter is not None:
-            self._reporter.show(done, total, metrics)
-
-
-class _Reporter:
-    """Writes heartbeat and metrics from a thread, so no step waits for a disk or a server."""
-
-    def __init__(self, folder: Store, log: RunLog) -> None:
-        self.folder, self.log = folder, log
-        self._latest: tuple[int, int, str] | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
-        self._thread.start()
-
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of one step."""
-        self.log.metrics(metrics, step=done)
-        losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
-        self._latest = (done, total, ", ".join(losses))
-
-    def close(self) -> None:
-        """Write the last heartbeat and all pending metrics."""
-        self._stop.set()
-        self._thread.join()
-        self._beat()
-        self.log.flush()
-        if left := self.log.unsent():  # the driver sends them later
-            self.folder.write_bytes(_UNSENT, json.dumps(left).encode())
-
-    def _work(self) -> None:
-        last_flush = time.monotonic()
-        while not self._stop.wait(_HEARTBEAT_EVERY_S):
-            self._beat()
-            if time.monotonic() - last_flush > _FLUSH_EVERY_S:
-                self.log.flush()
-                last_flush = time.monotonic()
-
-    def _beat(self) -> None:
-        if self._latest is not None:
-            done, total, note = self._latest
-            write_heartbeat(self.folder, done, total, "steps", note)
+Steps = Annotated[int, Field(ge=1, description="Number of optimizer steps.")]
 
 
 class TrainingParams(StageParams):
-    """Workers and checkpoints of a training stage; no field changes the result."""
+    """Length, workers and checkpoints of a training stage; only the length changes the result."""
 
+    steps: Steps
     checkpoint_every: Annotated[int, OPERATIONAL] = Field(default=1000, ge=1)
     "Number of optimizer steps between checkpoints."
     keep_checkpoints: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
@@ -155,26 +68,93 @@ def fit(
 
     Args:
         context: context of the stage.
-        params: workers and checkpoints.
-        loop: the training loop; it calls :meth:`Session.save` at least once.
-        job: picklable argument of the loop.
+        params: length, workers and checkpoints.
+        loop: the training loop; it calls :meth:`Session.save` at least after the last step.
+        job: everything that the loop needs; it is pickled and sent to the workers.
 
     Raises:
-        StageError: training failed, or saved no checkpoint; existing checkpoints are kept.
+        StageError: the workers failed too often or in a way that would come again, the user
+            stopped the training, or there is no checkpoint of the last step.
     """
+    folder = context.folder
+    _send_unsent(folder, context.log)
+    start = _start(context, params)
+    if start is not None and step_of(start) == params.steps:
+        return start
+    try:
+        with context.progress.following_heartbeat(), _asked_to_stop(context):
+            checkpoint = _run_workers(context, params, loop, job, start)
+    finally:
+        _send_unsent(folder, context.log)
+    step = step_of(checkpoint) if checkpoint is not None else 0
+    is_done = step == params.steps
+    if context.stopping.is_set():
+        rest = "commits the result" if is_done else f"continues at step {step + 1}"
+        _say(context, f"stopped after step {step}, the same command {rest}")
+        raise StageError(f"stopped after step {step}; its checkpoint is kept in {folder.uri}")
+    if checkpoint is None or not is_done:
+        raise StageError(
+            f"training in {folder.uri} saved no checkpoint of step {params.steps}; call "
+            "Session.save() at the last step"
+        )
+    remove_old(folder, checkpoint, params.keep_checkpoints)
+    return checkpoint
+
+
+def files_of(context: Context, checkpoint: Store) -> list[File]:
+    """Return a checkpoint's own files, as :meth:`Context.commit` takes them."""
+    within = checkpoint.uri.removeprefix(f"{context.folder.uri}/")
+    return [
+        file.model_copy(update={"path": f"{within}/{file.path}"}) for file in own_files(checkpoint)
+    ]
+
+
+def _start(context: Context, params: TrainingParams) -> Store | None:
+    """Return the checkpoint to continue from, or None; say which, and which are damaged."""
+    folder = context.folder
+    for leftover in (_SNAPSHOT, STOP):
+        folder.remove(leftover)
+    damaged: list[str] = []
+    start = newest_whole(folder, tell=damaged.append)
+    for line in damaged:
+        _say(context, line)
+    step = step_of(start) if start is not None else 0
+    before = read_heartbeat(folder) or {"note": ""}
+    write_heartbeat(folder, step, params.steps, "steps", before["note"] if step else "")
+    if step == params.steps:
+        _say(context, f"all {step} steps are done")
+    elif step or damaged:
+        _say(context, f"continues at step {step + 1}")
+    if start is not None:
+        remove_old(folder, start, params.keep_checkpoints)
+    return start
+
+
+def _run_workers(
+    context: Context,
+    params: TrainingParams,
+    loop: Callable[[Session, Any], None],
+    job: Any,
+    start: Store | None,
+) -> Store | None:
+    """Run the loop on the workers; return the newest checkpoint, or None if there is none."""
+    import ray.train
     import ray.train.torch
 
     folder, log = context.folder, context.log
+    # Those that are damaged now are not read again by every worker; the others are whole.
+    damaged = [c.name for c in checkpoints(folder) if start is None or step_of(c) > step_of(start)]
+    newest = partial(newest_whole, folder, read=False, ignored=damaged)
 
     def worker(_: dict[str, Any]) -> None:
         here = ray.train.get_context()
         rank = here.get_world_rank()
-        reporter = _Reporter(folder, log) if rank == 0 else None
+        reporter = Reporter(folder, log) if rank == 0 else None
         try:
             # get_device() picks by local rank: the workers of a node see all of its GPUs.
             device = ray.train.torch.get_device()
             size, threads = here.get_world_size(), params.cpus_per_worker
-            loop(Session(rank, size, threads, device, reporter), job)
+            loop(Session(rank, size, threads, device, reporter, newest), job)
         finally:
             if reporter is not None:
                 reporter.close()
@@ -188,28 +168,63 @@ def fit(
             resources_per_worker={"CPU": params.cpus_per_worker, "GPU": int(params.use_gpu)},
         ),
         run_config=ray.train.RunConfig(
-            name=_RAY_TRAIN_FOLDER,
+            name=RAY_TRAIN,
             storage_path=folder.native_path(),
             storage_filesystem=folder.file_system(),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=params.keep_checkpoints),
             failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
+            callbacks=[ending_at_once()],
         ),
     )
-    with context.progress.following_heartbeat():
-        try:
-            result = trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            raise StageError(
-                f"training failed; checkpoints are kept in {folder.uri}, run again to continue.\n"
-                f"{error}"
-            ) from error
-        finally:
-            if folder.exists(_UNSENT):
-                log.send_again(json.loads(folder.read(_UNSENT)))
-                folder.remove(_UNSENT)
-    if result.checkpoint is None:
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        cause = getattr(error, "controller_failure", error)
         raise StageError(
-            f"training in {folder.uri} saved no checkpoint; call Session.save() at the last step"
-        )
+            f"training failed; a new run continues from the checkpoints in {folder.uri}.\n"
+            f"{error_words(cause)}"
+        ) from error
     context.memory = (result.metrics or {}).get("memory", 0)
-    return folder.sub(result.checkpoint.path.removeprefix(f"{folder.native_path()}/"))
+    found = [newest()]
+    if result.checkpoint is not None:  # it may have replaced a damaged one
+        found.append(folder.sub(result.checkpoint.path.removeprefix(f"{folder.native_path()}/")))
+    return max((c for c in found if c is not None), key=step_of, default=None)
+
+
+@contextmanager
+def _asked_to_stop(context: Context) -> Iterator[None]:
+    """Ask the training to save a checkpoint and to end when the workflow is interrupted."""
+    folder, name = context.folder, context.stage.name
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_STOP_EVERY_S):
+            if context.stopping.is_set():
+                with suppress(StoreError):
+                    folder.write_bytes(STOP, b"{}")
+                    return
+
+    watcher = threading.Thread(target=watch, name=f"stop {name}", daemon=True)
+    watcher.start()
+    context.graceful.add(name)
+    try:
+        yield
+    finally:
+        context.graceful.discard(name)
+        done.set()
+        watcher.join()
+        with suppress(StoreError):
+            folder.remove(STOP)
+
+
+def _send_unsent(folder: Store, log: RunLog) -> None:
+    """Send the metrics that workers could not send; keep them if the server does not answer."""
+    with suppress(StoreError):
+        for name in folder.names(UNSENT, ".json"):
+            log.send_again(json.loads(folder.read(f"{UNSENT}/{name}")))
+        if not log.unsent():
+            folder.remove(UNSENT)
+
+
+def _say(context: Context, words: str) -> None:
+    context.progress.console.print(f"{context.stage.name}: {words}", highlight=False)

@@ -8,12 +8,15 @@ import torch
 
 
 class OneWorker:
-    """A session whose newest checkpoint is a folder; it can be interrupted after a checkpoint."""
+    """A session whose newest checkpoint is a folder; it can be interrupted, or asked to stop."""
 
     rank, num_workers, num_threads, device = 0, 1, 2, torch.device("cpu")
 
-    def __init__(self, folder: Path, stop_after: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, stop_after: int | None = None, must_stop_after: int | None = None
+    ) -> None:
         self.folder, self.stop_after = folder, stop_after
+        self.must_stop_after = must_stop_after
         self.metrics: dict[int, Mapping[str, float]] = {}
 
     @contextmanager
@@ -25,6 +28,9 @@ class OneWorker:
         write(self.folder)
         if step == self.stop_after:
             raise KeyboardInterrupt
+
+    def must_stop(self) -> bool:
+        return self.must_stop_after is not None and self.must_stop_after in self.metrics
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         self.metrics[done] = metrics

@@ -5,11 +5,12 @@ worker reports its progress to the driver through it.
 """
 
 import json
+import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from orchestration.errors import StoreError
 from orchestration.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT = "progress.json"
 _PLAIN_LINE_EVERY_S = 10.0
@@ -42,9 +46,12 @@ def read_heartbeat(folder: Store) -> dict[str, Any] | None:
 
 
 def write_heartbeat(folder: Store, done: int, total: int, unit: str, note: str) -> None:
-    """Write a stage's heartbeat."""
+    """Write a stage's heartbeat; a failure is logged, as no work depends on it."""
     record = {"done": done, "total": total, "unit": unit, "note": note, "updated_at": time.time()}
-    folder.write_bytes(HEARTBEAT, json.dumps(record).encode())
+    try:
+        folder.write_bytes(HEARTBEAT, json.dumps(record).encode())
+    except StoreError as error:
+        logger.warning("the progress could not be stored: %s", error)
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,9 @@ class StageProgress:
 
         def follow() -> None:
             while not stop.wait(0.5):
-                heartbeat = read_heartbeat(self.folder)
+                heartbeat = None
+                with suppress(StoreError):
+                    heartbeat = read_heartbeat(self.folder)
                 if heartbeat and heartbeat["updated_at"] > began:
                     if not self.total:  # the rate excludes the time before the first step
                         self._started, self._done_at_start = time.monotonic(), heartbeat["done"]

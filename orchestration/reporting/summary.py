@@ -7,6 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from orchestration.checkpoint_files import newest_whole, step_of
 from orchestration.gc import Garbage
 from orchestration.manifest import MANIFEST, PARTS, read_manifest
 from orchestration.plan import PlannedStage, State
@@ -78,7 +79,8 @@ def status_table(workdir: Store, record: Mapping[str, Any]) -> Table:
             table.add_row(name, "[cyan]missing[/]", "")
             continue
         heartbeat = read_heartbeat(folder)
-        table.add_row(name, _state(attempt), _done(folder, heartbeat), _last(attempt, heartbeat))
+        done = _done(folder, attempt, heartbeat)
+        table.add_row(name, _state(attempt), done, _last(attempt, heartbeat))
     return table
 
 
@@ -88,9 +90,17 @@ def _state(attempt: Attempt) -> str:
     return f"[{color}]{attempt.state}[/] since {since}"
 
 
-def _done(folder: Store, heartbeat: Mapping[str, Any] | None) -> str:
+def _done(folder: Store, attempt: Attempt, heartbeat: Mapping[str, Any] | None) -> str:
     parts = len(folder.names(PARTS, ".json"))
-    words = [f"{heartbeat['done']}/{heartbeat['total']} {heartbeat['unit']}"] if heartbeat else []
+    words = []
+    if heartbeat:
+        done, total, unit = (heartbeat[key] for key in ("done", "total", "unit"))
+        if unit == "steps" and not (
+            attempt.state == "running" and heartbeat["updated_at"] >= attempt.since
+        ):  # steps after the newest checkpoint are lost
+            checkpoint = newest_whole(folder, read=False)
+            done = step_of(checkpoint) if checkpoint else 0
+        words.append(f"{done}/{total} {unit}")
     return ", ".join([*words, f"{parts} slices committed"] if parts else words)
 
 

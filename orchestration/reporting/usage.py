@@ -4,6 +4,7 @@ The file is no part of the output, so it may differ between runs that give the s
 read it to estimate the next run.
 """
 
+import logging
 import resource
 import sys
 import time
@@ -12,7 +13,10 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from orchestration.errors import StoreError
 from orchestration.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 USAGE: Final = "usage.json"
 _MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
@@ -60,9 +64,16 @@ def read_usage(folder: Store) -> Usage:
 
 
 def add_usage(folder: Store, attempt: Usage) -> Usage:
-    """Add one attempt to the usage of a stage; return the sum."""
-    total = read_usage(folder).and_also(replace(attempt, ended_at=time.time()))
-    folder.write_bytes(USAGE, _ADAPTER.dump_json(total))
+    """Add one attempt to the usage of a stage; return the sum.
+
+    A failure of the store is logged, as no work depends on it.
+    """
+    total = replace(attempt, ended_at=time.time())
+    try:
+        total = read_usage(folder).and_also(total)
+        folder.write_bytes(USAGE, _ADAPTER.dump_json(total))
+    except StoreError as error:
+        logger.warning("the duration of the stage could not be stored: %s", error)
     return total
 
 

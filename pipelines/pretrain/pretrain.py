@@ -17,7 +17,7 @@ from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
 from orchestration import Context, Stage, feeding
 from orchestration.errors import StageError
 from orchestration.reporting.usage import Expected
-from orchestration.training import fit
+from orchestration.training import files_of, fit
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.training_task import PretrainJob
@@ -122,4 +122,4 @@ def run(context: Context, params: Params) -> None:
         context.log.artifact(figure)
         context.folder.write_file(FIGURE_FILE, figure)
     numbers = {"num_steps": params.steps, "num_skipped_steps": num_skipped_steps(history)}
-    context.commit(files=context.files_of(checkpoint), numbers=numbers)
+    context.commit(files=files_of(context, checkpoint), numbers=numbers)

@@ -15,7 +15,7 @@ from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.optimizer import adamw
 from model.training.step import train_step
 from orchestration import Dataset
-from orchestration.training import Session
+from orchestration.session import Session
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.feed import Feed, PairOrder, SampleBuilder
 from pipelines.pretrain.params import Params

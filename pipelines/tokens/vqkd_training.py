@@ -21,15 +21,15 @@ from model.training.optimizer import adamw
 from model.training.order import Order
 from orchestration import Dataset
 from orchestration.params import EXTERNAL_FILE, OR_URI
+from orchestration.session import Session
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
-from orchestration.training import Session
+from orchestration.training import Steps
 from pipelines.readers.kept_images import KeptImages, cut_views
 from pipelines.training.loop import StepOutcome
 from pipelines.training.params import (
     Lr,
     MinLr,
-    Steps,
     Substreams,
     TrainingLoopParams,
     WarmupSteps,

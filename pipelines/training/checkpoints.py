@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from orchestration.session import Session
 from orchestration.storage.store import Store
-from orchestration.training import Session
 
 HISTORY_FILE: Final = "history.json"
 

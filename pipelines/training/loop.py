@@ -3,8 +3,8 @@
 ``train`` runs on each Ray Train worker: it builds the job's task, restores the newest checkpoint
 and takes the remaining steps. Per step it computes the learning rate (linear warm-up, then
 cosine), takes the batches that a thread has prepared, lets the task make its step, logs the
-metrics, and saves a checkpoint when one is due. A step with a non-finite loss or gradient is
-skipped and counted; too many in a row end the training.
+metrics, and saves a checkpoint when one is due or the user stops the workflow. A step with a
+non-finite loss or gradient is skipped and counted; too many in a row end the training.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from torch import nn
 
 from model.training.optimizer import cosine_lr
 from orchestration.errors import StageError
-from orchestration.training import Session
+from orchestration.session import Session
 from pipelines.readers.prefetch import prefetch
 from pipelines.training.checkpoints import History, restore, save
 from pipelines.training.params import TrainingLoopParams
@@ -114,8 +114,12 @@ def train(session: Session, job: TrainJob) -> None:
         history.append({"step": step + 1, **metrics})
         _refuse_divergence(history, params.max_skipped_steps)
         session.show(step + 1, params.steps, metrics)
-        if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.steps:
+        is_last = step + 1 == params.steps
+        stops = not is_last and session.must_stop()
+        if is_last or stops or (step + 1) % params.checkpoint_every == 0:
             save(session, task.network, task.optimizer, history, task.write_files)
+        if stops:
+            return
 
 
 def _refuse_divergence(history: History, max_skipped_steps: int) -> None:

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from orchestration.params import OPERATIONAL
 from orchestration.training import TrainingParams
 
-Steps = Annotated[int, Field(ge=1, description="Number of optimizer steps.")]
 Lr = Annotated[float, Field(gt=0, description="Peak learning rate, reached after warm-up.")]
 MinLr = Annotated[
     float, Field(ge=0, description="Learning rate at the end of the cosine schedule.")
@@ -38,7 +37,6 @@ Precision = Annotated[
 class TrainingLoopParams(TrainingParams):
     """Base of the parameters of a training."""
 
-    steps: Steps
     lr: Lr
     min_lr: MinLr
     warmup_steps: WarmupSteps

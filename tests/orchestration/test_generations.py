@@ -15,7 +15,7 @@ from tests.orchestration.test_retries import go, workflow, write
 
 
 def flip_a_byte(folder: Store) -> None:
-    path = Path(folder.uri, "data", "000000.parquet")
+    path = Path(folder.uri, Dataset.open(folder).parts[0].path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))

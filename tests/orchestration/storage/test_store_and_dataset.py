@@ -1,5 +1,6 @@
 """The store's atomic writes, and datasets read back by row range."""
 
+import io
 import json
 import pickle
 import uuid
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from orchestration.dataset import Dataset
 from orchestration.errors import ManifestError, StoreError
 from orchestration.integrity import damages, repair, verify_inputs
-from orchestration.manifest import read_manifest
-from orchestration.slices import row_slices
+from orchestration.manifest import file_of, read_manifest, read_part
+from orchestration.slice_commit import commit_slice
+from orchestration.slices import Output, Slice, row_slices
 from orchestration.storage.files import StorageParams
+from orchestration.storage.local_files import LocalFiles
 from orchestration.storage.store import Store
 from tests.committing import commit_tables
 from tests.s3 import BUCKET
@@ -119,9 +122,9 @@ def test_slices_cover_each_row_once(tmp_path):
 
 def test_a_damaged_part_is_named(tmp_path):
     dataset = commit(Store(tmp_path), [4])
-    part = tmp_path / "data" / "000000.parquet"
+    part = tmp_path / dataset.parts[0].path
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(ManifestError, match=r"000000\.parquet"):
+    with pytest.raises(ManifestError, match=r"000000-.*\.parquet"):
         dataset.read()
     part.unlink()
     with pytest.raises(ManifestError, match="missing"):
@@ -130,7 +133,7 @@ def test_a_damaged_part_is_named(tmp_path):
 
 def test_a_part_with_other_columns_or_rows_is_named(tmp_path):
     dataset = commit(Store(tmp_path), [4, 4])
-    part = tmp_path / "data" / "000001.parquet"
+    part = tmp_path / dataset.parts[1].path
     for table, words in (
         (pa.table({"m": np.arange(4)}), "columns differ.*m: int64, n: int64"),
         (pa.table({"n": np.arange(4, dtype=np.int32)}), "n: int32, n: int64"),
@@ -142,23 +145,23 @@ def test_a_part_with_other_columns_or_rows_is_named(tmp_path):
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
         with pytest.raises(ManifestError, match=words) as error:
             Dataset.open(dataset.folder).read()
-        assert "000001.parquet" in str(error.value) and "--repair" in str(error.value)
+        assert part.name in str(error.value) and "--repair" in str(error.value)
         assert Dataset.open(dataset.folder).read(0, 4).num_rows == 4  # the other part is readable
 
 
 def test_a_damaged_file_is_found_by_its_digest_and_removed(store):
-    commit(store, [4, 4, 4])
+    path = commit(store, [4, 4, 4]).parts[1].path
     assert list(damages(store)) == []
-    path = "data/000001.parquet"
     data = bytearray(store.read(path))
     data[len(data) // 2] ^= 1
     store.write_bytes(path, bytes(data))
-    with pytest.raises(ManifestError, match=r"000001\.parquet: content differs"):
+    with pytest.raises(ManifestError, match=f"{path}: content differs"):
         verify_inputs({"numbers": store})
     (damage,) = repair(store)
     assert damage.slice == "000001"
     assert not store.exists("manifest.json")
     assert store.names("parts", ".json") == ["000000.json", "000002.json"]
+    assert not store.exists(path) and len(store.names("data", ".parquet")) == 2
 
 
 def test_a_damaged_or_foreign_manifest_is_refused(tmp_path):
@@ -177,8 +180,74 @@ def test_the_same_slice_gives_the_same_bytes(tmp_path):
     first, second = Store(tmp_path / "1"), Store(tmp_path / "2")
     commit(first, [7, 2])
     commit(second, [7, 2])
-    for path in ("data/000000.parquet", "parts/000001.json", "manifest.json"):
+    paths = [path for path, _ in first.walk()]
+    assert [p.partition("/")[0] for p in paths] == [
+        "data",
+        "data",
+        "manifest.json",
+        "parts",
+        "parts",
+    ]
+    for path in paths:
         assert first.read(path) == second.read(path)
+
+
+def test_two_attempts_at_a_slice_overwrite_nothing_of_each_other(store):
+    """A download has other rows each time; the attempt that commits first counts."""
+    outputs = [
+        Output(2, {"data": pa.table({"n": [0, 1]})}),
+        Output(2, {"data": pa.table({"n": [9]})}),
+    ]
+    parts = [commit_slice(store, Slice("000000", {}), output, 8) for output in outputs]
+    assert parts[0] == parts[1] == read_part(store, "000000")
+    path = parts[0].tables["data"].path
+    assert pq.read_table(store.open(path))["n"].to_pylist() == [0, 1]
+    assert len(store.names("data", ".parquet")) == 2
+    assert file_of(store, path).sha256 == parts[0].tables["data"].sha256
+
+
+def corrupt_footer(data: bytes) -> bytes:
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    return data[:start] + b"\xff" * 32 + data[start + 32 :]
+
+
+def corrupt_page(data: bytes) -> bytes:
+    return data[:8] + bytes(byte ^ 255 for byte in data[8:40]) + data[40:]
+
+
+@pytest.mark.parametrize("corrupt", [corrupt_footer, corrupt_page])
+def test_a_corrupt_part_of_the_right_size_is_damage(tmp_path, corrupt):
+    dataset = commit(Store(tmp_path), [400], row_group_rows=400)
+    part = tmp_path / dataset.parts[0].path
+    part.write_bytes(corrupt(part.read_bytes()))
+    with pytest.raises(ManifestError, match=r"not readable as Parquet.*--repair"):
+        dataset.read()
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+@pytest.mark.parametrize("num_reads", [0, 1])
+def test_a_store_that_fails_while_a_part_is_read_is_not_called_damage(
+    tmp_path, monkeypatch, num_reads, lasts
+):
+    """The first read gets the footer, the second one a row group."""
+
+    class Failing(io.FileIO):
+        left = num_reads
+
+        def read(self, size: int = -1) -> bytes:
+            Failing.left -= 1
+            if Failing.left == -1 or (lasts and Failing.left < 0):
+                raise OSError("AWS Error NETWORK_CONNECTION during GetObject operation")
+            return super().read(size)
+
+    dataset = commit(Store(tmp_path), [400], row_group_rows=400)
+    monkeypatch.setattr(
+        LocalFiles, "open", lambda self, path: pa.PythonFile(Failing(path), mode="r")
+    )
+    with pytest.raises(StoreError, match="NETWORK_CONNECTION"):
+        dataset.read()
+    monkeypatch.undo()
+    assert dataset.read().num_rows == 400
 
 
 def test_a_committed_file_is_found_by_its_name(store):

@@ -5,7 +5,6 @@ Resume of the real trainings is tested beside them and in ``tests/end_to_end``.
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,58 +13,9 @@ import torch
 from orchestration.errors import StageError
 from orchestration.storage.store import Store
 from pipelines.training.checkpoints import HISTORY_FILE, num_skipped_steps, read_history
-from pipelines.training.loop import StepOutcome, train
-from pipelines.training.params import TrainingLoopParams
+from pipelines.training.loop import train
+from tests.line_training import LineJob, LineTask, params
 from tests.one_worker import OneWorker
-
-
-@dataclass(frozen=True)
-class LineJob:
-    """Fits y = 3 x; the gradient of the steps in ``broken`` is not finite."""
-
-    params: TrainingLoopParams
-    seed: int = 0
-    broken: tuple[int, ...] = ()
-
-    def make_task(self, session: OneWorker) -> "LineTask":
-        return LineTask(self)
-
-
-class LineTask:
-    """Counts nothing and draws its data from the step alone."""
-
-    def __init__(self, job: LineJob) -> None:
-        self.job = job
-        self.network = torch.nn.Linear(1, 1)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.0)
-
-    def batches(self, step: int) -> torch.Tensor:
-        return torch.randn(8, 1, generator=torch.Generator().manual_seed(step))
-
-    def step(
-        self, batches: torch.Tensor, step: int, lr: float, autocast: torch.autocast
-    ) -> StepOutcome:
-        with autocast:
-            loss = ((self.network(batches) - 3 * batches) ** 2).mean()
-        if step in self.job.broken:
-            return StepOutcome({"loss": math.nan}, skipped=True)
-        self.optimizer.zero_grad()
-        loss.backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        return StepOutcome({"loss": float(loss)}, skipped=False)
-
-    def write_files(self, folder: Path) -> None:
-        (folder / "weight.json").write_text(json.dumps(self.network.weight.tolist()))
-
-
-def params(**changes: object) -> TrainingLoopParams:
-    values = {
-        "steps": 40, "lr": 0.2, "min_lr": 0.01, "warmup_steps": 4, "weight_decay": 0.0,
-        "substreams": 1, "precision": "fp32", "max_skipped_steps": 3, "checkpoint_every": 15,
-    }  # fmt: skip
-    return TrainingLoopParams.model_validate(values | changes)
 
 
 def weight(folder: Path) -> float:
@@ -97,6 +47,19 @@ def test_a_resumed_training_ends_with_the_same_weights_and_the_whole_history(tmp
     histories = [read_history(Store(tmp_path / name)) for name in ("stopped", "whole")]
     assert histories[0] == histories[1]
     assert [metrics["step"] for metrics in histories[0]] == list(range(1, 41))
+
+
+def test_a_training_that_must_stop_saves_its_step_and_continues_with_the_next(tmp_path):
+    whole = OneWorker(tmp_path / "whole")
+    train(whole, LineJob(params()))
+    stopped = OneWorker(tmp_path / "stopped", must_stop_after=7)
+    train(stopped, LineJob(params()))
+    assert max(stopped.metrics) == 7
+    assert len(read_history(Store(tmp_path / "stopped"))) == 7
+    resumed = OneWorker(tmp_path / "stopped")
+    train(resumed, LineJob(params()))
+    assert min(resumed.metrics) == 8
+    assert weight(tmp_path / "stopped") == weight(tmp_path / "whole")
 
 
 def test_skipped_steps_are_counted_and_do_not_end_the_training(tmp_path):

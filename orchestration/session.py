@@ -1,0 +1,188 @@
+"""What a training loop sees of its surroundings in one worker: checkpoints, progress, the end.
+
+Ray Train is imported inside functions, as it imports slowly and a plan never needs it.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestration.checkpoint_files import checkpoint_name, write_list
+from orchestration.errors import StoreError
+from orchestration.reporting.progress import write_heartbeat
+from orchestration.reporting.run_log import RunLog
+from orchestration.reporting.usage import peak_memory
+from orchestration.storage.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+UNSENT: Final = "unsent_metrics"
+"Folder of the metrics that a worker could not send; the driver sends them."
+STOP: Final = "stop.json"
+"File by which the driver asks a training to save a checkpoint and to end."
+_HEARTBEAT_EVERY_S: Final = 1.0
+_FLUSH_EVERY_S: Final = 5.0
+
+
+class Session:
+    """The interface of a training loop to Ray Train in one worker.
+
+    Attributes:
+        rank: index of the worker.
+        num_workers: number of workers.
+        num_threads: CPU threads that the worker may use.
+        device: device of the worker.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        num_workers: int,
+        num_threads: int,
+        device: "torch.device",
+        reporter: "Reporter | None",
+        newest: Callable[[], Store | None] = lambda: None,
+    ) -> None:
+        self.rank = rank
+        self.num_workers = num_workers
+        self.num_threads = num_threads
+        self.device = device
+        self._reporter = reporter
+        self._newest = newest
+        self._group: Any = None
+        self._vote: tuple[torch.Tensor, Any] | None = None
+        "The vote of the last step, which is exchanged in the background."
+
+    @contextmanager
+    def latest_checkpoint(self) -> Iterator[Path | None]:
+        """Yield a local folder with the newest checkpoint, or None if there is none."""
+        import ray.train
+
+        # Ray Train's record lacks a checkpoint whose worker died soon after it was saved.
+        found = self._newest()
+        if found is None:
+            yield None
+        else:
+            checkpoint = ray.train.Checkpoint(found.native_path(), found.file_system())
+            with checkpoint.as_directory() as folder:
+                yield Path(folder)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Save a checkpoint; every worker calls this, and ``write`` puts its files in a folder."""
+        import ray.train
+
+        folder = Path(tempfile.mkdtemp(prefix="checkpoint_"))
+        try:
+            write(folder)
+            write_list(folder, self.rank, self.num_workers)
+            if self._reporter is not None:
+                self._reporter.keep_unsent()
+            ray.train.report(
+                {"step": step, "memory": peak_memory()},
+                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
+                checkpoint_dir_name=checkpoint_name(step),
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def must_stop(self) -> bool:
+        """Return whether the user wants the training to end; the same on every worker.
+
+        Every worker calls this after every step. Only the first one knows the answer. The others
+        receive it between processors while the next step runs, so it is a step late and neither a
+        step nor a GPU waits for it.
+        """
+        mine = self._reporter is not None and self._reporter.must_stop
+        if self.num_workers == 1:
+            return mine
+        import torch
+        import torch.distributed as dist
+
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        last = self._vote
+        vote = torch.tensor(int(mine))
+        self._vote = vote, dist.all_reduce(vote, dist.ReduceOp.MAX, self._group, async_op=True)
+        if last is None:
+            return False
+        last[1].wait()
+        return bool(last[0])
+
+    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Log metrics after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
+        if self._reporter is not None:
+            self._reporter.show(done, total, metrics)
+
+
+class Reporter:
+    """Writes heartbeat and metrics from threads, so no step waits for a disk or a server.
+
+    No failure here ends the training.
+    """
+
+    def __init__(self, folder: Store, log: RunLog) -> None:
+        self.folder, self.log = folder, log
+        self.must_stop = False
+        self._unsent = f"{UNSENT}/{uuid.uuid4().hex}.json"
+        self._latest: tuple[int, int, str] | None = None
+        self._stop = threading.Event()
+        # A tracking server may keep its thread waiting for minutes.
+        self._threads = [
+            threading.Thread(target=work, name=work.__name__, daemon=True)
+            for work in (self._follow_store, self._send_metrics)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of one step."""
+        self.log.metrics(metrics, step=done)
+        losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
+        self._latest = (done, total, ", ".join(losses))
+
+    def close(self) -> None:
+        """Write the last heartbeat and all pending metrics."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._beat()
+        self.log.flush()
+        self.keep_unsent()
+
+    def keep_unsent(self) -> None:
+        """Write the metrics that are not sent yet to the store, for the driver to send.
+
+        What a checkpoint covers is not computed again, so its metrics must outlive the worker.
+        """
+        try:
+            if left := self.log.unsent():
+                self.folder.write_bytes(self._unsent, json.dumps(left).encode())
+            elif self.folder.exists(self._unsent):
+                self.folder.remove(self._unsent)
+        except StoreError as error:
+            logger.warning("metrics that are not sent yet could not be stored: %s", error)
+
+    def _follow_store(self) -> None:
+        while not self._stop.wait(_HEARTBEAT_EVERY_S):
+            self._beat()
+            with suppress(StoreError):
+                self.must_stop = self.must_stop or self.folder.exists(STOP)
+
+    def _send_metrics(self) -> None:
+        while not self._stop.wait(_FLUSH_EVERY_S):
+            self.log.flush()
+
+    def _beat(self) -> None:
+        if self._latest is not None:
+            done, total, note = self._latest
+            write_heartbeat(self.folder, done, total, "steps", note)

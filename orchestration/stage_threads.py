@@ -1,0 +1,34 @@
+"""Threads of running stages, and the second Ctrl-C."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+
+def started(work: Callable[[], None], name: str) -> Future[None]:
+    """Run work on a daemon thread, as Ctrl-C must not wait for it; return its future."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name=f"stage {name}", daemon=True).start()
+    return future
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Make Ctrl-C end the process immediately while the block runs."""
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

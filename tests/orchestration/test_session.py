@@ -1,0 +1,147 @@
+"""What a training loop sees of its surroundings: the end that the user wants, and a failing store.
+
+The whole of it, with Ray Train, is in ``tests/crashes``.
+"""
+
+import io
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from rich.console import Console
+
+from orchestration.reporting.progress import (
+    HEARTBEAT,
+    Shown,
+    StageProgress,
+    read_heartbeat,
+    write_heartbeat,
+)
+from orchestration.reporting.run_log import RunLog
+from orchestration.session import STOP, UNSENT, Reporter, Session
+from orchestration.storage.store import Store
+
+NUM_WORKERS = 3
+STOPPED_IN = 7
+
+
+class Asked:
+    """A reporter that the user's wish reaches during a step."""
+
+    must_stop = False
+
+
+def work(rank: int, rendezvous: str, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=NUM_WORKERS
+    )
+    asked = Asked()
+    session = Session(
+        rank,
+        NUM_WORKERS,
+        1,
+        torch.device("cpu"),
+        asked if rank == 0 else None,  # type: ignore
+    )
+    for step in range(100):
+        time.sleep(0.002 * ((step + rank) % NUM_WORKERS))  # no worker is always the first
+        asked.must_stop = step >= STOPPED_IN
+        if session.must_stop():
+            break
+    Path(folder, str(rank)).write_text(str(step))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_all_workers_stop_after_the_same_step(tmp_path):
+    """The wish of the first worker reaches the others during the next step."""
+    torch.multiprocessing.spawn(work, (str(tmp_path / "rendezvous"), str(tmp_path)), NUM_WORKERS)
+    steps = [int((tmp_path / str(rank)).read_text()) for rank in range(NUM_WORKERS)]
+    assert steps == [STOPPED_IN + 1] * NUM_WORKERS
+
+
+def log_without_server() -> RunLog:
+    return RunLog("http://127.0.0.1:9", "run")
+
+
+@pytest.fixture
+def unreachable(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+
+
+def test_a_store_that_fails_does_not_end_the_reporter(tmp_path, caplog, unreachable):
+    folder = Store(tmp_path / "folder")
+    Path(folder.uri).write_text("a file where the folder should be")
+    reporter = Reporter(folder, log_without_server())
+    reporter.show(1, 10, {"loss": 3.0})
+    time.sleep(1.5)
+    Path(folder.uri).unlink()
+    reporter.show(2, 10, {"loss": 2.0})
+    deadline = time.monotonic() + 20
+    while not folder.exists(HEARTBEAT):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    folder.write_bytes(STOP, b"{}")
+    while not reporter.must_stop:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    folder.remove("")
+    Path(folder.uri).write_text("again")
+    reporter.close()
+    assert "could not be stored" in caplog.text
+
+
+def test_a_tracking_server_that_does_not_answer_delays_no_stop(tmp_path, monkeypatch):
+    log = log_without_server()
+    waiting = threading.Event()
+    monkeypatch.setattr("orchestration.session._FLUSH_EVERY_S", 0.1)
+    monkeypatch.setattr(log, "flush", lambda: waiting.wait(30))
+    folder = Store(tmp_path)
+    reporter = Reporter(folder, log)
+    time.sleep(0.5)
+    folder.write_bytes(STOP, b"{}")
+    deadline = time.monotonic() + 20
+    while not reporter.must_stop:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    waiting.set()
+    reporter.close()
+
+
+def test_metrics_that_are_not_sent_outlive_the_worker(tmp_path, unreachable):
+    folder = Store(tmp_path)
+    attempts = [Reporter(folder, log_without_server()) for _ in range(2)]
+    for step, reporter in enumerate(attempts):
+        reporter.show(step, 10, {"loss": 3.0})
+        reporter.keep_unsent()
+    left = [json.loads(folder.read(f"{UNSENT}/{name}")) for name in folder.names(UNSENT, ".json")]
+    assert sorted(step for ((_, _, _, step),) in left) == [0, 1]
+    for reporter in attempts:
+        reporter.close()
+
+
+def test_a_heartbeat_that_cannot_be_written_fails_no_stage(tmp_path, caplog):
+    folder = Store(tmp_path / "folder")
+    Path(folder.uri).write_text("a file where the folder should be")
+    progress = StageProgress("s", folder, Shown(Console(file=io.StringIO()), None))
+    with caplog.at_level(logging.WARNING):
+        progress.start(1, 5, resumed=0)
+        progress.advance(5, progress.rejects)
+        progress.failed(1)
+        with progress.following_heartbeat():
+            time.sleep(0.7)
+            Path(folder.uri).unlink()
+            write_heartbeat(folder, 3, 9, "steps", "loss 1")
+            deadline = time.monotonic() + 20
+            while progress.done != 3:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    assert "could not be stored" in caplog.text
+    found = read_heartbeat(folder)
+    assert found is not None and found["total"] == 9
