@@ -110,7 +110,7 @@ def stage(params: PairList, *, name: str) -> Stage:
         f"index/{name}",
         lambda context: run(context, params, name),
         params,
-        version=3,
+        version=4,
         expects=partial(expects, params),
     )
 

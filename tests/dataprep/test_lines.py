@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dataprep.sources import own_lists
+from dataprep.sources.compression import compression_of
 from dataprep.sources.conceptual import read_cc3m, read_cc12m
 from dataprep.sources.documents import read_jsonl, read_text_files, read_text_lines
 from dataprep.sources.hash_list import make_table
@@ -27,6 +28,7 @@ from dataprep.sources.lines import (
 from dataprep.sources.sbu import paired_ranges, read_lines_form
 
 PROGRAMS = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "zstd": ".zst"}
+PARALLEL = {"pigz": "gzip", "pbzip2": "bzip2", "pixz": "xz", "pzstd": "zstd"}
 LINES = [f"line {i} of {random.Random(i).getrandbits(90)}" for i in range(1, 20_001)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
 
@@ -56,6 +58,20 @@ def test_a_compressed_list_gives_the_lines_of_the_plain_one(tmp_path, program):
     two = tmp_path / "two"
     two.write_bytes(path.read_bytes() * 2)
     assert [line.text for line in lines_of(two)] == LINES * 2, "as `cat` joins such files"
+
+
+@pytest.mark.parametrize("program", PARALLEL)
+def test_a_list_that_a_parallel_program_compressed_gives_the_same_lines(tmp_path, program):
+    path = compressed(tmp_path / "list", program, TEXT)
+    assert compression_of(path) == PARALLEL[program]
+    assert [line.text for line in lines_of(path)] == LINES
+
+
+@pytest.mark.parametrize("text", ["BZh", "BZh9 is not enough", "BZhang,1", "BZ2,url"])
+def test_a_text_that_begins_as_a_compressed_file_does_is_text(tmp_path, text):
+    (tmp_path / "list").write_text(f"{text}\nsecond\n")
+    assert compression_of(tmp_path / "list") is None
+    assert [line.text for line in lines_of(tmp_path / "list")] == [text, "second"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
