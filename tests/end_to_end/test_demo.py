@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 
@@ -30,6 +31,7 @@ from model.network.loading import load
 from orchestration import Dataset
 from orchestration.plan import latest_record
 from orchestration.storage.store import Store
+from pipelines.open_recipe import open_recipe
 from pipelines.pretrain.check_export import check_export
 from tokenizer import VQKD, TextTokenizer
 
@@ -208,6 +210,11 @@ def test_the_same_command_again_does_nothing(undisturbed):
     assert "started" not in output and "stale" not in output and "missing" not in output
     after = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_each_stage_gives_the_output_recorded_for_its_version(undisturbed, check_stage_outputs):
+    opened = open_recipe(RECIPE, str(undisturbed), SMALL, Console(quiet=True))
+    check_stage_outputs(RECIPE, undisturbed, opened.workflow.stages)
 
 
 def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path):
