@@ -16,7 +16,7 @@ from dataprep.sources.members import (
     MISSING_FILE,
     MemberError,
 )
-from dataprep.sources.names import is_housekeeping, safe_name
+from dataprep.sources.names import is_housekeeping, member_path, safe_name
 
 ZIP_DAMAGE: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
@@ -93,10 +93,11 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int)
 def _names(info: zipfile.ZipInfo) -> set[str]:
     """Return the names of a member; none for a folder and for what is not data.
 
-    Programs that write UTF-8 without the flag for it are read by both encodings.
+    Programs that write UTF-8 without the flag for it are read by both encodings, and what programs
+    write in place of a relative path with slashes (APPNOTE 4.4.17) by that path.
     """
-    names = {info.filename}
+    names = {member_path(info.filename)}
     if not info.flag_bits & _UTF8_FLAG:
         with suppress(UnicodeError):
-            names.add(info.filename.encode("cp437").decode("utf-8"))
+            names.add(member_path(info.filename.encode("cp437").decode("utf-8")))
     return {name for name in names if name and name[-1] != "/" and not is_housekeeping(name)}

@@ -29,7 +29,7 @@ def refused(path: Path) -> bool:
     try:
         check_text(path)
     except ListError:
-        with pytest.raises(ListError, match=r"expected (UTF-8|a text file)"):
+        with pytest.raises(ListError, match=r"expected (UTF-8|a text file|LF)"):
             line_ranges(path, 1)
         return True
     return False

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from dataprep.sources.documents import Documents, read_jsonl
-from dataprep.sources.lines import check_text
+from dataprep.sources.lines import check_json_lines
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
 from pipelines.ingest.file_slices import expected_lines, line_slices, lines_of, text_patterns
@@ -27,7 +27,7 @@ class JsonLines(Corpus):
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`Corpus`."""
-        return line_slices(Path(self.file), _PATTERNS, self.slice_lines, check_text)
+        return line_slices(Path(self.file), _PATTERNS, self.slice_lines, check_json_lines)
 
     def documents(self, piece: Slice) -> Documents:
         """See :class:`Corpus`."""
@@ -35,4 +35,4 @@ class JsonLines(Corpus):
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""
-        return expected_lines(Path(self.file), _PATTERNS, check_text)
+        return expected_lines(Path(self.file), _PATTERNS, check_json_lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from dataprep.sources import own_lists
-from dataprep.sources.lines import LineRange
+from dataprep.sources.lines import LineRange, check_json_lines
 from orchestration import Slice
 from pipelines.ingest.file_slices import parquet_rows, row_group_slices, text_patterns
 from pipelines.ingest.index import Entries, PairList
@@ -65,6 +65,10 @@ class OwnJsonLines(OwnList, LineList):
 
     format: Literal["jsonl_pairs"]
     "A text file with a JSON object per line, or a folder of such files."
+
+    def check(self, path: Path) -> None:
+        """See :class:`LineList`."""
+        check_json_lines(path)
 
     def read_lines(self, path: Path, lines: LineRange) -> Entries:
         """See :class:`LineList`."""
