@@ -37,7 +37,9 @@ def rejects(
     counts = ", ".join(f"{name} {n}" for name, n in manifest.rejects.most_common())
     console.print(f"{stage}: {manifest.rejects.total()} rejects ({counts or 'none'})")
     rows = _rows(folder, reason.split(",") if reason else None, limit)
-    table = Table("row", "where", "reason", "detail", title=REJECTS, title_justify="left")
+    table = Table(title=REJECTS, title_justify="left")
+    for name in ("row", "where", "reason", "detail"):
+        table.add_column(name, overflow="fold")  # a path or URL that is cut leads nowhere
     for row in rows:
         where = source_line(row["sample_id"], row["source"], recipe)
         cells = (row["sample_id"], where, row["reason"], row["detail"] or row["url"] or "")
