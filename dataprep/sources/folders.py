@@ -63,7 +63,7 @@ class FolderFiles:
                 is not a regular file, is too large, or cannot be read.
         """
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise MemberError(MISSING_FILE, f"{safe_name(name)} is not in {self._folder}")
+            raise MemberError(MISSING_FILE, f"{safe_name(name)} is not in {self._folder.name}")
         return read_file(self._folder / name, safe_name(name))
 
 

@@ -60,9 +60,9 @@ class ZipSet:
                 its name.
         """
         found, shown = self._members.get(name, []), safe_name(name)
-        archives = ", ".join(str(archive.filename) for archive, _ in found)
+        archives = _file_names([archive for archive, _ in found])
         if not found:
-            archives = ", ".join(str(archive.filename) for archive in self._archives)
+            archives = _file_names(self._archives)
             raise MemberError(MISSING_FILE, f"{shown} is in none of {archives}")
         if len(found) > 1:
             raise MemberError(DAMAGED_FILE, f"{shown} stands {len(found)} times in {archives}")
@@ -73,6 +73,11 @@ class ZipSet:
             raise
         except ZIP_DAMAGE as error:
             raise MemberError(DAMAGED_FILE, f"{archives}: {shown}: {error}") from None
+
+
+def _file_names(archives: Sequence[zipfile.ZipFile]) -> str:
+    """Return names without folders: what is said of a row does not depend on where files lie."""
+    return ", ".join(Path(str(archive.filename)).name for archive in archives)
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:

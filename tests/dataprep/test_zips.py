@@ -33,6 +33,8 @@ def test_a_name_that_stands_twice_is_one_reject(tmp_path):
     for name, file in (("x.jpg", "b.zip"), ("y.jpg", "a.zip")):
         reason, detail = reason_of(archives, name)
         assert reason == "damaged_file" and file in detail and "2 times" in detail
+        assert str(tmp_path) not in detail
+    assert reason_of(archives, "w.jpg") == ("missing_file", "w.jpg is in none of a.zip, b.zip")
 
 
 @pytest.mark.parametrize(
