@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requi
 # Test processes of the fast tests. One more than two cores, since many tests wait for servers.
 WORKERS ?= 3
 
-.PHONY: demo test test-fast test-slow test-exhaustive check check-wheels docs lock clean
+.PHONY: demo test test-fast test-slow test-exhaustive check check-wheels docs stage-outputs lock clean
 
 demo: $(VENV)/.installed-run
 	$(BIN)/beit3 demo
@@ -55,6 +55,11 @@ $(VENV)/.installed-test: $(VENV)/.installed-run
 # Writes docs/recipe.md out of the parameter models.
 docs: $(VENV)/.installed-test
 	$(BIN)/python docs/make_recipe_page.py > docs/recipe.md
+
+# Runs small workflows, in some minutes, and records what each stage puts out; see CONTRIBUTING.md.
+stage-outputs: $(VENV)/.installed-test
+	$(BIN)/pytest tests/end_to_end/test_demo.py tests/end_to_end/test_shrink.py \
+		-k "recorded or shrunk" --record-stage-outputs
 
 # Writes the versions that are installed now; what torch pins itself is left to torch.
 lock: $(VENV)/.installed-test

@@ -30,6 +30,7 @@ from model.network.interop import to_official
 from model.training.batch import MicroBatch, Stream
 from model.training.masking import mask_patches, mask_tokens, num_masked_patches
 from model.training.objectives import predict
+from pipelines.pretrain.foreign_configs import torchscale_arguments
 
 STREAMS: tuple[Stream, ...] = ("image", "text", "pair")
 TEXT_LENGTH = {"text": 128, "pair": 64}
@@ -106,21 +107,7 @@ class Torchscale(nn.Module):
         from torchscale.architecture.config import EncoderConfig
         from torchscale.model.BEiT3 import BEiT3 as Reference
 
-        self.beit3 = Reference(
-            EncoderConfig(
-                img_size=config.image_size,
-                patch_size=config.patch_size,
-                vocab_size=config.vocab_size,
-                multiway=True,
-                normalize_output=True,
-                no_output_layer=True,
-                subln=True,
-                encoder_embed_dim=config.width,
-                encoder_attention_heads=config.num_heads,
-                encoder_layers=config.depth,
-                encoder_ffn_embed_dim=config.ffn_width,
-            )
-        )
+        self.beit3 = Reference(EncoderConfig(**torchscale_arguments(config)))
         self.mlm_head = nn.Linear(config.width, config.vocab_size)
         self.mim_head = nn.Linear(config.width, config.num_codes)
 

@@ -66,6 +66,8 @@ _SVG: Final = re.compile(
 _HEAD_BYTES: Final = 4096
 _GZIP: Final = b"\x1f\x8b"
 _MAX_UNPACKED_BYTES: Final = 1 << 27
+_MAX_LAYERS: Final = 3
+"Largest number of times that an image is unpacked: by a site's program and again by its server."
 
 
 def format_of(data: bytes) -> str:
@@ -100,22 +102,32 @@ def has_image_signature(data: bytes) -> bool:
 def unpacked(data: bytes) -> bytes:
     """Return the content of a gzip file, or the bytes themselves if they are not gzip.
 
-    A truncated file is unpacked as far as it goes; the image's decoder judges what is there.
+    As ``gunzip`` does, the members of a file are joined, and what follows them is ignored. A
+    truncated file is unpacked as far as it goes; the image's decoder judges what is there.
 
     Raises:
         ImageError: the file is damaged, or unpacks to too much.
     """
-    if not data.startswith(_GZIP):
-        return data
-    unzip = zlib.decompressobj(31)
-    try:
-        content = unzip.decompress(data, _MAX_UNPACKED_BYTES)
-    except zlib.error as error:
-        raise ImageError(UNDECODABLE, f"damaged gzip file: {error}") from None
-    if unzip.unconsumed_tail:
-        limit = f"{_MAX_UNPACKED_BYTES >> 20} MiB"
-        raise ImageError(UNDECODABLE, f"the gzip file unpacks to more than {limit}")
-    return content
+    for _ in range(_MAX_LAYERS):
+        if data.startswith(_GZIP):
+            data = _without_gzip(data)
+    return data
+
+
+def _without_gzip(data: bytes) -> bytes:
+    parts, left = list[bytes](), _MAX_UNPACKED_BYTES
+    while data.startswith(_GZIP):
+        unzip = zlib.decompressobj(31)
+        try:
+            parts.append(unzip.decompress(data, left))
+        except zlib.error as error:
+            raise ImageError(UNDECODABLE, f"damaged gzip file: {error}") from None
+        left -= len(parts[-1])
+        if unzip.unconsumed_tail or left <= 0:
+            limit = f"{_MAX_UNPACKED_BYTES >> 20} MiB"
+            raise ImageError(UNDECODABLE, f"the gzip file unpacks to more than {limit}")
+        data = unzip.unused_data
+    return b"".join(parts)
 
 
 def _signature(data: bytes, formats: tuple[tuple[int, bytes, str], ...]) -> str | None:

@@ -4,6 +4,7 @@ Only the first frame is decoded, and damaged metadata is ignored.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _DEEP_MODES: Final = ("I", "F")
 "Modes of 32 bits per channel."
+_UNSUPPORTED: Final = re.compile("unsupported|not supported|unknown pixel mode", re.IGNORECASE)
+"What Pillow says of a file that is whole, but of a kind that it does not read."
 _XMP: Final = ("xmp", "XML:com.adobe.xmp")
 "Metadata in which Pillow looks for an orientation where EXIF has none; viewers do not."
 
@@ -44,9 +47,24 @@ def opened(data: bytes, form: str) -> Iterator[PillowFile.ImageFile]:
     except ImageError:
         raise
     except PillowImage.UnidentifiedImageError:  # its message holds a memory address
-        raise ImageError(UNDECODABLE, f"damaged {form} header") from None
+        raise _why_refused(data, form) from None
     except Exception as error:  # whatever damage makes a plugin raise
-        raise ImageError(UNDECODABLE, f"{form}: {type(error).__name__}: {error}") from None
+        raise _image_error(form, error) from None
+
+
+def _why_refused(data: bytes, form: str) -> ImageError:
+    """Return what the plugin itself says of a header that ``PillowImage.open`` has refused."""
+    try:
+        PillowImage.OPEN[form][0](io.BytesIO(data), "").close()
+    except Exception as error:
+        return _image_error(form, error)
+    return ImageError(UNDECODABLE, f"damaged {form} header")
+
+
+def _image_error(form: str, error: Exception) -> ImageError:
+    is_whole = _UNSUPPORTED.search(str(error)) is not None
+    reason = UNSUPPORTED_FORMAT if is_whole else UNDECODABLE
+    return ImageError(reason, f"{form}: {type(error).__name__}: {error}")
 
 
 def decode_with_pillow(

@@ -95,6 +95,8 @@ def read_png(data: bytes) -> PngChunks:
     if len(header) != 13 or header[9] not in _CHANNELS or not pixels:
         raise ImageError(UNDECODABLE, "the PNG has no header or no pixels")
     color_type, palette = header[9], kept.get(b"PLTE", b"")
+    if color_type == 3 and not palette:
+        damage = damage or "the PNG's palette is missing"
     transparency = _usable_transparency(kept.get(b"tRNS", b""), header, len(palette) // 3)
     first = [(b"IHDR", header), (b"PLTE", palette), (b"tRNS", transparency)]
     chunks = [_chunk(name, content) for name, content in first if content]

@@ -147,12 +147,12 @@ def rejects_table(rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
 def reject(
     sample_id: str, source: str, reason: str, detail: str, url: str | None = None
 ) -> dict[str, str | None]:
-    """Return one row of the rejects table; a detail may quote bytes that are not text."""
+    """Return one row of the rejects table; a detail may quote lines, and bytes that are no text."""
     return {
         "sample_id": sample_id,
         "source": source,
         "reason": reason,
-        "detail": detail[:500].encode("utf-8", "backslashreplace").decode(),
+        "detail": " ".join(detail.split())[:500].encode("utf-8", "backslashreplace").decode(),
         "url": url,
     }
 

@@ -20,6 +20,15 @@ for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
 settings.register_profile("no deadline", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("no deadline")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record-stage-outputs",
+        action="store_true",
+        help="write tests/end_to_end/stage_outputs.json instead of comparing with it",
+    )
+
+
 SMALL_WEB = WebSize(
     seed=5, num_cc3m=150, num_cc12m=140, num_classes=4, num_images_per_class=30, num_documents=250
 )

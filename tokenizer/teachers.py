@@ -77,8 +77,11 @@ def make_teacher(name: TeacherName, grid: int, weights: Path | None) -> nn.Modul
 
 
 def unreachable(name: TeacherName) -> str | None:
-    """Return why a teacher's weights cannot be fetched from the hub, or None if they can."""
-    if name == "hand_crafted":
+    """Return why a teacher's weights cannot be fetched from the hub; None if they can.
+
+    A teacher that is not timm's needs nothing from the hub.
+    """
+    if name not in _TIMM:
         return None
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from timm.models import get_pretrained_cfg

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from dataprep.sources.compression import CompressionDamage, read_unpacked
 from dataprep.sources.members import MemberError
-from dataprep.sources.names import DistinctNames, is_housekeeping, safe_name
+from dataprep.sources.names import DistinctNames, is_housekeeping, member_path, safe_name
 from dataprep.sources.zips import ZIP_DAMAGE, read_member
 
 MALFORMED_ENTRY: Final = "malformed_entry"
@@ -49,8 +49,12 @@ def read_json(path: Path) -> Any:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                infos = [i for i in archive.infolist() if not is_housekeeping(i.filename)]
-                found = [info for info in infos if info.filename.endswith(".json")]
+                infos = [
+                    info
+                    for info in archive.infolist()
+                    if not is_housekeeping(member_path(info.filename))
+                ]
+                found = [info for info in infos if info.filename.lower().endswith(".json")]
                 if len(found) != 1:
                     names = ", ".join(safe_name(info.filename) for info in infos[:5]) or "nothing"
                     raise AnnotationError(f"{path}: expected one *.json, it holds {names}")

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -14,10 +15,11 @@ import pyarrow as pa
 
 SUFFIXES: Final = (".gz", ".bz2", ".xz", ".zst")
 _MAGIC: Final = {
-    "gzip": b"\x1f\x8b",
-    "bzip2": b"BZh",
-    "xz": b"\xfd7zXZ\0",
-    "zstd": b"\x28\xb5\x2f\xfd",
+    "gzip": re.compile(rb"\x1f\x8b"),
+    # `BZh9` could begin a text: a block, the end of the file or nothing must follow.
+    "bzip2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90|\Z)"),
+    "xz": re.compile(rb"\xfd7zXZ\0"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # or a skippable frame
 }
 _OPEN: Final[dict[str, Callable[[BinaryIO], Any]]] = {
     "gzip": gzip.open,
@@ -25,7 +27,7 @@ _OPEN: Final[dict[str, Callable[[BinaryIO], Any]]] = {
     "xz": lzma.open,
     "zstd": partial(pa.CompressedInputStream, compression="zstd"),
 }
-_HEAD_BYTES: Final = max(map(len, _MAGIC.values()))
+_HEAD_BYTES: Final = 10
 _DAMAGE: Final = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 _BLOCK_BYTES: Final = 1 << 20
 _SMALL_BYTES: Final = 1 << 16
@@ -52,8 +54,13 @@ def _damage(detail: str, is_cut: bool) -> CompressionDamage:
 
 def compression_of(path: Path) -> str | None:
     """Return ``gzip``, ``bzip2``, ``xz`` or ``zstd``, or None for any other file."""
-    with Unpacked(path) as file:
-        return file.compression
+    with path.open("rb") as file:
+        return compression_by(file.read(_HEAD_BYTES))
+
+
+def compression_by(head: bytes) -> str | None:
+    """Return what :func:`compression_of` does, for a file that begins with ``head``."""
+    return next((name for name, magic in _MAGIC.items() if magic.match(head)), None)
 
 
 class Unpacked:
@@ -63,8 +70,7 @@ class Unpacked:
         self._raw: BinaryIO = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
         head = self._raw.read(_HEAD_BYTES)
         self._raw.seek(0)
-        found = (name for name, magic in _MAGIC.items() if head.startswith(magic))
-        self.compression = next(found, None)
+        self.compression = compression_by(head)
         self._file: Any = _OPEN[self.compression](self._raw) if self.compression else self._raw
 
     def read(self, num_bytes: int) -> bytes:

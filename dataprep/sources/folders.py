@@ -9,7 +9,7 @@ import errno
 import fnmatch
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dataprep.sources.lines import ListError
@@ -30,23 +30,23 @@ def files_in(folder: Path, *patterns: str) -> list[str]:
 
     Args:
         folder: path of the folder.
-        patterns: patterns of file names, such as ``*.tar``.
+        patterns: patterns of file names, such as ``*.tar``, in upper or lower case.
 
     Raises:
         ListError: there is no such file; the message names what lies there instead.
     """
     names = sorted(_walk(folder, ""))
-    found = [
-        name
-        for name in names
-        if any(fnmatch.fnmatchcase(name.rpartition("/")[2], pattern) for pattern in patterns)
-    ]
+    found = [name for name in names if _matches(name.rpartition("/")[2], patterns)]
     if not found:
         shown = ", ".join(map(safe_name, names[:_MAX_NAMES_SHOWN])) or "nothing"
         more = f" and {len(names) - _MAX_NAMES_SHOWN} more" * (len(names) > _MAX_NAMES_SHOWN)
         wanted = " or ".join(patterns)
         raise ListError(f"{folder}: no files {wanted}; the folder holds {shown}{more}")
     return found
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
 
 
 class FolderFiles:
@@ -63,7 +63,7 @@ class FolderFiles:
                 is not a regular file, is too large, or cannot be read.
         """
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise MemberError(MISSING_FILE, f"{safe_name(name)} is not in {self._folder}")
+            raise MemberError(MISSING_FILE, f"{safe_name(name)} is not in {self._folder.name}")
         return read_file(self._folder / name, safe_name(name))
 
 

@@ -8,6 +8,7 @@ number however many workers read the file.
 
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from dataprep.text import other_encoding
 MALFORMED_LINE: Final = "malformed_line"
 "Reason of a reject: the line does not have the format of its file."
 _BLOCK_BYTES: Final = 1 << 24
-_HEAD_BYTES: Final = 4096
+_HEAD_BYTES: Final = 1 << 16
 _FIRST_BYTES: Final = 1 << 20
 _OTHER_FILES: Final = {
     b"PK\x03\x04": "a zip archive",
@@ -30,6 +31,7 @@ _OTHER_FILES: Final = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\x04\x22\x4d\x18": "an lz4 file",
 }
+_ARRAY: Final = re.compile(r"\s*\[\s*(?:\{|$)")
 _TAR_MAGIC: Final = slice(257, 262), b"ustar"
 
 
@@ -128,6 +130,24 @@ def check_text(path: Path) -> None:
         raise ListError(
             f"{path}: {encoding}, expected UTF-8 text; convert it, for example with "
             "`iconv -f UTF-16 -t UTF-8`"
+        )
+    if b"\n" not in head and head.count(b"\r") > 1:
+        raise ListError(
+            f"{path}: lines that end with CR alone, expected LF; convert it, for example with "
+            r"`tr '\r' '\n'`"
+        )
+
+
+def check_json_lines(path: Path) -> None:
+    """Check that a file is UTF-8 text that does not begin as one JSON array of objects does.
+
+    Raises:
+        ListError: it is not, or does.
+    """
+    if _ARRAY.match(first_line(path)):
+        raise ListError(
+            f"{path}: a JSON array, expected a JSON object per line; convert it, for example with "
+            "`jq -c '.[]'`"
         )
 
 

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from dataprep.row_errors import RowError
+
 MISSING_FILE: Final = "missing_file"
 DAMAGED_FILE: Final = "damaged_file"
 LINKED_FILE: Final = "linked_file"
@@ -10,13 +12,5 @@ MAX_FILE_BYTES: Final = 1 << 30
 "Largest file or member that is read into memory; larger ones are rejects."
 
 
-class MemberError(ValueError):
+class MemberError(RowError):
     """A file that cannot be read; ``reason`` is a constant of this module."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"

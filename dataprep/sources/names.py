@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 _ESCAPED: Final = re.compile("[\\x00-\\x1f\\x7f\\\\\ud800-\udfff]")
+_BEFORE_PATH: Final = re.compile(r"\A(?:\.?/)+")
 _NOT_DATA: Final = frozenset({
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"),
     *("$recycle.bin", "system volume information", "lost+found", "@eadir"),
@@ -21,6 +22,14 @@ def safe_name(name: str) -> str:
     Different names stay different. ``b"caf\xe9.jpg"`` becomes ``caf\xe9.jpg``.
     """
     return _ESCAPED.sub(_escape, name)
+
+
+def member_path(name: str) -> str:
+    r"""Return the name of a member of a zip archive as a relative path with slashes.
+
+    Examples: ``a\0.jpg``, ``./a/0.jpg`` and ``/a/0.jpg`` are all ``a/0.jpg``.
+    """
+    return _BEFORE_PATH.sub("", name.replace("\\", "/"))
 
 
 def is_housekeeping(path: str) -> bool:

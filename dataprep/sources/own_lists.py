@@ -18,6 +18,7 @@ from dataprep.sources.lines import LineRange, ListError, first_line, read_lines
 from dataprep.sources.parquet_files import PARQUET_DAMAGE, read_cells
 
 TextForm = Literal["csv", "tsv"]
+csv.field_size_limit(1 << 30)  # a column that nobody reads may hold a whole page
 
 
 @dataclass(frozen=True)

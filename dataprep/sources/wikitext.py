@@ -21,8 +21,9 @@ _MAX_COST: Final = 20_000_000
 "Largest number of characters behind unclosed openings, summed over them: a few seconds."
 _NOT_TEXT: Final = frozenset(
     {
-        *("categorytree", "chem", "gallery", "graph", "imagemap", "inputbox", "math", "ref"),
-        *("references", "score", "section", "syntaxhighlight", "table", "templatedata", "timeline"),
+        *("categorytree", "ce", "chem", "gallery", "graph", "hiero", "imagemap", "includeonly"),
+        *("indicator", "inputbox", "mapframe", "maplink", "math", "ref", "references", "score"),
+        *("section", "source", "syntaxhighlight", "table", "templatedata", "timeline"),
     }
 )
 _BLOCKS: Final = frozenset(
@@ -37,6 +38,11 @@ _BRACKETS: Final = re.compile(
     r"|<(?P<end>/?)(?P<tag>[a-zA-Z]\w*)(?:[^<>]*?(?P<self>/)?>)?"
 )
 _OPENING_OF: Final = {"}}": "{{", "]]": "[[", "|}": "{|", "-->": "<!--", "]": "["}
+_SWITCH: Final = re.compile(r"__(?!_)(?:(?![a-z\d])\w)+?__")
+"A behavior switch, such as ``__NOTOC__``, in any language."
+_VARIANTS: Final = re.compile(r"-\{([^{}]*)\}-")
+_VARIANT_NAME: Final = re.compile(r"\s*[a-z]{2,3}(?:-[a-z]+)*\s*:")
+_HIDDEN_FLAGS: Final = frozenset({"-", "D", "H", "T"})
 _EMPTY_BRACKETS: Final = re.compile(r"[ \t]*(?:\([\s,;:–-]*\)|\[[\s,;:]*\]|（[\s，；：、]*）)")
 _LEADING_MARKS: Final = re.compile(r"([(（])\s*(?:[,;，；、]\s*)+")
 
@@ -57,8 +63,10 @@ def plain_text(markup: str, dropped_namespaces: frozenset[str]) -> str:
     Raises:
         TooCostly: see :func:`check_cost`.
     """
+    markup = _without_open_comment(markup)
     check_cost(markup)
     text = "".join(_render(mwparserfromhell.parse(markup), dropped_namespaces))
+    text = _VARIANTS.sub(_first_variant, _SWITCH.sub("", text))
     changed = 1
     while changed:  # brackets within brackets
         text, changed = _EMPTY_BRACKETS.subn("", text)
@@ -104,8 +112,12 @@ def _render_node(node: Any, dropped: frozenset[str]) -> Iterator[str]:
         case nodes.Heading():
             yield from ("\n\n", *_render(node.title, dropped), "\n\n")
         case nodes.Wikilink():
-            if namespace_of(str(node.title)) not in dropped:
-                yield from _render(node.title if node.text is None else node.text, dropped)
+            if namespace_of(str(node.title)) in dropped:
+                return
+            if node.text is not None:
+                yield from _render(node.text, dropped)
+            else:  # a colon before the title makes a link where none would be seen
+                yield "".join(_render(node.title, dropped)).removeprefix(":")
         case nodes.ExternalLink():
             yield from _render(node.title if node.brackets else node.url, dropped)
         case nodes.Argument():
@@ -135,12 +147,35 @@ def _template_text(node: nodes.Template, dropped: frozenset[str]) -> str:
     write = _TEMPLATES.get(name) or (_first if name.startswith("lang-") else None)
     if write is None:
         return ""
-    arguments = [
-        "".join(_render(parameter.value, dropped)).strip()
+    arguments = {
+        int(name): "".join(_render(parameter.value, dropped)).strip()
         for parameter in node.params
-        if not parameter.showkey
-    ]
-    return write(arguments)
+        if (name := str(parameter.name).strip()).isdecimal()
+    }
+    return write([arguments[number] for number in sorted(arguments)])
+
+
+def _without_open_comment(markup: str) -> str:
+    """Return a page without a comment that is never closed, which reaches to the page's end."""
+    start = markup.find("<!--", max(markup.rfind("-->"), 0))
+    return markup if start < 0 else markup[:start]
+
+
+def _first_variant(found: re.Match[str]) -> str:
+    """Return the text of ``-{…}-``, by which a wiki of several scripts writes a word in each.
+
+    Of ``-{zh-hans:电脑; zh-hant:電腦}-`` this is the first. Flags may precede it (``-{A|…}-``);
+    what only defines a rule or a title is not seen on the page.
+    See https://www.mediawiki.org/wiki/Writing_systems/Syntax.
+    """
+    flags, bar, content = found[1].rpartition("|")
+    if bar and _HIDDEN_FLAGS.intersection(re.split(r"\s*;\s*", flags.strip())):
+        return ""
+    return (
+        _VARIANT_NAME.sub("", content).partition(";")[0]
+        if _VARIANT_NAME.match(content)
+        else content
+    )
 
 
 def _first(arguments: Arguments) -> str:

@@ -16,7 +16,7 @@ from dataprep.sources.members import (
     MISSING_FILE,
     MemberError,
 )
-from dataprep.sources.names import is_housekeeping, safe_name
+from dataprep.sources.names import is_housekeeping, member_path, safe_name
 
 ZIP_DAMAGE: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
@@ -60,9 +60,9 @@ class ZipSet:
                 its name.
         """
         found, shown = self._members.get(name, []), safe_name(name)
-        archives = ", ".join(str(archive.filename) for archive, _ in found)
+        archives = _file_names([archive for archive, _ in found])
         if not found:
-            archives = ", ".join(str(archive.filename) for archive in self._archives)
+            archives = _file_names(self._archives)
             raise MemberError(MISSING_FILE, f"{shown} is in none of {archives}")
         if len(found) > 1:
             raise MemberError(DAMAGED_FILE, f"{shown} stands {len(found)} times in {archives}")
@@ -73,6 +73,11 @@ class ZipSet:
             raise
         except ZIP_DAMAGE as error:
             raise MemberError(DAMAGED_FILE, f"{archives}: {shown}: {error}") from None
+
+
+def _file_names(archives: Sequence[zipfile.ZipFile]) -> str:
+    """Return names without folders: what is said of a row does not depend on where files lie."""
+    return ", ".join(Path(str(archive.filename)).name for archive in archives)
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
@@ -93,10 +98,11 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int)
 def _names(info: zipfile.ZipInfo) -> set[str]:
     """Return the names of a member; none for a folder and for what is not data.
 
-    Programs that write UTF-8 without the flag for it are read by both encodings.
+    Programs that write UTF-8 without the flag for it are read by both encodings, and what programs
+    write in place of a relative path with slashes (APPNOTE 4.4.17) by that path.
     """
-    names = {info.filename}
+    names = {member_path(info.filename)}
     if not info.flag_bits & _UTF8_FLAG:
         with suppress(UnicodeError):
-            names.add(info.filename.encode("cp437").decode("utf-8"))
+            names.add(member_path(info.filename.encode("cp437").decode("utf-8")))
     return {name for name in names if name and name[-1] != "/" and not is_housekeeping(name)}

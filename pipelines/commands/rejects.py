@@ -44,7 +44,9 @@ def rejects(
     rows: list[dict[str, Any]] = []
     for name in (REJECTS, *others):
         rows += _rows(folder, name, patterns, limit - len(rows))
-    table = Table("row", "where", "reason", "detail", title=REJECTS, title_justify="left")
+    table = Table(title=REJECTS, title_justify="left")
+    for name in ("row", "where", "reason", "detail"):
+        table.add_column(name, overflow="fold")  # a path or URL that is cut leads nowhere
     for row in rows:
         where = source_line(row["sample_id"], row["source"], recipe)
         cells = (row["sample_id"], where, row["reason"], row["detail"] or row["url"] or "")

@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from dataprep.sources.compression import compression_by
 from orchestration.masking import masked
 from orchestration.params import StageParams, external_files
 from orchestration.reporting.results import human_bytes
 from orchestration.storage.remote_files import head_of, version_of
 
 _FORMS: Final = (
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "empty zip"),
     (b"PAR1", "Parquet"),
@@ -50,6 +47,8 @@ def form_of(head: bytes) -> str:
     """Return the form of a file that begins with ``head``."""
     if not head:
         return "empty"
+    if compression := compression_by(head):
+        return compression
     if head[_TAR_MAGIC] == b"ustar":
         return "tar"
     for start, form in _FORMS:

@@ -12,6 +12,7 @@ from dataprep.content_encoding import decoded
 from dataprep.fetch_rules import FetchError
 from dataprep.host_limiter import HostRules
 from dataprep.response_handler import end_of_head
+from dataprep.schemas import reject
 from tests.dataprep.raw_server import IMAGE, RawServer, fetch, http, reason, redirect
 
 LONG = "x" * 8191
@@ -100,6 +101,13 @@ def test_an_answer_that_is_not_http_is_one_final_reject_and_not_the_host_s_fault
     )
     assert [reason(outcome) for outcome in outcomes] == ["bad_response"] * 30 + ["ok"] * 10
     assert len(server.heads) == 40
+
+
+def test_the_detail_of_a_reject_is_one_line():
+    (error,) = fetch(["http://a.test/x"], RawServer({"/x": b"SSH-2.0-OpenSSH_9.6\r\n"}))
+    row = reject("s/1", "s", error.reason, error.detail)
+    assert "\n" in error.detail and row["detail"].startswith("http://a.test/x: Bad status line: ")
+    assert row["detail"].isprintable()
 
 
 @pytest.mark.parametrize(

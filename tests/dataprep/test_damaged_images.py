@@ -291,3 +291,10 @@ def test_pillow_decodes_every_stored_image(tmp_path):
     for data in FIRST_FRAME.values():
         with Image.open(io.BytesIO(store_image(data, RULES).jpeg)) as image:
             image.load()
+
+
+def test_a_png_without_the_palette_that_its_pixels_need_is_named():
+    data = encoded(RGB.quantize(16), "PNG")
+    start = data.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    assert error_of(data[:start] + data[end:]).detail == "the PNG's palette is missing"

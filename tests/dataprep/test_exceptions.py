@@ -25,7 +25,7 @@ def exceptions_of_dataprep() -> list[type[Exception]]:
 
 def arguments_of(kind: type[Exception]) -> list[str]:
     """One text for each argument that the exception needs, and one for those that take any."""
-    if "__init__" not in vars(kind):
+    if not hasattr(kind.__init__, "__code__"):
         return ["text"]
     code = kind.__init__.__code__
     needed = code.co_argcount - 1 - len(kind.__init__.__defaults__ or ())

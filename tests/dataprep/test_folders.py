@@ -112,3 +112,9 @@ def test_a_digest_takes_any_name(tmp_path, name):
     (tmp_path / os.fsdecode(name)).write_bytes(b"y")
     assert file_digest(tmp_path) != before
     assert files_in(tmp_path, "*") == [os.fsdecode(name)]
+
+
+def test_the_ending_of_a_name_counts_in_any_case(tmp_path):
+    for name in ("a.txt", "B.TXT", "c.Txt", "d.text"):
+        (tmp_path / name).write_text("x")
+    assert files_in(tmp_path, "*.txt") == ["B.TXT", "a.txt", "c.Txt"]

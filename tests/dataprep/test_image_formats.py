@@ -17,6 +17,11 @@ def iso_file(*brands: bytes) -> bytes:
     return struct.pack(">I", len(content) + 4) + content + bytes(50)
 
 
+def bmp_with(bits: int, compression: int) -> bytes:
+    data = encoded(gradient(), "BMP")
+    return data[:28] + struct.pack("<HI", bits, compression) + data[34:]
+
+
 def jpeg_of_kind(marker: int, depth: int = 8) -> bytes:
     data = encoded(gradient(), "JPEG")
     at = data.index(b"\xff\xc0")
@@ -50,6 +55,9 @@ def jpeg_of_kind(marker: int, depth: int = 8) -> bytes:
         (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- x -->\n<!DOCTYPE svg PUBLIC "a">\n<svg>', "SVG"),
         (gzip.compress(b"<svg/>", mtime=0), "SVG"),
         (encoded(np.ones((64, 64), np.float32), "TIFF"), "32 bits"),
+        (bytes(cv2.imencode(".tiff", np.ones((64, 64, 3), np.float32))[1]), "TIFF"),
+        (bmp_with(0, 5), "BMP"),  # a PNG inside, as in icons
+        (bmp_with(32, 3), "BMP"),
         (jpeg_of_kind(0xC1, depth=12), "12 bits"),
         (jpeg_of_kind(0xC3), "lossless JPEG"),
         (jpeg_of_kind(0xF7), "JPEG-LS"),
@@ -91,15 +99,18 @@ def test_an_avif_is_decoded_by_its_compatible_brands_too(major):
 def test_gzip_around_an_image_is_unpacked(form):
     data = encoded(gradient(), form)
     packed = gzip.compress(data)
-    for wrapped in (packed, packed[:-8], packed + bytes(100)):
+    members = gzip.compress(data[:300]) + gzip.compress(data[300:])  # as `cat` joins them
+    for wrapped in (packed, packed[:-8], packed + bytes(100), members, gzip.compress(packed)):
         assert np.array_equal(shown(wrapped), shown(data))
     assert error_of(packed[: len(packed) // 2]).reason == "undecodable"
     assert error_of(b"\x1f\x8b" + bytes(50)).reason == "undecodable"
 
 
 def test_a_small_gzip_file_cannot_fill_the_memory():
-    error = error_of(gzip.compress(encoded(gradient(), "BMP") + bytes(200_000_000)))
-    assert error.reason == "undecodable" and "unpacks to more" in error.detail
+    bomb = gzip.compress(encoded(gradient(), "BMP") + bytes(200_000_000))
+    for data in (bomb, gzip.compress(bomb), gzip.compress(bytes(70_000_000)) * 2):
+        error = error_of(data)
+        assert error.reason == "undecodable" and "unpacks to more" in error.detail
 
 
 def test_avif_is_decoded_and_gzip_keeps_the_bytes_of_a_small_jpeg():

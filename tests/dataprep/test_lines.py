@@ -4,6 +4,7 @@ The compressed files are written by the programs gzip, bzip2, xz and zstd.
 """
 
 import codecs
+import json
 import random
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dataprep.sources import own_lists
+from dataprep.sources.compression import compression_of
 from dataprep.sources.conceptual import read_cc3m, read_cc12m
 from dataprep.sources.documents import read_jsonl, read_text_files, read_text_lines
 from dataprep.sources.hash_list import make_table
@@ -19,6 +21,7 @@ from dataprep.sources.lines import (
     Line,
     ListError,
     about_lines,
+    check_json_lines,
     check_text,
     first_line,
     line_ranges,
@@ -27,6 +30,7 @@ from dataprep.sources.lines import (
 from dataprep.sources.sbu import paired_ranges, read_lines_form
 
 PROGRAMS = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "zstd": ".zst"}
+PARALLEL = {"pigz": "gzip", "pbzip2": "bzip2", "pixz": "xz", "pzstd": "zstd"}
 LINES = [f"line {i} of {random.Random(i).getrandbits(90)}" for i in range(1, 20_001)]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
 
@@ -56,6 +60,20 @@ def test_a_compressed_list_gives_the_lines_of_the_plain_one(tmp_path, program):
     two = tmp_path / "two"
     two.write_bytes(path.read_bytes() * 2)
     assert [line.text for line in lines_of(two)] == LINES * 2, "as `cat` joins such files"
+
+
+@pytest.mark.parametrize("program", PARALLEL)
+def test_a_list_that_a_parallel_program_compressed_gives_the_same_lines(tmp_path, program):
+    path = compressed(tmp_path / "list", program, TEXT)
+    assert compression_of(path) == PARALLEL[program]
+    assert [line.text for line in lines_of(path)] == LINES
+
+
+@pytest.mark.parametrize("text", ["BZh", "BZh9 is not enough", "BZhang,1", "BZ2,url"])
+def test_a_text_that_begins_as_a_compressed_file_does_is_text(tmp_path, text):
+    (tmp_path / "list").write_text(f"{text}\nsecond\n")
+    assert compression_of(tmp_path / "list") is None
+    assert [line.text for line in lines_of(tmp_path / "list")] == [text, "second"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -162,6 +180,44 @@ def test_another_file_is_refused_by_name(tmp_path, name, head, program):
         line_ranges(path, 9)
 
 
+@pytest.mark.parametrize("program", [None, "gzip"])
+def test_lines_that_end_with_cr_alone_are_refused_by_name(tmp_path, program):
+    path = tmp_path / "list"
+    data = b"url,caption\rhttp://a.org/1,a dog\rhttp://a.org/2,a cat\r"
+    path.write_bytes(data)
+    if program:
+        compressed(path, program, data)
+    for check in (check_text, about_lines, first_line, lambda path: line_ranges(path, 9)):
+        with pytest.raises(ListError, match="CR alone, expected LF"):
+            check(path)
+
+
+def test_a_carriage_return_within_a_line_stays(tmp_path):
+    (tmp_path / "list").write_bytes(b"a\rb\rc\r\nd\r\n")
+    assert [line.text for line in lines_of(tmp_path / "list")] == ["a\rb\rc", "d"]
+
+
+ROWS = [{"url": "http://a.org/1", "text": "a"}, {"url": "http://a.org/2", "text": "b"}]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [json.dumps(ROWS), json.dumps(ROWS, indent=2), " [" + ",\n".join(map(json.dumps, ROWS)) + "]"],
+)
+def test_a_json_array_is_refused_where_a_line_is_an_object(tmp_path, array):
+    (tmp_path / "list.jsonl").write_text(array)
+    with pytest.raises(ListError, match="a JSON array, expected a JSON object per line"):
+        check_json_lines(tmp_path / "list.jsonl")
+
+
+@pytest.mark.parametrize("first", ['{"url": "[{"}', "[1", "[]", "", "[[1, 2], 3]"])
+def test_json_lines_are_not_refused_for_a_bad_first_line(tmp_path, first):
+    (tmp_path / "list.jsonl").write_text(f'{first}\n{{"text": "good"}}\n')
+    check_json_lines(tmp_path / "list.jsonl")
+    texts = read_jsonl(tmp_path / "list.jsonl", *line_ranges(tmp_path / "list.jsonl", 9), "text")
+    assert [getattr(each, "text", None) for each in texts] == [None, "good"]
+
+
 def test_the_rows_beside_a_line_that_is_not_utf8_come_through(tmp_path):
     (tmp_path / "list").write_bytes(b"a\n\xff\xfe\nb\ncaf\xe9\n")
     found = lines_of(tmp_path / "list", 2)
@@ -185,6 +241,14 @@ def test_tsv_is_read_verbatim(tmp_path, written, read):
     (piece,) = line_ranges(path, 9)
     first, last = own_lists.read_table(path, "tsv", piece, "url", "caption", quoting=False)
     assert (first.captions, last.captions) == ((read,), ("last",))
+
+
+def test_a_column_that_is_not_read_may_be_long(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text(f"url,page,caption\nhttp://a.org/1,{'long ' * 50_000},a dog\n")
+    (piece,) = line_ranges(path, 9)
+    (entry,) = own_lists.read_table(path, "csv", piece, "url", "caption", quoting=True)
+    assert entry.captions == ("a dog",)
 
 
 def test_quoting_is_an_option_of_both_forms(tmp_path):

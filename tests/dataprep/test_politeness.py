@@ -205,15 +205,15 @@ def test_a_body_that_drips_ends_at_the_total_timeout():
 
 def test_waiting_for_the_limiter_does_not_count_as_the_server_s_time():
     async def slow(request: web.Request, _: Server) -> web.StreamResponse:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         return web.Response(body=BODY)
 
-    urls = [f"http://a.test/{i}" for i in range(8)]
+    urls = [f"http://a.test/{i}" for i in range(8)]  # the last one waits for 3.5 s
     _, outcomes = fetch(
         urls,
         slow,
         HostRules(max_concurrent_requests=1, max_requests_per_second=1e6),
-        total_timeout_s=0.6,
+        total_timeout_s=3,  # a busy machine may add seconds to an answer
     )
     assert outcomes == ["ok"] * 8
 

@@ -65,6 +65,16 @@ def test_links_to_files_and_categories_are_dropped_by_the_siteinfo_of_the_dump(
         ("f(x) stays, array[0] too ({{a}} (b))", "f(x) stays, array[0] too ( (b))"),
         ("a[[File:x|thumb|A {{b}}]]<ref>{{c}}</ref><math>x</math>", "a"),
         ("[http://a.b label] [http://a.b] http://c.d", "label http://c.d"),
+        ("See [[:Category:Birds]], [[:File:A.jpg|a map]] and [[:fr:Titre]].",
+         "See Category:Birds, a map and fr:Titre."),
+        ("__NOTOC__One__NO_INDEX__ two __СОДЕРЖАНИЕ__ __init__ a__b__", "One two __init__ a__b__"),
+        ("{{lang|1=de|2=Wort}}, {{frac|2=3|1=2}}", "Wort, 2/3"),
+        ("a<!-- b --> c <!-- never closed [[d]]", "a c"),
+        ("一台-{zh-hans:电脑; zh-hant:電腦}-和-{A|zh-cn:软件;zh-tw:軟體}-。-{T|zh-cn:题}-",
+         "一台电脑和软件。"),
+        ("-{原文}--{R|x;y}--{H|zh-cn:甲;zh-tw:乙}-", "原文x;y"),
+        ("a <hiero>A1</hiero><ce>H2O</ce><source>x = 1</source>b <mapframe>{}</mapframe>", "a b"),
+        ("<includeonly>not here</includeonly><onlyinclude>here</onlyinclude>", "here"),
     ],
 )  # fmt: skip
 def test_markup_leaves_words_apart_and_no_empty_brackets(markup, expected):

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from dataprep.sources import zips
+from dataprep.sources.annotations import read_json
 from dataprep.sources.members import MemberError
 from dataprep.sources.zips import ZipSet
 
@@ -32,6 +33,25 @@ def test_a_name_that_stands_twice_is_one_reject(tmp_path):
     for name, file in (("x.jpg", "b.zip"), ("y.jpg", "a.zip")):
         reason, detail = reason_of(archives, name)
         assert reason == "damaged_file" and file in detail and "2 times" in detail
+        assert str(tmp_path) not in detail
+    assert reason_of(archives, "w.jpg") == ("missing_file", "w.jpg is in none of a.zip, b.zip")
+
+
+@pytest.mark.parametrize(
+    "written", ["a\\x.jpg", "./a/x.jpg", "/a/x.jpg", ".\\a\\x.jpg", "././a/x.jpg"]
+)
+def test_a_member_is_found_however_its_program_wrote_the_path(tmp_path, written):
+    macos = "__MACOSX\\._x.json"
+    write(tmp_path / "a.zip", [(written, b"1"), ("b/x.jpg", b"2"), (macos, b"3")])
+    archives = ZipSet([tmp_path / "a.zip"])
+    assert archives.read("a/x.jpg") == b"1" and archives.read("b/x.jpg") == b"2"
+    assert set(archives.names) == {"a/x.jpg", "b/x.jpg"}
+
+
+def test_annotations_are_found_beside_what_a_program_left(tmp_path):
+    members = [(".\\captions.json", b"[1]"), ("__MACOSX\\._captions.json", b"x")]
+    write(tmp_path / "a.zip", members)
+    assert read_json(tmp_path / "a.zip") == [1]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 
@@ -30,6 +31,7 @@ from model.network.loading import load
 from orchestration import Dataset
 from orchestration.plan import latest_record
 from orchestration.storage.store import Store
+from pipelines.open_recipe import open_recipe
 from pipelines.pretrain.check_export import check_export
 from tokenizer import VQKD, TextTokenizer
 
@@ -202,12 +204,65 @@ def test_the_export_is_readable_by_its_readers(undisturbed):
     assert [finding.details for finding in check_export(export) if not finding.ok] == []
 
 
+def table_rows(output: str) -> list[list[str]]:
+    """The rows of a printed table, with the lines of a folded cell joined without spaces."""
+    found: list[list[str]] = []
+    for line in output.splitlines():
+        if line.startswith("│"):
+            cells = [cell.strip() for cell in line.strip("│").split("│")]
+            if cells[0]:
+                found.append(cells)
+            else:
+                found[-1] = [a + b for a, b in zip(found[-1], cells, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["index", "download"])
+def test_the_rejects_of_a_stage_are_shown_with_their_lines_in_the_list(undisturbed, kind):
+    rejects = rows(undisturbed, f"{kind}/cc3m", "rejects").to_pylist()
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "rejects", f"{kind}/cc3m", "--limit", "100",
+         "--workdir", str(undisturbed)],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert shown.startswith(f"{kind}/cc3m: {len(rejects)} rejects (")
+    table, path = table_rows(shown), undisturbed / "miniweb" / "cc3m.tsv"
+    assert len(table) == len(rejects) > 0
+    lines = path.read_text().splitlines()
+    for (name, where, reason, _), reject in zip(table, rejects, strict=True):
+        assert (name, reason) == (reject["sample_id"], reject["reason"])
+        file, _, number = where.rpartition(":")
+        columns = lines[int(number) - 1].split("\t")
+        assert file == str(path)
+        assert len(columns) != 2 if kind == "index" else columns[1] == reject["url"]
+
+
+def test_a_recipe_that_cannot_be_completed_is_refused_before_anything_starts(undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
+    done = subprocess.run(
+        command(undisturbed, "--set", "train.substreams=16"),
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 1 and "started" not in done.stdout
+    said = " ".join(done.stderr.split())
+    assert "the workflow cannot be completed" in said and "Traceback" not in said
+    assert "train.substreams = 16 needs as many row groups, but the image stream has" in said
+    assert "set image_tokens.row_group_rows=" in said
+    after = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
+    assert after == before
+
+
 def test_the_same_command_again_does_nothing(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
     output = run(undisturbed)
     assert "started" not in output and "stale" not in output and "missing" not in output
     after = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_each_stage_gives_the_output_recorded_for_its_version(undisturbed, check_stage_outputs):
+    opened = open_recipe(RECIPE, str(undisturbed), SMALL, Console(quiet=True))
+    check_stage_outputs(RECIPE, undisturbed, opened.workflow.stages)
 
 
 def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path):

@@ -6,15 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-from orchestration import Dataset
-from orchestration.plan import latest_record
-from orchestration.storage.store import Store
+from tests.end_to_end.downloads import check_that_every_row_ended_once
 
 pytestmark = pytest.mark.exhaustive
 
@@ -58,18 +54,4 @@ def test_twenty_kills_at_random_moments_lose_no_row(tmp_path):
         run_and_kill(workdir, rng.randint(1, 2), rng.uniform(0, 0.5))
     assert not list(workdir.glob("download/cc3m/*/manifest.json"))
     subprocess.run(command(workdir), check=True, capture_output=True, timeout=600)
-
-    stages = latest_record(Store(workdir))["stages"]
-    index, images = (
-        Dataset.open(Store(workdir / name / stages[name]))
-        for name in ("index/cc3m", "download/cc3m")
-    )
-    rows = images.read(columns=["sample_id"])["sample_id"].to_pylist()
-    rejects = images.table("rejects").read().to_pylist()
-    occurrences = Counter(rows + [row["sample_id"] for row in rejects])
-    assert set(occurrences) == set(index.read(columns=["sample_id"])["sample_id"].to_pylist())
-    assert set(occurrences.values()) == {1}
-    truth = pq.read_table(workdir / "miniweb" / "truth.parquet").to_pylist()
-    outcomes = {row["sample_id"]: row["outcome"] for row in truth}
-    assert {outcomes[name] for name in rows} == {"ok"}
-    assert [row["reason"] for row in rejects] == [outcomes[row["sample_id"]] for row in rejects]
+    check_that_every_row_ended_once(workdir)

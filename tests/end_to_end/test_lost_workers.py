@@ -9,16 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
-from orchestration import Dataset
-from orchestration.plan import latest_record
-from orchestration.storage.store import Store
+from tests.end_to_end.downloads import check_that_every_row_ended_once
 
 pytestmark = pytest.mark.slow
 
@@ -115,18 +111,4 @@ def test_killed_and_stopped_workers_lose_no_row_and_block_no_host(tmp_path, num_
         choices = ["kill a worker", "stop a worker", "kill the limiter"]
         kinds = [rng.choice(choices) for _ in range(20)]
     run_disturbed(workdir, num_rows, kinds, rng)
-
-    stages = latest_record(Store(workdir))["stages"]
-    index, images = (
-        Dataset.open(Store(workdir / name / stages[name]))
-        for name in ("index/cc3m", "download/cc3m")
-    )
-    rows = images.read(columns=["sample_id"])["sample_id"].to_pylist()
-    rejects = images.table("rejects").read().to_pylist()
-    ended = Counter(rows + [row["sample_id"] for row in rejects])
-    assert set(ended) == set(index.read(columns=["sample_id"])["sample_id"].to_pylist())
-    assert set(ended.values()) == {1}
-    truth = pq.read_table(workdir / "miniweb" / "truth.parquet").to_pylist()
-    outcomes = {row["sample_id"]: row["outcome"] for row in truth}
-    assert {outcomes[name] for name in rows} == {"ok"}
-    assert [row["reason"] for row in rejects] == [outcomes[row["sample_id"]] for row in rejects]
+    check_that_every_row_ended_once(workdir)

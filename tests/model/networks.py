@@ -1,5 +1,7 @@
 """Small networks of the paper's and the released form, for the tests."""
 
+from typing import Any
+
 import torch
 
 from model import BEiT3, BEiT3Config
@@ -32,3 +34,17 @@ def network(config: BEiT3Config) -> BEiT3:
 
 def random_images(config: BEiT3Config, batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 3, config.image_size, config.image_size)
+
+
+def official_arguments(config: BEiT3Config) -> dict[str, Any]:
+    """What the authors' ``_get_base_config`` passes to torchscale's ``EncoderConfig``.
+
+    It leaves sub-LayerNorm and the length of the text position table at torchscale's defaults.
+    """
+    return {
+        "img_size": config.image_size, "patch_size": config.patch_size,
+        "vocab_size": config.vocab_size, "multiway": True, "layernorm_embedding": False,
+        "normalize_output": config.final_norm, "no_output_layer": True, "drop_path_rate": 0,
+        "encoder_embed_dim": config.width, "encoder_attention_heads": config.num_heads,
+        "encoder_ffn_embed_dim": config.ffn_width, "encoder_layers": config.depth,
+    }  # fmt: skip

@@ -14,33 +14,17 @@ from model import BEiT3, BEiT3Config
 from model.network import interop
 from model.network.loading import ENCODER, StateMismatch, load
 from model.network.weight_files import read_weights
-from tests.model.networks import RELEASED, SHARED, network, random_images
+from tests.model.networks import RELEASED, SHARED, network, official_arguments, random_images
 
 BASE = BEiT3Config.named("base", attention="decoupled", fusion_layers=0, subln=True)
 
 
 def torchscale(config: BEiT3Config):
-    """torchscale's own network of the same sizes, built as the authors' classes build it.
-
-    They leave sub-LayerNorm and the length of the text position table at torchscale's defaults.
-    """
+    """torchscale's own network of the same sizes, built as the authors' classes build it."""
     from torchscale.architecture.config import EncoderConfig
     from torchscale.model.BEiT3 import BEiT3 as Reference
 
-    return Reference(
-        EncoderConfig(
-            img_size=config.image_size,
-            patch_size=config.patch_size,
-            vocab_size=config.vocab_size,
-            multiway=True,
-            normalize_output=config.final_norm,
-            no_output_layer=True,
-            encoder_embed_dim=config.width,
-            encoder_attention_heads=config.num_heads,
-            encoder_layers=config.depth,
-            encoder_ffn_embed_dim=config.ffn_width,
-        )
-    ).eval()
+    return Reference(EncoderConfig(**official_arguments(config))).eval()
 
 
 def body(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

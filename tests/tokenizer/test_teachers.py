@@ -7,7 +7,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tests.scripted import scripted
-from tokenizer.teachers import make_teacher
+from tokenizer.teachers import make_teacher, unreachable
 from tokenizer.weight_files import UnreadableWeights
 
 CLIP = "vit_base_patch16_clip_quickgelu_224.openai"
@@ -113,3 +113,8 @@ def test_the_weights_of_another_network_are_refused_in_one_line(tmp_path, state)
     with pytest.raises(UnreadableWeights, match=r"other\.pt: not the weights of timm's vit_") as e:
         make_teacher("clip", GRID, tmp_path / "other.pt")
     assert "\n" not in str(e.value) and len(str(e.value)) < 400
+
+
+def test_a_teacher_that_is_not_timm_s_needs_nothing_from_the_hub():
+    assert unreachable("hand_crafted") is None
+    assert unreachable("one_of_our_own") is None

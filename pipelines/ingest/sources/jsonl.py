@@ -8,6 +8,7 @@ from pydantic import Field
 
 from dataprep.sources.documents import Documents, read_jsonl
 from dataprep.sources.json_keys import check_keys
+from dataprep.sources.lines import check_json_lines
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
 from pipelines.ingest.file_slices import expected_lines, line_slices, lines_of, text_patterns
@@ -38,4 +39,5 @@ class JsonLines(Corpus):
         return expected_lines(Path(self.file), _PATTERNS, self._check)
 
     def _check(self, path: Path) -> None:
+        check_json_lines(path)
         check_keys(path, [self.field])

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from dataprep.sources import own_lists
 from dataprep.sources.json_keys import check_keys
-from dataprep.sources.lines import LineRange
+from dataprep.sources.lines import LineRange, check_json_lines
 from orchestration import Slice
 from pipelines.ingest.file_slices import parquet_rows, row_group_slices, text_patterns
 from pipelines.ingest.index import Entries, PairList
@@ -84,6 +84,7 @@ class OwnJsonLines(OwnList, LineList):
 
     def check(self, path: Path) -> None:
         """See :class:`LineList`."""
+        check_json_lines(path)
         check_keys(path, self.columns)
 
     def read_lines(self, path: Path, lines: LineRange) -> Entries:

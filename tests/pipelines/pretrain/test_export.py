@@ -23,7 +23,7 @@ from pipelines import cli
 from pipelines.pretrain import export
 from pipelines.pretrain.check_export import check_export
 from pipelines.pretrain.model_card import model_card
-from tests.model.networks import network
+from tests.model.networks import network, official_arguments
 from tokenizer.text import BOS, EOS, TextTokenizer, train
 from tokenizer.vqkd import VQKD, VQKDConfig
 
@@ -107,17 +107,6 @@ def test_every_file_of_an_export_gives_its_program_the_same_results(exports, for
     )
 
 
-def official_classes_argument(config: BEiT3Config) -> dict:
-    """What the authors' ``_get_base_config`` passes: nothing about subln or positions."""
-    return {
-        "img_size": config.image_size, "patch_size": config.patch_size,
-        "vocab_size": config.vocab_size, "multiway": True, "layernorm_embedding": False,
-        "normalize_output": True, "no_output_layer": True, "drop_path_rate": 0,
-        "encoder_embed_dim": config.width, "encoder_attention_heads": config.num_heads,
-        "encoder_ffn_embed_dim": config.ffn_width, "encoder_layers": config.depth,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("form", ["released", "released, short texts", "released, long texts"])
 def test_the_authors_classes_load_an_official_file_strictly(exports, form):
     from torchscale.architecture.config import EncoderConfig
@@ -125,7 +114,7 @@ def test_the_authors_classes_load_an_official_file_strictly(exports, form):
 
     config = FORMS[form]
     folder = exports(form)
-    theirs = Reference(EncoderConfig(**official_classes_argument(config))).eval()
+    theirs = Reference(EncoderConfig(**official_arguments(config))).eval()
     official = torch.load(folder / "official.pt")["model"]
     theirs.load_state_dict(
         {n.removeprefix("beit3."): t for n, t in official.items() if n.startswith("beit3.")}
