@@ -44,7 +44,7 @@ class Params(StageParams):
     "Largest color difference (0-255) of two near duplicates in any grid cell and channel."
     max_aspect_difference: float = Field(default=0.1, ge=0)
     "Largest relative difference of two near duplicates' aspect ratios."
-    max_detail_difference: float = Field(default=0.2, ge=0)
+    max_detail_difference: float = Field(default=0.3, ge=0)
     "Largest difference of two near duplicates' 16 by 16 gray grids, relative to their contrast."
     slice_rows: int = Field(default=262_144, ge=1)
     "Number of images in a slice."
