@@ -32,7 +32,7 @@ class Params(StageParams):
     "Largest number of words of a caption."
     merge_near_duplicate_captions: bool = True
     "Add captions of near duplicates to the image that is kept; those of duplicates always are."
-    max_merged_captions: int = Field(default=16, ge=0)
+    max_merged_captions: int = Field(default=256, ge=0, le=10_000)
     "Largest number of captions that an image receives from its duplicates and near duplicates."
     min_original_side: int = Field(default=0, ge=0)
     "Smallest length in pixels of an original's shorter side."
