@@ -116,6 +116,8 @@ class Report:
     "Captions that curation merged, and those it dropped by reason."
     kept_by_detail: int
     "Images that are no near duplicates because of their details alone."
+    without_structure: int
+    "Images with too little contrast for a search by their hash."
     hash_drift: tuple[Rate, ...] = HASH_DRIFT
 
 
@@ -134,6 +136,7 @@ def count(sources: Sequence[SourceStages], curated: Dataset, num_hosts: int) -> 
         reasons=tuple(sorted(reasons, key=lambda reason: (-reasons[reason], reason))),
         captions={key: n for key, n in curated.manifest.counters.items() if n},
         kept_by_detail=int(curated.manifest.numbers.get("images_kept_by_detail", 0)),
+        without_structure=int(curated.manifest.numbers.get("images_without_structure", 0)),
     )
 
 
