@@ -8,7 +8,8 @@ Comparing every pair of millions of hashes would take too long. The bits are cut
 
 A hash says where the light and dark parts of an image are, not what they are: small icons on white
 have near hashes. ``compare`` therefore also compares a grid of gray values, relative to the images'
-own contrast, and asks for near equality where there is hardly any contrast.
+own contrast, and asks for near equality where there is hardly any. Noise decides about bits of the
+hash of such an image (``are_flat``), so it is compared with images of its own hash only.
 """
 
 import itertools
@@ -19,12 +20,15 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dataprep.image_hashes import GRAY_GRID
+
 Hashes = NDArray[np.uint64]
 _BITS: Final = 64
 _SPARE_BITS: Final = 4
 "Base-2 logarithm of the number of hashes that agree in a choice of bands by chance."
-_FLAT: Final = 12.0
+_FLAT: Final = 12
 "Standard deviation of gray values (0-255) under which an image has too little structure."
+_FLAT_SPREAD: Final = (_FLAT * GRAY_GRID**2) ** 2
 _FLAT_DETAIL: Final = 0.03
 "Largest difference in detail of such images."
 _BLOCK: Final = 1 << 15
@@ -154,6 +158,15 @@ def compare(
     return verdict
 
 
+def are_flat(looks: Looks) -> NDArray[np.bool_]:
+    """Return which images have so little contrast that noise decides about bits of their hash."""
+    flat = [np.empty(0, bool)]
+    for start in range(0, len(looks.gray), _BLOCK):
+        gray = looks.gray[start : start + _BLOCK].astype(np.int64)
+        flat.append(_spread(gray) < _FLAT_SPREAD)
+    return np.concatenate(flat)
+
+
 def _compare(a: Looks, b: Looks, tolerance: Tolerance) -> NDArray[np.int8]:
     verdict = np.full(len(a.phash), APART, np.int8)
     aspect = np.abs(np.log(a.width / a.height) - np.log(b.width / b.height))
@@ -162,8 +175,9 @@ def _compare(a: Looks, b: Looks, tolerance: Tolerance) -> NDArray[np.int8]:
     near = near[colors.max(1, initial=0) <= tolerance.color]
     first, second = a.gray[near].astype(np.int64), b.gray[near].astype(np.int64)
     contrast = np.minimum(_spread(first), _spread(second))
-    is_flat = contrast < (_FLAT * first.shape[1]) ** 2
-    largest = np.where(is_flat, min(_FLAT_DETAIL, tolerance.detail), tolerance.detail)
+    largest = np.where(
+        contrast < _FLAT_SPREAD, min(_FLAT_DETAIL, tolerance.detail), tolerance.detail
+    )
     same = _spread(first - second) <= largest**2 * contrast
     verdict[near] = np.where(same, ALIKE, DETAIL_DIFFERS)
     return verdict

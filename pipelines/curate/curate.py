@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final
 
 from orchestration import Context, Slice, Stage, feeding
-from orchestration.manifest import part_path
+from orchestration.manifest import PARTS, read_manifest
 from orchestration.slices import Process
 from pipelines.curate.decisions import SCHEMAS, decide
 from pipelines.curate.edges import (
@@ -108,9 +108,9 @@ class _Rounds:
 
     def _near(self, looks: Exchange, equal: Exchange) -> NearTables:
         context, layout, params = self.context, self.layout, self.params
-        tolerance = params.tolerance()
+        tolerance, sources = params.tolerance(), layout.first_source_row
         by_hash = self._partitions("leaders", looks)
-        self.run(by_hash, partial(find_leaders, looks, equal, layout, tolerance))
+        self.run(by_hash, partial(find_leaders, looks, equal, layout.num_rows, sources, tolerance))
         leaders = Exchange.of(context, by_hash, "leaders", "key")
         hashes = Exchange.of(context, by_hash, "hashes", "key")
 
@@ -123,7 +123,6 @@ class _Rounds:
         candidates = Exchange.of(context, pieces, "candidates", "key")
 
         by_pair = pair_slices(hash_pairs.num_rows, params.partition_rows)
-        sources = layout.first_source_row
         self.run(by_pair, partial(find_edges, candidates, hash_pairs, sources, tolerance))
         return NearTables(
             edges=Exchange.of(context, by_pair, "edges", "later"),
@@ -156,7 +155,13 @@ class _Rounds:
         return numbers
 
     def remove(self) -> None:
-        """Remove the tables of the rounds, which no reader of the stage needs."""
-        for piece in self.slices:
-            self.context.folder.remove(part_path(piece.id))
-        self.context.folder.remove(FOLDER)
+        """Remove the tables and parts of the rounds, which no reader of the stage needs.
+
+        An earlier attempt may have had other partitions, so every other part is removed.
+        """
+        folder = self.context.folder
+        kept = {f"{part.slice}.json" for part in read_manifest(folder).parts}
+        for name in folder.names(PARTS, ".json"):
+            if name not in kept:
+                folder.remove(f"{PARTS}/{name}")
+        folder.remove(FOLDER)

@@ -8,9 +8,10 @@ A hash that more than ``MAX_LEADERS`` different images have says too little. Fur
 that hash are compared with those leaders and with evaluation images, and are kept otherwise unless
 their whole look is equal. Evaluation images are always leaders, those of an equal look only once.
 
-A slice reads a range of hashes and writes ``leaders`` (key ``key``), ``hashes`` (the leaders'
-hashes, each once), ``followers`` (key ``global_row``), and ``refuted`` (key ``global_row``): images
-that differ from an image of near hash and colors in their details alone.
+A slice reads a range of hashes and writes ``leaders`` (key ``key``, those with enough contrast for
+a search among other hashes), ``hashes`` (the leaders' hashes, each once), ``followers`` (key
+``global_row``), and ``refuted`` (key ``global_row``): images that differ from an image of near hash
+and colors in their details alone.
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dataprep.image_hashes import COLOR_GRID, GRAY_GRID
-from dataprep.near_duplicates import ALIKE, DETAIL_DIFFERS, Looks, Tolerance, compare
+from dataprep.near_duplicates import ALIKE, DETAIL_DIFFERS, Looks, Tolerance, are_flat, compare
 from orchestration import Output, Slice
 from pipelines.curate.exchange import Exchange, key_range, mixed, to_array, written
-from pipelines.curate.layout import Layout
 
 MAX_LEADERS: Final = 64
 
@@ -43,23 +43,30 @@ class Roles(NamedTuple):
 
 
 def find_leaders(
-    looks: Exchange, equal: Exchange, layout: Layout, tolerance: Tolerance, piece: Slice
+    looks: Exchange,
+    equal: Exchange,
+    num_rows: int,
+    first_source_row: int,
+    tolerance: Tolerance,
+    piece: Slice,
 ) -> Output:
     """Find leaders and followers among the images of a range of hashes."""
     keys = key_range(piece.payload["number"], piece.payload["total"])
-    global_row, found = _left(looks, equal, layout.num_rows, keys)
+    global_row, found = _left(looks, equal, num_rows, keys)
     order = np.lexsort((global_row, found.phash))
     global_row, found = global_row[order], found.take(order)
-    is_evaluation = global_row < layout.first_source_row
+    is_evaluation = global_row < first_source_row
     roles = roles_of(found, is_evaluation, tolerance, MAX_LEADERS)
     is_alone = roles.leader == np.arange(len(global_row))
     follows = ~is_alone & ~is_evaluation
-    leaders = found.take(roles.is_leader)
+    is_flat = are_flat(found)
+    searched = roles.is_leader & ~is_flat
+    leaders = found.take(searched)
     hashes = np.unique(leaders.phash)
     return Output(
         num_rows_in=len(global_row),
         tables={
-            **written("leaders", leader_columns(leaders, global_row[roles.is_leader]), "key"),
+            **written("leaders", leader_columns(leaders, global_row[searched]), "key"),
             **written("hashes", {"key": mixed(hashes), "phash": hashes}, "key"),
             **written(
                 "followers",
@@ -69,6 +76,7 @@ def find_leaders(
             **written("refuted", {"global_row": global_row[roles.is_refuted]}, "global_row"),
         },
         counters={
+            "images_without_structure": int((is_flat & ~is_evaluation).sum()),
             "comparisons": roles.num_compared,
             "images_of_crowded_hashes": int((is_alone & ~roles.is_leader).sum()),
         },

@@ -32,7 +32,7 @@ class Params(StageParams):
     "Largest number of words of a caption."
     merge_near_duplicate_captions: bool = True
     "Add captions of near duplicates to the image that is kept; those of duplicates always are."
-    max_merged_captions: int = Field(default=16, ge=0)
+    max_merged_captions: int = Field(default=256, ge=0, le=10_000)
     "Largest number of captions that an image receives from its duplicates and near duplicates."
     min_original_side: int = Field(default=0, ge=0)
     "Smallest length in pixels of an original's shorter side."
@@ -44,7 +44,7 @@ class Params(StageParams):
     "Largest color difference (0-255) of two near duplicates in any grid cell and channel."
     max_aspect_difference: float = Field(default=0.1, ge=0)
     "Largest relative difference of two near duplicates' aspect ratios."
-    max_detail_difference: float = Field(default=0.2, ge=0)
+    max_detail_difference: float = Field(default=0.3, ge=0)
     "Largest difference of two near duplicates' 16 by 16 gray grids, relative to their contrast."
     slice_rows: int = Field(default=262_144, ge=1)
     "Number of images in a slice."

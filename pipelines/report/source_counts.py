@@ -121,6 +121,8 @@ class Report:
     "Captions that curation merged, and those it dropped by reason."
     kept_by_detail: int
     "Images that are no near duplicates because of their details alone."
+    without_structure: int
+    "Images with too little contrast for a search by their hash."
     held_out: tuple[HeldOutCount, ...]
     "Kept rows that will be held out from training, by source."
     hash_drift: tuple[Rate, ...] = HASH_DRIFT
@@ -149,6 +151,7 @@ def count(
         reasons=tuple(sorted(reasons, key=lambda reason: (-reasons[reason], reason))),
         captions={key: n for key, n in curated.manifest.counters.items() if n},
         kept_by_detail=int(curated.manifest.numbers.get("images_kept_by_detail", 0)),
+        without_structure=int(curated.manifest.numbers.get("images_without_structure", 0)),
         held_out=count_held_out(
             curated,
             images,

@@ -65,9 +65,13 @@ def alike(a: Row, b: Row, params) -> bool:
         return False
     contrast = min(float(np.std(a.gray)), float(np.std(b.gray)))
     limit = params.max_detail_difference
-    if contrast < FLAT:
+    if is_flat(a) or is_flat(b):
         limit = min(limit, FLAT_DETAIL)
     return float(np.std(a.gray.astype(float) - b.gray)) <= limit * contrast
+
+
+def is_flat(row: Row) -> bool:
+    return float(np.std(row.gray)) < FLAT
 
 
 def curate(rows: list[Row], params, max_leaders: int) -> None:
@@ -128,7 +132,9 @@ def near(rows: list[Row], params, max_leaders: int) -> None:
     for i, row in enumerate(leaders):
         if not row.is_evaluation:
             for other in leaders[:i]:
-                if other.reason is None and other.phash != row.phash and alike(other, row, params):
+                if other.phash == row.phash or is_flat(other) or is_flat(row):
+                    continue
+                if other.reason is None and alike(other, row, params):
                     drop(row, other)
                     break
     for row in left:

@@ -129,7 +129,7 @@ class Web:
             self.folder.sub("curate"),
             [replace(first, counters=CAPTIONS), *others],
             row_group_rows=7,
-            numbers={"images_kept_by_detail": 1234},
+            numbers={"images_kept_by_detail": 1234, "images_without_structure": 56},
         )
 
     def tables(self, images, rejects) -> dict[str, pa.Table]:
@@ -340,6 +340,7 @@ def test_the_page_shows_every_count_and_its_images(web):
     merged = [row for row in page.rows if row[0].startswith("captions")]
     assert merged[1:] == [["captions_merged", "17"], ["captions/caption_too_short", "1,900"]]
     assert "because the details differ: 1,234 images" in page.text
+    assert "an image of the same hash is almost equal: 56 images" in page.text
     assert "183 rows, published: 3,318,333 (train), 15,840" in page.text
     assert page.tags["img"] == 10 + 10 + 4 + 4
     assert page.titles[:2] == [f"pairs/{i:09d} · {HOSTILE} {i}" for i in (0, 13)]
