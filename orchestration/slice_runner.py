@@ -6,6 +6,7 @@ through Ray. A slice that fails is retried after the others, with exponential ba
 worker ended each time runs alone at last; see :mod:`orchestration.suspects`.
 """
 
+import gc
 import json
 import logging
 import random
@@ -121,12 +122,14 @@ def run_slices(
             else:
                 failures[piece.id] = outcome
                 outcome.attempts = attempt
+        # Cycles keep handles of ended actors, which Ray restarts, and which then hold their CPUs.
+        gc.collect()
         if not stopping.is_set():
             progress.failed(len(failures))
     resources = Resources(num_cpus, num_gpus)
     for failure in [f for f in failures.values() if f.is_lost and not stopping.is_set()]:
         logger.warning("slice %s lost its worker each time and runs alone", failure.piece.id)
-        made = _suspect(folder, failure, factory, row_group_rows, resources, quarantine)
+        made = _suspect(folder, failure, factory, row_group_rows, resources, quarantine, progress)
         if made is not None:
             done[made.slice] = made
             del failures[made.slice]
@@ -199,6 +202,7 @@ def _suspect(
     row_group_rows: int,
     resources: Resources,
     quarantine: Quarantine | None,
+    progress: StageProgress,
 ) -> Part | None:
     """Process a slice alone, at last without the rows that end its worker.
 
@@ -228,7 +232,10 @@ def _suspect(
     if rows is None:
         failure.error += "; no single row is the cause"
         return None
-    logger.error("slice %s: the rows %s end their worker and are rejects", piece.id, rows)
+    numbers = ", ".join(map(str, rows))
+    words = f"slice {piece.id}: the worker of these rows ended, they are rejects: {numbers}"
+    logger.error(words)
+    progress.console.print(f"{progress.name}: {words}", highlight=False, soft_wrap=True)
     try:
         return commit(Around(factory, quarantine, rows, ended))
     except WorkerLostError as error:
