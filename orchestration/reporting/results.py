@@ -36,7 +36,8 @@ def result_line(
     name: str, folder: Store, manifest: Manifest, seconds: float, remarks: Sequence[str] = ()
 ) -> str:
     """Return the line, in rich markup, that announces a complete stage, and a line per remark."""
-    nothing = has_rows(manifest) and not manifest.num_rows_out()
+    # A stage without input rows belongs to a stream that the recipe does not train on.
+    nothing = manifest.num_rows_in and not manifest.num_rows_out()
     mark = "[yellow]! no rows:[/]" if nothing else "[green]✓[/]"
     line = f"{mark} {name}: {escape(result_words(folder, manifest))}, {seconds:.1f} s"
     return "\n".join([line, *(f"  [yellow]![/] {name}: {escape(text)}" for text in remarks)])

@@ -125,6 +125,13 @@ def test_a_stage_that_gives_nothing_is_not_a_success(tmp_path):
     assert "no rows" in line and "✓" not in line and "b 2" in line
 
 
+def test_a_stage_of_a_stream_that_is_not_trained_on_is_no_warning(tmp_path):
+    folder = Store(tmp_path)
+    nothing = Output(0, {"train": pa.table({"a": pa.array([], pa.int64())})})
+    line = result_line("text_tokens", folder, commit_outputs(folder, [nothing]).manifest, 2.0)
+    assert "✓" in line and "0 rows in, 0 out" in line
+
+
 def test_the_line_of_a_training_shows_steps_losses_and_checkpoint(tmp_path):
     folder = Store(tmp_path)
     files = {"ray_train/step_00000400/a": b"", "ray_train/step_00000450/a": b""}
