@@ -99,13 +99,13 @@ def test_a_sample_with_two_texts_is_one_pair_with_two_captions(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_trial_of_the_page_runs_to_an_export_that_its_python_lines_read(tmp_path):
+def test_the_trial_of_the_page_runs_to_an_export_that_its_python_lines_read(tmp_path, capsys):
     write_list(tmp_path, 400)
     draw_images(tmp_path)
     workdir = tmp_path / "trial"
-    with console.capture() as said:
-        commands.run(recipe(tmp_path, "trial"), str(workdir), data=str(tmp_path), set_=())
-    assert said.get().count("✓") == 12 and "✗" not in said.get()
+    commands.run(recipe(tmp_path, "trial"), str(workdir), data=str(tmp_path), set_=())
+    said = capsys.readouterr().out
+    assert said.count("✓") == 12 and "✗" not in said
 
     def output(stage: str, table: str = "data") -> Dataset:
         (folder,) = (workdir / stage).iterdir()

@@ -118,6 +118,7 @@ def corpus(tmp_path_factory):
         ]
         table = pa.table({
             "sample_id": [f"{source}/{i}" for i in range(4)],
+            "source": [source] * 4,
             "label": [""] * 4,
             "jpeg": images,
             "captions": [["a b", "c d"]] * 4,
