@@ -138,7 +138,7 @@ def stage(params: Params, *, name: str, index: Stage) -> Stage:
         lambda context: run(context, params),
         params,
         feeding(index=index),
-        version=4,
+        version=5,
         retry=lambda context, reasons: retry_rejects(context, params, reasons),
     )
 

@@ -74,7 +74,7 @@ def stage(params: ImageArchive, *, name: str) -> Stage:
         f"import/{name}",
         lambda context: run(context, params, name),
         params,
-        version=4,
+        version=5,
         expects=partial(expects, params),
     )
 

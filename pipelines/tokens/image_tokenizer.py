@@ -77,7 +77,7 @@ def stage(
         complete,
         feeding(curated=curated, images=images),
         seed=seed,
-        version=2,
+        version=3,
         requires=partial(requires, params),
         expects=partial(expects, params),
     )

@@ -93,7 +93,7 @@ def stage(
         complete,
         feeding(curated=curated, images=images, held_out=held_out, tokenizer=tokenizer),
         seed=seed,
-        version=2,
+        version=3,
     )
 
 

@@ -72,7 +72,7 @@ def stage(
             text_tokenizer=text_tokenizer,
         ),
         seed=seed,
-        version=2,
+        version=3,
     )
 
 
