@@ -92,7 +92,7 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     tokenizer = with_manifest(folder, files=[File(path="vqkd.pt", bytes=size, sha256="")])
     params = Params(cpus_per_actor=cpus)
     stage = ViewTokenizer(params, 0, tokenizer, kept, [stored])
-    piece = Slice("000000", {"start": 0, "stop": number})
+    slice_ = Slice("000000", {"start": 0, "stop": number})
     crops = torch.zeros(
         number * params.num_views, 3, config.image_size, config.image_size
     ).uniform_(-1, 1)
@@ -100,7 +100,7 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     forward, whole = alternating(
         rounds,
         lambda: [stage.tokenizer.encode(batch) for batch in batches],
-        lambda: commit_slice(store.sub("out"), piece, stage(piece), params.row_group_rows),
+        lambda: commit_slice(store.sub("out"), slice_, stage(slice_), params.row_group_rows),
     )
     sys.stdout.write(
         f"images: forward alone {len(crops) / forward:.2f} views/s, read to write "

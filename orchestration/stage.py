@@ -220,14 +220,14 @@ class Context:
 
     def parts_of(self, slices: Sequence[Slice]) -> list[Part]:
         """Return the committed parts of slices that this run has mapped over."""
-        return [self._parts[piece.id] for piece in slices]
+        return [self._parts[slice_.id] for slice_ in slices]
 
     def read_parts(self, slices: Sequence[Slice], table: str = "data") -> "pa.Table":
         """Return the rows that these slices have written, before the stage is committed."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        paths = [self._parts[piece.id].tables[table].path for piece in slices]
+        paths = [self._parts[slice_.id].tables[table].path for slice_ in slices]
         return pa.concat_tables([pq.read_table(self.folder.open(path)) for path in paths])
 
     def files_of(self, folder: Store) -> list[str]:

@@ -90,15 +90,15 @@ def run(context: Context, params: Params) -> None:
     context.commit(slices)
 
 
-def curate(params: Params, datasets: Sequence[Dataset], piece: Slice) -> Output:
+def curate(params: Params, datasets: Sequence[Dataset], slice_: Slice) -> Output:
     """Judge every row of the datasets, which come in the order of the input roles.
 
     Args:
         params: the rules.
         datasets: evaluation sets, then sources of pairs, then sources of images.
-        piece: whose payload holds the number of datasets of each role.
+        slice_: whose payload holds the number of datasets of each role.
     """
-    num_evaluation, num_pairs = piece.payload["evaluation_sets"], piece.payload["pairs"]
+    num_evaluation, num_pairs = slice_.payload["evaluation_sets"], slice_.payload["pairs"]
     features = read_features(datasets, params.min_caption_words, params.max_caption_words)
     is_evaluation = features.dataset < num_evaluation
     is_pair = ~is_evaluation & (features.dataset < num_evaluation + num_pairs)

@@ -129,10 +129,10 @@ def run(context: Context, params: Params, train: PretrainParams) -> None:
         num_cpus=params.cpus_per_actor,
         num_gpus=int(params.use_gpu),
     )
-    held_out = [piece for piece in slices if piece.payload["table"] == "held_out"]
+    held_out = [slice_ for slice_ in slices if slice_.payload["table"] == "held_out"]
     numbers = objective_numbers(context.read_parts(held_out))
-    image_slices = [piece for piece in held_out if piece.payload["stream"] == "image"]
-    bank = [piece for piece in slices if piece.payload["table"] == "train"]
+    image_slices = [slice_ for slice_ in held_out if slice_.payload["stream"] == "image"]
+    bank = [slice_ for slice_ in slices if slice_.payload["table"] == "train"]
     if image_slices and bank:
         numbers |= neighbor_numbers(
             context.read_parts(bank), context.read_parts(image_slices), params.num_neighbors
@@ -169,9 +169,9 @@ class Predictor:
         }
 
     @torch.no_grad()
-    def __call__(self, piece: Slice) -> Output:
+    def __call__(self, slice_: Slice) -> Output:
         """Process one slice."""
-        stream, table, start = (piece.payload[key] for key in ("stream", "table", "start"))
+        stream, table, start = (slice_.payload[key] for key in ("stream", "table", "start"))
         rows = self.inputs[stream].table(table).read(start, start + self.params.batch_size)
         slots = np.arange(start, start + rows.num_rows)
         batch = self.builders[stream].build(rows, _STEP, slots).to(self.device)

@@ -53,9 +53,9 @@ def run(context: Context, params: Params) -> None:
     """Pack each slice of documents in one worker."""
     datasets = context.inputs("documents")
     slices = [
-        Slice(f"{number:03d}-{piece.id}", {"dataset": number, **piece.payload}, piece.num_rows)
+        Slice(f"{number:03d}-{slice_.id}", {"dataset": number, **slice_.payload}, slice_.num_rows)
         for number, dataset in enumerate(datasets)
-        for piece in row_slices(dataset, params.slice_rows)
+        for slice_ in row_slices(dataset, params.slice_rows)
     ]
     tokenizer = context.input("tokenizer")
     context.map_slices(
@@ -68,12 +68,12 @@ def run(context: Context, params: Params) -> None:
 
 
 def pack_slice(
-    params: Params, tokenizer: Dataset, datasets: Sequence[Dataset], piece: Slice
+    params: Params, tokenizer: Dataset, datasets: Sequence[Dataset], slice_: Slice
 ) -> Output:
     """Encode and pack the documents of one slice."""
     text = TextTokenizer.load(tokenizer.fetch(MODEL_FILE))
-    dataset = datasets[piece.payload["dataset"]]
-    rows = read_slice(dataset, piece, ["doc_id", "text"])
+    dataset = datasets[slice_.payload["dataset"]]
+    rows = read_slice(dataset, slice_, ["doc_id", "text"])
     texts = rows["text"].to_pylist()
     ids = rows["doc_id"].to_pylist()
     held_out = [is_held_out(doc_id, params.held_out_fraction) for doc_id in ids]

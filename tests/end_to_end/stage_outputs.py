@@ -3,7 +3,7 @@
 A stage's fingerprint holds the version of its code, so a change of the output needs a new version:
 without one, a workdir made by the earlier code passes for fresh. ``stage_outputs.json`` holds each
 stage's version, parameters and output. The digests in it hold for one platform and for the pinned
-versions of the packages that compute pixels and pieces; elsewhere names and types are compared.
+versions of the packages that compute pixels and new_slices; elsewhere names and types are compared.
 Of what torch computes, only the structure is recorded: the last bits depend on the processor.
 """
 

@@ -29,9 +29,9 @@ class JsonLines(Corpus):
         """See :class:`Corpus`."""
         return line_slices(Path(self.file), _PATTERNS, self.slice_lines, check_json_lines)
 
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return read_jsonl(*lines_of(Path(self.file), piece), self.field)
+        return read_jsonl(*lines_of(Path(self.file), slice_), self.field)
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""

@@ -85,10 +85,10 @@ class OwnParquet(OwnList):
         """See :class:`PairList`."""
         return row_group_slices(Path(self.list), self.columns, [self.caption_column])
 
-    def entries(self, piece: Slice) -> Entries:
+    def entries(self, slice_: Slice) -> Entries:
         """See :class:`PairList`."""
-        path, group = Path(self.list) / piece.payload["part"], piece.payload["group"]
-        return own_lists.read_parquet(path, group, piece.payload["first_row"], *self.columns)
+        path, group = Path(self.list) / slice_.payload["part"], slice_.payload["group"]
+        return own_lists.read_parquet(path, group, slice_.payload["first_row"], *self.columns)
 
     def expected_rows(self) -> int:
         """See :class:`PairList`."""

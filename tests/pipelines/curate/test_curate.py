@@ -53,8 +53,8 @@ def run(
         folder = Store(tmp_path / kind)
         tables = [pa.Table.from_pylist(table, IMAGES)]
         datasets.append(commit_tables(folder, tables, row_group_rows=4))
-    piece = Slice("000000", {"evaluation_sets": 1, "pairs": 1, "images": 1})
-    output = curate(Params(**params), datasets, piece)
+    slice_ = Slice("000000", {"evaluation_sets": 1, "pairs": 1, "images": 1})
+    output = curate(Params(**params), datasets, slice_)
     kept = {name: output.tables[name].to_pylist() for name in ("pairs", "images")}
     rejects = {row["sample_id"]: row["reason"] for row in output.tables["rejects"].to_pylist()}
     for number, name in enumerate(kept):
