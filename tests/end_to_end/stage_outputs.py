@@ -39,8 +39,8 @@ TRAINED_COLUMNS = ("*_tokens.*.codes", "evaluate.data.*")
 "Columns that torch computes: their types and lengths are recorded."
 OMITTED_COLUMNS = ("download/*.rejects.detail",)
 "Columns that differ between two runs: the system words a broken connection in more than one way."
-OMITTED_KEYS = {"seconds", "rows_per_second"}
-"Keys of JSON files that differ between two runs."
+OMITTED_KEYS = {"seconds", "rows_per_second", "bytes"}
+"Keys of JSON files that differ between two runs; the bytes are those of tables with such columns."
 TENSOR_FILES = (".pt", ".safetensors")
 NAMED_FILES = (".html", ".png", ".md", ".distcp", ".metadata")
 "Files that are recorded by name: they hold times, trained numbers or drawings of them."
