@@ -52,9 +52,9 @@ def main() -> None:
         through_ray(Store(f"{folder}/ray"), num_slices, commit_ms)
 
 
-def one_row(piece: Slice) -> Output:
+def one_row(slice_: Slice) -> Output:
     """Return the output of the smallest slice: one row."""
-    return Output(1, {"data": pa.table({"n": [piece.payload["n"]]})})
+    return Output(1, {"data": pa.table({"n": [slice_.payload["n"]]})})
 
 
 def stage(count: int) -> Stage:
@@ -77,10 +77,10 @@ def measure(workdir: Store, count: int) -> float:
     folder.write_bytes(IDENTITY, canonical_json(identity))
     seconds = {"commit": 0.0}
     peer = 0.0
-    for piece in slices:
-        output = one_row(piece)
+    for slice_ in slices:
+        output = one_row(slice_)
         began = time.perf_counter()
-        part = commit_slice(folder, piece, output, 1024)
+        part = commit_slice(folder, slice_, output, 1024)
         seconds["commit"] += time.perf_counter() - began
         sizes = part.tables["data"].bytes, len(part.to_bytes())
         peer += timed(partial(write_plain_files, Path(workdir.native_path("plain")), *sizes))

@@ -80,8 +80,8 @@ def index(form: str, path: Path) -> int:
     """Cut a list into slices and read each; return the number of its rows."""
     read = read_cc3m if form == "cc3m" else read_cc12m
     return sum(
-        index_tables(read(path, piece), form, path.name)[0].num_rows
-        for piece in line_ranges(path, LINES_PER_SLICE)
+        index_tables(read(path, line_range), form, path.name)[0].num_rows
+        for line_range in line_ranges(path, LINES_PER_SLICE)
     )
 
 

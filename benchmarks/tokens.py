@@ -106,7 +106,7 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     forward, whole = alternating(
         rounds,
         lambda: [stage.tokenizer.encode(batch) for batch in batches],
-        lambda: commit_slice(store.sub("out"), piece, stage(piece), params.row_group_rows),
+        lambda: commit_slice(store.sub("out"), slice_, stage(slice_), params.row_group_rows),
     )
     sys.stdout.write(
         f"images: forward alone {len(crops) / forward:.2f} views/s, read to write "

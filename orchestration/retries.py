@@ -75,7 +75,7 @@ def retry(
         )
     number = len(before.rounds) + 1
     _declare(context.folder, number, patterns)
-    payloads = {piece.id: piece.payload for piece in slices}
+    payloads = {slice_.id: slice_.payload for slice_ in slices}
     again = {
         part.slice: Slice(
             f"{_first(part.slice)}{_ROUND}{number}",
@@ -89,11 +89,11 @@ def retry(
         for part in before.parts
         if any(reason in part.rejects for reason in reasons)
     }
-    pieces = list(again.values())
+    new_slices = list(again.values())
     context.map_slices_with_actors(
-        pieces, factory, num_actors=num_actors, num_cpus=num_cpus, row_group_rows=row_group_rows
+        new_slices, factory, num_actors=num_actors, num_cpus=num_cpus, row_group_rows=row_group_rows
     )
-    new = dict(zip(again, context.parts_of(pieces), strict=True))
+    new = dict(zip(again, context.parts_of(new_slices), strict=True))
     context.before_commit()
     manifest = merged(before, new, patterns)
     commit_manifest(context.folder, manifest.to_bytes(), context.manifest_name)
@@ -124,7 +124,7 @@ def forget_slice(folder: Store, slice_id: str) -> None:
             folder.remove(f"{PARTS}/{name}")
 
 
-def rejected_rows(folder: Store, piece: Slice) -> "tuple[pa.Table, pa.Table] | None":
+def rejected_rows(folder: Store, slice_: Slice) -> "tuple[pa.Table, pa.Table] | None":
     """Return the rejected rows of a slice as (rows to process again, rows to keep as rejects).
 
     Returns None for a slice of the first run.
@@ -133,10 +133,10 @@ def rejected_rows(folder: Store, piece: Slice) -> "tuple[pa.Table, pa.Table] | N
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    if "rejects" not in piece.payload:
+    if "rejects" not in slice_.payload:
         return None
-    rejects = pq.read_table(folder.open(piece.payload["rejects"]))
-    wanted = pc.is_in(rejects["reason"], pa.array(piece.payload["reasons"], pa.string()))
+    rejects = pq.read_table(folder.open(slice_.payload["rejects"]))
+    wanted = pc.is_in(rejects["reason"], pa.array(slice_.payload["reasons"], pa.string()))
     return rejects.filter(wanted), rejects.filter(pc.invert(wanted))
 
 

@@ -33,14 +33,14 @@ class Committer:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """Return a receipt; it reports an error instead of raising, so that other slices go on."""
-        piece = Slice(row["id"], json.loads(row["payload"]))
-        receipt: dict[str, Any] = {"slice": piece.id, "error": None}
+        slice_ = Slice(row["id"], json.loads(row["payload"]))
+        receipt: dict[str, Any] = {"slice": slice_.id, "error": None}
         try:
             # A slice of a lost worker is repeated; what it has committed is kept.
-            part = read_part(self.folder, piece.id)
+            part = read_part(self.folder, slice_.id)
             if part is None:
                 self.process = self.process or self.factory()
-                part = commit_slice(self.folder, piece, self.process(piece), self.row_group_rows)
+                part = commit_slice(self.folder, slice_, self.process(slice_), self.row_group_rows)
             receipt["part"] = part.model_dump(mode="json")
         except Exception as error:
             receipt["error"] = traceback.format_exc()
@@ -67,13 +67,13 @@ def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: in
         return first
     rejects = output.tables.get(REJECTS)
     part = Part(
-        slice=piece.id,
+        slice=slice_.id,
         num_rows_in=output.num_rows_in,
         tables=tables,
         rejects=dict(Counter(rejects["reason"].to_pylist())) if rejects is not None else {},
         counters=dict(output.counters),
     )
-    folder.write_bytes(part_path(piece.id), part.to_bytes())
+    folder.write_bytes(part_path(slice_.id), part.to_bytes())
     return part
 
 

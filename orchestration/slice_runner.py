@@ -45,7 +45,7 @@ _MAX_BLOCKS: Final = 4096
 
 @dataclass
 class _Failure:
-    piece: Slice
+    slice_: Slice
     error: str
     fatal: bool
     attempts: int
@@ -89,8 +89,8 @@ def run_slices(
             kept.
     """
     committed = read_parts(folder)
-    done = {piece.id: committed[piece.id] for piece in slices if piece.id in committed}
-    counts = [piece.num_rows for piece in slices if piece.num_rows is not None]
+    done = {slice_.id: committed[slice_.id] for slice_ in slices if slice_.id in committed}
+    counts = [slice_.num_rows for slice_ in slices if slice_.num_rows is not None]
     num_rows = sum(counts) if len(counts) == len(slices) else None
     progress.start(len(slices), num_rows, resumed=len(done))
     for part in done.values():
@@ -99,9 +99,9 @@ def run_slices(
     memory = 0
     for attempt in range(1, retries.max_attempts + 1):
         missing = [
-            piece
-            for piece in slices
-            if piece.id not in done and not (piece.id in failures and failures[piece.id].fatal)
+            slice_
+            for slice_ in slices
+            if slice_.id not in done and not (slice_.id in failures and failures[slice_.id].fatal)
         ]
         if not missing:
             break
@@ -113,14 +113,14 @@ def run_slices(
         receipts = _receipts(
             folder, missing, factory, row_group_rows, num_cpus, num_gpus, num_actors
         )
-        for piece, outcome, held in receipts:
+        for slice_, outcome, held in receipts:
             memory = max(memory, held)
             if isinstance(outcome, Part):
-                done[piece.id] = outcome
-                failures.pop(piece.id, None)
+                done[slice_.id] = outcome
+                failures.pop(slice_.id, None)
                 progress.advance(outcome.num_rows_in, Counter(outcome.rejects))
             else:
-                failures[piece.id] = outcome
+                failures[slice_.id] = outcome
                 outcome.attempts = attempt
         # Cycles keep handles of ended actors, which Ray restarts, and which then hold their CPUs.
         gc.collect()
@@ -152,8 +152,8 @@ def _receipts(
     num_actors: int,
 ) -> Iterator[tuple[Slice, Part | _Failure, int]]:
     """Run slices once; yield (slice, part or failure, worker's peak memory) as they end."""
-    by_id = {piece.id: piece for piece in missing}
-    rows = [{"id": piece.id, "payload": json.dumps(piece.payload)} for piece in missing]
+    by_id = {slice_.id: slice_ for slice_ in missing}
+    rows = [{"id": slice_.id, "payload": json.dumps(slice_.payload)} for slice_ in missing]
     committing = (folder, factory, row_group_rows)
     dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS))
     # Ray would repeat a slice that ends its worker without end. Here it is lost, the others go on.
@@ -181,18 +181,18 @@ def _receipts(
     except RayError as error:  # no worker could be started
         lost = f"{type(error).__name__}: {error}"
     committed = read_parts(folder) if left else {}  # a worker may have ended after its commit
-    for piece in left.values():
-        if piece.id in committed:
-            yield piece, committed[piece.id], 0
+    for slice_ in left.values():
+        if slice_.id in committed:
+            yield slice_, committed[slice_.id], 0
         else:
-            yield piece, _Failure(piece, lost, False, 0, is_lost=True), 0
+            yield slice_, _Failure(slice_, lost, False, 0, is_lost=True), 0
 
 
-def _outcome(piece: Slice, receipt: dict[str, Any]) -> tuple[Slice, Part | _Failure, int]:
+def _outcome(slice_: Slice, receipt: dict[str, Any]) -> tuple[Slice, Part | _Failure, int]:
     if receipt["error"]:
-        failure = _Failure(piece, receipt["error"], receipt["fatal"], 0)
-        return piece, failure, receipt["memory"]
-    return piece, Part.model_validate(receipt["part"]), receipt["memory"]
+        failure = _Failure(slice_, receipt["error"], receipt["fatal"], 0)
+        return slice_, failure, receipt["memory"]
+    return slice_, Part.model_validate(receipt["part"]), receipt["memory"]
 
 
 def _suspect(
@@ -208,14 +208,14 @@ def _suspect(
 
     Returns its part; or None, and then ``failure`` says why.
     """
-    piece = failure.piece
-    row = {"id": piece.id, "payload": json.dumps(piece.payload)}
+    slice_ = failure.slice_
+    row = {"id": slice_.id, "payload": json.dumps(slice_.payload)}
 
     def commit(make: Callable[[], Process]) -> Part | None:
         failure.attempts += 1
         committer = Committer(folder, make, row_group_rows)
         receipt = json.loads(run_alone(partial(committer, row), resources)["receipt"])
-        outcome = _outcome(piece, receipt)[1]
+        outcome = _outcome(slice_, receipt)[1]
         if isinstance(outcome, Part):
             return outcome
         failure.error, failure.is_lost = outcome.error, False
@@ -226,9 +226,9 @@ def _suspect(
     except WorkerLostError as error:
         failure.error = f"{error}, also when the slice ran alone"
         ended = str(error)
-    if quarantine is None or not has_rows(piece):
+    if quarantine is None or not has_rows(slice_):
         return None
-    rows = killing_rows(piece, factory, resources)
+    rows = killing_rows(slice_, factory, resources)
     if rows is None:
         failure.error += "; no single row is the cause"
         return None
@@ -249,8 +249,8 @@ def _words(failures: dict[str, _Failure], num_slices: int, folder: Store) -> str
         "run again to repeat the failed ones."
     ]
     for failure in list(failures.values())[:_MAX_ERRORS_SHOWN]:
-        payload = json.dumps(failure.piece.payload)
+        payload = json.dumps(failure.slice_.payload)
         lines.append(
-            f"slice {failure.piece.id} ({payload}), {failure.attempts} attempts: {failure.error}"
+            f"slice {failure.slice_.id} ({payload}), {failure.attempts} attempts: {failure.error}"
         )
     return "\n".join(lines)

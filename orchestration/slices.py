@@ -61,12 +61,12 @@ def range_slices(total: int, size: int) -> list[Slice]:
 def name_slices(names: Sequence[str], size: int) -> list[Slice]:
     """Return slices of ``size`` names each; the payload is ``names``."""
     slices = []
-    for piece in range_slices(len(names), size):
-        mine = names[piece.payload["start"] : piece.payload["stop"]]
-        slices.append(Slice(piece.id, {"names": mine}, len(mine)))
+    for slice_ in range_slices(len(names), size):
+        mine = names[slice_.payload["start"] : slice_.payload["stop"]]
+        slices.append(Slice(slice_.id, {"names": mine}, len(mine)))
     return slices
 
 
-def read_slice(dataset: Dataset, piece: Slice, columns: Sequence[str] | None = None) -> "pa.Table":
+def read_slice(dataset: Dataset, slice_: Slice, columns: Sequence[str] | None = None) -> "pa.Table":
     """Return the rows of a slice that :func:`row_slices` made; all columns by default."""
-    return dataset.read(piece.payload["start"], piece.payload["stop"], columns)
+    return dataset.read(slice_.payload["start"], slice_.payload["stop"], columns)

@@ -223,7 +223,7 @@ class Context:
 
     def parts_of(self, slices: Sequence[Slice]) -> list[Part]:
         """Return the committed parts of slices that this run has mapped over."""
-        return [self._parts[piece.id] for piece in slices]
+        return [self._parts[slice_.id] for slice_ in slices]
 
     def read_parts(
         self, slices: Sequence[Slice], table: str = "data", columns: list[str] | None = None

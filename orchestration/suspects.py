@@ -67,19 +67,19 @@ def run_alone(work: Callable[[], T], resources: Resources) -> T:
 
 
 def killing_rows(
-    piece: Slice, factory: Callable[[], Process], resources: Resources
+    slice_: Slice, factory: Callable[[], Process], resources: Resources
 ) -> list[int] | None:
     """Return the numbers of the rows that end a worker which processes them.
 
     Args:
-        piece: a slice that ends its worker; the payload is a range of rows.
+        slice_: a slice that ends its worker; the payload is a range of rows.
         factory: makes the process of a worker.
         resources: of a worker.
 
     Returns None if there are too many, or none alone: then the slice as a whole is at fault.
     """
     found: list[int] = []
-    known_to_kill = [(piece.payload["start"], piece.payload["stop"])]
+    known_to_kill = [(slice_.payload["start"], slice_.payload["stop"])]
     while known_to_kill:
         start, stop = known_to_kill.pop()
         if stop - start == 1:
@@ -91,7 +91,7 @@ def killing_rows(
         halves = [
             half
             for half in ((start, middle), (middle, stop))
-            if _kills(_part_of(piece, *half), factory, resources)
+            if _kills(_part_of(slice_, *half), factory, resources)
         ]
         if not halves:
             return None
@@ -99,9 +99,9 @@ def killing_rows(
     return sorted(found)
 
 
-def _kills(piece: Slice, factory: Callable[[], Process], resources: Resources) -> bool:
+def _kills(slice_: Slice, factory: Callable[[], Process], resources: Resources) -> bool:
     def probe() -> None:
-        factory()(piece)
+        factory()(slice_)
 
     try:
         run_alone(probe, resources)
@@ -127,13 +127,13 @@ class Around:
         """Return the process."""
         process = self.factory()
 
-        def around(piece: Slice) -> Output:
-            outputs, start = [], piece.payload["start"]
-            for row in [*self.rows, piece.payload["stop"]]:
+        def around(slice_: Slice) -> Output:
+            outputs, start = [], slice_.payload["start"]
+            for row in [*self.rows, slice_.payload["stop"]]:
                 if row > start:
-                    outputs.append(process(_part_of(piece, start, row)))
-                if row < piece.payload["stop"]:
-                    outputs.append(self.quarantine(_part_of(piece, row, row + 1), self.detail))
+                    outputs.append(process(_part_of(slice_, start, row)))
+                if row < slice_.payload["stop"]:
+                    outputs.append(self.quarantine(_part_of(slice_, row, row + 1), self.detail))
                 start = row + 1
             return joined(outputs)
 
@@ -156,13 +156,13 @@ def joined(outputs: list[Output]) -> Output:
     )
 
 
-def has_rows(piece: Slice) -> bool:
+def has_rows(slice_: Slice) -> bool:
     """Return whether a slice is a plain range of rows, whose parts are slices too."""
-    return set(piece.payload) == {"start", "stop"}
+    return set(slice_.payload) == {"start", "stop"}
 
 
-def _part_of(piece: Slice, start: int, stop: int) -> Slice:
-    return replace(piece, payload={"start": start, "stop": stop}, num_rows=stop - start)
+def _part_of(slice_: Slice, start: int, stop: int) -> Slice:
+    return replace(slice_, payload={"start": start, "stop": stop}, num_rows=stop - start)
 
 
 def _words(error: RayError) -> str:

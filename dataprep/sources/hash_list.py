@@ -49,8 +49,8 @@ def make_table(path: Path, folder: Path) -> tuple[int, int]:
         ListError: the file is not UTF-8 text.
     """
     keys, digests, bad = list[int](), bytearray(), 0
-    for piece in line_ranges(path, _LINES_AT_A_TIME):
-        for line in read_lines(path, piece):
+    for line_range in line_ranges(path, _LINES_AT_A_TIME):
+        for line in read_lines(path, line_range):
             url, _, rest = line.text.partition("\t")
             try:
                 digest = binascii.unhexlify(rest.partition("\t")[0])

@@ -28,7 +28,7 @@ def paired_ranges(urls: Path, captions: Path, num_lines: int) -> list[tuple[Line
         ListError: a file is not UTF-8 text, or the files differ in their number of lines.
     """
     ranges = [line_ranges(path, num_lines) for path in (urls, captions)]
-    counts = [sum(piece.num_lines for piece in pieces) for pieces in ranges]
+    counts = [sum(each.num_lines for each in pair) for pair in ranges]
     if counts[0] != counts[1]:
         raise SbuError(
             f"{urls} has {counts[0]} lines and {captions} has {counts[1]}: they do not belong "
@@ -38,10 +38,10 @@ def paired_ranges(urls: Path, captions: Path, num_lines: int) -> list[tuple[Line
 
 
 def read_lines_form(
-    urls: Path, captions: Path, pieces: tuple[LineRange, LineRange]
+    urls: Path, captions: Path, ranges: tuple[LineRange, LineRange]
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a pair of ranges."""
-    lines = zip(read_lines(urls, pieces[0]), read_lines(captions, pieces[1]), strict=True)
+    lines = zip(read_lines(urls, ranges[0]), read_lines(captions, ranges[1]), strict=True)
     for url, caption in lines:
         if problem := url.problem or caption.problem:
             yield BadEntry(url.number, problem)

@@ -54,10 +54,10 @@ class AnnotatedImages(ImageArchive):
         """See :class:`ImageArchive`."""
         return range_slices(len(annotations_of(self)), self.slice_rows)
 
-    def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
+    def find(self, slice_: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`."""
         reader = self.reader()
-        for image in annotations_of(self)[piece.payload["start"] : piece.payload["stop"]]:
+        for image in annotations_of(self)[slice_.payload["start"] : slice_.payload["stop"]]:
             if image.problem:
                 read = partial(refuse, MALFORMED_ENTRY, image.problem)
             elif image.excluded:
@@ -70,7 +70,7 @@ class AnnotatedImages(ImageArchive):
 
     def numbers(self, stage: str, slices: Sequence[Slice]) -> dict[str, float]:
         """See :class:`ImageArchive`."""
-        rows = sum(piece.num_rows or 0 for piece in slices)
+        rows = sum(slice_.num_rows or 0 for slice_ in slices)
         return published_numbers(stage, self.format, rows=rows, file=self.annotations)
 
 

@@ -44,7 +44,7 @@ class Corpus(Source):
         """
 
     @abstractmethod
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """Yield the documents of one slice."""
 
     def expected_rows(self) -> int | None:
@@ -75,10 +75,10 @@ def run(context: Context, params: Corpus, name: str) -> None:
     context.commit(slices, schemas={"data": DOCUMENTS, "rejects": REJECTS})
 
 
-def document_slice(params: Corpus, name: str, piece: Slice) -> Output:
+def document_slice(params: Corpus, name: str, slice_: Slice) -> Output:
     """Read the documents of one slice."""
-    file, part = Path(params.file).name, piece.payload.get("part", "")
-    documents = params.documents(piece)
+    file, part = Path(params.file).name, slice_.payload.get("part", "")
+    documents = params.documents(slice_)
     if part:
         documents = (replace(d, name=f"{safe_name(part)}/{d.name}") for d in documents)
     rows, rejects = document_tables(documents, name, file, params.min_chars)

@@ -154,9 +154,9 @@ def run(context: Context, params: Params) -> None:
     context.commit(slices, schemas={"data": IMAGES, "rejects": REJECTS})
 
 
-def quarantined(index: Dataset, piece: Slice, detail: str) -> Output:
+def quarantined(index: Dataset, slice_: Slice, detail: str) -> Output:
     """Return rows of the index as rejects, because fetching them ends the worker."""
-    rows = read_slice(index, piece, ["sample_id", "source", "url"]).to_pylist()
+    rows = read_slice(index, slice_, ["sample_id", "source", "url"]).to_pylist()
     rejects = [
         reject(row["sample_id"], row["source"], KILLED_WORKER, detail, row["url"]) for row in rows
     ]
@@ -235,14 +235,14 @@ class SliceFetcher:
         local = LocalImagesEngine(engine, images, Path(params.images_folder).expanduser())
         return cls(params, index, folder, local)
 
-    def __call__(self, piece: Slice) -> Output:
+    def __call__(self, slice_: Slice) -> Output:
         """Fetch the images of one slice.
 
         Raises:
             OutageError: almost no request was answered.
         """
-        rows = read_slice(self.index, piece)
-        rejected = rejected_rows(self.folder, piece)
+        rows = read_slice(self.index, slice_)
+        rejected = rejected_rows(self.folder, slice_)
         if rejected is None:
             output = self.fetch(rows)
             self._check_outage(output)

@@ -58,14 +58,14 @@ def line_slices(
     ranges = []
     for part in parts_of(location, patterns):
         check(location / part)
-        ranges += [(part, piece) for piece in line_ranges(location / part, num_lines)]
-    for i, (part, piece) in enumerate(ranges):
-        yield Slice(f"{i:06d}", {"part": part, **vars(piece)}, piece.num_lines)
+        ranges += [(part, line_range) for line_range in line_ranges(location / part, num_lines)]
+    for i, (part, line_range) in enumerate(ranges):
+        yield Slice(f"{i:06d}", {"part": part, **vars(line_range)}, line_range.num_lines)
 
 
-def lines_of(location: Path, piece: Slice) -> tuple[Path, LineRange]:
+def lines_of(location: Path, slice_: Slice) -> tuple[Path, LineRange]:
     """Return the file and the lines of a slice of :func:`line_slices`."""
-    payload = dict(piece.payload)
+    payload = dict(slice_.payload)
     return location / payload.pop("part"), LineRange(**payload)
 
 

@@ -45,7 +45,7 @@ class ImageArchive(Source):
         """
 
     @abstractmethod
-    def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
+    def find(self, slice_: Slice, folder: Store) -> Iterator[Found]:
         """Yield the images of one slice; ``folder`` is the stage's."""
 
     def expected_rows(self) -> int | None:
@@ -92,10 +92,10 @@ def run(context: Context, params: ImageArchive, name: str) -> None:
     local.clean(context.folder)
 
 
-def import_slice(params: ImageArchive, name: str, folder: Store, piece: Slice) -> Output:
+def import_slice(params: ImageArchive, name: str, folder: Store, slice_: Slice) -> Output:
     """Store the images of one slice; ``folder`` is the stage's."""
     local = with_local_files(params, folder)
-    return store_found(local.find(piece, folder), name, local.store.rules())
+    return store_found(local.find(slice_, folder), name, local.store.rules())
 
 
 def expects(params: ImageArchive) -> Expected:

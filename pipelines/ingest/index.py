@@ -53,7 +53,7 @@ class PairList(Source):
         """
 
     @abstractmethod
-    def entries(self, piece: Slice) -> Entries:
+    def entries(self, slice_: Slice) -> Entries:
         """Yield the entries of one slice."""
 
     def expected_rows(self) -> int | None:
@@ -69,19 +69,19 @@ class PairList(Source):
         return {}
 
     def read(
-        self, piece: Slice, name: str, folder: Store, *, local_images: bool = False
+        self, slice_: Slice, name: str, folder: Store, *, local_images: bool = False
     ) -> tuple[pa.Table, pa.Table]:
         """Return the index rows and the rejects of one slice.
 
         Args:
-            piece: the slice.
+            slice_: the slice.
             name: of the source in the recipe.
             folder: the stage's, with what :meth:`prepare` wrote.
             local_images: whether entries may name local files.
         """
-        part, file = piece.payload.get("part", ""), Path(self.list).name
+        part, file = slice_.payload.get("part", ""), Path(self.list).name
         return index_tables(
-            self.entries(piece),
+            self.entries(slice_),
             name,
             f"{file}/{part}" if part else file,
             part=part,
@@ -122,15 +122,15 @@ def run(context: Context, params: PairList, name: str) -> None:
         slices = list(local.slices())
     numbers = local.prepare(context)
     context.map_slices(slices, partial(index_slice, params, name, context.folder))
-    rows = sum(piece.num_rows or 0 for piece in slices)
+    rows = sum(slice_.num_rows or 0 for slice_ in slices)
     numbers |= published_numbers(context.stage.name, params.format, rows=rows, file=local.list)
     context.commit(slices, numbers=numbers, schemas={"data": INDEX, "rejects": REJECTS})
 
 
-def index_slice(params: PairList, name: str, folder: Store, piece: Slice) -> Output:
+def index_slice(params: PairList, name: str, folder: Store, slice_: Slice) -> Output:
     """Read the entries of one slice; ``folder`` is the stage's."""
     local = with_local_files(params, folder)
-    rows, rejects = local.read(piece, name, folder, local_images=params.names_local_images)
+    rows, rejects = local.read(slice_, name, folder, local_images=params.names_local_images)
     return Output(
         num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
     )

@@ -35,9 +35,9 @@ class LineList(PairList):
         """See :class:`PairList`."""
         return line_slices(Path(self.list), self.patterns, self.slice_lines, self.check)
 
-    def entries(self, piece: Slice) -> Entries:
+    def entries(self, slice_: Slice) -> Entries:
         """See :class:`PairList`."""
-        return self.read_lines(*lines_of(Path(self.list), piece))
+        return self.read_lines(*lines_of(Path(self.list), slice_))
 
     def expected_rows(self) -> int | None:
         """See :class:`PairList`."""

@@ -227,7 +227,7 @@ class Predictor:
         }
 
     @torch.no_grad()
-    def __call__(self, piece: Slice) -> Output:
+    def __call__(self, slice_: Slice) -> Output:
         """Process one slice."""
         use, stream = piece.payload["use"], piece.payload["stream"]
         numbers = np.array(piece.payload["rows"])

@@ -128,10 +128,10 @@ def tokenize(
     return slices
 
 
-def quarantined(kept: Dataset, images: Sequence[Dataset], piece: Slice, detail: str) -> Output:
+def quarantined(kept: Dataset, images: Sequence[Dataset], slice_: Slice, detail: str) -> Output:
     """Return curated images as rejects, because encoding them ends the worker."""
     rows = KeptImages([kept], images, ["sample_id", "source"]).take(
-        np.arange(piece.payload["start"], piece.payload["stop"])
+        np.arange(slice_.payload["start"], slice_.payload["stop"])
     )
     rejects = [
         reject(row["sample_id"], row["source"], KILLED_WORKER, detail) for row in rows.to_pylist()
@@ -168,7 +168,7 @@ class ViewTokenizer:
         self.threads = ThreadPoolExecutor(params.cpus_per_actor)
         self.images = KeptImages([kept], images, _COLUMNS)
 
-    def __call__(self, piece: Slice) -> Output:
+    def __call__(self, slice_: Slice) -> Output:
         """Process one slice."""
         numbers = np.arange(piece.payload["start"], piece.payload["stop"])
         rows = self.images.take(numbers)

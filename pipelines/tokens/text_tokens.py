@@ -64,9 +64,9 @@ def run(context: Context, params: Params) -> None:
     """Pack each slice of documents in one worker."""
     datasets = context.inputs("documents")
     slices = [
-        Slice(f"{number:03d}-{piece.id}", {"dataset": number, **piece.payload}, piece.num_rows)
+        Slice(f"{number:03d}-{slice_.id}", {"dataset": number, **slice_.payload}, slice_.num_rows)
         for number, dataset in enumerate(datasets)
-        for piece in row_slices(dataset, params.slice_rows)
+        for slice_ in row_slices(dataset, params.slice_rows)
     ]
     tokenizer = context.input("tokenizer")
     names, held_out_names = (context.stage.inputs[role] for role in ("documents", "held_out"))
@@ -99,8 +99,8 @@ def pack_slice(
         piece: the slice.
     """
     text = TextTokenizer.load(tokenizer.fetch(MODEL_FILE))
-    dataset = datasets[piece.payload["dataset"]]
-    rows = read_slice(dataset, piece, ["doc_id", "text"])
+    dataset = datasets[slice_.payload["dataset"]]
+    rows = read_slice(dataset, slice_, ["doc_id", "text"])
     texts = rows["text"].to_pylist()
     fraction = 1.0 if piece.payload["dataset"] in whole else params.held_out_fraction
     ids = rows["doc_id"].to_pylist()

@@ -40,17 +40,17 @@ class Params(StageParams):
     """No parameters."""
 
 
-def trace(traces: Path, run: str, stage: str, piece: Slice) -> None:
+def trace(traces: Path, run: str, stage: str, slice_: Slice) -> None:
     """Record that a slice was started, and by which process."""
-    line = json.dumps({"run": run, "stage": stage, "slice": piece.id, "pid": os.getpid()})
+    line = json.dumps({"run": run, "stage": stage, "slice": slice_.id, "pid": os.getpid()})
     with (traces / "slices").open("a") as file:
         file.write(line + "\n")
     time.sleep(SLICE_SECONDS)
 
 
-def count(note: Callable[[str, Slice], None], piece: Slice) -> Output:
-    note("numbers", piece)
-    start = piece.payload["start"]
+def count(note: Callable[[str, Slice], None], slice_: Slice) -> Output:
+    note("numbers", slice_)
+    start = slice_.payload["start"]
     table = pa.table({"n": np.arange(start, start + ROWS)})
     odd = pa.table({"n": [start], "reason": ["first"]})
     return Output(ROWS, {"data": table, "rejects": odd}, {"seen": ROWS})
@@ -62,9 +62,9 @@ def numbers(context: Context, note: Callable[[str, Slice], None]) -> None:
     context.commit(slices)
 
 
-def square(note: Callable[[str, Slice], None], source: Dataset, piece: Slice) -> Output:
-    note("squares", piece)
-    rows = read_slice(source, piece)["n"].to_numpy()
+def square(note: Callable[[str, Slice], None], source: Dataset, slice_: Slice) -> Output:
+    note("squares", slice_)
+    rows = read_slice(source, slice_)["n"].to_numpy()
     return Output(len(rows), {"data": pa.table({"n": rows**2})})
 
 
@@ -81,9 +81,9 @@ class Summing:
     def __init__(self, note: Callable[[str, Slice], None], source: Dataset) -> None:
         self.note, self.source = note, source
 
-    def __call__(self, piece: Slice) -> Output:
-        self.note("sums", piece)
-        rows = read_slice(self.source, piece)["n"].to_numpy()
+    def __call__(self, slice_: Slice) -> Output:
+        self.note("sums", slice_)
+        rows = read_slice(self.source, slice_)["n"].to_numpy()
         return Output(len(rows), {"data": pa.table({"sum": [int(rows.sum())]})})
 
 
@@ -102,9 +102,9 @@ class Note:
     def __init__(self, traces: Path, run: str, point: str | None) -> None:
         self.traces, self.run, self.point = traces, run, point
 
-    def __call__(self, stage: str, piece: Slice) -> None:
+    def __call__(self, stage: str, slice_: Slice) -> None:
         arm(self.traces, self.point)
-        trace(self.traces, self.run, stage, piece)
+        trace(self.traces, self.run, stage, slice_)
 
 
 def workflow(traces: Path, run: str, point: str | None) -> Workflow:

@@ -160,7 +160,7 @@ def trial(request, tmp_path, s3_endpoint, cluster) -> Trial:
 def undisturbed(tmp_path_factory, cluster) -> dict[str, bytes]:
     calm = Trial("disk", tmp_path_factory.mktemp("calm"), "", cluster.environment)
     assert calm.finish(calm.start("calm"), "calm") == 0
-    done = Counter((stage, piece) for stage, piece, _ in calm.started("calm"))
+    done = Counter((stage, slice_) for stage, slice_, _ in calm.started("calm"))
     assert set(done.values()) == {1} and done.keys() == calm.committed()
     return calm.output()
 
@@ -170,7 +170,7 @@ def check_rerun(trial: Trial, undisturbed: dict[str, bytes]) -> None:
     before = trial.committed()
     assert trial.finish(trial.start("again"), "again") == 0
     assert trial.output() == undisturbed
-    again = Counter((stage, piece) for stage, piece, _ in trial.started("again"))
+    again = Counter((stage, slice_) for stage, slice_, _ in trial.started("again"))
     assert not again.keys() & before, "a committed slice was processed again"
     assert not again or set(again.values()) == {1}
     assert trial.committed() == {

@@ -63,9 +63,12 @@ def dump(tmp_path):
 
 @pytest.mark.parametrize("num_streams", [1, 2, 9])
 def test_a_wikipedia_dump_is_read_by_ranges_of_streams(dump, num_streams):
-    pieces = wikipedia.stream_ranges(*dump, num_streams)
-    assert sum(piece.num_bytes for piece in pieces) + pieces[0].offset == dump[0].stat().st_size
-    found = [d for piece in pieces for d in wikipedia.read_streams(dump[0], piece)]
+    ranges = wikipedia.stream_ranges(*dump, num_streams)
+    assert (
+        sum(stream_range.num_bytes for stream_range in ranges) + ranges[0].offset
+        == dump[0].stat().st_size
+    )
+    found = [d for stream_range in ranges for d in wikipedia.read_streams(dump[0], stream_range)]
     assert [d.name for d in found] == ["1", "4", "5"]
     rows, _ = documents.document_tables(found, "wiki", "dump", 5)
     assert rows["text"].to_pylist() == [

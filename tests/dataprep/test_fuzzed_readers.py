@@ -250,8 +250,8 @@ def test_the_index_of_wikipedia(file, index):
     file.write_bytes(bytes(900))
     (file.parent / "index").write_bytes(index)
     with contextlib.suppress(wikipedia.DumpError):
-        for piece in wikipedia.stream_ranges(file, file.parent / "index", 1):
-            documents_of(wikipedia.read_streams(file, piece))
+        for stream_range in wikipedia.stream_ranges(file, file.parent / "index", 1):
+            documents_of(wikipedia.read_streams(file, stream_range))
 
 
 @fuzzed
@@ -261,8 +261,8 @@ def test_sbu(file, data):
     with contextlib.suppress(sbu.SbuError):
         assert len(entries_of(sbu.read_json_form(file, 0, 99))) == len(sbu.json_lists(file)[0])
     with contextlib.suppress(sbu.SbuError):
-        for pieces in sbu.paired_ranges(file, file, 2):
-            entries_of(sbu.read_lines_form(file, file, pieces))
+        for ranges in sbu.paired_ranges(file, file, 2):
+            entries_of(sbu.read_lines_form(file, file, ranges))
 
 
 @fuzzed
@@ -271,20 +271,25 @@ def test_lists_and_documents_of_lines(file, data):
     file.write_bytes(data)
     if other_encoding(data):
         return
-    for piece in line_ranges(file, 3):
+    for line_range in line_ranges(file, 3):
         for reader in (conceptual.read_cc3m, conceptual.read_cc12m):
-            assert len(entries_of(reader(file, piece))) == piece.num_lines
-        assert len(documents_of(documents.read_text_lines(file, piece))) == piece.num_lines
-        assert len(documents_of(documents.read_jsonl(file, piece, "text"))) == piece.num_lines
-        found = entries_of(own_lists.read_jsonl(file, piece, "url", "caption"))
-        assert len(found) == piece.num_lines
+            assert len(entries_of(reader(file, line_range))) == line_range.num_lines
+        assert (
+            len(documents_of(documents.read_text_lines(file, line_range))) == line_range.num_lines
+        )
+        assert (
+            len(documents_of(documents.read_jsonl(file, line_range, "text")))
+            == line_range.num_lines
+        )
+        found = entries_of(own_lists.read_jsonl(file, line_range, "url", "caption"))
+        assert len(found) == line_range.num_lines
         for form in ("csv", "tsv"):
             with contextlib.suppress(ListError):
                 read = own_lists.read_table(
-                    file, form, piece, "url", "caption", quoting=form == "csv"
+                    file, form, line_range, "url", "caption", quoting=form == "csv"
                 )
                 found = entries_of(read)
-                assert len(found) == piece.num_lines - (piece.first_line == 1)
+                assert len(found) == line_range.num_lines - (line_range.first_line == 1)
     documents_of(documents.read_text_files(file.parent, [file.name]))
 
 
@@ -294,7 +299,7 @@ def test_the_hash_list(file, data):
     file.write_bytes(data)
     if other_encoding(data):
         return
-    num_lines = sum(piece.num_lines for piece in line_ranges(file, 9))
+    num_lines = sum(line_range.num_lines for line_range in line_ranges(file, 9))
     assert sum(hash_list.make_table(file, file.parent)) == num_lines
 
 

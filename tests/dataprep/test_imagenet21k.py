@@ -87,8 +87,8 @@ def test_an_archive_of_several_gzip_members_is_read_as_one(archive, tmp_path):
     data = archive.read_bytes()
     gzipped = tmp_path / "members.tar.gz"
     cuts = [0, 700, 900_000, 900_001, len(data)]
-    pieces = [data[a:b] for a, b in itertools.pairwise(cuts)]
-    gzipped.write_bytes(b"".join(map(gzip.compress, pieces)))
+    ranges = [data[a:b] for a, b in itertools.pairwise(cuts)]
+    gzipped.write_bytes(b"".join(map(gzip.compress, ranges)))
     found = index_gzipped(gzipped, tmp_path / "index")
     assert read_gzipped(gzipped, tmp_path / "index", found) == as_tarfile_reads(archive)
 

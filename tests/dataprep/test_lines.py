@@ -45,8 +45,8 @@ def compressed(path: Path, program: str, data: bytes) -> Path:
 
 def lines_of(path: Path, num_lines: int = 3000) -> list[Line]:
     ranges = line_ranges(path, num_lines)
-    found = [line for piece in ranges for line in read_lines(path, piece)]
-    assert len(found) == sum(piece.num_lines for piece in ranges)
+    found = [line for line_range in ranges for line in read_lines(path, line_range)]
+    assert len(found) == sum(line_range.num_lines for line_range in ranges)
     assert [line.number for line in found] == list(range(1, len(found) + 1))
     return found
 
@@ -122,13 +122,13 @@ def test_a_byte_order_mark_is_dropped_by_every_reader(tmp_path, program):
     assert entry(read_cc3m, file("cc3m", f"a dog\t{url}\n")) == [(url, caption)]
     assert entry(read_cc12m, file("cc12m", f"{url}\ta dog\n")) == [(url, caption)]
     urls, captions = file("urls", f"{url}\n"), file("captions", "a dog\n")
-    (pieces,) = paired_ranges(urls, captions, 9)
-    (found,) = read_lines_form(urls, captions, pieces)
+    (ranges,) = paired_ranges(urls, captions, 9)
+    (found,) = read_lines_form(urls, captions, ranges)
     assert (found.url, found.captions) == (url, caption)
     path = file("csv", f"url,caption\n{url},a dog\n")
     assert own_lists.header(path, "csv", True) == ["url", "caption"]
-    (piece,) = line_ranges(path, 9)
-    found = own_lists.read_table(path, "csv", piece, "url", "caption", quoting=True)
+    (line_range,) = line_ranges(path, 9)
+    found = own_lists.read_table(path, "csv", line_range, "url", "caption", quoting=True)
     assert [(e.url, e.captions) for e in found] == [(url, caption)]
     path = file("jsonl", f'{{"url": "{url}", "caption": "a dog", "text": "a text"}}\n')
     assert entry(own_lists.read_jsonl, path, "url", "caption") == [(url, caption)]
@@ -238,16 +238,16 @@ QUOTED = [
 def test_tsv_is_read_verbatim(tmp_path, written, read):
     path = tmp_path / "list.tsv"
     path.write_text(f"url\tcaption\nhttp://a.org/1\t{written}\nhttp://a.org/2\tlast\n")
-    (piece,) = line_ranges(path, 9)
-    first, last = own_lists.read_table(path, "tsv", piece, "url", "caption", quoting=False)
+    (line_range,) = line_ranges(path, 9)
+    first, last = own_lists.read_table(path, "tsv", line_range, "url", "caption", quoting=False)
     assert (first.captions, last.captions) == ((read,), ("last",))
 
 
 def test_a_column_that_is_not_read_may_be_long(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text(f"url,page,caption\nhttp://a.org/1,{'long ' * 50_000},a dog\n")
-    (piece,) = line_ranges(path, 9)
-    (entry,) = own_lists.read_table(path, "csv", piece, "url", "caption", quoting=True)
+    (line_range,) = line_ranges(path, 9)
+    (entry,) = own_lists.read_table(path, "csv", line_range, "url", "caption", quoting=True)
     assert entry.captions == ("a dog",)
 
 

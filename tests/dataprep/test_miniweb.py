@@ -109,7 +109,7 @@ def failures(rows: list[dict], name: str = "sample_id") -> dict[str, str]:
 def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
     params, unused = LISTS[source], Store("unused")
-    rows, rejects = read(index_slice(params, source, unused, piece) for piece in params.slices())
+    rows, rejects = read(index_slice(params, source, unused, slice_) for slice_ in params.slices())
     expected = truth(whole_web, source)
     faults = {n: why for n, why in failures(expected).items() if why in LIST_FAULTS}
     assert rejects == faults and faults
@@ -127,7 +127,7 @@ def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
     zips_of.cache_clear()
     params, unused = ARCHIVES[source], Store("unused")
     rows, rejects = read(
-        import_slice(params, source, unused, piece) for piece in params.slices(unused)
+        import_slice(params, source, unused, slice_) for slice_ in params.slices(unused)
     )
     check_images(rows, rejects, truth(whole_web, source))
     if source == "coco":
@@ -148,7 +148,7 @@ def test_the_tar_of_tars_is_read_as_truth_says(whole_web):
     params = ImageNet21k(format="imagenet21k", archive=str(whole_web / "imagenet21k.tar"))
     unused = Store("unused")
     rows, rejects = read(
-        import_slice(params, "imagenet21k", unused, piece) for piece in params.slices(unused)
+        import_slice(params, "imagenet21k", unused, slice_) for slice_ in params.slices(unused)
     )
     check_images(rows, rejects, truth(whole_web, "imagenet21k"))
 
@@ -167,7 +167,7 @@ def check_images(rows: list[dict], rejects: dict[str, str], expected: list[dict]
 def test_each_corpus_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
     params = CORPORA[source]
-    rows, rejects = read(document_slice(params, source, piece) for piece in params.slices())
+    rows, rejects = read(document_slice(params, source, slice_) for slice_ in params.slices())
     expected = truth(whole_web, source, TEXT_TRUTH)
     assert rejects == failures(expected, "doc_id") and rejects
     texts = {row["doc_id"]: row["text"] for row in expected if row["outcome"] == "ok"}

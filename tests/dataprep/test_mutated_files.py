@@ -116,8 +116,8 @@ def warc() -> bytes:
     return crawl.out.getvalue()
 
 
-def table(path: Path, piece: LineRange, form: Any, quoting: bool) -> Iterator[Any]:
-    return own_lists.read_table(path, form, piece, "url", "caption", quoting=quoting)
+def table(path: Path, line_range: LineRange, form: Any, quoting: bool) -> Iterator[Any]:
+    return own_lists.read_table(path, form, line_range, "url", "caption", quoting=quoting)
 
 
 def by_lines(read: Callable[..., Any], *args: Any, **named: Any) -> Callable[[Path], list[Any]]:
@@ -125,10 +125,10 @@ def by_lines(read: Callable[..., Any], *args: Any, **named: Any) -> Callable[[Pa
 
     def all_lines(path: Path) -> list[Any]:
         found = []
-        for piece in line_ranges(path, 4):
-            rows = list(read(path, piece, *args, **named))
-            has_header = read is table and piece.first_line == 1
-            assert len(rows) == piece.num_lines - has_header
+        for line_range in line_ranges(path, 4):
+            rows = list(read(path, line_range, *args, **named))
+            has_header = read is table and line_range.first_line == 1
+            assert len(rows) == line_range.num_lines - has_header
             found += rows
         return found
 
@@ -136,9 +136,9 @@ def by_lines(read: Callable[..., Any], *args: Any, **named: Any) -> Callable[[Pa
 
 
 def by_sbu_lines(path: Path) -> list[Any]:
-    pieces = sbu.paired_ranges(path, path, 4)
-    found = [row for piece in pieces for row in sbu.read_lines_form(path, path, piece)]
-    assert len(found) == sum(urls.num_lines for urls, _ in pieces)
+    ranges = sbu.paired_ranges(path, path, 4)
+    found = [row for line_range in ranges for row in sbu.read_lines_form(path, path, line_range)]
+    assert len(found) == sum(urls.num_lines for urls, _ in ranges)
     return found
 
 
@@ -156,7 +156,7 @@ def by_row_groups(read: Callable[..., Any], *columns: str) -> Callable[[Path], l
 
 def by_hashes(path: Path) -> list[Any]:
     counts = hash_list.make_table(path, path.parent)
-    assert sum(counts) == sum(piece.num_lines for piece in line_ranges(path, 9))
+    assert sum(counts) == sum(line_range.num_lines for line_range in line_ranges(path, 9))
     return []
 
 

@@ -74,10 +74,10 @@ def test_json_escapes_of_half_a_character_do_not_end_a_stage(tmp_path, escaped):
     path = tmp_path / "list"
     line = f'{{"text": "{escaped}", "url": "http://a.org/1.jpg", "caption": "{escaped}"}}\n'
     path.write_text(line + '{"text": "good", "url": "http://a.org/2.jpg", "caption": "good"}\n')
-    (piece,) = line_ranges(path, 9)
-    rows, _ = document_tables(documents.read_jsonl(path, piece, "text"), "s", "f", 1)
+    (line_range,) = line_ranges(path, 9)
+    rows, _ = document_tables(documents.read_jsonl(path, line_range, "text"), "s", "f", 1)
     assert rows["text"].to_pylist() == [cleaned, "good"]
-    rows, _ = index_tables(own_lists.read_jsonl(path, piece, "url", "caption"), "s", "f")
+    rows, _ = index_tables(own_lists.read_jsonl(path, line_range, "url", "caption"), "s", "f")
     assert rows["captions"].to_pylist() == [[cleaned], ["good"]]
     path.write_text(
         f'{{"image_urls": ["http://a.org/1", "{escaped}"], "captions": ["{escaped}", "b"]}}'

@@ -49,20 +49,22 @@ def test_ranges_hold_every_line_once_under_its_number(lines, per_slice, ended, t
     if expected[-1] == b"":
         expected.pop()
     ranges = line_ranges(path, per_slice)
-    read = [line for piece in ranges for line in read_lines(path, piece)]
+    read = [line for line_range in ranges for line in read_lines(path, line_range)]
     assert [line.number for line in read] == list(range(1, len(expected) + 1))
     for line, data in zip(read, expected, strict=True):
         try:
             assert line.text == data.decode().removeprefix("\ufeff") and line.problem is None
         except UnicodeDecodeError:
             assert "not UTF-8" in line.problem
-    assert all(piece.num_lines == per_slice for piece in ranges[:-1])
-    assert all(len(list(read_lines(path, piece))) == piece.num_lines for piece in ranges)
+    assert all(line_range.num_lines == per_slice for line_range in ranges[:-1])
+    assert all(
+        len(list(read_lines(path, line_range))) == line_range.num_lines for line_range in ranges
+    )
 
 
 def whole(path: Path) -> LineRange:
-    (piece,) = line_ranges(path, 1_000_000)
-    return piece
+    (line_range,) = line_ranges(path, 1_000_000)
+    return line_range
 
 
 def tables(reader, path: Path, source: str) -> tuple[pa.Table, pa.Table]:
@@ -118,26 +120,26 @@ def test_no_list_file_crashes_a_reader(data, tmp_path_factory):
     path.write_bytes(data)
     if refused(path):
         return
-    for piece in line_ranges(path, 3):
-        num_lines = len(list(read_lines(path, piece)))
+    for line_range in line_ranges(path, 3):
+        num_lines = len(list(read_lines(path, line_range)))
         for reader in (read_cc3m, read_cc12m):
-            found = index_tables(reader(path, piece), "s", path.name)
+            found = index_tables(reader(path, line_range), "s", path.name)
             assert sum(table.num_rows for table in found) == num_lines
-        found = document_tables(read_jsonl(path, piece, "text"), "s", path.name, 1)
+        found = document_tables(read_jsonl(path, line_range, "text"), "s", path.name, 1)
         assert sum(table.num_rows for table in found) == num_lines
-        assert len(list(sbu.read_lines_form(path, path, (piece, piece)))) == num_lines
-        entries = list(own_lists.read_jsonl(path, piece, "url", "caption"))
+        assert len(list(sbu.read_lines_form(path, path, (line_range, line_range)))) == num_lines
+        entries = list(own_lists.read_jsonl(path, line_range, "url", "caption"))
         assert len(entries) == num_lines
     for form, quoting in itertools.product(("csv", "tsv"), (True, False)):
         with contextlib.suppress(ListError):
             names = own_lists.header(path, form, quoting)
             own_lists.check_columns(path, names, names[:1])
-            for piece in line_ranges(path, 3):
+            for line_range in line_ranges(path, 3):
                 entries = own_lists.read_table(
-                    path, form, piece, names[0], names[0], quoting=quoting
+                    path, form, line_range, names[0], names[0], quoting=quoting
                 )
-                header_here = piece.first_line == 1
-                assert len(list(entries)) == piece.num_lines - header_here
+                header_here = line_range.first_line == 1
+                assert len(list(entries)) == line_range.num_lines - header_here
     with contextlib.suppress(sbu.SbuError):
         list(sbu.read_json_form(path, 0, 9))
 
@@ -170,12 +172,12 @@ def test_both_formats_of_sbu_give_the_same_entries(tmp_path):
     (tmp_path / "captions").write_text("\n".join(captions) + "\n")
     lists = {"image_urls": urls, "user_ids": [1] * 5, "captions": captions}
     (tmp_path / "sbu.json").write_text(json.dumps(lists))
-    pieces = sbu.paired_ranges(tmp_path / "urls", tmp_path / "captions", 2)
-    assert [len(list(read_lines(tmp_path / "urls", urls))) for urls, _ in pieces] == [2, 2, 1]
+    ranges = sbu.paired_ranges(tmp_path / "urls", tmp_path / "captions", 2)
+    assert [len(list(read_lines(tmp_path / "urls", urls))) for urls, _ in ranges] == [2, 2, 1]
     of_lines = [
         entry
-        for piece in pieces
-        for entry in sbu.read_lines_form(tmp_path / "urls", tmp_path / "captions", piece)
+        for line_range in ranges
+        for entry in sbu.read_lines_form(tmp_path / "urls", tmp_path / "captions", line_range)
     ]
     of_json = [e for i in (0, 2, 4) for e in sbu.read_json_form(tmp_path / "sbu.json", i, i + 2)]
     assert of_lines == of_json
@@ -210,11 +212,11 @@ def test_an_own_list_is_read_by_the_names_of_its_columns(tmp_path, form):
         file.write("not an entry\n")
     entries = [
         entry
-        for piece in line_ranges(path, 2)
+        for line_range in line_ranges(path, 2)
         for entry in (
-            own_lists.read_jsonl(path, piece, "link", "alt")
+            own_lists.read_jsonl(path, line_range, "link", "alt")
             if form == "jsonl"
-            else own_lists.read_table(path, form, piece, "link", "alt", quoting=True)
+            else own_lists.read_table(path, form, line_range, "link", "alt", quoting=True)
         )
     ]
     first = 1 if form == "jsonl" else 2

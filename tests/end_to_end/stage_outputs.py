@@ -3,7 +3,7 @@
 A stage's fingerprint holds the version of its code, so a change of the output needs a new version:
 without one, a workdir made by the earlier code passes for fresh. ``stage_outputs.json`` holds each
 stage's version, parameters and output. The digests in it hold for one platform and for the pinned
-versions of the packages that compute pixels and pieces; elsewhere names and types are compared.
+versions of the packages that compute pixels and new_slices; elsewhere names and types are compared.
 Of what torch computes, only the structure is recorded: the last bits depend on the processor.
 """
 
@@ -39,8 +39,8 @@ TRAINED_COLUMNS = ("*_tokens.*.codes", "evaluate.data.*")
 "Columns that torch computes: their types and lengths are recorded."
 OMITTED_COLUMNS = ("download/*.rejects.detail",)
 "Columns that differ between two runs: the system words a broken connection in more than one way."
-OMITTED_KEYS = {"seconds", "rows_per_second"}
-"Keys of JSON files that differ between two runs."
+OMITTED_KEYS = {"seconds", "rows_per_second", "bytes"}
+"Keys of JSON files that differ between two runs; the bytes are those of tables with such columns."
 TENSOR_FILES = (".pt", ".safetensors")
 NAMED_FILES = (".html", ".png", ".md", ".distcp", ".metadata")
 "Files that are recorded by name: they hold times, trained numbers or drawings of them."

@@ -25,13 +25,13 @@ REASONS = ("timeout", "http_503", "http_404")
 "By row number modulo three."
 
 
-def visit(folder: Store, world: Path, piece: Slice) -> Output:
+def visit(folder: Store, world: Path, slice_: Slice) -> Output:
     """Accept the rows that the file ``world`` lists; a test may add rows between runs."""
     known = json.loads(world.read_text())
-    if piece.id in known.get("broken", []):
+    if slice_.id in known.get("broken", []):
         raise ValueError("this slice is listed as broken")
-    rejected = rejected_rows(folder, piece)
-    numbers = range(piece.payload["start"], piece.payload["stop"])
+    rejected = rejected_rows(folder, slice_)
+    numbers = range(slice_.payload["start"], slice_.payload["stop"])
     kept = pa.table({"n": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})
     if rejected is not None:
         numbers, kept = rejected[0]["n"].to_pylist(), rejected[1]

@@ -43,7 +43,7 @@ def stage(name: str, *inputs: str, seconds: float = 0.0, fails: bool = False) ->
     """Return a stage of one slice that records when it began and ended."""
     params = Params(seconds=seconds, fails=fails)
 
-    def process(piece: Slice) -> Output:
+    def process(slice_: Slice) -> Output:
         began = time.time()
         time.sleep(seconds)
         if fails:
@@ -153,7 +153,7 @@ def test_ctrl_c_keeps_committed_slices_and_marks_the_runs_killed(tmp_path):
     assert {r.info.status for r in runs.values()} == {"KILLED"}
 
     assert trial.finish(trial.start("again"), "again") == 0
-    assert not {(s, piece) for s, piece, _ in trial.started("again")} & committed
+    assert not {(s, slice_) for s, slice_, _ in trial.started("again")} & committed
     runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     assert {r.info.status for r in runs.values()} == {"FINISHED"}
     assert set(runs) == {"counting", "numbers", "squares", "sums"}

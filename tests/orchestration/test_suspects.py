@@ -48,15 +48,15 @@ def leave() -> None:
     os._exit(3)
 
 
-def double(deadly: set[int], end: Callable[[], None], piece: Slice) -> Output:
-    rows = range(piece.payload["start"], piece.payload["stop"])
+def double(deadly: set[int], end: Callable[[], None], slice_: Slice) -> Output:
+    rows = range(slice_.payload["start"], slice_.payload["stop"])
     if deadly & set(rows):
         end()
     return Output(len(rows), {"data": pa.table({"n": [2 * n for n in rows]})}, {"seen": len(rows)})
 
 
-def reject_rows(piece: Slice, detail: str) -> Output:
-    rows = list(range(piece.payload["start"], piece.payload["stop"]))
+def reject_rows(slice_: Slice, detail: str) -> Output:
+    rows = list(range(slice_.payload["start"], slice_.payload["stop"]))
     reasons = [KILLED_WORKER] * len(rows)
     rejects = pa.table({"n": rows, "reason": reasons, "detail": [detail] * len(rows)})
     return Output(len(rows), {"rejects": rejects})
@@ -125,24 +125,24 @@ def in_process(monkeypatch):
     monkeypatch.setattr(suspects, "run_alone", lambda work, resources: work())
 
 
-def dying(deadly: set[int], piece: Slice) -> Output:
+def dying(deadly: set[int], slice_: Slice) -> Output:
     def end() -> None:
         raise WorkerLostError("ended")
 
-    return double(deadly, end, piece)
+    return double(deadly, end, slice_)
 
 
 @given(data=st.data(), size=st.integers(1, 300), start=st.integers(0, 1000))
 def test_any_few_rows_are_found_and_left_out(data, size, start):
     rows = range(start, start + size)
     deadly = set(data.draw(st.lists(st.sampled_from(rows), min_size=1, max_size=8)))
-    piece = Slice("x", {"start": start, "stop": start + size}, size)
+    slice_ = Slice("x", {"start": start, "stop": start + size}, size)
     factory = partial(partial, dying, deadly)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suspects, "run_alone", lambda work, resources: work())
-        found = killing_rows(piece, factory, Resources(1, 0))
+        found = killing_rows(slice_, factory, Resources(1, 0))
     assert found == sorted(deadly)
-    output = Around(factory, reject_rows, found, "ended")()(piece)
+    output = Around(factory, reject_rows, found, "ended")()(slice_)
     data_rows = output.tables["data"]["n"].to_pylist() if "data" in output.tables else []
     assert data_rows == [2 * n for n in rows if n not in deadly]
     assert output.tables["rejects"]["n"].to_pylist() == found
@@ -150,16 +150,16 @@ def test_any_few_rows_are_found_and_left_out(data, size, start):
 
 
 def test_a_worker_that_always_ends_is_not_blamed_on_its_rows(in_process):
-    piece = Slice("x", {"start": 0, "stop": 64}, 64)
-    assert killing_rows(piece, partial(partial, dying, set(range(64))), Resources(1, 0)) is None
+    slice_ = Slice("x", {"start": 0, "stop": 64}, 64)
+    assert killing_rows(slice_, partial(partial, dying, set(range(64))), Resources(1, 0)) is None
 
 
 def test_rows_that_end_a_worker_only_together_are_not_blamed_alone(in_process):
-    def together(piece: Slice) -> Output:
-        return dying({5} if piece.payload["stop"] - piece.payload["start"] > 8 else set(), piece)
+    def together(slice_: Slice) -> Output:
+        return dying({5} if slice_.payload["stop"] - slice_.payload["start"] > 8 else set(), slice_)
 
-    piece = Slice("x", {"start": 0, "stop": 64}, 64)
-    assert killing_rows(piece, lambda: together, Resources(1, 0)) is None
+    slice_ = Slice("x", {"start": 0, "stop": 64}, 64)
+    assert killing_rows(slice_, lambda: together, Resources(1, 0)) is None
 
 
 def test_counters_of_joined_outputs_are_added():

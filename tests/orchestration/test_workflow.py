@@ -36,13 +36,15 @@ def numbers(context: Context, params: Params, traces: Path) -> None:
     context.commit(slices)
 
 
-def one_number(params: Params, traces: Path, piece: Slice) -> Output:
-    with (traces / piece.id).open("a") as file:
+def one_number(params: Params, traces: Path, slice_: Slice) -> Output:
+    with (traces / slice_.id).open("a") as file:
         file.write("x")
-    if piece.id == params.fail_at:
-        raise ValueError(f"cannot count to {piece.id}")
-    table = pa.table({"n": [piece.payload["n"] * params.factor]})
-    rejects = pa.table({"reason": ["odd"] if piece.payload["n"] % 2 else pa.array([], pa.string())})
+    if slice_.id == params.fail_at:
+        raise ValueError(f"cannot count to {slice_.id}")
+    table = pa.table({"n": [slice_.payload["n"] * params.factor]})
+    rejects = pa.table(
+        {"reason": ["odd"] if slice_.payload["n"] % 2 else pa.array([], pa.string())}
+    )
     return Output(1, {"data": table, "rejects": rejects}, {"seen": 1})
 
 
@@ -57,8 +59,8 @@ class Doubler:
     def __init__(self, source: Dataset) -> None:
         self.source = source
 
-    def __call__(self, piece: Slice) -> Output:
-        rows = read_slice(self.source, piece)
+    def __call__(self, slice_: Slice) -> Output:
+        rows = read_slice(self.source, slice_)
         table = pa.table({"n": [2 * n for n in rows["n"].to_pylist()]})
         return Output(rows.num_rows, {"data": table})
 
@@ -93,8 +95,8 @@ def quiet() -> Console:
 class Noise:
     """Draws random numbers, seeded by the id of the slice."""
 
-    def __call__(self, piece: Slice) -> Output:
-        rng = np.random.default_rng(int(piece.id))
+    def __call__(self, slice_: Slice) -> Output:
+        rng = np.random.default_rng(int(slice_.id))
         words = rng.bytes(50).hex("-").split("-")
         return Output(50, {"data": pa.table({"number": rng.random(50), "word": words})})
 

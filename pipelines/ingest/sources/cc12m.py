@@ -55,10 +55,10 @@ class Cc12m(LineList):
         return counts
 
     def read(
-        self, piece: Slice, name: str, folder: Store, *, local_images: bool = False
+        self, slice_: Slice, name: str, folder: Store, *, local_images: bool = False
     ) -> tuple[pa.Table, pa.Table]:
         """See :class:`PairList`; fills the column ``sha256`` from the hash list."""
-        rows, rejects = super().read(piece, name, folder, local_images=local_images)
+        rows, rejects = super().read(slice_, name, folder, local_images=local_images)
         if self.hashes is not None:
             files = [folder.fetch(f"{_FOLDER}/{file}") for file in (KEYS_FILE, DIGESTS_FILE)]
             digests = pa.array(HashTable(*files).lookup(rows["url"].to_pylist()), pa.string())

@@ -26,9 +26,9 @@ class CcNews(Corpus):
         """See :class:`Corpus`."""
         return file_per_slice(Path(self.file), cc_news.PATTERN)
 
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return cc_news.read_warc(Path(self.file), piece.payload["name"], self.language)
+        return cc_news.read_warc(Path(self.file), slice_.payload["name"], self.language)
 
     def expected_rows(self) -> None:
         """See :class:`Corpus`; checks that there are files."""

@@ -45,10 +45,10 @@ class ImageFolder(ImageArchive):
         """See :class:`ImageArchive`."""
         return len(files_in(Path(self.folder), "*"))
 
-    def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
+    def find(self, slice_: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`."""
         reader = FolderFiles(Path(self.folder))
-        for name in piece.payload["names"]:
+        for name in slice_.payload["names"]:
             shown = safe_name(name)
             path = shown.split("/")
             label = path[0] if self.labels and len(path) > 1 else ""

@@ -59,9 +59,9 @@ class ImageNet21k(ImageArchive):
         for i, synset in enumerate(synsets):
             yield Slice(f"{i:06d}", vars(synset))
 
-    def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
+    def find(self, slice_: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`; the WordNet id is the label."""
-        synset = Synset(**piece.payload)
+        synset = Synset(**slice_.payload)
         index = folder.open(_INDEX) if self.is_gzipped else None
         for image in imagenet21k.read_synset(Path(self.archive), synset, index):
             location = f"{synset.wnid}.tar/{image.name}"

@@ -30,9 +30,9 @@ class JsonLines(Corpus):
         """See :class:`Corpus`."""
         return line_slices(Path(self.file), _PATTERNS, self.slice_lines, self._check)
 
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return read_jsonl(*lines_of(Path(self.file), piece), self.field)
+        return read_jsonl(*lines_of(Path(self.file), slice_), self.field)
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""

@@ -22,9 +22,9 @@ class OpenWebText(Corpus):
         """See :class:`Corpus`."""
         return file_per_slice(Path(self.file), "*.xz")
 
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return read_archive(Path(self.file), piece.payload["name"])
+        return read_archive(Path(self.file), slice_.payload["name"])
 
     def expected_rows(self) -> None:
         """See :class:`Corpus`; checks that there are archives."""

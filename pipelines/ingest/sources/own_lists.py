@@ -102,7 +102,7 @@ class OwnParquet(OwnList):
         """See :class:`PairList`."""
         return row_group_slices(Path(self.list), *self._types)
 
-    def entries(self, piece: Slice) -> Entries:
+    def entries(self, slice_: Slice) -> Entries:
         """See :class:`PairList`."""
         path, group = Path(self.list) / piece.payload["part"], piece.payload["group"]
         columns = self.url_column, self.caption_column

@@ -22,10 +22,10 @@ class Parquet(Corpus):
         """See :class:`Corpus`."""
         return row_group_slices(Path(self.file), [self.column])
 
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        path, group = Path(self.file) / piece.payload["part"], piece.payload["group"]
-        return read_parquet(path, group, piece.payload["first_row"], self.column)
+        path, group = Path(self.file) / slice_.payload["part"], slice_.payload["group"]
+        return read_parquet(path, group, slice_.payload["first_row"], self.column)
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""

@@ -28,9 +28,9 @@ class SbuLines(PairList):
             payload = {"urls": vars(urls), "captions": vars(captions)}
             yield Slice(f"{i:06d}", payload, urls.num_lines)
 
-    def entries(self, piece: Slice) -> Entries:
+    def entries(self, slice_: Slice) -> Entries:
         """See :class:`PairList`."""
-        ranges = LineRange(**piece.payload["urls"]), LineRange(**piece.payload["captions"])
+        ranges = LineRange(**slice_.payload["urls"]), LineRange(**slice_.payload["captions"])
         return sbu.read_lines_form(Path(self.list), Path(self.captions), ranges)
 
     def expected_rows(self) -> int:
@@ -56,6 +56,6 @@ class SbuJson(PairList):
             raise sbu.SbuError(f"{self.list}: a folder; name SBU's JSON file")
         return range_slices(len(sbu.json_lists(Path(self.list))[0]), self.slice_lines)
 
-    def entries(self, piece: Slice) -> Entries:
+    def entries(self, slice_: Slice) -> Entries:
         """See :class:`PairList`."""
-        return sbu.read_json_form(Path(self.list), **piece.payload)
+        return sbu.read_json_form(Path(self.list), **slice_.payload)

@@ -34,11 +34,11 @@ class Text(Corpus):
             return name_slices(files_in(path, *_PATTERNS), self.slice_files)
         return line_slices(path, _PATTERNS, self.slice_lines, check_text)
 
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        if "names" in piece.payload:
-            return read_text_files(Path(self.file), piece.payload["names"])
-        return read_text_lines(*lines_of(Path(self.file), piece))
+        if "names" in slice_.payload:
+            return read_text_files(Path(self.file), slice_.payload["names"])
+        return read_text_lines(*lines_of(Path(self.file), slice_))
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""

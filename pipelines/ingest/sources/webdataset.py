@@ -37,9 +37,9 @@ class WebDataset(ImageArchive):
         """See :class:`ImageArchive`; checks that there are tars."""
         files_in(Path(self.folder), *webdataset.PATTERNS)
 
-    def find(self, piece: Slice, folder: Store) -> Iterator[Found]:
+    def find(self, slice_: Slice, folder: Store) -> Iterator[Found]:
         """See :class:`ImageArchive`."""
-        tar = piece.payload["name"]
+        tar = slice_.payload["name"]
         name = safe_name(tar)
         for sample in webdataset.read_tar(Path(self.folder) / tar):
             read = (

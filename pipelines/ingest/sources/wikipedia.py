@@ -29,9 +29,9 @@ class Wikipedia(Corpus):
     def slices(self) -> Iterator[Slice]:
         """See :class:`Corpus`."""
         ranges = wikipedia.stream_ranges(Path(self.file), Path(self.index), self.slice_streams)
-        for i, piece in enumerate(ranges):
-            yield Slice(f"{i:06d}", vars(piece))
+        for i, stream_range in enumerate(ranges):
+            yield Slice(f"{i:06d}", vars(stream_range))
 
-    def documents(self, piece: Slice) -> Documents:
+    def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return wikipedia.read_streams(Path(self.file), wikipedia.StreamRange(**piece.payload))
+        return wikipedia.read_streams(Path(self.file), wikipedia.StreamRange(**slice_.payload))

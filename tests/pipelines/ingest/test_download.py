@@ -54,8 +54,8 @@ def fetcher(tmp_path, words: list[str], digests=None, **params) -> SliceFetcher:
 
 def test_every_row_is_an_image_or_a_reject_with_its_url(tmp_path):
     words = ["ok", "http_404", "ok", "undecodable", "timeout"]
-    (piece,) = range_slices(len(words), 10)
-    output = fetcher(tmp_path, words)(piece)
+    (slice_,) = range_slices(len(words), 10)
+    output = fetcher(tmp_path, words)(slice_)
     images, rejects = (output.tables[name].to_pylist() for name in ("data", "rejects"))
     assert [row["sample_id"] for row in images] == ["s/0", "s/2"]
     assert [(row["reason"], row["url"]) for row in rejects] == [
@@ -75,11 +75,11 @@ def test_an_image_with_another_digest_is_marked_and_kept(tmp_path):
 
 
 def test_an_outage_fails_the_slice_but_dead_links_do_not(tmp_path):
-    (piece,) = range_slices(40, 40)
+    (slice_,) = range_slices(40, 40)
     with pytest.raises(OutageError, match="39 of 40"):
-        fetcher(tmp_path, ["timeout", "dns", "connection"] * 13 + ["ok"])(piece)
-    fetcher(tmp_path, ["timeout"] * 40, max_unreachable_fraction=1)(piece)
-    fetcher(tmp_path, ["http_403"] * 40)(piece)
+        fetcher(tmp_path, ["timeout", "dns", "connection"] * 13 + ["ok"])(slice_)
+    fetcher(tmp_path, ["timeout"] * 40, max_unreachable_fraction=1)(slice_)
+    fetcher(tmp_path, ["http_403"] * 40)(slice_)
     fetcher(tmp_path, ["timeout"] * 5)(range_slices(5, 5)[0])
 
 
@@ -115,21 +115,21 @@ def test_an_engine_that_reads_no_robots_txt_cannot_be_asked_to_obey_it():
 
 @pytest.mark.parametrize("reason", ["dns", "connection", "proxy"])
 def test_an_outage_seen_while_reading_robots_txt_fails_the_slice(tmp_path, reason):
-    (piece,) = range_slices(40, 40)
+    (slice_,) = range_slices(40, 40)
     with pytest.raises(OutageError):
-        fetcher(tmp_path, [reason] * 40, obey_robots_txt=True)(piece)
+        fetcher(tmp_path, [reason] * 40, obey_robots_txt=True)(slice_)
 
 
 def test_a_retried_slice_fetches_only_rows_with_the_given_reasons(tmp_path):
     words = ["ok", "http_404", "timeout", "http_503", "timeout"]
     mine = fetcher(tmp_path, words)
-    (piece,) = range_slices(len(words), 10)
-    part = commit_slice(mine.folder, piece, mine(piece), 8)
+    (slice_,) = range_slices(len(words), 10)
+    part = commit_slice(mine.folder, slice_, mine(slice_), 8)
     mine.engine.asked.clear()
     mine.engine.known["timeout"] = STORED
     path = part.tables["rejects"].path
     again = Slice(
-        "000000-r1", {**piece.payload, "rejects": path, "reasons": ["timeout", "http_503"]}
+        "000000-r1", {**slice_.payload, "rejects": path, "reasons": ["timeout", "http_503"]}
     )
     output = mine(again)
     assert mine.engine.asked == [f"http://a.org/{i}/{words[i]}" for i in (2, 3, 4)]
@@ -148,7 +148,7 @@ def test_an_index_of_cc12m_has_the_digests_of_its_hash_list(tmp_path):
     write_hash_table(tmp_path / "hashes.tsv", folder)
     counts = json.loads(folder.read("hashes/counts.json"))
     assert counts == {"hash_lines": 1, "bad_hash_lines": 0}
-    (piece,) = params.slices()
-    rows = index_slice(params, "cc12m", folder, piece).tables["data"]
+    (slice_,) = params.slices()
+    rows = index_slice(params, "cc12m", folder, slice_).tables["data"]
     assert rows["sha256"].to_pylist() == [None, STORED.sha256]
     assert rows.schema.equals(INDEX)

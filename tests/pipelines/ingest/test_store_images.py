@@ -52,8 +52,8 @@ def test_no_row_is_made_of_a_damaged_jpeg(case):
 def test_a_damaged_result_of_a_fetch_engine_is_one_reject_beside_good_rows(tmp_path, case):
     fetch = fetcher(tmp_path, ["ok", "broken", "ok", "http_404"])
     fetch.engine.known["broken"] = DAMAGED[case]
-    (piece,) = range_slices(4, 10)
-    tables = fetch(piece).tables
+    (slice_,) = range_slices(4, 10)
+    tables = fetch(slice_).tables
     assert tables["data"]["sample_id"].to_pylist() == ["s/0", "s/2"]
     found = {row["sample_id"]: row["reason"] for row in tables["rejects"].to_pylist()}
     assert found == {"s/1": "unencodable", "s/3": "http_404"}

@@ -154,7 +154,7 @@ def test_each_sample_of_img2datasets_tars_is_stored_or_rejected(tmp_path):
     (folder / "00001.tar").write_bytes(whole[:700])
     params = WebDataset(format="webdataset", folder=str(folder))
     slices = list(params.slices(UNUSED))
-    assert [piece.payload["name"] for piece in slices] == ["00000.tar", "00001.tar"]
+    assert [slice_.payload["name"] for slice_ in slices] == ["00000.tar", "00001.tar"]
     output = import_slice(params, "own", UNUSED, slices[0])
     stored = {r["sample_id"]: r["captions"] for r in output.tables["data"].to_pylist()}
     assert stored == {

@@ -29,8 +29,8 @@ class Recorder:
         return params
 
     def map_slices(self, slices: list[Slice], process, **_: object) -> None:
-        self.outputs = [process(piece) for piece in slices]
-        self.num_rows = [piece.num_rows for piece in slices]
+        self.outputs = [process(slice_) for slice_ in slices]
+        self.num_rows = [slice_.num_rows for slice_ in slices]
 
     def commit(self, slices: list[Slice], **_: object) -> None:
         self.committed = slices

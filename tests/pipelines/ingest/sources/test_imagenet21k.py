@@ -35,9 +35,9 @@ def test_a_gzipped_archive_gives_the_same_images_as_the_plain_one(archives, stor
     plain, gzipped = map(params_of, archives)
     write_listing(archives[1], store)
     for synset in json.loads(store.read("listing/synsets.json")):
-        piece = Slice(synset["wnid"], synset)
-        expected = import_slice(plain, "in", store, piece)
-        assert import_slice(gzipped, "in", store, piece) == expected
+        slice_ = Slice(synset["wnid"], synset)
+        expected = import_slice(plain, "in", store, slice_)
+        assert import_slice(gzipped, "in", store, slice_) == expected
         assert expected.num_rows_in == 30
 
 
@@ -51,8 +51,8 @@ def test_a_damaged_synset_ends_with_a_reject(tmp_path):
     data = inner.getvalue()[:1700]
     (tmp_path / "a.tar").write_bytes(data)
     params = params_of(tmp_path / "a.tar")
-    piece = Slice("n1", {"wnid": "n1", "offset": 0, "num_bytes": len(data)})
-    output = import_slice(params, "in", Store(tmp_path), piece)
+    slice_ = Slice("n1", {"wnid": "n1", "offset": 0, "num_bytes": len(data)})
+    output = import_slice(params, "in", Store(tmp_path), slice_)
     rejects = output.tables["rejects"].to_pylist()
     assert [(r["sample_id"], r["reason"]) for r in rejects[1:]] == [("in/n1_0+", "damaged_tar")]
     assert output.num_rows_in == 2

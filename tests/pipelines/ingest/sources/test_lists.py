@@ -43,10 +43,10 @@ class Recorder:
         return params
 
     def map_slices(self, slices, process, **_: object) -> None:
-        outputs = [process(piece) for piece in slices]
-        for piece, output in zip(slices, outputs, strict=True):
+        outputs = [process(slice_) for slice_ in slices]
+        for slice_, output in zip(slices, outputs, strict=True):
             assert output.num_rows_in == sum(table.num_rows for table in output.tables.values())
-            assert len(piece.id) == 6
+            assert len(slice_.id) == 6
         self.rows, self.rejects = (
             [row for output in outputs for row in output.tables[name].to_pylist()]
             for name in ("data", "rejects")
