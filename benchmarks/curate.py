@@ -90,9 +90,9 @@ def source(name: str, start: int, stop: int, num_rows: int) -> Stage:
     return Stage(f"import/{name}", run, StageParams())
 
 
-def drawn(name: str, first: int, num_rows: int, piece: Slice) -> Output:
+def drawn(name: str, first: int, num_rows: int, slice_: Slice) -> Output:
     """Return the images of a slice."""
-    rows = np.arange(first + piece.payload["start"], first + piece.payload["stop"])
+    rows = np.arange(first + slice_.payload["start"], first + slice_.payload["stop"])
     kind = words(rows, 1)[:, 0] % np.uint64(40)
     earlier = (words(rows, 2)[:, 0] % np.maximum(rows, 1).astype(np.uint64)).astype(np.int64)
     is_equal, is_near = kind == 0, kind == 1

@@ -98,7 +98,7 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     tokenizer = with_manifest(folder, files=[File(path="vqkd.pt", bytes=size, sha256="")])
     params = CropParams(cpus_per_actor=cpus, flip=True)
     stage = ViewTokenizer(params, Split(params.held_out_fraction, 0), [], tokenizer, kept, [stored])
-    piece = Slice("000000", {"start": 0, "stop": number})
+    slice_ = Slice("000000", {"start": 0, "stop": number})
     crops = torch.zeros(
         number * params.num_views, 3, config.image_size, config.image_size
     ).uniform_(-1, 1)

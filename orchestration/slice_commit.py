@@ -52,7 +52,7 @@ class Committer:
         return {"receipt": json.dumps(receipt)}
 
 
-def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: int) -> Part:
+def commit_slice(folder: Store, slice_: Slice, output: Output, row_group_rows: int) -> Part:
     """Write a slice's tables, then its part; a crash in between leaves an uncommitted slice.
 
     A worker that was taken for lost may still commit a slice that another one repeats. A download
@@ -60,10 +60,10 @@ def commit_slice(folder: Store, piece: Slice, output: Output, row_group_rows: in
     worker overwrites what the other's part refers to; the part that was written first counts.
     """
     tables = {
-        name: _write_table(folder, f"{name}/{piece.id}", table, row_group_rows)
+        name: _write_table(folder, f"{name}/{slice_.id}", table, row_group_rows)
         for name, table in output.tables.items()
     }
-    if (first := read_part(folder, piece.id)) is not None:
+    if (first := read_part(folder, slice_.id)) is not None:
         return first
     rejects = output.tables.get(REJECTS)
     part = Part(

@@ -128,7 +128,7 @@ def run_slices(
             progress.failed(len(failures))
     resources = Resources(num_cpus, num_gpus)
     for failure in [f for f in failures.values() if f.is_lost and not stopping.is_set()]:
-        logger.warning("slice %s lost its worker each time and runs alone", failure.piece.id)
+        logger.warning("slice %s lost its worker each time and runs alone", failure.slice_.id)
         made = _suspect(folder, failure, factory, row_group_rows, resources, quarantine, progress)
         if made is not None:
             done[made.slice] = made
@@ -233,7 +233,7 @@ def _suspect(
         failure.error += "; no single row is the cause"
         return None
     numbers = ", ".join(map(str, rows))
-    words = f"slice {piece.id}: the worker of these rows ended, they are rejects: {numbers}"
+    words = f"slice {slice_.id}: the worker of these rows ended, they are rejects: {numbers}"
     logger.error(words)
     progress.console.print(f"{progress.name}: {words}", highlight=False, soft_wrap=True)
     try:

@@ -231,7 +231,7 @@ class Context:
         """Return what these slices have written, before the stage is committed."""
         from orchestration.slice_commit import read_tables  # imports pyarrow
 
-        paths = [self._parts[piece.id].tables[table].path for piece in slices]
+        paths = [self._parts[slice_.id].tables[table].path for slice_ in slices]
         return read_tables(self.folder, paths, columns)
 
     def commit(

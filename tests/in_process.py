@@ -28,10 +28,10 @@ class InProcess(Context):
     ) -> None:
         done = read_parts(self.folder)
         process = factory()
-        for piece in random.sample(list(slices), len(slices)):
-            if piece.id not in done:
-                done[piece.id] = commit_slice(self.folder, piece, process(piece), row_group_rows)
-        self._parts |= {piece.id: done[piece.id] for piece in slices}
+        for slice_ in random.sample(list(slices), len(slices)):
+            if slice_.id not in done:
+                done[slice_.id] = commit_slice(self.folder, slice_, process(slice_), row_group_rows)
+        self._parts |= {slice_.id: done[slice_.id] for slice_ in slices}
 
 
 def run_in_process(stage: Stage, folder: Store, inputs: Mapping[str, Store]) -> None:

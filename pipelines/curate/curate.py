@@ -70,9 +70,9 @@ def run(context: Context, params: Params) -> None:
     verdicts = moved = Exchange.nothing(context.folder)
     if layout.num_rows > sources:
         verdicts = rounds.compare()
-        pieces = layout.slices("captions-", sources, layout.first_image_row, size)
-        rounds.run(pieces, partial(move_captions, params, layout, verdicts))
-        moved = Exchange.of(context, pieces, "moved", "kept")
+        new_slices = layout.slices("captions-", sources, layout.first_image_row, size)
+        rounds.run(new_slices, partial(move_captions, params, layout, verdicts))
+        moved = Exchange.of(context, new_slices, "moved", "kept")
     slices = layout.slices("", sources, layout.num_rows, size)
     process = partial(decide, params, layout, verdicts, moved)
     context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
@@ -91,20 +91,22 @@ class _Rounds:
     def compare(self) -> Exchange:
         """Find equal originals and near duplicates; return all verdicts that depend on others."""
         context, layout, params = self.context, self.layout, self.params
-        pieces = layout.slices("features-", 0, layout.num_rows, params.slice_rows)
-        self.run(pieces, partial(read_features, params, layout))
-        digests = Exchange.of(context, pieces, "digests", "digest")
-        looks = Exchange.of(context, pieces, "looks", "key")
+        new_slices = layout.slices("features-", 0, layout.num_rows, params.slice_rows)
+        self.run(new_slices, partial(read_features, params, layout))
+        digests = Exchange.of(context, new_slices, "digests", "digest")
+        looks = Exchange.of(context, new_slices, "looks", "key")
 
         sources = layout.first_source_row
-        pieces = self._partitions("equal", digests)
-        self.run(pieces, partial(judge_equal, digests, sources, params.min_placeholder_captions))
-        equal = Exchange.of(context, pieces, "equal", "global_row")
+        new_slices = self._partitions("equal", digests)
+        self.run(
+            new_slices, partial(judge_equal, digests, sources, params.min_placeholder_captions)
+        )
+        equal = Exchange.of(context, new_slices, "equal", "global_row")
 
         near = None if params.max_hash_distance is None else self._near(looks, equal)
-        pieces = [Slice("resolve", {})]
-        self.run(pieces, partial(resolve, equal, near, layout.num_rows, sources))
-        return Exchange.of(context, pieces, "verdicts", "global_row")
+        new_slices = [Slice("resolve", {})]
+        self.run(new_slices, partial(resolve, equal, near, layout.num_rows, sources))
+        return Exchange.of(context, new_slices, "verdicts", "global_row")
 
     def _near(self, looks: Exchange, equal: Exchange) -> NearTables:
         context, layout, params = self.context, self.layout, self.params
@@ -114,13 +116,13 @@ class _Rounds:
         leaders = Exchange.of(context, by_hash, "leaders", "key")
         hashes = Exchange.of(context, by_hash, "hashes", "key")
 
-        pieces = hash_slices(hashes.num_rows, tolerance.hash_bits, params.partition_rows)
-        self.run(pieces, partial(find_hash_pairs, hashes, tolerance.hash_bits))
-        hash_pairs = Exchange.of(context, pieces, "hash_pairs", "key")
+        new_slices = hash_slices(hashes.num_rows, tolerance.hash_bits, params.partition_rows)
+        self.run(new_slices, partial(find_hash_pairs, hashes, tolerance.hash_bits))
+        hash_pairs = Exchange.of(context, new_slices, "hash_pairs", "key")
 
-        pieces = self._partitions("candidates", leaders) if hash_pairs.num_rows else []
-        self.run(pieces, partial(find_candidates, leaders, hash_pairs))
-        candidates = Exchange.of(context, pieces, "candidates", "key")
+        new_slices = self._partitions("candidates", leaders) if hash_pairs.num_rows else []
+        self.run(new_slices, partial(find_candidates, leaders, hash_pairs))
+        candidates = Exchange.of(context, new_slices, "candidates", "key")
 
         by_pair = pair_slices(hash_pairs.num_rows, params.partition_rows)
         self.run(by_pair, partial(find_edges, candidates, hash_pairs, sources, tolerance))

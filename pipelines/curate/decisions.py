@@ -38,19 +38,19 @@ _WITH_CAPTIONS: Final = [REASONS.index("duplicate"), REASONS.index("near_duplica
 
 
 def decide(
-    params: Params, layout: Layout, verdicts: Exchange, moved: Exchange, piece: Slice
+    params: Params, layout: Layout, verdicts: Exchange, moved: Exchange, slice_: Slice
 ) -> Output:
     """Write the tables of a slice."""
-    start, stop = piece.payload["start"], piece.payload["stop"]
+    start, stop = slice_.payload["start"], slice_.payload["stop"]
     global_rows, found = verdicts.arrays(
         start, stop - 1, columns={"global_row": np.int64, "verdict": np.int8}
     )
-    copies = read_moved(moved, piece)
+    copies = read_moved(moved, slice_)
     tables: dict[str, list[pa.Table]] = {
         name: [schema.empty_table()] for name, schema in SCHEMAS.items()
     }
     counters: Counter[str] = Counter()
-    for chunk in layout.chunks(piece, _COLUMNS):
+    for chunk in layout.chunks(slice_, _COLUMNS):
         verdict = own_verdict(params, layout, chunk)
         first, last = np.searchsorted(
             global_rows, [chunk.global_row, chunk.global_row + chunk.table.num_rows]

@@ -58,9 +58,9 @@ def hash_slices(num_hashes: int, max_bits: int, partition_rows: int) -> list[Sli
     ]
 
 
-def find_hash_pairs(hashes: Exchange, max_bits: int, piece: Slice) -> Output:
+def find_hash_pairs(hashes: Exchange, max_bits: int, slice_: Slice) -> Output:
     """Find pairs of near hashes."""
-    payload = piece.payload
+    payload = slice_.payload
     first, last = key_range(payload["number"], payload["total"])
     no = np.empty(0, np.uint64)
     found, num_compared = [np.empty((0, 2), np.uint64)], 0
@@ -87,11 +87,11 @@ def _blocks(hashes: Exchange) -> Iterator[NDArray[np.uint64]]:
         yield table["phash"].to_numpy()
 
 
-def find_candidates(leaders: Exchange, hash_pairs: Exchange, piece: Slice) -> Output:
+def find_candidates(leaders: Exchange, hash_pairs: Exchange, slice_: Slice) -> Output:
     """Copy the leaders of a range of hashes whose hash is in a pair."""
     first, second = hash_pairs.arrays(columns=_PAIR)
     wanted = np.unique(np.concatenate([first, second]))
-    keys = key_range(piece.payload["number"], piece.payload["total"])
+    keys = key_range(slice_.payload["number"], slice_.payload["total"])
     global_row, found = _leaders(leaders, wanted, keys)
     columns = leader_columns(found, global_row)
     return Output(len(global_row), written("candidates", columns, "key"))
@@ -111,10 +111,10 @@ def find_edges(
     hash_pairs: Exchange,
     first_source_row: int,
     tolerance: Tolerance,
-    piece: Slice,
+    slice_: Slice,
 ) -> Output:
     """Compare the leaders of a range of pairs of hashes."""
-    keys = key_range(piece.payload["number"], piece.payload["total"])
+    keys = key_range(slice_.payload["number"], slice_.payload["total"])
     first, second = hash_pairs.arrays(*keys, columns=_PAIR)
     global_row, looks = _leaders(candidates, np.unique(np.concatenate([first, second])))
     order = np.lexsort((global_row, looks.phash))

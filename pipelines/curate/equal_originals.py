@@ -17,10 +17,10 @@ _NONE: Final = np.iinfo(np.int64).max
 
 
 def judge_equal(
-    digests: Exchange, first_source_row: int, min_placeholder_captions: int, piece: Slice
+    digests: Exchange, first_source_row: int, min_placeholder_captions: int, slice_: Slice
 ) -> Output:
     """Judge the rows of a range of digests."""
-    keys = key_range(piece.payload["number"], piece.payload["total"])
+    keys = key_range(slice_.payload["number"], slice_.payload["total"])
     digest, global_row, caption, passes = digests.arrays(
         *keys,
         columns={

@@ -35,10 +35,10 @@ _LOOK_COLUMNS: Final = {
 "Bytes of each grid."
 
 
-def read_features(params: Params, layout: Layout, piece: Slice) -> Output:
+def read_features(params: Params, layout: Layout, slice_: Slice) -> Output:
     """Write the digests and looks of a slice."""
     digests, looks = [], []
-    for chunk in layout.chunks(piece, _COLUMNS):
+    for chunk in layout.chunks(slice_, _COLUMNS):
         verdict = own_verdict(params, layout, chunk)
         table = chunk.table
         global_row = np.arange(chunk.global_row, chunk.global_row + table.num_rows)
@@ -61,7 +61,7 @@ def read_features(params: Params, layout: Layout, piece: Slice) -> Output:
         }
         looks.append({name: values[verdict == KEPT] for name, values in columns.items()})
     return Output(
-        num_rows_in=piece.payload["stop"] - piece.payload["start"],
+        num_rows_in=slice_.payload["stop"] - slice_.payload["start"],
         tables={
             **written("digests", _joined(digests), "digest"),
             **written("looks", _joined(looks), "key"),

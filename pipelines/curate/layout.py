@@ -71,9 +71,9 @@ class Layout:
             for i, first in enumerate(firsts)
         ]  # fmt: skip
 
-    def chunks(self, piece: Slice, columns: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, slice_: Slice, columns: Sequence[str]) -> Iterator[Chunk]:
         """Yield the rows of a slice in chunks, so that few long texts are in memory at once."""
-        global_row, stop = piece.payload["start"], piece.payload["stop"]
+        global_row, stop = slice_.payload["start"], slice_.payload["stop"]
         while global_row < stop:
             number = bisect.bisect_right(self._ends, global_row)
             dataset = self._datasets[number]

@@ -48,10 +48,10 @@ def find_leaders(
     num_rows: int,
     first_source_row: int,
     tolerance: Tolerance,
-    piece: Slice,
+    slice_: Slice,
 ) -> Output:
     """Find leaders and followers among the images of a range of hashes."""
-    keys = key_range(piece.payload["number"], piece.payload["total"])
+    keys = key_range(slice_.payload["number"], slice_.payload["total"])
     global_row, found = _left(looks, equal, num_rows, keys)
     order = np.lexsort((global_row, found.phash))
     global_row, found = global_row[order], found.take(order)

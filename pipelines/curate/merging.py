@@ -33,9 +33,9 @@ _VERDICTS: Final = {
 Reject = dict[str, str | None]
 
 
-def move_captions(params: Params, layout: Layout, verdicts: Exchange, piece: Slice) -> Output:
+def move_captions(params: Params, layout: Layout, verdicts: Exchange, slice_: Slice) -> Output:
     """Write the captions of the copies among a slice."""
-    start, stop = piece.payload["start"], piece.payload["stop"]
+    start, stop = slice_.payload["start"], slice_.payload["stop"]
     global_row, verdict, kept, by_look = verdicts.arrays(start, stop - 1, columns=_VERDICTS)
     moves = np.isin(verdict, _DUPLICATES) & (kept >= layout.first_source_row)
     if not params.merge_near_duplicate_captions:
@@ -43,7 +43,7 @@ def move_captions(params: Params, layout: Layout, verdicts: Exchange, piece: Sli
     global_row, kept = global_row[moves], kept[moves]
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     if len(global_row):
-        for chunk in layout.chunks(piece, list(_COLUMNS)):
+        for chunk in layout.chunks(slice_, list(_COLUMNS)):
             end = chunk.global_row + chunk.table.num_rows
             first, last = np.searchsorted(global_row, [chunk.global_row, end])
             mine = chunk.table.take(pa.array(global_row[first:last] - chunk.global_row))
@@ -67,10 +67,10 @@ def fitting(
     ]
 
 
-def read_moved(moved: Exchange, piece: Slice) -> dict[int, list[dict[str, Any]]]:
+def read_moved(moved: Exchange, slice_: Slice) -> dict[int, list[dict[str, Any]]]:
     """Return the rows of ``moved`` by the global row of the image that receives their captions."""
     result: dict[int, list[dict[str, Any]]] = {}
-    for table in moved.read(piece.payload["start"], piece.payload["stop"] - 1):
+    for table in moved.read(slice_.payload["start"], slice_.payload["stop"] - 1):
         for row in table.to_pylist():
             result.setdefault(row["kept"], []).append(row)
     return result

@@ -49,7 +49,7 @@ class _Replaced:
 
 
 def resolve(
-    equal: Exchange, near: NearTables | None, num_rows: int, first_source_row: int, piece: Slice
+    equal: Exchange, near: NearTables | None, num_rows: int, first_source_row: int, slice_: Slice
 ) -> Output:
     """Write all verdicts that depend on other images."""
     is_dropped = bytearray(num_rows)

@@ -62,7 +62,7 @@ def stage(params: Corpus, *, name: str) -> Stage:
         f"documents/{name}",
         lambda context: run(context, params, name),
         params,
-        version=4,
+        version=5,
         expects=partial(expects, params),
     )
 

@@ -110,7 +110,7 @@ def stage(params: PairList, *, name: str) -> Stage:
         f"index/{name}",
         lambda context: run(context, params, name),
         params,
-        version=4,
+        version=5,
         expects=partial(expects, params),
     )
 

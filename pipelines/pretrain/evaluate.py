@@ -118,9 +118,11 @@ def run(context: Context, params: Params, train: PretrainParams) -> None:
     """Predict slice by slice in actors that hold the network, then sum up."""
     inputs = {stream: context.input(role) for stream, role in ROLES.items()}
     held_out = [
-        piece
+        slice_
         for stream in STREAMS
-        for piece in _slices("predict", stream, _draw(inputs[stream], params, context.seed), params)
+        for slice_ in _slices(
+            "predict", stream, _draw(inputs[stream], params, context.seed), params
+        )
     ]
     bank_rows, query_rows = _images_to_compare(inputs["image"], params, context.seed)
     bank = _slices("bank", "image", bank_rows, params)
@@ -229,8 +231,8 @@ class Predictor:
     @torch.no_grad()
     def __call__(self, slice_: Slice) -> Output:
         """Process one slice."""
-        use, stream = piece.payload["use"], piece.payload["stream"]
-        numbers = np.array(piece.payload["rows"])
+        use, stream = slice_.payload["use"], slice_.payload["stream"]
+        numbers = np.array(slice_.payload["rows"])
         rows = self.readers[stream, "train" if use == "bank" else "held_out"].take(numbers)
         batch = self.builders[stream].build(rows, _STEP, numbers).to(self.device)
         out: list[dict[str, Any]] = []

@@ -170,7 +170,7 @@ class ViewTokenizer:
 
     def __call__(self, slice_: Slice) -> Output:
         """Process one slice."""
-        numbers = np.arange(piece.payload["start"], piece.payload["stop"])
+        numbers = np.arange(slice_.payload["start"], slice_.payload["stop"])
         rows = self.images.take(numbers)
         whole = np.isin(self.images.dataset_numbers[numbers], self.whole)
         is_held_out = self.split.held_out(rows, whole)

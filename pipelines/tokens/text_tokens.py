@@ -86,7 +86,7 @@ def pack_slice(
     whole: Sequence[int],
     tokenizer: Dataset,
     datasets: Sequence[Dataset],
-    piece: Slice,
+    slice_: Slice,
 ) -> Output:
     """Encode and pack the documents of one slice.
 
@@ -96,13 +96,13 @@ def pack_slice(
         whole: numbers of the datasets that are held out as a whole.
         tokenizer: dataset of ``text_tokenizer``.
         datasets: of documents.
-        piece: the slice.
+        slice_: the slice.
     """
     text = TextTokenizer.load(tokenizer.fetch(MODEL_FILE))
     dataset = datasets[slice_.payload["dataset"]]
     rows = read_slice(dataset, slice_, ["doc_id", "text"])
     texts = rows["text"].to_pylist()
-    fraction = 1.0 if piece.payload["dataset"] in whole else params.held_out_fraction
+    fraction = 1.0 if slice_.payload["dataset"] in whole else params.held_out_fraction
     ids = rows["doc_id"].to_pylist()
     held_out = [is_held_out("document", doc_id, fraction, seed) for doc_id in ids]
     tables, num_dropped = {}, 0

@@ -78,7 +78,7 @@ def index_stage() -> Stage:
 def table_stage(name: str, tables: dict[str, pa.Table], **inputs: tuple[str, ...]) -> Stage:
     def run(context: Context) -> None:
         slices = [Slice("0", {})]
-        context.map_slices(slices, lambda piece: Output(1, tables))
+        context.map_slices(slices, lambda slice_: Output(1, tables))
         context.commit(slices)
 
     return Stage(name, run, StageParams(), inputs)

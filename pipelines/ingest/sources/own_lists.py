@@ -104,9 +104,11 @@ class OwnParquet(OwnList):
 
     def entries(self, slice_: Slice) -> Entries:
         """See :class:`PairList`."""
-        path, group = Path(self.list) / piece.payload["part"], piece.payload["group"]
+        path, group = Path(self.list) / slice_.payload["part"], slice_.payload["group"]
         columns = self.url_column, self.caption_column
-        return own_lists.read_parquet(path, group, piece.payload["first_row"], *columns, self.split)
+        return own_lists.read_parquet(
+            path, group, slice_.payload["first_row"], *columns, self.split
+        )
 
     def expected_rows(self) -> int:
         """See :class:`PairList`."""

@@ -25,7 +25,7 @@ def import_rows(source: str, context: Context) -> None:
     context.commit(slices)
 
 
-def import_slice(source: str, piece: Slice) -> Output:
+def import_slice(source: str, slice_: Slice) -> Output:
     mine = [row for row in corpus(1, NUM_ROWS) if row.name.startswith(source)]
     return Output(len(mine), {"data": as_table(mine)})
 

@@ -28,7 +28,7 @@ NETWORK = BEiT3Config(
 
 @pytest.fixture
 def job(tmp_path):
-    """Makes a pretraining on pairs whose captions are one piece each, with a number of its own."""
+    """Makes a pretraining on pairs whose captions are one slice_ each, with a number of its own."""
     (tmp_path / "spm").write_bytes(train(["a b c d e"] * 9, vocab_size=9, character_coverage=1))
     text = commit_tables(
         Store(tmp_path / "text"),

@@ -140,10 +140,10 @@ def corpus(tmp_path_factory):
 
 def test_tokens_hold_out_what_the_split_says_and_keep_every_row_once(corpus):
     datasets, kept, models = corpus
-    piece = Slice("0", {"start": 0, "stop": 8})
+    slice_ = Slice("0", {"start": 0, "stop": 8})
     params = CropParams(num_views=2, flip=False)
     stage = PairTokenizer(models, params, Split(0.0, 0), [1], models, kept, datasets)
-    output = stage(piece)
+    output = stage(slice_)
     ids = {name: table["sample_id"].to_pylist() for name, table in output.tables.items()}
     assert ids["held_out"] == ["a/0", "b/0", "b/1", "b/2", "b/3"]
     assert ids["train"] == ["a/1", "a/2", "a/3"]
@@ -154,14 +154,14 @@ def test_tokens_hold_out_what_the_split_says_and_keep_every_row_once(corpus):
 
 def test_captions_on_the_other_side_are_not_among_the_tokens(corpus):
     datasets, kept, models = corpus
-    params, piece = CropParams(num_views=1, flip=True), Slice("0", {"start": 0, "stop": 8})
+    params, slice_ = CropParams(num_views=1, flip=True), Slice("0", {"start": 0, "stop": 8})
     seed = next(
         s for s in range(99)
         if Split(0.5, s, "caption").caption_is_held_out("a b")
         and not Split(0.5, s, "caption").caption_is_held_out("c d")
     )  # fmt: skip
     split = Split(0.5, seed, "caption")
-    output = PairTokenizer(models, params, split, [], models, kept, datasets)(piece)
+    output = PairTokenizer(models, params, split, [], models, kept, datasets)(slice_)
     counts = {
         row["sample_id"]: len(row["captions"])
         for name in ("train", "held_out")
