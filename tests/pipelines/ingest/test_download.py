@@ -1,6 +1,7 @@
 """From outcomes to tables: images, rejects, changed images, outages, retries."""
 
 import json
+import uuid
 
 import numpy as np
 import pyarrow as pa
@@ -47,8 +48,9 @@ def fetcher(tmp_path, words: list[str], digests=None, **params) -> SliceFetcher:
         for i, word in enumerate(words)
     ]
     tables = [pa.Table.from_pylist(rows, INDEX)]
-    index = commit_tables(Store(tmp_path / "index"), tables, row_group_rows=8)
-    store = Store(tmp_path / "download")
+    folder = tmp_path / uuid.uuid4().hex
+    index = commit_tables(Store(folder / "index"), tables, row_group_rows=8)
+    store = Store(folder / "download")
     return SliceFetcher(Params(contact="tests", **params), index, store, Engine())
 
 

@@ -127,7 +127,11 @@ def corpus(tmp_path_factory):
             "group": pa.nulls(4, pa.string()),
         })  # fmt: skip
         datasets.append(commit_tables(store.sub(source), [table], row_group_rows=2))
-    kept = pa.table({"dataset": [0] * 4 + [1] * 4, "row": [*range(4), *range(4)]})
+    kept = pa.table({
+        "dataset": [0] * 4 + [1] * 4,
+        "row": [*range(4), *range(4)],
+        "captions": [["a b", "c d"]] * 8,
+    })  # fmt: skip
     torch.manual_seed(0)
     VQKD(TOKENIZER).save(folder / "model")
     models = {

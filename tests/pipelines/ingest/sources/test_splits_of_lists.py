@@ -73,8 +73,11 @@ def test_a_group_may_be_an_integer(tmp_path, format_, group):
 @pytest.mark.parametrize("more", [{}, {"g": 1.5}, {"g": ["a"]}, {"g": True}, {"g": {"a": 1}}])
 def test_a_group_that_is_missing_or_no_text_is_a_reject_that_names_it(tmp_path, more):
     path = tmp_path / "list"
-    path.write_text(json.dumps({"url": "a.jpg", "caption": "x", **more}) + "\n")
+    right = {"url": "b.jpg", "caption": "y", "g": "a"}
+    rows = [{"url": "a.jpg", "caption": "x", **more}, right]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = run(source("jsonl_pairs", path, group_column="g"))
+    assert [row["group"] for row in found.rows] == ["a"]
     (reject,) = found.rejects
     assert reject["reason"] == "malformed_line" and "g" in reject["detail"].split(":", 1)[1]
 
