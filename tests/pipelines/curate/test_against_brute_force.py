@@ -46,7 +46,7 @@ def corpus(seed: int, num_rows: int) -> list[Row]:
     num_looks = int(rng.integers(1, 5))
     hashes = rng.integers(0, 2**64, num_looks, np.uint64)
     colors = rng.integers(0, 256, (num_looks, 48))
-    contrast = rng.choice([0, 3, 14, 60], num_looks)
+    contrast = rng.choice([0, 3, 9, 14, 60], num_looks)
     grays = 128 + contrast[:, None] * rng.choice([-1, 1], (num_looks, 256))
     originals = [f"{word:064x}" for word in range(2 * num_rows)]
     numbers: Counter[str] = Counter()
