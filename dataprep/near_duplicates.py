@@ -8,8 +8,9 @@ Comparing every pair of millions of hashes would take too long. The bits are cut
 
 A hash says where the light and dark parts of an image are, not what they are: small icons on white
 have near hashes. ``compare`` therefore also compares a grid of gray values, relative to the images'
-own contrast, and asks for near equality where there is hardly any. Noise decides about bits of the
-hash of such an image (``are_flat``), so it is compared with images of its own hash only.
+own contrast. Where that is low, a few cells show what is there, so no cell may differ much. Noise
+decides about bits of the hash of a flat image (``are_flat``), so it is compared with images of its
+own hash only.
 """
 
 import itertools
@@ -26,11 +27,13 @@ Hashes = NDArray[np.uint64]
 _BITS: Final = 64
 _SPARE_BITS: Final = 4
 "Base-2 logarithm of the number of hashes that agree in a choice of bands by chance."
-_FLAT: Final = 12
-"Standard deviation of gray values (0-255) under which an image has too little structure."
-_FLAT_SPREAD: Final = (_FLAT * GRAY_GRID**2) ** 2
-_FLAT_DETAIL: Final = 0.03
-"Largest difference in detail of such images."
+_CELLS: Final = GRAY_GRID**2
+_FLAT_SPREAD: Final = (6 * _CELLS) ** 2
+"Spread of gray values under which an image is flat: a standard deviation of 6 (0-255)."
+_LOW_SPREAD: Final = (12 * _CELLS) ** 2
+"Spread under which no cell may differ much: a standard deviation of 12."
+_PEAK: Final = 0.4
+"Largest difference of such a cell, relative to the standard deviation."
 _BLOCK: Final = 1 << 15
 
 APART: Final = 0
@@ -63,7 +66,8 @@ class Tolerance:
     aspect: float
     "Relative difference of the aspect ratios."
     detail: float
-    "Root mean square difference of the gray grids, relative to the lower standard deviation."
+    "Root mean square difference of the gray grids without their means, relative to the lower "
+    "standard deviation."
 
 
 class Looks(NamedTuple):
@@ -175,10 +179,10 @@ def _compare(a: Looks, b: Looks, tolerance: Tolerance) -> NDArray[np.int8]:
     near = near[colors.max(1, initial=0) <= tolerance.color]
     first, second = a.gray[near].astype(np.int64), b.gray[near].astype(np.int64)
     contrast = np.minimum(_spread(first), _spread(second))
-    largest = np.where(
-        contrast < _FLAT_SPREAD, min(_FLAT_DETAIL, tolerance.detail), tolerance.detail
-    )
-    same = _spread(first - second) <= largest**2 * contrast
+    difference = first - second
+    same = _spread(difference) <= tolerance.detail**2 * contrast
+    deviation = _CELLS * difference - difference.sum(1, keepdims=True)
+    same &= (contrast >= _LOW_SPREAD) | (deviation**2 <= _PEAK**2 * contrast[:, None]).all(1)
     verdict[near] = np.where(same, ALIKE, DETAIL_DIFFERS)
     return verdict
 

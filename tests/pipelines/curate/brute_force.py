@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-FLAT, FLAT_DETAIL = 12, 0.03
+FLAT, LOW, PEAK = 6, 12, 0.4
+"Standard deviations of gray values; largest difference of one of them."
 
 
 @dataclass
@@ -64,10 +65,10 @@ def alike(a: Row, b: Row, params) -> bool:
     if np.abs(a.colors.astype(int) - b.colors.astype(int)).max() > params.max_color_difference:
         return False
     contrast = min(float(np.std(a.gray)), float(np.std(b.gray)))
-    limit = params.max_detail_difference
-    if is_flat(a) or is_flat(b):
-        limit = min(limit, FLAT_DETAIL)
-    return float(np.std(a.gray.astype(float) - b.gray)) <= limit * contrast
+    difference = a.gray.astype(float) - b.gray
+    if contrast < LOW and np.abs(difference - difference.mean()).max() > PEAK * contrast:
+        return False
+    return float(np.std(difference)) <= params.max_detail_difference * contrast
 
 
 def is_flat(row: Row) -> bool:

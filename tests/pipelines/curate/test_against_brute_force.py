@@ -46,7 +46,7 @@ def corpus(seed: int, num_rows: int) -> list[Row]:
     num_looks = int(rng.integers(1, 5))
     hashes = rng.integers(0, 2**64, num_looks, np.uint64)
     colors = rng.integers(0, 256, (num_looks, 48))
-    contrast = rng.choice([0, 3, 14, 60], num_looks)
+    contrast = rng.choice([0, 3, 9, 14, 60], num_looks)
     grays = 128 + contrast[:, None] * rng.choice([-1, 1], (num_looks, 256))
     originals = [f"{word:064x}" for word in range(2 * num_rows)]
     numbers: Counter[str] = Counter()
@@ -224,3 +224,19 @@ def contents(dataset: Dataset) -> dict[str, bytes]:
         f"parts/{name}.json" for name in slices
     }
     return found
+
+
+def test_a_run_that_was_stopped_may_continue_with_other_partitions(tmp_path, monkeypatch):
+    rows, params = corpus(3, 200), Params(slice_rows=30)
+    calm = contents(by_rounds(tmp_path / "calm", rows, params, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.curate.curate.move_captions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            by_rounds(tmp_path / "stopped", rows, params, 8)
+    (tmp_path / "stopped" / "8").rename(tmp_path / "stopped" / "3")
+    assert list((tmp_path / "stopped").glob("3/curate/parts/leaders-[5-8]-*.json"))
+    assert contents(by_rounds(tmp_path / "stopped", rows, params, 3)) == calm
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -344,7 +344,7 @@ def test_the_page_shows_every_count_and_its_images(web):
         ["captions_merged", "17"],
     ]
     assert "because the details differ: 1,234 images" in page.text
-    assert "an image of the same hash is almost equal: 56 images" in page.text
+    assert "with images of the same hash alone: 56 images" in page.text
     assert "183 rows, published: 3,318,333 (train), 15,840" in page.text
     assert page.tags["img"] == 10 + 10 + 4 + 4
     assert page.titles[:2] == [f"pairs/{i:09d} · {HOSTILE} {i}" for i in (0, 13)]
