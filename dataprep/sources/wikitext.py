@@ -40,9 +40,6 @@ _BRACKETS: Final = re.compile(
 _OPENING_OF: Final = {"}}": "{{", "]]": "[[", "|}": "{|", "-->": "<!--", "]": "["}
 _SWITCH: Final = re.compile(r"__(?!_)(?:(?![a-z\d])\w)+?__")
 "A behavior switch, such as ``__NOTOC__``, in any language."
-_VARIANTS: Final = re.compile(r"-\{([^{}]*)\}-")
-_VARIANT_NAME: Final = re.compile(r"\s*[a-z]{2,3}(?:-[a-z]+)*\s*:")
-_HIDDEN_FLAGS: Final = frozenset({"-", "D", "H", "T"})
 _EMPTY_BRACKETS: Final = re.compile(r"[ \t]*(?:\([\s,;:–-]*\)|\[[\s,;:]*\]|（[\s，；：、]*）)")
 _LEADING_MARKS: Final = re.compile(r"([(（])\s*(?:[,;，；、]\s*)+")
 
@@ -66,7 +63,7 @@ def plain_text(markup: str, dropped_namespaces: frozenset[str]) -> str:
     markup = _without_open_comment(markup)
     check_cost(markup)
     text = "".join(_render(mwparserfromhell.parse(markup), dropped_namespaces))
-    text = _VARIANTS.sub(_first_variant, _SWITCH.sub("", text))
+    text = _SWITCH.sub("", text)
     changed = 1
     while changed:  # brackets within brackets
         text, changed = _EMPTY_BRACKETS.subn("", text)
@@ -159,23 +156,6 @@ def _without_open_comment(markup: str) -> str:
     """Return a page without a comment that is never closed, which reaches to the page's end."""
     start = markup.find("<!--", max(markup.rfind("-->"), 0))
     return markup if start < 0 else markup[:start]
-
-
-def _first_variant(found: re.Match[str]) -> str:
-    """Return the text of ``-{…}-``, by which a wiki of several scripts writes a word in each.
-
-    Of ``-{zh-hans:电脑; zh-hant:電腦}-`` this is the first. Flags may precede it (``-{A|…}-``);
-    what only defines a rule or a title is not seen on the page.
-    See https://www.mediawiki.org/wiki/Writing_systems/Syntax.
-    """
-    flags, bar, content = found[1].rpartition("|")
-    if bar and _HIDDEN_FLAGS.intersection(re.split(r"\s*;\s*", flags.strip())):
-        return ""
-    return (
-        _VARIANT_NAME.sub("", content).partition(";")[0]
-        if _VARIANT_NAME.match(content)
-        else content
-    )
 
 
 def _first(arguments: Arguments) -> str:

@@ -21,7 +21,7 @@ from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
 _BYTES_PER_PIECE: Final = 50
 "Text per piece of the vocabulary below which its training usually fails."
 _VQKD_GROUP_ROWS: Final = 64
-_MOST_EXPOSURES: Final = 20
+_MOST_EXPOSURES: Final = 30
 "Times that a stored view may be seen before a plan advises more views."
 _FEW_HELD_OUT: Final = 100
 "Held-out rows below which the figures of two checkpoints differ by chance."

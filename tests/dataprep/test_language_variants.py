@@ -18,6 +18,11 @@ MANUAL = [
     ("-{zh-hans:computer; zh-hant:ELECTRONICBRAIN;}-", "computer"),
     ("-{H|HUGEBLOCK=>zh-cn:macro;}-x", "x"),
     ("-{SimpTrad}-", "SimpTrad"),
+    (
+        "一台-{zh-hans:电脑; zh-hant:電腦}-和-{A|zh-cn:软件;zh-tw:軟體}-。-{T|zh-cn:题}-",
+        "一台电脑和软件。",
+    ),
+    ("-{原文}--{R|x;y}--{H|zh-cn:甲;zh-tw:乙}-", "原文x;y"),
     ("-{R|SimpTrad}-", "SimpTrad"),
     ("HAN-{}-GUK", "HANGUK"),
     ("-{zh;zh-hans;zh-hant|HANGUK}-", "HANGUK"),

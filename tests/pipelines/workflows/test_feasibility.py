@@ -195,7 +195,7 @@ def test_counted_pairs_replace_the_estimates():
 @pytest.mark.parametrize(
     ("num_views", "words"),
     [
-        (2, "image_tokens.num_views = 2: each view is seen 73.1 times; with 8 views it would be"),
+        (2, "image_tokens.num_views = 2: each view is seen 73.1 times; with 5 views it would be"),
         (16, "image_tokens.num_views = 16: each view is seen 9.14 times\n"),
     ],
 )
