@@ -23,6 +23,8 @@ class MicroBatch:
     "(B, N) bool, True = masked; all False for a text-masked pair."
     codes: Tensor | None = None
     "(B, N) long, the image tokenizer's code of each patch."
+    tokenizer_images: Tensor | None = None
+    "(B, 3, H', W') float32 in [-1, 1], of which the tokenizer computes ``codes`` within the step."
     text_ids: Tensor | None = None
     "(B, T) long, the token ids after masking: the network's input."
     text_padding: Tensor | None = None

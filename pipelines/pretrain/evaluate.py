@@ -25,7 +25,7 @@ from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.slice_commit import read_tables
 from pipelines.pretrain.checkpoints import load_network
-from pipelines.pretrain.feed import COLUMNS, FeedParams, SampleBuilder
+from pipelines.pretrain.feed import FeedParams, SampleBuilder
 from pipelines.pretrain.neighbors import draw_images, neighbor_numbers
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.pretrain import ROLES
@@ -210,13 +210,6 @@ class Predictor:
         inputs: Mapping[Stream, Dataset],
     ) -> None:
         torch.set_num_threads(max(int(params.cpus_per_actor), 1))
-        self.readers = {
-            (stream, table): RowReader(
-                inputs[stream].table(table), [*COLUMNS[stream], *_MORE_COLUMNS[stream]]
-            )
-            for stream in STREAMS
-            for table in ("train", "held_out")
-        }
         self.device = torch.device("cuda" if params.use_gpu else "cpu")
         self.network = load_network(checkpoint).to(self.device)
         fixed = FeedParams(**{**vars(feed), "color_jitter": 0.0, "drop_path": 0.0})
@@ -226,6 +219,14 @@ class Predictor:
                 stream, self.network.config, tokenizer, fixed, int(randomness.bits(seed, 30))
             )
             for stream in STREAMS
+        }
+        self.readers = {
+            (stream, table): RowReader(
+                inputs[stream].table(table),
+                [*self.builders[stream].columns, *_MORE_COLUMNS[stream]],
+            )
+            for stream in STREAMS
+            for table in ("train", "held_out")
         }
 
     @torch.no_grad()

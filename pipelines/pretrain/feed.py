@@ -2,8 +2,7 @@
 
 1. ``Order`` says which row fills each slot of the step (model/training/order.py).
 2. ``RowReader`` reads the rows, one row group at a time.
-3. The stored JPEG is cut at the box of one of its views; color jitter changes only the network's
-   input, so the codes remain those of the crop without jitter.
+3. The stored JPEG is cut at the box of one of its views, or at a new one (``crops.py``).
 4. Masks are drawn from (seed, step, slot).
 
 Everything is a pure function of (seed, step, slot): the feed has no state except caches.
@@ -19,9 +18,6 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from dataprep.color_jitter import NUM_UNIFORMS, jitter_color
-from dataprep.images import decode_stored
-from dataprep.views import View, cut
 from model import BEiT3Config
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
@@ -29,15 +25,11 @@ from model.training.masking import mask_patches, mask_tokens, num_masked_patches
 from model.training.order import Order
 from model.training.stochastic_depth import residual_scale
 from orchestration import Dataset
+from pipelines.pretrain.crops import NewViewCutter, NewViews, StoredViewCutter, matrix
 from pipelines.readers.rows import RowReader
-from pipelines.tokens.image_tokens import VIEW_NUMBERS
 from tokenizer.text import BOS, EOS, FIRST_PIECE, PAD, TextTokenizer
+from tokenizer.vqkd import to_input
 
-COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
-    "image": ("sample_id", "jpeg", "views", "codes"),
-    "text": ("ids",),
-    "pair": ("sample_id", "jpeg", "views", "codes", "captions"),
-}
 _LENGTH_MULTIPLE: Final = 8
 _VIEW, _CAPTION, _JITTER, _MASK, _DEPTH = range(5)
 "Purposes of random numbers; each purpose has its own seed, so that draws are independent."
@@ -79,9 +71,31 @@ class SampleBuilder:
         text: TextTokenizer,
         params: FeedParams,
         seed: int,
+        new_views: NewViews | None = None,
     ) -> None:
+        """Prepare the builder of a stream.
+
+        Args:
+            stream: of the rows.
+            network: configuration of the network.
+            text: the text tokenizer.
+            params: how samples are built.
+            seed: of the samples.
+            new_views: how a new view is drawn at each visit; None takes the stored views.
+        """
         self.stream, self.network, self.text, self.params = stream, network, text, params
         self.seed = int(randomness.bits(seed, STREAMS.index(stream)))
+        common = network, params.color_jitter, self._seed(_VIEW), self._seed(_JITTER)
+        self.cutter = (
+            StoredViewCutter(*common) if new_views is None else NewViewCutter(*common, new_views)
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the token table that :meth:`build` reads."""
+        images = () if self.stream == "text" else self.cutter.columns
+        texts = {"image": (), "text": ("ids",), "pair": ("captions",)}[self.stream]
+        return (*images, *texts)
 
     def build(
         self, rows: pa.Table, step: int, slots: Ints, captions: Ints | None = None
@@ -119,33 +133,14 @@ class SampleBuilder:
     def _add_images(
         self, batch: MicroBatch, rows: pa.Table, step: int, slots: Ints, masked: NDArray[np.bool_]
     ) -> None:
-        network = self.network
-        codes = _matrix(rows["codes"])
-        views = _matrix(rows["views"])
-        num_views = views.shape[1] // VIEW_NUMBERS
-        if codes.shape[1] != num_views * network.num_patches:
-            raise ValueError(
-                f"each view has {codes.shape[1] // num_views} codes, but the network has "
-                f"{network.num_patches} patches: tokenizer and network disagree on the grid"
-            )
-        chosen = randomness.integers(num_views, self._seed(_VIEW), step, slots)
-        uniforms = randomness.uniform(
-            self._seed(_JITTER), step, slots[:, None], np.arange(NUM_UNIFORMS)[None, :]
-        )
-        crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
-        images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)
-        for i, (sample_id, jpeg) in enumerate(images):
-            numbers = views[i].reshape(num_views, VIEW_NUMBERS)[chosen[i]].tolist()
-            view = View(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4]))
-            crop = cut(decode_stored(jpeg.as_py(), sample_id), view, network.image_size)
-            if self.params.color_jitter:
-                crop = jitter_color(crop, self.params.color_jitter, uniforms[i])
-            crops[i] = crop
-        of_view = codes.reshape(len(slots), num_views, -1)[np.arange(len(slots)), chosen]
+        network, crops = self.network, self.cutter(rows, step, slots)
         count = num_masked_patches(network.num_patches, self.params.image_mask_ratio)
         mask = mask_patches(network.grid, count, self._seed(_MASK), step, slots)
-        batch.images = normalize(crops, network)
-        batch.codes = torch.from_numpy(of_view.astype(np.int64))
+        batch.images = normalize(crops.images, network)
+        if crops.codes is not None:
+            batch.codes = torch.from_numpy(crops.codes)
+        if crops.for_tokenizer is not None:
+            batch.tokenizer_images = to_input(crops.for_tokenizer)
         batch.image_mask = torch.from_numpy(mask & masked[:, None])
 
     def _add_text(
@@ -158,7 +153,7 @@ class SampleBuilder:
         captions: Ints | None,
     ) -> None:
         if captions is None:
-            ids = _matrix(rows["ids"]).astype(np.int64)
+            ids = matrix(rows["ids"]).astype(np.int64)
             ratio = self.params.text_mask_ratio
         else:
             ids = self._captions(rows, captions)
@@ -256,7 +251,7 @@ class Feed:
             except ValueError as error:
                 raise ValueError(f"{stream} stream: {error}") from None
             keep = 2 * shuffle_window * num_substreams // num_workers
-            self.readers[stream] = RowReader(dataset, COLUMNS[stream], keep=keep)
+            self.readers[stream] = RowReader(dataset, builders[stream].columns, keep=keep)
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches of a step."""
@@ -278,9 +273,3 @@ def normalize(pixels: NDArray[np.uint8], network: BEiT3Config) -> torch.Tensor:
     std = torch.tensor(network.pixel_std).view(1, 3, 1, 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     return ((images - mean) / std).contiguous()
-
-
-def _matrix(column: pa.ChunkedArray) -> NDArray[np.uint16]:
-    """(rows, n) from a column of fixed-size lists."""
-    lists = column.combine_chunks()
-    return lists.flatten().to_numpy().reshape(len(lists), -1)

@@ -98,6 +98,8 @@ class Params(TrainingLoopParams):
     "Fraction of masked patches in an image."
     pair_masking: Literal["separate", "joint"] = "separate"
     "Mask one modality of each pair, or both at once."
+    codes: Literal["stored", "online"] = "stored"
+    "Take stored views and codes, or draw a view and compute its codes at each visit as BEiT v2."
     pairs_by: Literal["caption", "image"] = "caption"
     "An epoch of the pair stream shows every caption once, or every image once with any caption."
     source_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)

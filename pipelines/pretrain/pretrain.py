@@ -12,19 +12,28 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from model import BEiT3Config
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
-from orchestration import Context, Stage, feeding
+from orchestration import Context, Dataset, Stage, feeding
 from orchestration.errors import StageError
 from orchestration.reporting.usage import Expected
 from orchestration.training import files_of, fit
+from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.training_task import PretrainJob
-from pipelines.tokens import image_tokenizer, text_tokenizer, text_tokens
+from pipelines.tokens import (
+    image_tokenizer,
+    image_tokens,
+    text_tokenizer,
+    text_tokens,
+    vqkd_training,
+)
 from pipelines.training.checkpoints import num_skipped_steps, read_history
 from pipelines.training.loop import train
 from tokenizer.text import TextTokenizer
+from tokenizer.vqkd import VQKD
 
 FIGURE_FILE: Final = "losses.png"
 ROLES: Final[Mapping[Stream, str]] = {"image": "images", "text": "texts", "pair": "pairs"}
@@ -52,9 +61,11 @@ def stage(
         text_tokenizer: ``text_tokenizer``.
         image_tokenizer: ``image_tokenizer``.
     """
+    crops = images.params
+    assert isinstance(crops, image_tokens.CropParams)
     return Stage(
         "pretrain",
-        lambda context: run(context, params),
+        lambda context: run(context, params, crops),
         params,
         feeding(
             images=images,
@@ -102,14 +113,18 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     )
 
 
-def run(context: Context, params: Params) -> None:
+def run(context: Context, params: Params, crops: image_tokens.CropParams) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
     vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
     num_codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
     config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
     datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
-    job = PretrainJob(params, context.seed, datasets, text, config)
+    tokenizer = context.input("image_tokenizer")
+    new_views = None
+    if params.codes == "online":
+        new_views = _new_views(tokenizer, crops, config)
+    job = PretrainJob(params, context.seed, datasets, text, config, tokenizer, new_views)
     try:  # report a mismatch here, before any worker starts
         job.make_feed(0, params.num_workers)
     except ValueError as error:
@@ -123,3 +138,19 @@ def run(context: Context, params: Params) -> None:
         context.folder.write_file(FIGURE_FILE, figure)
     numbers = {"num_steps": params.steps, "num_skipped_steps": num_skipped_steps(history)}
     context.commit(files=files_of(context, checkpoint), numbers=numbers)
+
+
+def _new_views(tokenizer: Dataset, crops: image_tokens.CropParams, config: BEiT3Config) -> NewViews:
+    """Return how new views are drawn: as the stored ones, at the tokenizer's size.
+
+    Raises:
+        StageError: the tokenizer has another grid than the network.
+    """
+    sizes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
+    if sizes.grid != config.grid:
+        raise StageError(
+            f"pretrain cannot start: the tokenizer's grid is {sizes.grid} x {sizes.grid}, the "
+            f"network's {config.grid} x {config.grid}; set image_tokenizer.image_size to "
+            f"{config.grid * sizes.patch_size}"
+        )
+    return NewViews(crops.min_crop_scale, crops.flip, sizes.image_size)

@@ -17,12 +17,15 @@ from model.training.step import train_step
 from orchestration import Dataset
 from orchestration.session import Session
 from pipelines.pretrain.checkpoints import NETWORK_FILE
+from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.feed import Feed, PairOrder, SampleBuilder
 from pipelines.pretrain.params import Params
 from pipelines.tokens.pair_tokens import COUNTS_FILE
 from pipelines.tokens.text_tokenizer import MODEL_FILE
+from pipelines.tokens.vqkd_training import MODEL_FILE as TOKENIZER_FILE
 from pipelines.training.loop import StepOutcome
 from tokenizer.text import TextTokenizer
+from tokenizer.vqkd import VQKD
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class PretrainJob:
     text: Dataset
     "Output of the stage ``text_tokenizer``."
     config: BEiT3Config
+    tokenizer: Dataset
+    "Output of the stage ``image_tokenizer``."
+    new_views: NewViews | None
+    "How a new view is drawn at each visit; None takes the stored views and codes."
 
     def make_task(self, session: Session) -> "PretrainTask":
         """Build the task on a worker."""
@@ -50,7 +57,12 @@ class PretrainJob:
         params, text = self.params, TextTokenizer.load(self.text.fetch(MODEL_FILE))
         builders = {
             stream: SampleBuilder(
-                stream, self.config, text, params.feed_params(), int(randomness.bits(self.seed, 20))
+                stream,
+                self.config,
+                text,
+                params.feed_params(),
+                int(randomness.bits(self.seed, 20)),
+                self.new_views,
             )
             for stream in STREAMS
         }
@@ -95,6 +107,10 @@ class PretrainTask:
             for block in self.network.blocks:
                 block.compile()
         self.feed = job.make_feed(session.rank, session.num_workers)
+        self.tokenizer: VQKD | None = None
+        if job.new_views is not None:
+            tokenizer = VQKD.load(job.tokenizer.fetch(TOKENIZER_FILE))
+            self.tokenizer = tokenizer.to(session.device).requires_grad_(False)
 
     def batches(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches, in pinned memory where there is a GPU."""
@@ -110,6 +126,7 @@ class PretrainTask:
     ) -> StepOutcome:
         """Take one step."""
         params = self.job.params
+        self._add_codes(batches)
         result = train_step(
             self.network,
             self.optimizer,
@@ -123,6 +140,13 @@ class PretrainTask:
         metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
         metrics["grad_norm"] = result.grad_norm
         return StepOutcome(metrics, result.skipped)
+
+    def _add_codes(self, batches: list[MicroBatch]) -> None:
+        """Compute the codes of new views; on the device they delay no copy of the next step."""
+        for batch in batches:
+            if self.tokenizer is not None and batch.tokenizer_images is not None:
+                images = batch.tokenizer_images.to(self.device, non_blocking=True)
+                batch.codes, batch.tokenizer_images = self.tokenizer.encode(images), None
 
     def write_files(self, folder: Path) -> None:
         """Write the network's configuration."""

@@ -154,6 +154,13 @@ def implications(
 def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[str]:
     """A view that is seen often is learned by heart: its crop and codes never change."""
     num_views = getattr(recipe, f"{stream}_tokens").num_views
+    if recipe.train.codes == "online":
+        if num_views > 1:
+            yield (
+                f"{stream}_tokens.num_views = {num_views}: train.codes = online draws new views; "
+                "one stored view is enough for the evaluation"
+            )
+        return
     seen = recipe.train.steps * recipe.train.samples_per_step[stream] / (num_images * num_views)
     line = f"{stream}_tokens.num_views = {num_views}: each view is seen {seen:.3g} times"
     if seen > _MOST_EXPOSURES:

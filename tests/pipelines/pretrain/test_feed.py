@@ -196,7 +196,8 @@ def test_a_step_does_not_depend_on_earlier_steps(tmp_path, text):
 
 def test_a_tokenizer_with_another_grid_is_refused(tmp_path, text):
     feed = make_feed(tmp_path, text)
-    feed.builders["image"].network = BEiT3Config.named("tiny", vocab_size=60, num_codes=50)
+    other = BEiT3Config.named("tiny", vocab_size=60, num_codes=50)
+    feed.builders["image"] = SampleBuilder("image", other, text, PARAMS, 3)
     with pytest.raises(ValueError, match="disagree on the grid"):
         feed.step(0)
 

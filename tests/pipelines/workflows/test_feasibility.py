@@ -204,6 +204,12 @@ def test_a_plan_says_how_often_each_view_is_seen(num_views, words):
     assert words in counted(changes, ROWS)
 
 
+def test_stored_views_are_not_needed_where_new_ones_are_drawn():
+    found = counted(["train.codes=online", "image_tokens.num_views=1"], ROWS)
+    assert "pair_tokens.num_views = 2: train.codes = online draws new views" in found
+    assert "image_tokens.num_views" not in found
+
+
 def test_a_plan_tells_how_many_rows_are_about_to_be_held_out():
     more = {**SOURCES["own"], "held_out": True}
     split = {**SOURCES["list"], "split_column": "set"}

@@ -1,0 +1,142 @@
+"""Crops of the images of a micro-batch, with their codes: of stored views or of new ones.
+
+A stored view is cut again at its box, and its codes are those that were stored; color jitter
+changes only what the network sees. A new view is drawn at each visit and cut out of the jittered
+image, as in BEiT v2; the image tokenizer then computes its codes within the step.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dataprep.color_jitter import NUM_UNIFORMS, jitter_color
+from dataprep.images import Pixels, decode_stored
+from dataprep.views import View, cut, random_view
+from model import BEiT3Config
+from model.training import randomness
+from pipelines.tokens.image_tokens import VIEW_NUMBERS
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The crops of B images."""
+
+    images: Pixels
+    "(B, H, W, 3) RGB, the network's input."
+    codes: Ints | None = None
+    "(B, N); None if they are computed within the step."
+    for_tokenizer: Pixels | None = None
+    "(B, H', W', 3) RGB, the same crops at the tokenizer's size; None if codes are stored."
+
+
+@dataclass(frozen=True)
+class NewViews:
+    """How a new view is drawn at each visit."""
+
+    min_crop_scale: float
+    "Smallest fraction of an image's area that a view covers."
+    flip: bool
+    "Whether half of the views are mirrored."
+    tokenizer_size: int
+    "Side of the tokenizer's input in pixels."
+
+
+class StoredViewCutter:
+    """Cuts one of the stored views of each image."""
+
+    columns: ClassVar = ("sample_id", "jpeg", "views", "codes")
+
+    def __init__(
+        self, network: BEiT3Config, color_jitter: float, view_seed: int, jitter_seed: int
+    ) -> None:
+        self.network, self.color_jitter = network, color_jitter
+        self.view_seed, self.jitter_seed = view_seed, jitter_seed
+
+    def __call__(self, rows: pa.Table, step: int, slots: Ints) -> Crops:
+        """Return the crops of B rows, for the slots (B,) of a step.
+
+        Raises:
+            ValueError: the number of codes of a view is not the network's number of patches, or
+                a stored image is damaged; the message names its sample.
+        """
+        network = self.network
+        codes, views = matrix(rows["codes"]), matrix(rows["views"])
+        num_views = views.shape[1] // VIEW_NUMBERS
+        if codes.shape[1] != num_views * network.num_patches:
+            raise ValueError(
+                f"each view has {codes.shape[1] // num_views} codes, but the network has "
+                f"{network.num_patches} patches: tokenizer and network disagree on the grid"
+            )
+        chosen = randomness.integers(num_views, self.view_seed, step, slots)
+        uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
+        crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
+        images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)
+        for i, (sample_id, jpeg) in enumerate(images):
+            numbers = views[i].reshape(num_views, VIEW_NUMBERS)[chosen[i]].tolist()
+            view = View(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4]))
+            crop = cut(decode_stored(jpeg.as_py(), sample_id), view, network.image_size)
+            if self.color_jitter:
+                crop = jitter_color(crop, self.color_jitter, uniforms[i])
+            crops[i] = crop
+        of_view = codes.reshape(len(slots), num_views, -1)[np.arange(len(slots)), chosen]
+        return Crops(crops, codes=of_view.astype(np.int64))
+
+
+class NewViewCutter:
+    """Draws and cuts a new view of each image."""
+
+    columns: ClassVar = ("sample_id", "jpeg")
+
+    def __init__(
+        self,
+        network: BEiT3Config,
+        color_jitter: float,
+        view_seed: int,
+        jitter_seed: int,
+        views: NewViews,
+    ) -> None:
+        self.network, self.color_jitter, self.views = network, color_jitter, views
+        self.view_seed, self.jitter_seed = view_seed, jitter_seed
+
+    def __call__(self, rows: pa.Table, step: int, slots: Ints) -> Crops:
+        """Return the crops of B rows, for the slots (B,) of a step.
+
+        Raises:
+            ValueError: a stored image is damaged; the message names its sample.
+        """
+        uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
+        sizes = (self.network.image_size, self.views.tokenizer_size)
+        cuts = [np.empty((len(slots), size, size, 3), np.uint8) for size in sizes]
+        images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)
+        for i, (sample_id, jpeg) in enumerate(images):
+            pixels = decode_stored(jpeg.as_py(), sample_id)
+            if self.color_jitter:
+                pixels = jitter_color(pixels, self.color_jitter, uniforms[i])
+            height, width = pixels.shape[:2]
+            view = random_view(
+                width,
+                height,
+                self.views.min_crop_scale,
+                self.view_seed,
+                f"{step}/{slots[i]}",
+                0,
+                flip=self.views.flip,
+            )
+            for target, size in zip(cuts, sizes, strict=True):
+                target[i] = cut(pixels, view, size)
+        return Crops(cuts[0], for_tokenizer=cuts[1])
+
+
+def _jitter_uniforms(seed: int, step: int, slots: Ints) -> NDArray[np.float64]:
+    return randomness.uniform(seed, step, slots[:, None], np.arange(NUM_UNIFORMS)[None, :])
+
+
+def matrix(column: pa.ChunkedArray) -> NDArray[np.uint16]:
+    """(rows, n) from a column of fixed-size lists."""
+    lists = column.combine_chunks()
+    return lists.flatten().to_numpy().reshape(len(lists), -1)
