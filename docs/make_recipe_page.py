@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -15,7 +16,8 @@ from pipelines.workflows.pretrain_recipe import PretrainRecipe
 INTRODUCTION = """# Every section of a recipe
 
 Written by `make docs` out of the parameter models. *Operational* fields say where or how fast; they
-do not change a result and are not in a fingerprint. A *file* enters the fingerprint by its content.
+do not change a result and are not in a fingerprint. A *file* enters the fingerprint by its content,
+a file given by *URI* by its size and version.
 """
 
 
@@ -29,28 +31,31 @@ def page() -> str:
             for model in models_in(field.annotation)
             if name not in ("sources", "evaluation_sets")
         ]
-    sections += [
-        *((f"`sources.<name>`, {source_title(model)}", model) for model in SOURCES),
-    ]
     for title, model in sections:
         lines += section(title, model)
-        for name, field in model.model_fields.items():
-            if model is not PretrainRecipe:
-                for inner in models_in(field.annotation):
-                    lines += section(f"{title} `.{name}`", inner)
-    return "\n".join(lines)
+        if model is not PretrainRecipe:
+            lines += inner_sections(title.strip("`"), model)
+    inner: dict[str, None] = {}
+    for model in SOURCES:
+        formats = type_name(model.model_fields["format"].annotation)
+        lines += section(f"`sources.<name>`, format {formats}", model)
+        inner |= dict.fromkeys(inner_sections("sources.<name>", model))
+    return "\n".join([*lines, *inner])
 
 
-def source_title(model: type[BaseModel]) -> str:
-    """Return what a source is, from its model's docstring."""
-    first = (model.__doc__ or "").strip().removesuffix(".")
-    return first[0].lower() + first[1:] if first.startswith(("A ", "An ")) else first
+def inner_sections(address: str, model: type[BaseModel]) -> Iterator[str]:
+    """Yield the text of each section within a section."""
+    for name, field in model.model_fields.items():
+        for inner in models_in(field.annotation):
+            yield "\n".join(section(f"`{address}.{name}`", inner))
 
 
 def section(title: str, model: type[BaseModel]) -> Iterator[str]:
     """Yield the lines of one model."""
     yield f"## {title}\n"
     yield f"{(model.__doc__ or '').strip()}\n"
+    if not model.model_fields:
+        return
     yield "| field | type | default | |"
     yield "|---|---|---|---|"
     for name, field in model.model_fields.items():
@@ -77,7 +82,11 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return "required"
-    return "see its section" if isinstance(value, BaseModel) else f"`{value}`"
+    if isinstance(value, BaseModel):
+        return "see its section"
+    value = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    return f"`{text.strip().removesuffix('...').strip()}`"
 
 
 def type_name(annotation: Any) -> str:
@@ -90,7 +99,8 @@ def type_name(annotation: Any) -> str:
         return "section"
     if get_args(annotation) and get_origin(annotation) not in (dict, list, tuple):
         return " or ".join(type_name(argument) for argument in get_args(annotation))
-    return getattr(get_origin(annotation) or annotation, "__name__", str(annotation))
+    name = getattr(get_origin(annotation) or annotation, "__name__", str(annotation))
+    return {"tuple": "list", "dict": "mapping"}.get(name, name)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

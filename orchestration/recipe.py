@@ -193,6 +193,14 @@ def _words(item: Mapping[str, Any]) -> str:
     message: str = item["msg"].removeprefix("Value error, ")
     if item["type"] in _SECTION_TYPES and item["input"] is None:
         return "the section is empty; remove it or give it a key"
+    if item["type"] == "union_tag_not_found":
+        return f"the key {item['ctx']['discriminator']} is missing"
+    if item["type"] == "union_tag_invalid":
+        key, tag = item["ctx"]["discriminator"].strip("'"), item["ctx"]["tag"]
+        known = item["ctx"]["expected_tags"].replace("'", "").split(", ")
+        near = difflib.get_close_matches(tag, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"unknown {key} {tag!r}; {hint}known: {', '.join(known)}"
     return message + _SPELLINGS.get(item["type"], "")
 
 

@@ -151,7 +151,8 @@ class Workflow:
             ]
             if unfit:
                 raise RecipeError(
-                    f"{only} needs {', '.join(unfit)}, which is not fresh; use --until {only}"
+                    f"{only} needs {', '.join(unfit)}, which {'is' if len(unfit) == 1 else 'are'} "
+                    f"not fresh; use --until {only}"
                 )
             return [by_name[only]]
         if until:

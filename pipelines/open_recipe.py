@@ -81,7 +81,12 @@ def open_recipe(
     _check_files(path, recipe, web if recipe.miniweb else None)
     if recipe.miniweb:
         with console.status("drawing the miniature web"):
-            corpora.build(web, recipe.miniweb.size())
+            try:
+                corpora.build(web, recipe.miniweb.size())
+            except OSError as error:
+                raise RecipeError(
+                    f"{web}: cannot draw the miniature web ({error.strerror})"
+                ) from None
     return Opened(recipe, build_workflow(recipe), Store(root.uri, recipe.storage), web)
 
 

@@ -7,7 +7,7 @@ lists) cover most of the prose. justext has no list for Chinese and Japanese, so
 only if they declare their language.
 
 Bytes become text by the WHATWG encoding standard: a byte order mark, else the label in the HTTP
-headers, else the label in the page. A labelled page is never guessed at; its bad bytes become
+headers, else the label in the page. A labeled page is never guessed at; its bad bytes become
 U+FFFD.
 """
 

@@ -123,7 +123,7 @@ def _synsets(file: Any, path: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def _distinct(found: Iterable[tuple[str, int, int]], path: Path) -> list[Synset]:
-    """Return synsets; those that share a name are told apart by their path."""
+    """Return synsets; equal names are distinguished by their path."""
     tars = list(found)
     if not tars:
         raise ArchiveError(f"{path}: no *.tar in the archive; expected a tar of one tar per synset")

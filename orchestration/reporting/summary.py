@@ -136,7 +136,7 @@ def stages_table(workdir: Store, fingerprints: Mapping[str, str]) -> Table:
 
 def garbage_table(found: Sequence[Garbage]) -> Table:
     """Return a table of the outputs that can be removed."""
-    table = Table("output", title="garbage", title_justify="left")
+    table = Table("output", title="unused outputs", title_justify="left")
     table.add_column("bytes", justify="right")
     table.add_column("state")
     for item in found:

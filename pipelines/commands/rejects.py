@@ -44,6 +44,8 @@ def rejects(
     rows: list[dict[str, Any]] = []
     for name in (REJECTS, *others):
         rows += _rows(folder, name, patterns, limit - len(rows))
+    if not rows:
+        return
     table = Table(title=REJECTS, title_justify="left")
     for name in ("row", "where", "reason", "detail"):
         table.add_column(name, overflow="fold")  # a path or URL that is cut leads nowhere

@@ -53,7 +53,11 @@ def gc(
 
     store = open_workdir(workdir, endpoint_url, region)
     if not delete:
-        console.print(garbage_table(garbage(store, keep_last)))
+        found = garbage(store, keep_last)
+        if not found:
+            console.print("every output is used by a workflow that is kept; nothing to delete")
+            return
+        console.print(garbage_table(found))
         console.print("nothing was deleted; add --delete to delete these outputs")
         return
     with workdir_lock(store):

@@ -120,7 +120,7 @@ def _check_torchscale(path: Path, network: BEiT3) -> str:
             found = theirs(visual_tokens=pixels, textual_tokens=words)["encoder_out"]
         differences[kind] = _difference(kind, found, expected)
     if config.fusion_layers:
-        return f"{_shown(differences)}; pairs are computed otherwise, without fusion experts"
+        return f"{_shown(differences)}; pairs differ: no fusion experts"
     return _shown(differences)
 
 

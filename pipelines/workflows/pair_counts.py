@@ -64,6 +64,9 @@ def _lines(
         f"images (the paper's: {PAPER_PAIRS})"
     )
     for name in images:
+        if not measured and not images[name]:
+            yield f"  {name}: the number of its pairs is not known yet"
+            continue
         fraction = epoch[name] / (sum(epoch.values()) or 1)
         yield (
             f"  {name}: {about}{_short(pairs[name])} pairs over {_short(images[name])} images, "

@@ -167,7 +167,7 @@ CHINESE = page(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("where", ["header", "meta", "http-equiv"])
-def test_a_labelled_page_is_decoded_as_browsers_do_and_never_guessed_at(
+def test_a_labeled_page_is_decoded_as_browsers_do_and_never_guessed_at(
     crawl, label, body, expected, where
 ):
     declared = {

@@ -56,7 +56,9 @@ def test_a_good_recipe_can_be_planned(recipe):
         ("train.stepz=5", ["train.stepz", "did you mean 'steps'"]),
         ("train.steps=soon", ["train.steps", "'soon'"]),
         ("train.network.size=huge", ["train.network.size", "'huge'"]),
-        ("sources.pairs.format=xml", ["sources.pairs", "'xml'"]),
+        ("sources.pairs.format=xml", ["sources.pairs", "unknown format 'xml'; known: cc3m, "]),
+        ("sources.pairs.format=cvs", ["unknown format 'cvs'; did you mean 'csv'?"]),
+        ("sources.more={list: pairs.csv}", ["sources.more: the key 'format' is missing"]),
         ("sources.pairs.lisst=x", ["sources.pairs", "lisst", "'list'"]),
         ("sources.Bad-Name={format: jsonl, file: x}", ["Bad-Name"]),
         ("image_tokenizer.image_size=100", ["image_tokenizer.image_size is 100", "14 x 14"]),
@@ -72,6 +74,12 @@ def test_a_broken_setting_is_one_message_that_names_the_key(recipe, setting, wor
     message = refused(recipe, setting)
     for word in words:
         assert word in message
+
+
+def test_a_miniature_web_that_cannot_be_drawn_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecipeError, match=r"file/work/miniweb: cannot draw the miniature web \("):
+        open_recipe("tiny", str(tmp_path / "file" / "work"), [], console)
 
 
 def test_missing_files_are_named_all_at_once(recipe):

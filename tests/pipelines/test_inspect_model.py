@@ -23,6 +23,12 @@ def test_the_giant_is_printed_by_part():
         assert number in text
 
 
+@pytest.mark.parametrize("option", ["--workers", "--micro-batch", "--samples-per-stream"])
+def test_a_count_of_zero_is_refused(option):
+    result = CliRunner().invoke(cli.app, ["inspect", "model", "tiny", option, "0"])
+    assert result.exit_code == 2 and option in result.output
+
+
 def test_fields_of_the_network_can_be_set():
     released = ("attention=decoupled", "fusion_layers=0", "subln=true")
     text = printed("base", *(word for field in released for word in ("--set", field)))

@@ -23,7 +23,7 @@ from pipelines.ingest.store_images import Found
 
 
 class ImageFolder(ImageArchive):
-    """A folder of own images, with or without labels."""
+    """A folder of your own images, with or without labels."""
 
     kind: ClassVar[Kind] = "images"
     file_errors: ClassVar = (ListError,)

@@ -18,7 +18,7 @@ from pipelines.ingest.line_lists import LineList
 
 
 class OwnList(PairList):
-    """An own list of pairs with named columns."""
+    """A list of your own pairs with named columns."""
 
     local_images: ClassVar = True
 
@@ -29,7 +29,7 @@ class OwnList(PairList):
     split_column: str | None = None
     "Name of the column or key of a row's split; where it is empty, the row is split by its group."
     held_out_splits: tuple[str, ...] = ("val", "valid", "validation", "dev", "test", "held_out")
-    "Splits that are held out from training, in any letter case; rows of other splits train."
+    "Splits that are held out from training, in any letter case; rows of other splits are not."
     group_column: str | None = None
     "Name of the column or key of a row's group; a group is trained on or held out as a whole."
 
@@ -46,7 +46,7 @@ class OwnList(PairList):
 
 
 class OwnTable(OwnList, LineList):
-    """An own list of pairs, as CSV or TSV."""
+    """A list of your own pairs, as CSV or TSV."""
 
     patterns: ClassVar = text_patterns(".csv", ".tsv")
 
@@ -75,7 +75,7 @@ class OwnTable(OwnList, LineList):
 
 
 class OwnJsonLines(OwnList, LineList):
-    """An own list of pairs, as JSON lines."""
+    """A list of your own pairs, as JSON lines."""
 
     patterns: ClassVar = text_patterns(".jsonl", ".ndjson", ".json")
 
@@ -93,7 +93,7 @@ class OwnJsonLines(OwnList, LineList):
 
 
 class OwnParquet(OwnList):
-    """An own list of pairs, as Parquet; a row group is a slice."""
+    """A list of your own pairs, as Parquet; a row group is a slice."""
 
     format: Literal["parquet_pairs"]
     "A Parquet file with a row per pair, or a folder of such files."

@@ -16,7 +16,7 @@ from pipelines.ingest.annotated_images import AnnotatedImages, zips_of
 
 
 class VisualGenome(AnnotatedImages):
-    """Visual Genome's region descriptions, joined into captions."""
+    """Visual Genome's region descriptions, each or several joined as a caption."""
 
     format: Literal["visual_genome"]
     "`region_descriptions.json` and the two zip archives of images."

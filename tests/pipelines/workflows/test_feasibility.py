@@ -172,6 +172,12 @@ def test_a_plan_counts_captions_as_pairs_beside_the_papers():
     assert "over about 8965000 pairs: 45.7 epochs" in found
 
 
+def test_a_source_of_unknown_size_is_not_shown_as_empty():
+    found = counted([], {"cc3m": 3_000_000})
+    assert "coco: the number of its pairs is not known yet" in found
+    assert "about 0 pairs" not in found
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
