@@ -78,6 +78,7 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     jpegs = [encode_jpeg(draw(random_scene(rng), 340, 256, rng), 92) for _ in range(number)]
     rows = pa.table({
         "sample_id": [f"p/{i}" for i in range(number)],
+        "source": ["p"] * number,
         "label": [""] * number,
         "jpeg": jpegs,
         "captions": [[""]] * number,
