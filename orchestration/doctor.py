@@ -106,7 +106,8 @@ def _ray() -> tuple[bool, str]:
         same = answer == sys.version_info[:2]
         nodes = sum(node["Alive"] for node in ray.nodes())
         where = "own session" if address == "local" else f"cluster at RAY_ADDRESS={address}"
-        words = f"{where}: {nodes} nodes, {ray.cluster_resources().get('CPU', 0):.0f} cores"
+        cores = ray.cluster_resources().get("CPU", 0)
+        words = f"{where}: {nodes} {'node' if nodes == 1 else 'nodes'}, {cores:.0f} cores"
         if not same:
             return False, f"{words}, but a worker runs Python {'.'.join(map(str, answer))}"
         return True, f"{words}, a task in {time.monotonic() - began:.1f} s"

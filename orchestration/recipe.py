@@ -173,7 +173,9 @@ def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def _explain(schema: type[BaseModel], path: Path, error: ValidationError, origins: Origins) -> str:
-    lines = [f"{path}: the recipe has {error.error_count()} error(s), nothing was run"]
+    number = error.error_count()
+    words = "1 error" if number == 1 else f"{number} errors"
+    lines = [f"{path}: the recipe has {words}, nothing was run"]
     for item in error.errors():
         where = ".".join(str(key) for key in item["loc"])
         if item["type"] == "extra_forbidden":

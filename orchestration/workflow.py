@@ -139,8 +139,11 @@ class Workflow:
         """Return the planned stages that ``only`` or ``until`` selects.
 
         Raises:
-            RecipeError: no stage has that name, or an input of ``only`` is not fresh.
+            RecipeError: no stage has that name, an input of ``only`` is not fresh, or both names
+                are given.
         """
+        if only and until:
+            raise RecipeError("--only and --until exclude each other; give one of them")
         by_name = {planned.stage.name: planned for planned in plan}
         for name in (only, until):
             if name is not None and name not in by_name:

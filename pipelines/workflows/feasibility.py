@@ -165,7 +165,7 @@ def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[
     line = f"{stream}_tokens.num_views = {num_views}: each view is seen {seen:.3g} times"
     if seen > _MOST_EXPOSURES:
         needed = math.ceil(num_views * seen / _MOST_EXPOSURES)
-        line += f"; with {needed} views it would be {_MOST_EXPOSURES} times"
+        line += f"; with {needed} views it would be at most {_MOST_EXPOSURES}"
     yield line
 
 

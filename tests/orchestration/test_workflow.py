@@ -174,6 +174,8 @@ def check_mlflow(workdir: Path) -> None:
 def test_a_stage_that_runs_alone_needs_fresh_inputs(tmp_path, traces):
     with pytest.raises(RecipeError, match="numbers, which is not fresh"):
         workflow(traces).run(Store(tmp_path / "work"), quiet(), only="doubled")
+    with pytest.raises(RecipeError, match="--only and --until exclude each other"):
+        workflow(traces).run(Store(tmp_path / "work"), quiet(), only="doubled", until="numbers")
     with pytest.raises(RecipeError, match="no stage is named 'tripled'"):
         workflow(traces).run(Store(tmp_path / "work"), quiet(), until="tripled")
     assert latest_record(Store(tmp_path / "work")) is None
