@@ -22,15 +22,17 @@ def model(
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field: fusion_layers=0."),
     ] = [],  # noqa: B006
-    vocab_size: Annotated[int, typer.Option(help="Rows of the token embedding.")] = 64010,
-    num_codes: Annotated[int, typer.Option(help="Number of codes of the image tokenizer.")] = 8192,
-    text_length: Annotated[int, typer.Option(help="Positions of a text-only sample.")] = 128,
-    caption_length: Annotated[int, typer.Option(help="Positions of a caption.")] = 64,
+    vocab_size: Annotated[int, typer.Option(min=1, help="Rows of the token embedding.")] = 64010,
+    num_codes: Annotated[
+        int, typer.Option(min=1, help="Number of codes of the image tokenizer.")
+    ] = 8192,
+    text_length: Annotated[int, typer.Option(min=1, help="Positions of a text-only sample.")] = 128,
+    caption_length: Annotated[int, typer.Option(min=1, help="Positions of a caption.")] = 64,
     samples_per_stream: Annotated[
-        int, typer.Option(help="Samples of each stream (image, text, pair) in a step.")
+        int, typer.Option(min=1, help="Samples of each stream (image, text, pair) in a step.")
     ] = 2048,
-    workers: Annotated[int, typer.Option(help="Number of training workers.")] = 1,
-    micro_batch: Annotated[int, typer.Option(help="Samples in one forward pass.")] = 64,
+    workers: Annotated[int, typer.Option(min=1, help="Number of training workers.")] = 1,
+    micro_batch: Annotated[int, typer.Option(min=1, help="Samples in one forward pass.")] = 64,
     sharded: Annotated[
         bool, typer.Option(help="Shard weights and optimizer state over the workers.")
     ] = False,
