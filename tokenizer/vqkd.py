@@ -61,12 +61,11 @@ class VQKDConfig:
         for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        for size, unit in (("width", "num_heads"), ("image_size", "patch_size")):
-            if getattr(self, size) % getattr(self, unit):
-                raise ValueError(
-                    f"{size} {getattr(self, size)} is not a multiple of {unit} "
-                    f"{getattr(self, unit)}; change one of them"
-                )
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width {self.width} is not a multiple of num_heads {self.num_heads}; "
+                "change one of them"
+            )
 
     @property
     def grid(self) -> int:
