@@ -48,7 +48,9 @@ def main() -> None:
         pairs = source("pairs", 0, num_pairs, options.rows)
         images = source("images", num_pairs, options.rows, options.rows)
         params = curate.Params()
-        stage = curate.stage(params, evaluation_sets=[], pairs=[pairs], images=[images])
+        stage = curate.stage(
+            params, evaluation_sets=[], pairs=[pairs], images=[images], held_out=[]
+        )
         cluster = ClusterParams(num_cpus=options.cpus, object_store_mb=256)
         flow = Workflow(Recipe(name="bench", cluster=cluster), (pairs, images, stage))
         flow.run(Store(folder), Console(file=sys.stderr))

@@ -14,6 +14,7 @@ TOO_SHORT: Final = "caption_too_short"
 TOO_LONG: Final = "caption_too_long"
 REPEATED: Final = "caption_repeated"
 OVER_LIMIT: Final = "caption_over_limit"
+HELD_OUT: Final = "caption_held_out"
 
 _FITS: Final = 0
 _RULES: Final = (EMPTY, TOO_SHORT, TOO_LONG)

@@ -19,6 +19,8 @@ RAY_TRAIN: Final = "ray_train"
 "Folder of the checkpoints within a stage's folder; Ray Train writes it."
 _STEP: Final = "step_"
 _LIST: Final = "files-"
+_DIGITS: Final = 5
+"Of each number in the name of a list."
 _READERS: Final = 8
 
 
@@ -123,7 +125,8 @@ def _whole(checkpoint: Store, *, read: bool) -> tuple[list[str], list[File]]:
     sizes = dict(checkpoint.walk())
     names = {name for name in sizes if name.startswith(_LIST) and name.endswith(".json")}
     damage = "it has no list of its files"
-    counts = sorted({_num_workers(name) for name in names})
+    # Other names, such as those of copies, have no number of workers.
+    counts = sorted({_num_workers(name) for name in names} - {0})
     read = read or len(counts) > 1  # of the lists of two attempts, sizes alone may fit both
     for num_workers in counts:
         lists = [_list_name(rank, num_workers) for rank in range(num_workers)]
@@ -132,7 +135,7 @@ def _whole(checkpoint: Store, *, read: bool) -> tuple[list[str], list[File]]:
             continue
         try:
             files = [File(**item) for name in lists for item in json.loads(checkpoint.read(name))]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             damage = "a list of its files cannot be read"
             continue
         wrong = _wrong_size(files, sizes) or (_wrong_content(checkpoint, files) if read else None)
@@ -162,9 +165,10 @@ def _wrong_content(checkpoint: Store, files: list[File]) -> str | None:
 
 
 def _list_name(rank: int, num_workers: int) -> str:
-    return f"{_LIST}{rank:05d}-of-{num_workers:05d}.json"
+    return f"{_LIST}{rank:0{_DIGITS}d}-of-{num_workers:0{_DIGITS}d}.json"
 
 
 def _num_workers(name: str) -> int:
+    """Return the number of workers in a list's name, or 0 if it is not the name of a list."""
     count = name.removesuffix(".json").rpartition("-of-")[2]
-    return int(count) if count.isdecimal() else 0
+    return int(count) if len(count) == _DIGITS and count.isdecimal() else 0

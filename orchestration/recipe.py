@@ -80,7 +80,7 @@ class Recipe(StageParams):
 
     name: Annotated[str, OPERATIONAL]
     "Name of the workflow in MLflow and in reports."
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     "Seed of every random choice."
     cluster: Annotated[ClusterParams, OPERATIONAL] = ClusterParams()
     "Ray session of the workflow."

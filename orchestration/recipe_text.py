@@ -10,6 +10,7 @@ it was written, so that a field of text receives ``1e6`` rather than ``1000000.0
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -35,6 +36,9 @@ _RESOLVED: Final = (
     ("merge", re.compile(r"<<"), ["<"]),
 )
 "Tags of plain scalars with their forms and first characters."
+_MAX_NODES: Final = 100_000
+"More values than any recipe has; aliases of aliases can stand for billions."
+_NO_CHARACTER: Final = "an escape in this text names no character; a backslash itself is \\\\"
 _MAX_DIGITS: Final = 40
 "More digits than any integer of a recipe has; Python refuses to convert thousands of them."
 _STRUCTURED: Final = ("[", "{", '"', "'")
@@ -62,10 +66,7 @@ class _Loader(yaml.SafeLoader):
     yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Compose a mapping; a repeated key is an error.
-
-        Merged keys (``<<``) are not in the mapping yet, hence may be repeated.
-        """
+        """Compose a mapping; a repeated key is an error, unless it is merged later (``<<``)."""
         node = super().compose_mapping_node(anchor)
         first: dict[str, int] = {}
         for key, _ in node.value:
@@ -100,6 +101,21 @@ class _Loader(yaml.SafeLoader):
         last = {_name(key): (key, value) for key, value in (*merged, *own)}
         node.value = list(last.values())
 
+    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: Any) -> Any:
+        """Scan a part of a quoted scalar."""
+        try:
+            return super().scan_flow_scalar_non_spaces(double, start_mark)
+        except (ValueError, OverflowError):  # of chr()
+            raise _Refusal(problem=_NO_CHARACTER, problem_mark=start_mark) from None
+
+    def construct_str(self, node: yaml.ScalarNode) -> str:
+        """Construct text; two escapes of one character, as in JSON, become that character."""
+        text = str(self.construct_scalar(node))
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise _wrong(node, f"{text[:40]!r} has half of a character (a surrogate)") from None
+
     def construct_int(self, node: yaml.ScalarNode) -> WrittenInt:
         """Construct an integer from its YAML 1.2 form."""
         text = str(self.construct_scalar(node))
@@ -131,11 +147,10 @@ for _tag, _pattern, _first in _RESOLVED:
     # PyYAML matches only the beginning of a scalar.
     _whole = re.compile(rf"(?:{_pattern.pattern})\Z")
     _Loader.add_implicit_resolver(f"{_TAG}{_tag}", _whole, _first)
-for _known in (None, *(f"{_TAG}{_tag}" for _tag in ("map", "seq", "str", "null"))):
+for _known in (None, *(f"{_TAG}{_tag}" for _tag in ("map", "seq", "null"))):
     _Loader.yaml_constructors[_known] = yaml.SafeLoader.yaml_constructors[_known]
-_Loader.add_constructor(f"{_TAG}int", _Loader.construct_int)
-_Loader.add_constructor(f"{_TAG}float", _Loader.construct_float)
-_Loader.add_constructor(f"{_TAG}bool", _Loader.construct_bool)
+for _tag in ("str", "int", "float", "bool"):
+    _Loader.add_constructor(f"{_TAG}{_tag}", getattr(_Loader, f"construct_{_tag}"))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -168,7 +183,9 @@ def parse_recipe(data: bytes, name: str) -> tuple[dict[str, Any], Lines]:
         node = loader.get_single_node()
         if node is None or (values := loader.construct_document(node)) is None:
             raise RecipeError(f"{name}: the recipe is empty; it must be a mapping of sections")
-        lines = dict(_lines(node, ()))
+        lines = dict(islice(_lines(node, ()), _MAX_NODES))
+        if len(lines) == _MAX_NODES:
+            raise RecipeError(f"{name}: {_MAX_NODES} values or more; use fewer aliases (*)")
     except yaml.YAMLError as error:
         raise RecipeError(f"{name}{_where_and_why(error)}") from None
     except RecursionError:

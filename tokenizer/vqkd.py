@@ -8,7 +8,7 @@ the codebook alone. Files have the layout of the published tokenizers, plus the 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,12 @@ from tokenizer.beit_v2 import from_beit_v2, sizes, to_beit_v2
 from tokenizer.quantizer import Quantizer
 from tokenizer.vit import VisionTransformer, interpolate_positions
 from tokenizer.weight_files import UnreadableWeights, read_saved, unwrapped
+
+_SIZES: Final = (
+    "image_size", "patch_size", "width", "depth", "num_heads", "decoder_depth", "num_codes",
+    "code_dim", "teacher_dim",
+)  # fmt: skip
+"Fields of the configuration that count or measure something there must be."
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,16 @@ class VQKDConfig:
     "Fraction of an even share of the features below which a code is replaced; 0 replaces none."
     kmeans: bool = True
     "Whether k-means over the first batch initializes the codebook; otherwise it is random."
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width {self.width} is not a multiple of num_heads {self.num_heads}; "
+                "change one of them"
+            )
 
     @property
     def grid(self) -> int:

@@ -7,6 +7,12 @@ authors released is ``attention="decoupled", fusion_layers=0, subln=True``.
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
+_SIZES: Final = (
+    "width", "depth", "num_heads", "ffn_width", "image_size", "patch_size", "vocab_size",
+    "num_codes", "max_text_length",
+)  # fmt: skip
+"Fields of the configuration that count or measure something there must be."
+
 
 @dataclass(frozen=True)
 class BEiT3Config:
@@ -44,6 +50,11 @@ class BEiT3Config:
     "Standard deviation of each RGB channel, by which the difference is divided."
 
     def __post_init__(self) -> None:
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if min(self.pixel_std) <= 0:
+            raise ValueError(f"pixel_std is {self.pixel_std}; each number must be greater than 0")
         if self.width % self.num_heads:
             raise ValueError(
                 f"width {self.width} is not a multiple of num_heads {self.num_heads}; "

@@ -48,15 +48,17 @@ class Order:
                 for 1.
 
         Raises:
-            ValueError: B is not a multiple of C, there are fewer row groups with samples than
-                substreams, or a row group is empty.
+            ValueError: B is not a multiple of C, there are no rows, there are fewer row groups
+                with samples than substreams, or a row group is empty.
         """
         if batch % num_substreams:
             raise ValueError(
                 f"a batch of {batch} is not a multiple of {num_substreams} substreams; "
                 "change one of them"
             )
-        if len(group_rows) and min(group_rows) < 1:
+        if not len(group_rows):
+            raise ValueError("there are no rows to train on; add sources, or hold out fewer rows")
+        if min(group_rows) < 1:
             raise ValueError(
                 f"row group {int(np.argmin(group_rows))} has no rows; leave empty row groups out"
             )

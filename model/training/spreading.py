@@ -37,24 +37,34 @@ def spread(rows: Ints, blocks: Ints, *key: int) -> Ints:
 
 
 def _separate(order: Ints, rows: Ints, blocks: Ints) -> Ints:
-    """Exchange samples until no block has two of one row, as far as exchanges can do it."""
-    order = order.copy()
-    of_block: dict[int, list[int]] = {}
-    for block, index in zip(blocks.tolist(), order.tolist(), strict=True):
-        of_block.setdefault(block, []).append(int(rows[index]))
-    crowded = [block for block, mine in of_block.items() if len(set(mine)) < len(mine)]
-    if not crowded:
+    """Exchange samples until no block has two of one row, as far as exchanges can do it.
+
+    A sample is exchanged with the nearest one that fits. A search costs a few passes over arrays,
+    as a window with fewer rows than a block has positions needs one for almost every sample.
+    """
+    _, row_of = np.unique(rows[order], return_inverse=True)
+    _, starts, block_of = np.unique(blocks, return_index=True, return_inverse=True)
+    num_rows = int(row_of.max()) + 1
+    if len(np.unique(block_of * num_rows + row_of)) == len(order):
         return order
-    block_of = blocks.tolist()
-    positions = range(len(order))
-    for position in positions:
-        here, row = of_block[block_of[position]], int(rows[order[position]])
-        if here.count(row) < 2:
+    index = np.arange(len(order))
+    ends = [*starts[1:], len(order)]
+    in_all_blocks = np.zeros(num_rows, bool)  # no exchange changes this again
+    for position, block in enumerate(block_of.tolist()):
+        here, row = row_of[starts[block] : ends[block]], row_of[position]
+        if in_all_blocks[row] or np.count_nonzero(here == row) < 2:
             continue
-        for other in sorted(positions, key=lambda p: (abs(p - position), p)):
-            there, other_row = of_block[block_of[other]], int(rows[order[other]])
-            if there is not here and row not in there and other_row not in here:
-                order[[position, other]] = order[[other, position]]
-                here[here.index(row)], there[there.index(other_row)] = other_row, row
-                break
-    return order
+        is_here, has_row = np.zeros(num_rows, bool), np.zeros(len(starts), bool)
+        is_here[here] = True
+        if is_here.all():
+            continue
+        has_row[block_of[row_of == row]] = True
+        if has_row.all():
+            in_all_blocks[row] = True
+            continue
+        fitting = np.flatnonzero(~has_row[block_of] & ~is_here[row_of])
+        if len(fitting):
+            other = fitting[np.argmin(np.abs(fitting - position))]  # of two, the earlier one
+            for values in (row_of, index):
+                values[[position, other]] = values[[other, position]]
+    return order[index]

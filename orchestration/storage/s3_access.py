@@ -107,6 +107,10 @@ class S3Access:
         """Return the endpoint's URL, and whether a bucket's name is put before its host."""
         try:
             client = self.client(aws_access_key_id="none", aws_secret_access_key="none")
+        except BotoCoreError:
+            raise
+        except AttributeError as error:  # a section of the configuration file is a plain value
+            raise OSError(f"the AWS configuration file cannot be used ({error})") from None
         except ValueError as error:  # "Invalid endpoint: …"
             _refuse(str(error).rpartition("endpoint: ")[2])
             raise OSError(str(error)) from None
@@ -120,6 +124,11 @@ class S3Access:
         proxy = get_environ_proxies(self.endpoint).get(url.scheme)
         if proxy and "://" not in proxy:
             proxy = f"http://{proxy}"
+        if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+            raise OSError(
+                f"the environment's proxy for {self.endpoint} is one of {urlsplit(proxy).scheme}, "
+                "which pyarrow cannot use for S3; give an http proxy, or add the host to NO_PROXY"
+            )
         return fs.S3FileSystem(
             access_key=credentials.access_key,
             secret_key=credentials.secret_key,

@@ -51,20 +51,37 @@ def stage(
     evaluation_sets: Sequence[Stage],
     pairs: Sequence[Stage],
     images: Sequence[Stage],
+    held_out: Sequence[Stage],
 ) -> Stage:
-    """Declare the stage; the order of the datasets decides which of two duplicates is kept."""
+    """Declare the stage; the order of the datasets decides which of two duplicates is kept.
+
+    Args:
+        params: the recipe's section.
+        evaluation_sets: stages that give images to leave out.
+        pairs: stages that give images with captions.
+        images: stages that give images without captions.
+        held_out: those of ``pairs`` and ``images`` that are held out from training as a whole.
+    """
     return Stage(
         "curate",
         lambda context: run(context, params),
         params,
-        feeding(evaluation_sets=evaluation_sets, pairs=pairs, images=images),
-        version=4,
+        feeding(evaluation_sets=evaluation_sets, pairs=pairs, images=images, held_out=held_out),
+        version=5,
     )
 
 
 def run(context: Context, params: Params) -> None:
     """Compare all images with each other, then decide on each slice."""
-    layout = Layout(*(context.inputs(role) for role in ("evaluation_sets", "pairs", "images")))
+    roles = context.stage.inputs
+    names = [*roles["pairs"], *roles["images"]]
+    held_out = frozenset(i for i, name in enumerate(names) if name in roles["held_out"])
+    layout = Layout(
+        context.inputs("evaluation_sets"),
+        context.inputs("pairs"),
+        context.inputs("images"),
+        held_out,
+    )
     rounds = _Rounds(context, params, layout)
     sources, size = layout.first_source_row, params.slice_rows
     verdicts = moved = Exchange.nothing(context.folder)

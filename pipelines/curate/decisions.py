@@ -18,7 +18,7 @@ from orchestration import Output, Slice
 from pipelines.curate.exchange import Exchange
 from pipelines.curate.features import own_verdict
 from pipelines.curate.layout import Chunk, Layout
-from pipelines.curate.merging import Reject, fitting, merge, read_moved
+from pipelines.curate.merging import Reject, fitting, merge, read_moved, sides
 from pipelines.curate.rules import KEPT as IS_KEPT
 from pipelines.curate.rules import REASONS, Params
 
@@ -30,6 +30,8 @@ _COLUMNS: Final = (
     "sha256",
     "url",
     "captions",
+    "held_out",
+    "group",
     "original_width",
     "original_height",
 )
@@ -61,7 +63,7 @@ def decide(
             empty: list[list[str]] = [[]] * chunk.table.num_rows
             tables["images"].append(_kept(chunk, verdict, empty))
             continue
-        captions, rejects, num_merged = _captions(params, chunk, verdict, copies)
+        captions, rejects, num_merged = _captions(params, layout, chunk, verdict, copies)
         tables["pairs"].append(_kept(chunk, verdict, captions))
         tables["caption_rejects"].append(rejects_table(rejects))
         counters["captions_merged"] += num_merged
@@ -72,6 +74,7 @@ def decide(
 
 def _captions(
     params: Params,
+    layout: Layout,
     chunk: Chunk,
     verdict: NDArray[np.int8],
     copies: dict[int, list[dict[str, Any]]],
@@ -88,9 +91,11 @@ def _captions(
             if fault is not None:
                 rejects.append(reject(ids[i], sources[i], fault, text))
     num_merged = 0
+    held_out, groups = sides(layout, chunk, table), table["group"].to_pylist()
     for i in range(table.num_rows):
         if mine := copies.get(chunk.global_row + i):
-            merged, left_out = merge(captions[i], mine, params.max_merged_captions)
+            most = params.max_merged_captions
+            merged, left_out = merge(captions[i], mine, most, held_out[i], groups[i])
             num_merged += len(merged) - len(captions[i])
             captions[i] = merged
             rejects += left_out

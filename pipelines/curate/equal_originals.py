@@ -21,18 +21,19 @@ def judge_equal(
 ) -> Output:
     """Judge the rows of a range of digests."""
     keys = key_range(slice_.payload["number"], slice_.payload["total"])
-    digest, global_row, caption, passes = digests.arrays(
+    digest, global_row, caption, address, passes = digests.arrays(
         *keys,
         columns={
             "digest": np.uint64,
             "global_row": np.int64,
             "caption": np.uint64,
+            "address": np.uint64,
             "passes": np.bool_,
         },
     )
     order = np.lexsort((global_row, digest))
-    digest, global_row, caption, passes = (
-        column[order] for column in (digest, global_row, caption, passes)
+    digest, global_row, caption, address, passes = (
+        column[order] for column in (digest, global_row, caption, address, passes)
     )
     is_first = np.ones(len(digest), bool)
     is_first[1:] = digest[1:] != digest[:-1]
@@ -41,7 +42,11 @@ def judge_equal(
     # Positions are sorted within a group, so its first row says whether it is an evaluation image.
     leaked = ~is_source[starts][group] & is_source
     captions = _num_different(group, caption, len(starts))[group]
-    is_placeholder = is_source & ~leaked & (captions >= min_placeholder_captions)
+    # One address under many captions is a list with a row for each caption of an image.
+    addresses = _num_different(group, address, len(starts))[group]
+    is_placeholder = (
+        is_source & ~leaked & (np.minimum(captions, addresses) >= min_placeholder_captions)
+    )
     is_left = is_source & passes & ~leaked & ~is_placeholder
     lefts = np.where(is_left, global_row, _NONE)
     first = np.minimum.reduceat(lefts, starts)[group] if len(starts) else lefts

@@ -5,6 +5,7 @@ Each slice writes two tables: ``digests`` (key ``digest``), by which equal origi
 that pass the rules for single images have a look there.
 """
 
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,7 @@ _COLUMNS: Final = (
     "colors",
     "gray",
     "captions",
+    "url",
     "original_width",
     "original_height",
 )
@@ -47,6 +49,7 @@ def read_features(params: Params, layout: Layout, slice_: Slice) -> Output:
                 "digest": _digest(table["sha256"]),
                 "global_row": global_row,
                 "caption": _first_captions(table["captions"]),
+                "address": _addresses(table["url"], global_row),
                 "passes": verdict == KEPT,
             }
         )
@@ -110,6 +113,20 @@ def _first_captions(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     firsts = texts.take(pa.array(starts[has_caption])).to_pylist()
     result[has_caption] = np.array([caption_number(text) for text in firsts], np.uint64)
     return result
+
+
+def _addresses(column: pa.ChunkedArray, global_row: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return a number for the address of each row; a row without one has an address of its own."""
+    numbers = mixed(global_row.astype(np.uint64)) | np.uint64(1)
+    has_address = column.is_valid().to_numpy()
+    texts = column.filter(column.is_valid()).to_pylist()
+    numbers[has_address] = np.array([_number(text) for text in texts], np.uint64)
+    return numbers
+
+
+def _number(address: str) -> int:
+    digest = blake2b(address.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") | 1
 
 
 def _words(column: pa.ChunkedArray, num_words: int) -> NDArray[np.uint64]:

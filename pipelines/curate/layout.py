@@ -38,6 +38,8 @@ class Layout:
     evaluation_sets: Sequence[Dataset]
     pairs: Sequence[Dataset]
     images: Sequence[Dataset]
+    held_out: frozenset[int] = frozenset()
+    "Numbers of the sources that are held out from training as a whole."
 
     @cached_property
     def _datasets(self) -> list[Dataset]:

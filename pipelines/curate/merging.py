@@ -10,17 +10,19 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from dataprep.captions import OVER_LIMIT, REPEATED, caption_faults, caption_key
+from dataprep.captions import HELD_OUT, OVER_LIMIT, REPEATED, caption_faults, caption_key
 from dataprep.schemas import reject
 from orchestration import Output, Slice
 from pipelines.curate.exchange import Exchange, written
-from pipelines.curate.layout import Layout
+from pipelines.curate.layout import Chunk, Layout
 from pipelines.curate.rules import REASONS, Params
 
 _COLUMNS: Final = {
     "sample_id": pa.large_string(),
     "source": pa.large_string(),
     "captions": pa.list_(pa.large_string()),
+    "held_out": pa.bool_(),
+    "group": pa.large_string(),
 }
 _DUPLICATES: Final = [REASONS.index("duplicate"), REASONS.index("near_duplicate")]
 _VERDICTS: Final = {
@@ -50,11 +52,36 @@ def move_captions(params: Params, layout: Layout, verdicts: Exchange, slice_: Sl
             faults = caption_faults(
                 mine["captions"], params.min_caption_words, params.max_caption_words
             )
-            for name in ("sample_id", "source"):
+            for name in ("sample_id", "source", "group"):
                 rows[name] += mine[name].to_pylist()
+            rows["held_out"] += sides(layout, chunk, mine)
             rows["captions"] += fitting(mine["captions"].to_pylist(), faults)
     columns = {name: pa.array(values, _COLUMNS[name]) for name, values in rows.items()}
     return Output(len(global_row), written("moved", {"kept": kept, **columns}, "kept"))
+
+
+def sides(layout: Layout, chunk: Chunk, rows: pa.Table) -> list[bool | None]:
+    """Return whether rows of a chunk are held out from training; None where nothing says so."""
+    if chunk.dataset in layout.held_out:
+        return [True] * rows.num_rows
+    return rows["held_out"].to_pylist()
+
+
+def may_move(copy: dict[str, Any], held_out: bool | None, group: str | None) -> bool:
+    """Return whether an image may receive the captions of a copy.
+
+    A caption that is held out must not be trained on, and captions of one group stay on one side.
+
+    Args:
+        copy: row of ``moved``.
+        held_out: whether the receiving image is held out.
+        group: group of the receiving image.
+    """
+    if held_out:
+        return True
+    if copy["held_out"] is not None:
+        return not copy["held_out"]
+    return copy["group"] is None or copy["group"] == group
 
 
 def fitting(
@@ -77,7 +104,11 @@ def read_moved(moved: Exchange, slice_: Slice) -> dict[int, list[dict[str, Any]]
 
 
 def merge(
-    own: list[str], copies: Sequence[dict[str, Any]], max_merged: int
+    own: list[str],
+    copies: Sequence[dict[str, Any]],
+    max_merged: int,
+    held_out: bool | None,
+    group: str | None,
 ) -> tuple[list[str], list[Reject]]:
     """Return an image's captions with those of its copies, and rejects for those left out.
 
@@ -85,16 +116,19 @@ def merge(
         own: captions of the image.
         copies: rows of ``moved``, in the order of the recipe.
         max_merged: largest number of captions to add.
+        held_out: whether the image is held out.
+        group: group of the image.
     """
     captions, rejects = list(own), []
     seen = {caption_key(caption) for caption in own}
     for copy in copies:
+        moves = may_move(copy, held_out, group)
         for caption in copy["captions"]:
             key = caption_key(caption)
-            if key not in seen and len(captions) < len(own) + max_merged:
+            if moves and key not in seen and len(captions) < len(own) + max_merged:
                 captions.append(caption)
                 seen.add(key)
             else:
-                fault = REPEATED if key in seen else OVER_LIMIT
+                fault = HELD_OUT if not moves else REPEATED if key in seen else OVER_LIMIT
                 rejects.append(reject(copy["sample_id"], copy["source"], fault, caption))
     return captions, rejects

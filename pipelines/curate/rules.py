@@ -1,8 +1,8 @@
 """The rules of curation: parameters, reasons, and their order."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dataprep.near_duplicates import Tolerance
 from orchestration.params import OPERATIONAL, StageParams
@@ -25,7 +25,7 @@ class Params(StageParams):
     """Rules for keeping images and captions."""
 
     min_placeholder_captions: int = Field(default=3, ge=2)
-    "Smallest number of different captions of one original that makes it a placeholder."
+    "Smallest number of different captions, and of addresses, that makes an original a placeholder."
     min_caption_words: int = Field(default=1, ge=1)
     "Smallest number of words of a caption; a pair needs one caption that fits."
     max_caption_words: int = Field(default=256, ge=1)
@@ -50,6 +50,15 @@ class Params(StageParams):
     "Number of images in a slice."
     partition_rows: Annotated[int, OPERATIONAL] = Field(default=500_000, ge=1)
     "Number of images that a task compares at once; fewer need less memory."
+
+    @model_validator(mode="after")
+    def _a_caption_can_fit(self) -> Self:
+        if self.min_caption_words > self.max_caption_words:
+            raise ValueError(
+                f"min_caption_words = {self.min_caption_words} is greater than max_caption_words = "
+                f"{self.max_caption_words}: no caption fits"
+            )
+        return self
 
     def tolerance(self) -> Tolerance:
         """Return the largest differences of near duplicates, which must be searched for."""

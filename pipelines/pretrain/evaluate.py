@@ -67,9 +67,9 @@ class Params(StageParams):
     "Largest number of training images among which neighbors are searched."
     batch_size: int = Field(default=64, ge=1)
     "Number of rows in a forward pass."
-    num_actors: Annotated[int, OPERATIONAL] = 1
+    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of actors that process slices in parallel."
-    cpus_per_actor: Annotated[float, OPERATIONAL] = 1
+    cpus_per_actor: Annotated[float, OPERATIONAL] = Field(default=1, gt=0)
     "Number of CPU cores and threads per actor."
     use_gpu: Annotated[bool, OPERATIONAL] = False
     "Reserve one GPU per actor."

@@ -81,12 +81,15 @@ class Params(TrainingLoopParams):
     lr: Lr = 1e-3
     min_lr: MinLr = 1e-5
     warmup_steps: WarmupSteps = 10_000
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.98,
+    )
     "Decay rates of AdamW's moving averages."
-    eps: float = 1e-6
+    eps: float = Field(default=1e-6, ge=0)
     "AdamW's epsilon."
     weight_decay: WeightDecay = 0.05
-    max_grad_norm: float | None = 3.0
+    max_grad_norm: float | None = Field(default=3.0, gt=0)
     "Norm to which larger gradients are scaled down; null does not limit it."
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
@@ -102,7 +105,7 @@ class Params(TrainingLoopParams):
     "Take stored views and codes, or draw a view and compute its codes at each visit as BEiT v2."
     pairs_by: Literal["caption", "image"] = "caption"
     "An epoch of the pair stream shows every caption once, or every image once with any caption."
-    source_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    source_weights: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(default_factory=dict)
     "How many times an epoch shows the pairs of a source, by source name; 1 for other sources."
     max_caption_length: int = Field(default=64, ge=4)
     "Number of tokens to which longer captions are truncated, including the begin and end tokens."
@@ -110,11 +113,11 @@ class Params(TrainingLoopParams):
     "Block attention between the documents that are packed into one text."
     color_jitter: float = Field(default=0.4, ge=0, lt=1)
     "Strength of random brightness, contrast and saturation changes of the network's input."
-    loss_weights: Annotated[dict[str, float], AfterValidator(complete_loss_weights)] = Field(
-        default_factory=lambda: complete_loss_weights({})
-    )
+    loss_weights: Annotated[
+        dict[str, Annotated[float, Field(ge=0)]], AfterValidator(complete_loss_weights)
+    ] = Field(default_factory=lambda: complete_loss_weights({}))
     "Factor of each objective's mean loss in the total; an objective that is not named has 1."
-    micro_batch: Annotated[int, OPERATIONAL] = 64
+    micro_batch: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
     "Number of samples of one stream in a forward pass of a worker."
     compile: Annotated[bool, OPERATIONAL] = False
     "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."

@@ -94,6 +94,11 @@ class VQKDTrainingParams(TrainingLoopParams):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.config(teacher_dim=1)
+        return self
+
     def config(self, teacher_dim: int) -> VQKDConfig:
         """Return the tokenizer's configuration for a teacher with features of ``teacher_dim``."""
         names = (

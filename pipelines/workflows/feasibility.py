@@ -123,9 +123,12 @@ def implications(
     num_pairs, pair_lines = pair_counts(recipe, estimates, complete)
     yield from pair_lines
     rows: dict[str, int] = {}
+    num_held_out: dict[str, int] = {}
     for stream, kind in STREAM_KINDS.items():
-        known = [estimates[name].rows for name in _first_stages(recipe, kind)]
-        rows[stream] = sum(filter(None, known))
+        rows[stream], num_held_out[stream] = (
+            sum(filter(None, (estimates[name].rows for name in names)))
+            for names in _first_stages(recipe, kind)
+        )
         count = train.samples_per_step[stream]
         # A text row is a packed sequence: their number is known once text_tokens is complete.
         if stream != "text" and count and rows[stream]:
@@ -140,7 +143,9 @@ def implications(
             groups = _groups(rows[stream], getattr(recipe, section))
             if section not in estimates or not estimates[section].measured:
                 yield from _few_groups(recipe, stream, section, rows[stream], groups)
-    tokenizer, images = recipe.image_tokenizer, rows["image"] + rows["pair"]
+    # Both tokenizers are trained on held-out rows as well.
+    captioned = rows["pair"] + num_held_out["pair"]
+    tokenizer, images = recipe.image_tokenizer, rows["image"] + num_held_out["image"] + captioned
     if tokenizer.weights is None and images:
         epochs = tokenizer.steps * tokenizer.batch_size / images
         yield (
@@ -148,7 +153,7 @@ def implications(
             f"over about {images} images: {epochs:.3g} epochs"
         )
     yield from _held_out(recipe, estimates)
-    yield from _vocabulary(recipe, rows["pair"])
+    yield from _vocabulary(recipe, captioned)
 
 
 def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[str]:
@@ -169,12 +174,17 @@ def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[
     yield line
 
 
-def _first_stages(recipe: PretrainRecipe, kind: Kind) -> list[str]:
-    return [
-        source.stages(name, recipe.download)[0].name
-        for name, source in recipe.sources.items()
-        if source.kind == kind
-    ]
+def _first_stages(recipe: PretrainRecipe, kind: Kind) -> tuple[list[str], list[str]]:
+    """Return the first stages of the sources that are trained on, and of those held out."""
+    trained, held_out = (
+        [
+            source.stages(name, recipe.download)[0].name
+            for name, source in recipe.sources.items()
+            if source.kind == kind and source.held_out == is_held_out
+        ]
+        for is_held_out in (False, True)
+    )
+    return trained, held_out
 
 
 def _held_out(recipe: PretrainRecipe, estimates: Mapping[str, Estimate]) -> Iterator[str]:

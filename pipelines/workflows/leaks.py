@@ -36,7 +36,8 @@ BENCHMARKS: Final[dict[str, Covers]] = {
 
 def possible_leaks(recipe: PretrainRecipe) -> Iterator[str]:
     """Yield which benchmark images may be trained on, and how to leave them out."""
-    for name, source in recipe.sources.items():
+    trained = {name: source for name, source in recipe.sources.items() if not source.held_out}
+    for name, source in trained.items():
         if isinstance(source, VisualGenome) and None in (source.image_data, source.coco):
             yield (
                 f"sources.{name}: half of Visual Genome's images are COCO's, those that COCO "
@@ -48,7 +49,7 @@ def possible_leaks(recipe: PretrainRecipe) -> Iterator[str]:
                 "are evaluated; set splits to [train, restval]"
             )
     # The miniature web's images are in no benchmark.
-    images = [name for name, source in recipe.sources.items() if source.kind != "texts"]
+    images = [name for name, source in trained.items() if source.kind != "texts"]
     if recipe.miniweb is not None or not images:
         return
     open_ = [

@@ -26,7 +26,7 @@ def pair_counts(
     pairs: dict[str, float] = {}
     images: dict[str, float] = {}
     for name, source in recipe.sources.items():
-        if source.kind != "pairs":
+        if source.kind != "pairs" or source.held_out:
             continue
         if tokens is not None:
             images[name] = tokens.numbers.get(f"images/{name}", 0)

@@ -40,7 +40,11 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
 
     # Curate.
     curated = curate.stage(
-        recipe.curate, evaluation_sets=evaluation_sets, pairs=pairs, images=images
+        recipe.curate,
+        evaluation_sets=evaluation_sets,
+        pairs=pairs,
+        images=images,
+        held_out=held_out_images,
     )
     report = data_report.stage(
         recipe.data_report,

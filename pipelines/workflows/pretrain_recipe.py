@@ -37,7 +37,7 @@ STREAM_KINDS: Final[dict[Stream, Kind]] = {"pair": "pairs", "image": "images", "
 class MiniwebParams(StageParams):
     """The drawn miniature web: files for the sources, and a server for their images."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     "Seed of everything that is drawn."
     num_cc3m: int = Field(ge=1)
     "Number of rows of the CC3M list."
@@ -119,11 +119,21 @@ class PretrainRecipe(Recipe):
                     f"sources: at least one {SOURCE_KINDS[kind]} that is not held_out is needed, "
                     f"or set train.{stream}s_per_step=0 (now {counts[stream]})"
                 )
-        pairs = {name for name, source in self.sources.items() if source.kind == "pairs"}
-        if unknown := self.train.source_weights.keys() - pairs:
+        pairs = {
+            name
+            for name, source in self.sources.items()
+            if source.kind == "pairs" and not source.held_out
+        }
+        weights = self.train.source_weights
+        if unknown := weights.keys() - pairs:
             raise ValueError(
-                f"train.source_weights: {min(unknown)} is no source of images with captions; "
-                f"these are: {', '.join(sorted(pairs)) or 'none'}"
+                f"train.source_weights: {min(unknown)} is no source of images with captions that "
+                f"is trained on; these are: {', '.join(sorted(pairs)) or 'none'}"
+            )
+        if counts["pair"] and not any(weights.get(name, 1) for name in pairs):
+            raise ValueError(
+                "train.source_weights: the weights of all sources of images with captions are 0; "
+                f"raise one, or set train.pairs_per_step=0 (now {counts['pair']})"
             )
         if not any(counts.values()):
             raise ValueError("train: images_per_step, texts_per_step and pairs_per_step are all 0")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.training.order import Order
+from model.training.spreading import spread
 
 
 def read(order, steps):
@@ -224,6 +225,7 @@ def test_a_weight_says_how_often_an_epoch_shows_a_source(weight, seed):
         ([3] * 9, 10, 4, "not a multiple of 4"),
         ([3] * 3, 8, 4, "3 row groups"),
         ([3, 0], 2, 2, "row group 1 has no rows"),
+        ([], 2, 2, "no rows to train on"),
     ],
 )
 def test_batches_and_row_groups_that_do_not_fit_are_refused(groups, batch, substreams, words):
@@ -242,6 +244,49 @@ def test_batches_and_row_groups_that_do_not_fit_are_refused(groups, batch, subst
 def test_numbers_of_samples_and_weights_that_do_not_fit_are_refused(numbers, words):
     with pytest.raises(ValueError, match=words):
         Order([3] * 3, batch=1, num_substreams=1, shuffle_window=1, seed=0, **numbers)
+
+
+@pytest.mark.parametrize("given", ["samples_per_row", "row_weights"])
+def test_a_table_without_rows_is_refused_whatever_is_known_of_its_rows(given):
+    with pytest.raises(ValueError, match="no rows to train on"):
+        Order([], batch=1, num_substreams=1, shuffle_window=1, seed=0, **{given: np.empty(0, int)})
+
+
+def exchanged(rows, size):
+    """Exchange rows until no block of ``size`` has one twice; each with the nearest that fits."""
+    rows = rows.tolist()
+    blocks = [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    for p in range(len(rows)):
+        here = [rows[q] for q in blocks[p // size]]
+        if here.count(rows[p]) > 1:
+            for q in sorted(range(len(rows)), key=lambda q: (abs(q - p), q)):
+                there = [rows[r] for r in blocks[q // size]]
+                if rows[p] not in there and rows[q] not in here:
+                    rows[p], rows[q] = rows[q], rows[p]
+                    break
+    return rows
+
+
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    size=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=100, deadline=None)
+def test_samples_of_a_row_leave_a_block_by_the_shortest_exchange_that_fits(counts, size, seed):
+    rows = np.repeat(np.arange(len(counts)), counts)
+    numbers = np.arange(len(rows))
+    before = spread(rows, numbers, seed)  # blocks of one sample need no exchange
+    after = spread(rows, numbers // size, seed)
+    assert sorted(after.tolist()) == numbers.tolist()
+    assert rows[after].tolist() == exchanged(rows[before], size)
+
+
+def test_a_window_with_far_fewer_rows_than_a_block_has_positions_is_ordered_within_seconds():
+    rows = np.repeat(np.arange(200), 20_000 // np.arange(1, 201))  # 117,470 samples
+    order = spread(rows, np.arange(len(rows)) // 128, 0)
+    num_different = [len(set(rows[order[i : i + 128]].tolist())) for i in range(0, 50_000, 128)]
+    assert min(num_different) > 30
 
 
 def test_a_number_of_workers_must_divide_the_substreams():

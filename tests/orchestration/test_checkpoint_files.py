@@ -56,6 +56,7 @@ def local(tmp_path_factory) -> Path:
         (lambda c: c.write_bytes(LIST, b'[{"path": "x"}]'), "a list of its files cannot be read"),
         (lambda c: c.write_bytes(LIST, b"[7]"), "a list of its files cannot be read"),
         (lambda c: c.write_bytes(LIST, b"7"), "a list of its files cannot be read"),
+        (lambda c: c.write_bytes(LIST, b"[" * 99_999), "a list of its files cannot be read"),
     ],
 )
 def test_a_damaged_checkpoint_is_not_used_and_the_one_before_is(store, local, change, words):
@@ -100,6 +101,24 @@ def test_old_checkpoints_are_counted_from_the_newest_whole_one(store, local):
     remove_old(store, made[2], 2)
     assert [int(name[5:]) for name in store.folders(RAY_TRAIN)] == [20, 30, 40]
     assert newest_whole(store) == made[2] and step_of(made[2]) == 30
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        "files-backup.json",
+        "files-00000-of-00002 (copy).json",
+        "files-00000-of-00000.json",
+        "files-00000-of-99999999999999.json",
+    ],
+)
+def test_a_stray_list_makes_no_damaged_checkpoint_whole(store, local, stray):
+    checkpoint = write(store, 10, local)
+    checkpoint.write_bytes(stray, b"[]")
+    assert damage_of(checkpoint) is None and len(own_files(checkpoint)) == 6
+    checkpoint.remove("__1_0.distcp")
+    assert damage_of(checkpoint) == "__1_0.distcp is missing"
+    assert newest_whole(store) is None
 
 
 @pytest.mark.parametrize("name", ["step_x", "step_", "00000040", "other"])

@@ -5,6 +5,7 @@ specification); PyYAML, which reads YAML 1.1, would give others.
 """
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Annotated
@@ -132,6 +133,10 @@ def test_what_no_field_can_mean_is_refused_with_the_right_spelling(tmp_path, fie
     assert f"(BEIT3__inner__{field})" in str(error.value)
 
 
+LAUGHS = "a0: &a0 [x, x]\n" + "\n".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)
+)
+"A small file whose aliases stand for two billion values."
 BAD_FILES = [
     ("name: t\nname: u", "toy.yaml:2: the key 'name' stands twice, first in line 1"),
     ("name: t\ninner:\n  steps: 1\n  'steps': 2", "toy.yaml:4: the key 'steps' stands twice"),
@@ -160,6 +165,11 @@ BAD_FILES = [
     ("name: t".encode("utf-16"), "toy.yaml:1: the file is UTF-16"),
     ("name: t".encode("utf-16-le"), "toy.yaml:1: the file is UTF-16"),
     ("name: t".encode("utf-32"), "toy.yaml:1: the file is UTF-16"),
+    ('name: t\nx: "\\ud83d"', "toy.yaml:2: '\\ud83d' has half of a character"),
+    ('name: t\n"\\ude00": 1', "toy.yaml:2: '\\ude00' has half of a character"),
+    ('name: t\nx: "\\U00110000"', "toy.yaml:2: an escape in this text names no character"),
+    ('name: t\nx: "\\UFFFFFFFF"', "toy.yaml:2: an escape in this text names no character"),
+    (LAUGHS, "toy.yaml: 100000 values or more"),
 ]  # fmt: skip
 
 
@@ -173,6 +183,11 @@ def test_a_file_that_is_no_recipe_is_one_line_with_file_and_line(tmp_path, text,
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
     assert load(tmp_path, "name: t".encode("utf-8-sig")).name == "t"
+
+
+def test_two_escapes_of_one_character_are_read_as_json_writes_them(tmp_path):
+    assert load(tmp_path, json.dumps({"name": "a 😀 b"})).name == "a 😀 b"
+    assert parse_value('"\\ud83d\\ude00"') == "😀"
 
 
 def test_an_empty_section_says_so_and_can_be_filled_by_an_override(tmp_path):

@@ -170,6 +170,16 @@ def test_what_may_leak_is_named_with_the_way_to_close_it(changes, words):
     assert re.search(words, line)
 
 
+def test_what_is_held_out_leaks_nothing_into_training():
+    changes = ["sources.coco={format: coco, annotations: a, train_images: t, val_images: v, "
+               "splits: [val, test], held_out: true}",
+               "sources.visual_genome.held_out=true", "sources.visual_genome.coco=null",
+               "evaluation_sets={}"]  # fmt: skip
+    recipe = load_recipe(PretrainRecipe, recipe_path("base"), overrides=[*CONTACT, *changes])
+    (line,) = possible_leaks(recipe)
+    assert line.endswith("those of cc3m, sbu, imagenet21k; add the benchmarks that you evaluate on")
+
+
 def test_a_recipe_of_texts_alone_leaks_no_images():
     changes = ["sources={own_text: {format: jsonl, file: x}}", "train.images_per_step=0"]
     recipe = load_recipe(

@@ -50,3 +50,16 @@ def test_an_impossible_network_is_refused(setting, words):
 
 def test_the_command_offers_every_named_size():
     assert get_args(Size) == tuple(SIZES)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--vocab-size", "--num-codes", "--text-length", "--caption-length",
+        "--samples-per-stream", "--workers", "--micro-batch",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["0", "-5"])
+def test_a_number_below_one_is_refused(option, value):
+    result = CliRunner().invoke(cli.app, ["inspect", "model", "tiny", option, value])
+    assert result.exit_code == 2 and option in result.output

@@ -284,3 +284,19 @@ def test_what_botocore_resolves_holds_for_pyarrow(
     access = S3Access(StorageParams())
     assert words in access.words()
     assert access.file_system().region == access.region
+
+
+@pytest.mark.parametrize(
+    ("variables", "config", "words"),
+    [
+        ({"AWS_REGION": "us east 1"}, "", "^Provided region_name 'us east 1' doesn't match"),
+        ({}, "s3 = 5", "the AWS configuration file cannot be used"),
+        ({"HTTPS_PROXY": "socks5://h:9"}, "", "proxy for https://s3.* is one of socks5"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(nothing_set, monkeypatch, variables, config, words):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", *variables):
+        monkeypatch.setenv(name, variables.get(name, "a"))
+    Path(os.environ["AWS_CONFIG_FILE"]).write_text(f"[default]\n{config}\n")
+    with pytest.raises(OSError, match=words):
+        S3Access(StorageParams()).words()

@@ -116,7 +116,7 @@ def by_rounds(root: Path, rows: list[Row], params: Params, num_partitions: int) 
     partition_rows = -(-len(rows) // num_partitions)
     params = params.model_copy(update={"partition_rows": partition_rows})
     folder = Store(root / str(num_partitions) / "curate")
-    run_in_process(stage(params, **stages), folder, inputs)
+    run_in_process(stage(params, **stages, held_out=[]), folder, inputs)
     return Dataset.open(folder)
 
 

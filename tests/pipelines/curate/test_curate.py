@@ -48,17 +48,27 @@ def run(
     evaluation: Sequence = (),
     numbers: dict | None = None,
     captions: dict | None = None,
+    held_out: Sequence[str] = (),
+    caption_rejects: dict | None = None,
     **params,
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Curate images given as (bytes, captions); return what is kept, and reasons by name.
+    """Curate images; return what is kept, and reasons by name.
 
-    ``numbers`` receives the numbers of the manifest, ``captions`` those of each kept image.
+    An image is given as (bytes, captions) or (bytes, captions, further columns of its list).
+    ``numbers`` receives the numbers of the manifest, ``captions`` those of each kept image,
+    ``caption_rejects`` the reasons by caption. ``held_out`` names sources held out as a whole.
     """
     inputs = {}
     for kind, rows in (("e", evaluation), ("p", pairs), ("i", images)):
         table = [
-            image_row(f"{kind}/{i}", kind, store_image(data, RULES), list(captions))
-            for i, (data, captions) in enumerate(rows)
+            image_row(
+                f"{kind}/{i}",
+                kind,
+                store_image(data, RULES),
+                list(texts),
+                index_row=more[0] if more else {},
+            )
+            for i, (data, texts, *more) in enumerate(rows)
         ]
         folder = Store(tmp_path / kind)
         tables = [pa.Table.from_pylist(table, IMAGES)]
@@ -70,12 +80,16 @@ def run(
         evaluation_sets=[sources["e"]],
         pairs=[sources["p"]],
         images=[sources["i"]],
+        held_out=[sources[kind] for kind in held_out],
     )
     folder = Store(tmp_path / "curate")
     run_in_process(declared, folder, inputs)
     output = Dataset.open(folder, "rejects")
     kept = {name: output.table(name).read().to_pylist() for name in ("pairs", "images")}
     rejects = {row["sample_id"]: row["reason"] for row in output.read().to_pylist()}
+    if caption_rejects is not None:
+        lost = output.table("caption_rejects").read().to_pylist()
+        caption_rejects |= {row["detail"]: row["reason"] for row in lost}
     if numbers is not None:
         numbers |= output.manifest.numbers
     for number, name in enumerate(kept):
@@ -231,3 +245,65 @@ def test_captions_are_stored_without_a_limit_on_their_total_length(tmp_path):
     run(tmp_path, [(jpeg(1), GOOD), (jpeg(1), GOOD)])
     schema = Dataset.open(Store(tmp_path / "curate"), "pairs").read().schema
     assert schema.field("captions").type == pa.list_(pa.large_string())
+
+
+@pytest.mark.parametrize("url", ["a.jpg", "http://a.example/a.jpg"])
+def test_a_list_with_a_row_for_each_caption_gives_one_image_with_all_captions(tmp_path, url):
+    rows = [(jpeg(1), [f"caption number {i}"], {"url": url}) for i in range(5)]
+    captions: dict = {}
+    kept, rejects = run(tmp_path, pairs=rows, captions=captions)
+    assert kept["pairs"] == ["p/0"] and set(rejects.values()) == {"duplicate"}
+    assert captions["p/0"] == [f"caption number {i}" for i in range(5)]
+
+
+def test_an_image_under_several_addresses_and_captions_is_a_placeholder(tmp_path):
+    rows = [(jpeg(1), [f"caption {i}"], {"url": f"http://a.example/{i}"}) for i in range(3)]
+    kept, rejects = run(tmp_path, pairs=rows)
+    assert kept["pairs"] == [] and set(rejects.values()) == {"placeholder"}
+    twice = [(jpeg(1), [f"caption {i}"], {"url": f"http://a.example/{i % 2}"}) for i in range(6)]
+    kept, _ = run(tmp_path / "twice", pairs=twice)
+    assert kept["pairs"] == ["p/0"]  # two addresses are fewer than three
+
+
+ON_ITS_SIDE = [
+    ({}, {}),
+    ({"held_out": False}, {}),
+    ({}, {"held_out": False}),
+    ({"held_out": True}, {"held_out": True}),
+    ({"held_out": True}, {"held_out": False}),
+    ({"held_out": True}, {}),
+    ({"group": "a"}, {"group": "a"}),
+    ({"group": "a"}, {}),
+    ({"held_out": True, "group": "a"}, {"group": "b"}),
+]
+"Columns of the image that is kept, and of a copy whose caption it receives."
+ON_ANOTHER_SIDE = [
+    ({}, {"held_out": True}),
+    ({"held_out": False}, {"held_out": True}),
+    ({"group": "a"}, {"held_out": True, "group": "a"}),
+    ({"group": "a"}, {"group": "b"}),
+    ({}, {"group": "b"}),
+    ({"held_out": False, "group": "a"}, {"group": "b"}),
+]
+
+
+@pytest.mark.parametrize("quality", [90, 60], ids=["equal", "near"])
+@pytest.mark.parametrize(
+    ("kept", "copy", "moves"),
+    [*((*case, True) for case in ON_ITS_SIDE), *((*case, False) for case in ON_ANOTHER_SIDE)],
+)
+def test_a_held_out_caption_moves_to_no_image_that_may_be_trained_on(
+    tmp_path, quality, kept, copy, moves
+):
+    captions, lost = {}, {}
+    pairs = [(jpeg(1), ["own caption"], kept), (jpeg(1, quality), ["that of the copy"], copy)]
+    run(tmp_path, pairs=pairs, captions=captions, caption_rejects=lost)
+    assert captions["p/0"] == ["own caption", *(["that of the copy"] if moves else [])]
+    assert lost == ({} if moves else {"that of the copy": "caption_held_out"})
+
+
+def test_captions_of_a_source_that_is_held_out_stay_there(tmp_path):
+    pairs = [(jpeg(1), ["own caption"]), (jpeg(1), ["that of the copy"])]
+    captions: dict = {}
+    run(tmp_path, pairs=pairs, captions=captions, held_out=["p"])
+    assert captions["p/0"] == ["own caption", "that of the copy"]

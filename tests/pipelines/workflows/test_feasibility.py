@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from orchestration.errors import RecipeError
 from orchestration.manifest import Manifest
@@ -189,6 +190,49 @@ def test_a_source_of_unknown_size_is_not_shown_as_empty():
 )
 def test_caps_and_weights_change_what_the_pair_stream_holds(changes, words):
     assert words in counted(changes, ROWS)
+
+
+def test_what_is_held_out_counts_for_the_tokenizer_alone():
+    found = counted(["sources.visual_genome.held_out=true", "train.steps=1000"], ROWS)
+    assert "pairs: about 3.56M over about 3.11M images" in found
+    assert "visual_genome: " not in found
+    assert "over about 3565000 pairs: 0.574 epochs" in found
+    assert "over about 17221000 images" in found  # of the image tokenizer
+    images = counted(["sources.imagenet21k.held_out=true", "train.images_per_step=0"], ROWS)
+    assert "images_per_step" not in images and "over about 17221000 images" in images
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": {"source_weights": {"list": 0}}}, "set train.pairs_per_step=0 .now 2048."),
+        ({"train": {"source_weights": {"held": 2}}}, "held is no source .* trained on.* list"),
+        ({"train": {"source_weights": {"own": 2}}}, "own is no source of images with captions"),
+        ({"train": {"source_weights": {"list": 1e9}}}, "train.source_weights.list"),
+        ({"train": {"network": {"patch_size": 0}}}, "patch_size is 0; it must be 1 or more"),
+        ({"train": {"network": {"num_heads": 0}}}, "num_heads is 0"),
+        ({"train": {"network": {"ffn_width": -4}}}, "ffn_width is -4"),
+        ({"train": {"network": {"pixel_std": [1, 1, 0]}}}, "pixel_std"),
+        ({"train": {"betas": [0.9, 1]}}, "train.betas.1"),
+        ({"train": {"eps": -1e-6}}, "train.eps"),
+        ({"train": {"max_grad_norm": 0}}, "train.max_grad_norm"),
+        ({"train": {"loss_weights": {"mlm": -1}}}, "train.loss_weights.mlm"),
+        ({"train": {"micro_batch": 0}}, "train.micro_batch"),
+        ({"image_tokenizer": {"num_heads": 5}}, "width 768 is not a multiple of num_heads 5"),
+        ({"image_tokenizer": {"patch_size": 0}}, "patch_size is 0"),
+        ({"image_tokenizer": {"depth": 0}}, "depth is 0"),
+        ({"image_tokenizer": {"code_dim": 0}}, "code_dim is 0"),
+        ({"evaluate": {"num_actors": 0}}, "evaluate.num_actors"),
+        ({"evaluate": {"cpus_per_actor": 0}}, "evaluate.cpus_per_actor"),
+        ({"curate": {"min_caption_words": 9, "max_caption_words": 8}}, "no caption fits"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1 << 64}, "seed"),
+    ],
+)
+def test_numbers_that_no_stage_can_work_with_are_refused_before_anything_runs(changes, words):
+    held = {"format": "csv", "list": "held.csv", "held_out": True}
+    with pytest.raises(ValidationError, match=words):
+        recipe(sources=SOURCES | {"held": held}, **changes)
 
 
 def test_counted_pairs_replace_the_estimates():
