@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 class Params(StageParams):
     factor: int = 1
-    fail_at: str = ""
+    fail_at: str | None = None
 
 
 def numbers(context: Context, params: Params, traces: Path) -> None:
@@ -65,7 +65,7 @@ class Doubler:
         return Output(rows.num_rows, {"data": table})
 
 
-def workflow(traces: Path, factor: int = 1, fail_at: str = "") -> Workflow:
+def workflow(traces: Path, factor: int = 1, fail_at: str | None = None) -> Workflow:
     params = Params(factor=factor)
     failing = Params(factor=factor, fail_at=fail_at)
     recipe = Recipe(

@@ -60,9 +60,13 @@ class DeadlyFetcher(download.SliceFetcher):
 class DeadlyTokenizer(image_tokens.ViewTokenizer):
     """Crashes in one of its threads at one image."""
 
+    def __init__(self, params, split, whole, tokenizer, kept, images) -> None:
+        super().__init__(params, split, whole, tokenizer, kept, images)
+        self.traces = Path(tokenizer.folder.native_path()).parents[2]
+
     def _cut(self, sample_id: str, jpeg: bytes):
         if sample_id == f"own/{DEADLY_TO_ENCODE}":
-            end_worker(Path(os.environ["TRACES"], "encodes"), read_address_zero)
+            end_worker(self.traces / "encodes", read_address_zero)
         return super()._cut(sample_id, jpeg)
 
 
@@ -110,7 +114,6 @@ def test_a_row_that_ends_its_worker_is_one_reject_of_download_and_of_image_token
     monkeypatch.setattr("_pytest.logging.LogCaptureHandler.emit", lambda handler, record: None)
     monkeypatch.setattr(download, "SliceFetcher", DeadlyFetcher)
     monkeypatch.setattr(image_tokens, "ViewTokenizer", DeadlyTokenizer)
-    monkeypatch.setenv("TRACES", str(tmp_path))
 
     index, tokenizer = index_stage(), tokenizer_stage()
     images = download.stage(
@@ -124,13 +127,17 @@ def test_a_row_that_ends_its_worker_is_one_reject_of_download_and_of_image_token
         index=index,
     )
     fetched = [i for i in range(NUM_ROWS) if i not in (NO_JPEG, DEADLY_TO_FETCH)]
-    locations = pa.table({"dataset": [0] * len(fetched), "row": range(len(fetched))})
+    number = len(fetched)
+    captions = pa.array([["x"]] * number, pa.list_(pa.large_string()))
+    locations = pa.table({"dataset": [0] * number, "row": range(number), "captions": captions})
     curated = table_stage("curate", {"images": locations}, images=(images.name,))
     tokens = image_tokens.stage(
         image_tokens.Params(slice_rows=SLICE_ROWS, held_out_fraction=0),
         seed=5,
+        flip=True,
         curated=curated,
         images=[images],
+        held_out=[],
         tokenizer=tokenizer,
     )
     recipe = Recipe(
