@@ -60,7 +60,7 @@ def stage(
         evaluation_sets: stages that give images to leave out.
         pairs: stages that give images with captions.
         images: stages that give images without captions.
-        held_out: those of ``pairs`` and ``images`` that are held out from training as a whole.
+        held_out: those of ``pairs`` that are held out from training as a whole.
     """
     return Stage(
         "curate",
@@ -74,8 +74,7 @@ def stage(
 def run(context: Context, params: Params) -> None:
     """Compare all images with each other, then decide on each slice."""
     roles = context.stage.inputs
-    names = [*roles["pairs"], *roles["images"]]
-    held_out = frozenset(i for i, name in enumerate(names) if name in roles["held_out"])
+    held_out = frozenset(i for i, name in enumerate(roles["pairs"]) if name in roles["held_out"])
     layout = Layout(
         context.inputs("evaluation_sets"),
         context.inputs("pairs"),

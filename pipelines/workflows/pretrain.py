@@ -44,7 +44,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         evaluation_sets=evaluation_sets,
         pairs=pairs,
         images=images,
-        held_out=held_out_images,
+        held_out=[stage for stage in held_out_images if stage in pairs],
     )
     report = data_report.stage(
         recipe.data_report,
