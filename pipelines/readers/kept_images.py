@@ -17,7 +17,11 @@ class KeptImages:
     """The images that curation kept, numbered from 0 in the order of its tables."""
 
     def __init__(
-        self, kept: Sequence[Dataset], images: Sequence[Dataset], columns: Sequence[str]
+        self,
+        kept: Sequence[Dataset],
+        images: Sequence[Dataset],
+        columns: Sequence[str],
+        keep: int | None = None,
     ) -> None:
         """Open the images.
 
@@ -27,18 +31,38 @@ class KeptImages:
             images: the images datasets that curation read, in its order.
             columns: names of the columns of ``images`` to read; ``captions`` are read from the
                 tables of curation, which has dropped some and added those of copies.
+            keep: largest number of row groups of each dataset in memory; None takes the default.
         """
         locations = pa.concat_tables([table.read(columns=["dataset", "row"]) for table in kept])
         self.dataset_numbers = locations["dataset"].to_numpy()
         self.row_numbers = locations["row"].to_numpy()
         self._columns = list(columns)
         self._image_columns = [name for name in columns if name != "captions"]
-        self._readers = [RowReader(dataset, self._image_columns) for dataset in images]
+        most = {} if keep is None else {"keep": keep}
+        self._readers = [RowReader(dataset, self._image_columns, **most) for dataset in images]
         self._captions = [RowReader(table, ["captions"], keep=2) for table in kept]
         self._ends = np.cumsum([table.num_rows for table in kept])
 
     def __len__(self) -> int:
         return len(self.row_numbers)
+
+    def row_groups(self, most: int) -> list[int]:
+        """Return lengths of runs of images, each within one row group of its dataset.
+
+        Args:
+            most: largest length; a longer run is cut.
+        """
+        groups = np.empty(len(self), np.int64)
+        for number, reader in enumerate(self._readers):
+            mine = self.dataset_numbers == number
+            groups[mine] = np.searchsorted(reader.first_rows, self.row_numbers[mine], "right")
+        is_first = np.ones(len(self), bool)
+        is_first[1:] = (groups[1:] != groups[:-1]) | (
+            self.dataset_numbers[1:] != self.dataset_numbers[:-1]
+        )
+        ends = np.append(np.flatnonzero(is_first)[1:], len(self))
+        runs = np.diff(ends, prepend=0).tolist() if len(self) else []
+        return [min(most, run - start) for run in runs for start in range(0, run, most)]
 
     def take(self, numbers: NDArray[np.int64]) -> pa.Table:
         """Return the kept images with these numbers, in the order given."""

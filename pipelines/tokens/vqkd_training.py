@@ -40,8 +40,9 @@ from tokenizer.teachers import TeacherName, make_teacher
 from tokenizer.vqkd import VQKD, VQKDConfig, to_input
 
 MODEL_FILE: Final = "vqkd.pt"
-_GROUP_ROWS: Final = 64
-_SHUFFLE_WINDOW: Final = 4
+GROUP_ROWS: Final = 64
+_SHUFFLE_WINDOW: Final = 32
+"Runs of images that a substream shuffles together: a corpus may be sorted by class."
 _KMEANS_BATCHES: Final = 8
 
 
@@ -157,10 +158,12 @@ class VQKDTask:
             self.network, weight_decay=params.weight_decay, betas=(0.9, 0.99), eps=1e-8
         )
         self.replica = _replicated(self.network)
-        self.images = KeptImages(job.kept, job.images, ["sample_id", "jpeg"])
+        # The row groups of a worker's windows stay in memory, so each is read about once an epoch.
+        keep = _SHUFFLE_WINDOW * params.substreams // session.num_workers + 1
+        self.images = KeptImages(job.kept, job.images, ["sample_id", "jpeg"], keep)
         total = len(self.images)
         self.order = Order(
-            [min(_GROUP_ROWS, total - i) for i in range(0, total, _GROUP_ROWS)],
+            self.images.row_groups(GROUP_ROWS),
             batch=params.batch_size,
             num_substreams=params.substreams,
             shuffle_window=_SHUFFLE_WINDOW,

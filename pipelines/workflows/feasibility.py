@@ -15,12 +15,12 @@ from orchestration.manifest import Manifest
 from orchestration.reporting.estimates import Estimate
 from pipelines.ingest.source import Kind
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
+from pipelines.tokens.vqkd_training import GROUP_ROWS
 from pipelines.workflows.pair_counts import pair_counts
 from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
 
 _BYTES_PER_PIECE: Final = 50
 "Text per piece of the vocabulary below which its training usually fails."
-_VQKD_GROUP_ROWS: Final = 64
 _MOST_EXPOSURES: Final = 30
 "Times that a stored view may be seen before a plan advises more views."
 _FEW_HELD_OUT: Final = 100
@@ -80,11 +80,11 @@ def _too_few_rows(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> I
         if recipe.image_tokenizer.weights is None and "image_tokenizer" not in complete:
             kept = sum(curated.num_rows(table) for table in _KEPT_TABLES.values())
             substreams = recipe.image_tokenizer.substreams
-            if -(-kept // _VQKD_GROUP_ROWS) < substreams:
-                most = kept // _VQKD_GROUP_ROWS or 1
+            if -(-kept // GROUP_ROWS) < substreams:
+                most = kept // GROUP_ROWS or 1
                 yield (
                     f"image_tokenizer.substreams = {substreams} needs more than "
-                    f"{(substreams - 1) * _VQKD_GROUP_ROWS} images, curation kept {kept}; set it "
+                    f"{(substreams - 1) * GROUP_ROWS} images, curation kept {kept}; set it "
                     f"to {most} or less"
                 )
     for stream in STREAM_KINDS:
