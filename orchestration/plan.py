@@ -93,6 +93,13 @@ def changed_parents(workdir: Store, folder: Store) -> list[str]:
     return list(dict.fromkeys(changed))
 
 
+def complete_manifests(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Manifest]:
+    """Return the manifest of each complete stage of a plan, by stage name."""
+    return {
+        p.stage.name: read_manifest(workdir.sub(p.path)) for p in plan if p.state is State.FRESH
+    }
+
+
 def latest_record(workdir: Store) -> dict[str, Any] | None:
     """Return the record of the workflow that was started last in this workdir, or None."""
     latest: dict[str, Any] | None = None

@@ -25,7 +25,7 @@ from orchestration.external_files import check_before_commit, check_unchanged
 from orchestration.fingerprint import canonical_json, fingerprint_of
 from orchestration.generations import content_id
 from orchestration.integrity import check_lineage, verify_inputs
-from orchestration.manifest import MANIFEST, read_manifest
+from orchestration.manifest import MANIFEST, Manifest, read_manifest
 from orchestration.masking import masked_values
 from orchestration.plan import IDENTITY, RECORD, WORKFLOWS, Impossible, PlannedStage, State
 from orchestration.recipe import Recipe
@@ -61,6 +61,7 @@ class Runner:
         workdir: Store,
         console: Console,
         plan: Sequence[PlannedStage],
+        complete: dict[str, Manifest],
         *,
         jobs: int,
         verify: bool,
@@ -70,11 +71,7 @@ class Runner:
         self.workdir = workdir
         self.console = console
         self.fingerprints = {planned.stage.name: planned.fingerprint for planned in plan}
-        self.complete = {
-            planned.stage.name: read_manifest(workdir.sub(planned.path))
-            for planned in plan
-            if planned.state is State.FRESH
-        }
+        self.complete = complete
         "Manifests of the complete stages by name."
         self.impossible = impossible
         self.jobs = jobs

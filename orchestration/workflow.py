@@ -1,14 +1,14 @@
 """Workflows: a graph of stages that is planned and run over a workdir."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
 
 from orchestration.cluster import check_ray_can_start
 from orchestration.errors import RecipeError
-from orchestration.manifest import Manifest, read_manifest
-from orchestration.plan import Impossible, PlannedStage, State, make_plan
+from orchestration.manifest import Manifest
+from orchestration.plan import Impossible, PlannedStage, State, complete_manifests, make_plan
 from orchestration.recipe import Recipe
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
@@ -73,9 +73,10 @@ class Workflow:
         if retry:
             todo = [self._retried(plan, only, retry)]
         self.check(todo)
-        if todo and not only:
-            self.refuse_impossible(plan, workdir)
         if todo:
+            complete = complete_manifests(plan, workdir)
+            if not only:
+                self.refuse_impossible(complete)
             check_ray_can_start(self.recipe.cluster)
             from orchestration.runner import Runner  # imports Ray, which a plan never needs
 
@@ -84,6 +85,7 @@ class Workflow:
                 workdir,
                 console,
                 plan,
+                complete,
                 jobs=jobs,
                 verify=verify,
                 impossible=self.impossible if not only else lambda complete: (),
@@ -124,13 +126,13 @@ class Workflow:
         if unmet:
             raise RecipeError("\n".join(["some stages cannot run, nothing was started", *unmet]))
 
-    def refuse_impossible(self, plan: Sequence[PlannedStage], workdir: Store) -> None:
+    def refuse_impossible(self, complete: Mapping[str, Manifest]) -> None:
         """Check that the complete stages allow the workflow to be completed.
 
         Raises:
             RecipeError: they do not; the message names the keys to change.
         """
-        if reasons := self.impossible(complete_manifests(plan, workdir)):
+        if reasons := self.impossible(complete):
             raise RecipeError("\n".join(["the workflow cannot be completed", *reasons]))
 
     def select(
@@ -165,10 +167,3 @@ class Workflow:
                     wanted |= set(planned.stage.input_names)
             return [planned for planned in plan if planned.stage.name in wanted]
         return list(plan)
-
-
-def complete_manifests(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Manifest]:
-    """Return the manifest of each complete stage of a plan, by stage name."""
-    return {
-        p.stage.name: read_manifest(workdir.sub(p.path)) for p in plan if p.state is State.FRESH
-    }

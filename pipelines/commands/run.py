@@ -63,9 +63,9 @@ def plan(
 
     Example: beit3 plan tiny --workdir runs/tiny --set train.steps=50
     """
+    from orchestration.plan import complete_manifests
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.summary import plan_table
-    from orchestration.workflow import complete_manifests
     from pipelines.open_recipe import open_recipe
     from pipelines.workflows.feasibility import implications
     from pipelines.workflows.leaks import possible_leaks
@@ -82,7 +82,7 @@ def plan(
     for line in possible_leaks(opened.recipe):
         console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
-    opened.workflow.refuse_impossible(planned, opened.store)
+    opened.workflow.refuse_impossible(complete)
 
 
 def _print_proxies(opened: "Opened") -> None:

@@ -81,13 +81,18 @@ class PretrainJob:
 
     def pair_order(self) -> PairOrder:
         """Return the captions and weights of the rows of the pair stream."""
-        counts = pq.read_table(self.datasets["pair"].fetch(COUNTS_FILE))
-        by_caption = self.params.pairs_by == "caption"
+        by_caption, weights = self.params.pairs_by == "caption", self.params.source_weights
+        columns = [*(["num_captions"] if by_caption else []), *(["source"] if weights else [])]
+        if not columns:
+            return PairOrder()
+        # Millions of rows in each worker: names of sources are read as numbers, or not at all.
+        counts = pq.read_table(
+            self.datasets["pair"].fetch(COUNTS_FILE), columns=columns, read_dictionary=["source"]
+        )
         num_captions = counts["num_captions"].to_numpy() if by_caption else None
-        if not self.params.source_weights:
+        if not weights:
             return PairOrder(num_captions)
-        sources = counts["source"].combine_chunks().dictionary_encode()
-        weights = self.params.source_weights
+        sources = counts["source"].unify_dictionaries().combine_chunks()
         of_source = np.array([weights.get(name, 1.0) for name in sources.dictionary.to_pylist()])
         return PairOrder(num_captions, of_source[sources.indices.to_numpy()])
 
