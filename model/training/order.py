@@ -75,7 +75,7 @@ class Order:
         self._dealing = Dealing(
             samples, num_substreams=num_substreams, shuffle_window=shuffle_window, seed=seed
         )
-        self._windows = lru_cache(maxsize=2 * num_substreams)(self._dealing.windows)
+        self._windows = lru_cache(maxsize=2 * num_substreams)(self._windows_of)
         self._samples_of = lru_cache(maxsize=2 * num_substreams)(self._shuffled)
 
     @property
@@ -113,10 +113,10 @@ class Order:
         """Write the samples at some positions of a substream's endless sequence."""
         length = int(self._dealing.lengths[substream])
         for epoch in np.unique(positions // length).tolist():
-            windows = self._windows(substream, epoch)
+            windows, firsts = self._windows(substream, epoch)
             in_epoch = np.flatnonzero(positions // length == epoch)
             places = positions[in_epoch] - epoch * length
-            number = np.searchsorted([window.first for window in windows], places, "right") - 1
+            number = np.searchsorted(firsts, places, "right") - 1
             for index in np.unique(number).tolist():
                 chosen = number == index
                 within = places[chosen] - windows[index].first
@@ -124,9 +124,14 @@ class Order:
                 rows[targets[in_epoch[chosen]]] = some_rows[within]
                 members[targets[in_epoch[chosen]]] = some_members[within]
 
+    def _windows_of(self, substream: int, epoch: int) -> tuple[list[Window], Ints]:
+        """Return the windows of a substream's epoch, and the position at which each begins."""
+        windows = self._dealing.windows(substream, epoch)
+        return windows, np.array([window.first for window in windows])
+
     def _shuffled(self, substream: int, epoch: int, index: int) -> tuple[Ints, Ints]:
         """Return rows and samples of a window in their order."""
-        window: Window = self._windows(substream, epoch)[index]
+        window = self._windows(substream, epoch)[0][index]
         found = [self._dealing.visit(group, visit, epoch) for group, visit in window.visits]
         rows = np.concatenate([some for some, _ in found])
         members = np.concatenate([some for _, some in found])

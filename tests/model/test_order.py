@@ -112,16 +112,20 @@ def corpus():
     return np.repeat([1] * 230 + [5] * 40 + [50] * 30, 32)
 
 
-def test_sources_weigh_as_many_pairs_as_they_have_captions():
-    counts = corpus()
-    order = Order(
+def order_of(counts, batch):
+    return Order(
         [32] * 300,
-        batch=64,
+        batch=batch,
         num_substreams=8,
         shuffle_window=4,
         seed=5,
         samples_per_row=counts,
     )
+
+
+def test_sources_weigh_as_many_pairs_as_they_have_captions():
+    counts = corpus()
+    order = order_of(counts, batch=64)
     drawn = Counter()
     num_steps = 10_000 // 64
     for step in range(0, order.samples_per_epoch // 64, order.samples_per_epoch // 64 // num_steps):
@@ -138,14 +142,7 @@ def test_sources_weigh_as_many_pairs_as_they_have_captions():
 def test_captions_of_an_image_are_spread_over_the_epoch_and_never_share_a_step():
     counts = corpus()
     batch = 64
-    order = Order(
-        [32] * 300,
-        batch=batch,
-        num_substreams=8,
-        shuffle_window=4,
-        seed=5,
-        samples_per_row=counts,
-    )
+    order = order_of(counts, batch=batch)
     num_steps = int(order._dealing.lengths.min()) // (batch // 8)
     steps = read(order, num_steps)
     steps_of_row = {}
@@ -163,14 +160,7 @@ def test_captions_of_an_image_are_spread_over_the_epoch_and_never_share_a_step()
 
 def test_a_row_group_is_read_a_few_times_however_many_captions_its_images_have():
     counts = corpus()
-    order = Order(
-        [32] * 300,
-        batch=8,
-        num_substreams=8,
-        shuffle_window=4,
-        seed=5,
-        samples_per_row=counts,
-    )
+    order = order_of(counts, batch=8)
     reads = Counter()
     for substream in range(8):
         for window in order._dealing.windows(substream, 0):
