@@ -22,7 +22,7 @@ test-fast: $(VENV)/.installed-test
 
 # Each of these starts Ray or trains on all cores, hence one at a time.
 test-slow: $(VENV)/.installed-test
-	$(BIN)/pytest -m "slow and not exhaustive"
+	$(BIN)/pytest -m "slow and not exhaustive" --durations 30
 
 test-exhaustive: $(VENV)/.installed-test
 	$(BIN)/pytest -m exhaustive

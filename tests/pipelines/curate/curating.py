@@ -39,7 +39,7 @@ def workflow() -> Workflow:
         role: [each for source, each in stages.items() if source[1] == role[0]] for role in ROLES
     }
     recipe = Recipe(name="curating", cluster=ClusterParams(num_cpus=2, object_store_mb=128))
-    return Workflow(recipe, (*stages.values(), stage(PARAMS, **roles)))
+    return Workflow(recipe, (*stages.values(), stage(PARAMS, **roles, held_out=[])))
 
 
 if __name__ == "__main__":
