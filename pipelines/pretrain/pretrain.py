@@ -76,6 +76,7 @@ def stage(
         ),
         seed=seed,
         version=4,
+        resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
     )
 

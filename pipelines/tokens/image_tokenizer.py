@@ -20,6 +20,7 @@ from orchestration import Context, Stage, feeding
 from orchestration.errors import RecipeError, StageError
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
 from orchestration.reporting.usage import Expected
+from orchestration.resources import Resources
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from orchestration.training import fit
@@ -80,6 +81,7 @@ def stage(
         version=3,
         requires=partial(requires, params),
         expects=partial(expects, params),
+        resources=params.resources if params.weights is None else Resources(1, int(params.use_gpu)),
     )
 
 
