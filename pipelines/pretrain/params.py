@@ -10,7 +10,7 @@ from model.training.batch import Stream
 from model.training.objectives import complete_loss_weights
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.training import Steps
-from pipelines.pretrain.feed import FeedParams
+from pipelines.pretrain.samples import FeedParams
 from pipelines.training.params import (
     Lr,
     MinLr,
