@@ -26,6 +26,13 @@ class HeldRows(RowReader):
         self.num_reads = 0
         "Row groups that were read."
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the row groups that are held and read."""
+        with self._lock:
+            held = [held for held in self._held.values() if held.done() and not held.cancelled()]
+        return sum(table.result().nbytes for table in held)
+
     def hold(self, groups: Collection[int], first: Collection[int] = ()) -> None:
         """Start to read row groups that are not held yet, and drop the others.
 
