@@ -13,6 +13,7 @@ from model import BEiT3, BEiT3Config
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.optimizer import adamw
+from model.training.parallel import distribute
 from model.training.step import train_step
 from orchestration import Dataset
 from orchestration.session import Session
@@ -106,13 +107,15 @@ class PretrainTask:
         params = job.params
         self.job, self.device = job, session.device
         self.network = BEiT3(job.config).to(session.device)
-        self.optimizer = adamw(
-            self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
-        )
         self.network.activation_checkpointing = params.activation_checkpointing
         if params.compile:
             for block in self.network.blocks:
                 block.compile()
+        dtype = torch.bfloat16 if params.precision == "bf16" else None
+        distribute(self.network, params.sharding, dtype)
+        self.optimizer = adamw(
+            self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
+        )
         self.feed = job.make_feed(session.rank, session.num_workers, session.num_threads)
         self.tokenizer: VQKD | None = None
         if job.new_views is not None:
