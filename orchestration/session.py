@@ -63,6 +63,11 @@ class Session:
         self._vote: tuple[torch.Tensor, Any] | None = None
         "The vote of the last step, which is exchanged in the background."
 
+    @property
+    def folder(self) -> Store | None:
+        """Folder of the stage on the worker of rank 0, else None."""
+        return self._reporter.folder if self._reporter is not None else None
+
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         """Yield a local folder with the newest checkpoint, or None if there is none."""
@@ -119,9 +124,15 @@ class Session:
         return bool(last[0])
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Log metrics after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
+        """Show losses after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
         if self._reporter is not None:
             self._reporter.show(done, total, metrics)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Send metrics and their ``step`` to MLflow; only the worker of rank 0 does so."""
+        if self._reporter is not None:
+            metrics = {name: value for name, value in row.items() if name != "step"}
+            self._reporter.log.metrics(metrics, step=int(row["step"]))
 
 
 class Reporter:
@@ -145,8 +156,7 @@ class Reporter:
             thread.start()
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of one step."""
-        self.log.metrics(metrics, step=done)
+        """Show the losses of one step."""
         losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
         self._latest = (done, total, ", ".join(losses))
 

@@ -118,7 +118,7 @@ def test_metrics_that_are_not_sent_outlive_the_worker(tmp_path, unreachable):
     folder = Store(tmp_path)
     attempts = [Reporter(folder, log_without_server()) for _ in range(2)]
     for step, reporter in enumerate(attempts):
-        reporter.show(step, 10, {"loss": 3.0})
+        reporter.log.metrics({"loss": 3.0}, step)
         reporter.keep_unsent()
     left = [json.loads(folder.read(f"{UNSENT}/{name}")) for name in folder.names(UNSENT, ".json")]
     assert sorted(step for ((_, _, _, step),) in left) == [0, 1]
