@@ -1,24 +1,30 @@
 """A training session of one worker, without Ray."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from orchestration.checkpoint_files import RAY_TRAIN, checkpoint_name, newest_whole, write_list
+from orchestration.session import Wish
 from orchestration.storage.store import Store
 
 
 class OneWorker:
-    """A session in the folder of a stage; it can be interrupted, or asked to stop."""
+    """A session in the folder of a stage; it can be interrupted, or asked to save or to stop."""
 
     rank, num_workers, num_threads, device = 0, 1, 2, torch.device("cpu")
 
     def __init__(
-        self, folder: Path, stop_after: int | None = None, must_stop_after: int | None = None
+        self,
+        folder: Path,
+        stop_after: int | None = None,
+        must_stop_after: int | None = None,
+        save_after: Collection[int] = (),
     ) -> None:
         self.folder, self.stop_after = Store(folder), stop_after
+        self.save_after = save_after
         self.must_stop_after = must_stop_after
         self.metrics: dict[int, Mapping[str, float]] = {}
         self.rows: list[Mapping[str, float]] = []
@@ -36,8 +42,10 @@ class OneWorker:
         if step == self.stop_after:
             raise KeyboardInterrupt
 
-    def must_stop(self) -> bool:
-        return self.must_stop_after is not None and self.must_stop_after in self.metrics
+    def wish(self) -> Wish:
+        if self.must_stop_after in self.metrics:
+            return Wish.STOP
+        return Wish.SAVE if max(self.metrics) in self.save_after else Wish.NOTHING
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         self.metrics[done] = metrics

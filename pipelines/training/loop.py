@@ -3,7 +3,7 @@
 ``train`` runs on each Ray Train worker: it builds the job's task, restores the newest checkpoint
 and takes the remaining steps. Per step it computes the learning rate (linear warm-up, then
 cosine), takes the batches that a thread has prepared, lets the task make its step, records the
-metrics, and saves a checkpoint when one is due or the user stops the workflow. A step with a
+metrics, and saves a checkpoint when one is due or the session asks for it. A step with a
 non-finite loss or gradient is skipped and counted; too many in a row end the training.
 """
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from model.training.optimizer import cosine_lr
 from orchestration.errors import StageError
-from orchestration.session import Session
+from orchestration.session import Session, Wish
 from pipelines.readers.prefetch import prefetch
 from pipelines.training.checkpoints import restore, save
 from pipelines.training.history import History
@@ -119,10 +119,10 @@ def train(session: Session, job: TrainJob) -> None:
         session.show(step + 1, params.steps, metrics)
         if row is not None:
             session.log(row)
-        stops = not is_last and session.must_stop()
-        if is_last or stops or (step + 1) % params.checkpoint_every == 0:
+        wish = Wish.NOTHING if is_last else session.wish()
+        if wish >= Wish.SAVE or params.saves_after(step + 1):
             save(session, task.network, task.optimizer, history, task.write_files)
-        if stops:
+        if wish is Wish.STOP:
             return
 
 

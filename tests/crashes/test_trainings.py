@@ -108,14 +108,22 @@ def undisturbed(tmp_path_factory, tracking) -> Store:
     return found
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_ctrl_c_saves_the_step_and_the_next_run_continues_with_the_next_one(
-    tmp_path, undisturbed, num_workers
+@pytest.mark.parametrize(
+    ("num_workers", "send"),
+    [
+        (1, lambda pid: os.killpg(pid, signal.SIGINT)),
+        (2, lambda pid: os.killpg(pid, signal.SIGINT)),
+        (1, lambda pid: os.kill(pid, signal.SIGTERM)),
+    ],
+    ids=["Ctrl-C", "Ctrl-C, two workers", "SIGTERM"],
+)
+def test_an_interrupted_training_saves_its_step_and_the_next_run_continues_with_the_next_one(
+    tmp_path, undisturbed, num_workers, send
 ):
     changes = {"steps": 60, "checkpoint_every": 1000, "num_workers": num_workers}
     process = start(tmp_path, **changes)
     wait_for_step(tmp_path, 12 * num_workers, process)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid)
     output = process.communicate(timeout=TIMEOUT_S)[0]
     assert process.returncode != 0
     found = re.search(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from orchestration.checkpoint_files import step_of
+from orchestration.checkpoint_files import checkpoints, step_of
 from orchestration.errors import StageError
 from orchestration.storage.store import Store
 from pipelines.training.history import read_curve
@@ -69,6 +69,27 @@ def test_a_training_that_must_stop_saves_its_step_and_continues_with_the_next(tm
     train(resumed, LineJob(params()))
     assert min(resumed.metrics) == 8
     assert weight(tmp_path / "stopped") == weight(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "saved"),
+    [
+        ({}, [15, 30, 40]),
+        ({"checkpoint_every": None}, [40]),
+        ({"checkpoint_every": None, "keep_every": 12}, [12, 24, 36, 40]),
+        ({"checkpoint_every": 20, "keep_every": 30}, [20, 30, 40]),
+    ],
+)
+def test_checkpoints_are_saved_at_multiples_and_after_the_last_step(tmp_path, changes, saved):
+    train(OneWorker(tmp_path), LineJob(params(**changes)))
+    assert sorted(step_of(c) for c in checkpoints(Store(tmp_path))) == saved
+
+
+def test_a_training_that_is_asked_to_save_continues(tmp_path):
+    session = OneWorker(tmp_path, save_after=(7, 8))
+    train(session, LineJob(params()))
+    assert sorted(step_of(c) for c in checkpoints(Store(tmp_path))) == [7, 8, 15, 30, 40]
+    assert max(session.metrics) == 40
 
 
 def test_skipped_steps_are_counted_and_do_not_end_the_training(tmp_path):
