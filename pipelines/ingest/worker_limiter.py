@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
 from dataprep.host_limiter import Answer, HostRules
 from pipelines.ingest.cluster_host_limiter import LimiterShards, Reply
@@ -69,7 +69,7 @@ class ShardClient:
         self.runs = HostRuns(rules)
         self.num_calls = 0
         self._session: str | None = None
-        self._error: RayError | None = None
+        self._error: Exception | None = None
         self.exchanging = asyncio.create_task(self._exchange())
 
     async def acquire(self, host: str) -> None:
@@ -86,7 +86,7 @@ class ShardClient:
                 self.runs.refuse(reply.refused)
                 self.runs.grant(reply.granted, reply.paused)
                 await asyncio.sleep(reply.pause_s)
-        except RayError as error:
+        except Exception as error:  # nothing else would end the requests that wait
             self._error = error
             self.runs.fail(error)
 

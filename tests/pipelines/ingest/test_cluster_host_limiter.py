@@ -157,19 +157,20 @@ def test_a_restarted_actor_waits_for_workers_that_join_late():
     run(ONE_AT_A_TIME, scenario, worker_timeout_s=0.6)
 
 
-def test_an_actor_that_stays_away_fails_the_waiting_requests(monkeypatch):
+@pytest.mark.parametrize("error", [ActorUnavailableError("gone", b"0" * 16), KeyError("a fault")])
+def test_an_actor_that_stays_away_or_a_fault_fails_the_waiting_requests(monkeypatch, error):
     monkeypatch.setattr(worker_limiter, "_ACTOR_TIMEOUT_S", 0.1)
 
     async def scenario(handle: Handle, workers: list[WorkerLimiter]) -> None:
         def dead(*_):
             future = asyncio.get_running_loop().create_future()
-            future.set_exception(ActorUnavailableError("gone", b"0" * 16))
+            future.set_exception(error)
             return future
 
         for name in ("join", "exchange"):
             setattr(handle, name, SimpleNamespace(remote=dead))
         for _ in range(2):
-            with pytest.raises(ActorUnavailableError):
+            with pytest.raises(type(error)):
                 await workers[0].acquire("a.org")
 
     run(ONE_AT_A_TIME, scenario)
