@@ -211,7 +211,7 @@ def draw(context: Context, corpus: Corpus, kind: Kind, limit: int, total: int) -
         )
         tables = [part.tables[_TABLE] for part in context.parts_of(slices)]
         drawn = sum(table.num_rows for table in tables)
-        if drawn > limit or drawn == total:
+        if drawn > limit or threshold >= 1:
             return Sample(context.folder, tuple(t.path for t in tables if t.num_rows), limit)
         threshold = min(2 * threshold, 1.0)
         attempt += 1

@@ -143,6 +143,8 @@ def numbers_of(
 ) -> dict[str, float]:
     """Return the numbers of the whole corpus by source; captions are those that curation kept.
 
+    A source of images without captions has no numbers.
+
     Args:
         counts: counters of :func:`pipelines.tokens.text_sample.count_slice` by kind.
         names: names of the sources by kind.
@@ -151,6 +153,7 @@ def numbers_of(
         f"{counter}/{source}": counts[kind].get(f"{counter}/{number}", 0)
         for kind, sources in names.items()
         for number, source in enumerate(sources)
+        if kind == "documents" or f"lines/{number}" in counts[kind]
         for counter in COUNTERS[kind]
     }
 

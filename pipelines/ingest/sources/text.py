@@ -1,6 +1,7 @@
 """Plain text: a file with a document per line, or a folder with a document per file."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -36,9 +37,10 @@ class Text(Corpus):
         """See :class:`Corpus`."""
         path = Path(self.file)
         if path.is_dir():
-            return file_slices(
+            slices = file_slices(
                 path, *_PATTERNS, num_bytes=self.slice_bytes, num_files=self.slice_files
             )
+            return [replace(each, num_rows=len(each.payload["names"])) for each in slices]
         return document_line_slices(path, _PATTERNS, self.slice_lines, self.slice_bytes, check_text)
 
     def documents(self, slice_: Slice) -> Documents:
