@@ -105,6 +105,7 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     layout = ParallelLayout(
         num_workers=params.num_workers,
         micro_batch=min(params.micro_batch, largest),
+        sharded=params.sharding == "full",
         precision=params.precision,
         activation_checkpointing=params.activation_checkpointing,
     )
