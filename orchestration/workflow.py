@@ -127,7 +127,10 @@ class Workflow:
         trainings = [p for p in chosen if isinstance(p.stage.params, TrainingParams)]
         if len(trainings) != 1:
             names = [p.stage.name for p in plan if isinstance(p.stage.params, TrainingParams)]
-            raise RecipeError(f"--from-step needs --only with one of: {', '.join(names)}")
+            raise RecipeError(
+                f"--from-step: {len(trainings) or 'no'} trainings are to be run; add --only with "
+                f"one of: {', '.join(names) or 'none, as the recipe has no training'}"
+            )
         (training,) = trainings
         changed = went_back(training, workdir, back)
         others = [p for p in todo if p is not training]

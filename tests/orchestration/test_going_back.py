@@ -3,8 +3,13 @@
 The loop is tested in ``tests/pipelines/training``, the command with Ray in ``tests/crashes``.
 """
 
-import pytest
+import io
+from dataclasses import replace
 
+import pytest
+from rich.console import Console
+
+from orchestration import Recipe, Stage, Workflow
 from orchestration.branches import (
     BRANCHES,
     Branch,
@@ -13,6 +18,7 @@ from orchestration.branches import (
     counts,
     data_step,
     read_branches,
+    write_branches,
 )
 from orchestration.checkpoint_files import (
     RAY_TRAIN,
@@ -24,7 +30,10 @@ from orchestration.checkpoint_files import (
 from orchestration.errors import RecipeError, StageError
 from orchestration.going_back import go_back
 from orchestration.manifest import MANIFEST
+from orchestration.plan import IDENTITY, State
 from orchestration.storage.store import Store
+from orchestration.training import TrainingParams
+from tests.in_process import run_in_process
 
 
 def save(folder: Store, step: int) -> None:
@@ -139,3 +148,55 @@ def test_data_are_left_out_from_the_first_step_of_each_branch_that_lasts(
 def test_a_checkpoint_of_an_unknown_branch_does_not_count():
     assert not counts([], 1, 5) and counts([], 0, 5)
     assert counts([Branch(10, 0)], 0, 10) and not counts([Branch(10, 0)], 0, 11)
+
+
+class Steps(TrainingParams):
+    steps: int = 60
+
+
+def commit(stage: Stage, folder: Store) -> None:
+    """Commit the empty output of a training."""
+    folder.write_bytes(IDENTITY, b"{}")
+    run_in_process(replace(stage, run=lambda context: context.commit()), folder, {})
+
+
+def trainings(folder: Store, *names: str, committed: bool = False) -> Workflow:
+    """A workflow of trainings, each with a checkpoint of step 10."""
+    found = Workflow(
+        Recipe(name="toy"), tuple(Stage(name, lambda context: None, Steps()) for name in names)
+    )
+    for planned in found.plan(folder):
+        stage = folder.sub(planned.path)
+        save(stage, 10)
+        if committed:
+            commit(planned.stage, stage)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "committed", "only", "words"),
+    [
+        (("a", "b"), False, None, "2 trainings are to be run; add --only with one of: a, b"),
+        (("a", "b"), True, None, "no trainings are to be run; add --only with one of: a, b"),
+        ((), False, None, "one of: none, as the recipe has no training"),
+        (("a",), False, None, "a has no checkpoint of that step .* steps: 10"),
+        (("a",), True, "a", "a has no checkpoint of that step .* steps: 10"),
+        (("a", "b"), False, "b", "b has no checkpoint of that step .* steps: 10"),
+    ],
+)
+def test_the_training_that_goes_back_is_the_only_one_or_named(
+    tmp_path, names, committed, only, words
+):
+    folder, console = Store(tmp_path), Console(file=io.StringIO())
+    found = trainings(folder, *names, committed=committed)
+    with pytest.raises(RecipeError, match=f"--from-step.*{words}"):
+        found.run(folder, console, only=only, back=Branch(20, 0))
+
+
+def test_a_complete_training_that_went_back_in_this_way_is_left_alone(tmp_path):
+    folder, console = Store(tmp_path), Console(file=io.StringIO())
+    found = trainings(folder, "a", committed=True)
+    (planned,) = found.plan(folder)
+    write_branches(folder.sub(planned.path), [Branch(10, 3)])
+    found.run(folder, console, only="a", back=Branch(10, 3))
+    assert found.plan(folder)[0].state is State.FRESH
