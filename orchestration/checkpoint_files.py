@@ -1,37 +1,46 @@
 """Checkpoints in a stage's folder: what belongs to one, whether it is whole, which is the newest.
 
-A checkpoint is the folder ``ray_train/step_<number>``. Each worker adds a list of its own files
+A checkpoint is the folder ``ray_train/step_<number>``, or ``step_<number>_branch_<number>`` after
+the training went back (:mod:`orchestration.branches`). Each worker adds a list of its own files
 with sizes and digests. The checkpoint is whole if the lists of all workers are there and every
 listed file is as its list says. Other files, such as those of a killed attempt with more workers,
 do not count.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from orchestration.branches import counts, read_branches
 from orchestration.manifest import File, file_of
 from orchestration.storage.store import Store
 
 RAY_TRAIN: Final = "ray_train"
 "Folder of the checkpoints within a stage's folder; Ray Train writes it."
-_STEP: Final = "step_"
+_NAME: Final = re.compile(r"step_([0-9]+)(?:_branch_([0-9]+))?")
 _LIST: Final = "files-"
 _DIGITS: Final = 5
 "Of each number in the name of a list."
 _READERS: Final = 8
 
 
-def checkpoint_name(step: int) -> str:
+def checkpoint_name(step: int, branch: int = 0) -> str:
     """Return the name of the folder of a checkpoint."""
-    return f"{_STEP}{step:08d}"
+    return f"step_{step:08d}" + (f"_branch_{branch}" if branch else "")
 
 
 def step_of(checkpoint: Store) -> int:
     """Return the number of steps that a checkpoint has done."""
-    return int(checkpoint.name.removeprefix(_STEP))
+    return _step_and_branch(checkpoint.name)[0]
+
+
+def _step_and_branch(name: str) -> tuple[int, int]:
+    found = _NAME.fullmatch(name)
+    assert found, name
+    return int(found[1]), int(found[2] or 0)
 
 
 def write_list(folder: Path, rank: int, num_workers: int) -> None:
@@ -66,10 +75,14 @@ def damage_of(checkpoint: Store, *, read: bool = True) -> str | None:
 
 
 def checkpoints(folder: Store) -> Iterator[Store]:
-    """Yield the checkpoints in a stage's folder, newest first, whole or not."""
-    run = folder.sub(RAY_TRAIN)
-    for name in sorted(run.folders(), reverse=True):
-        if name.startswith(_STEP) and name.removeprefix(_STEP).isdecimal():
+    """Yield the checkpoints in a stage's folder, newest first, whole or not.
+
+    Those of an abandoned branch are left out.
+    """
+    run, branches = folder.sub(RAY_TRAIN), read_branches(folder)
+    for name in sorted(filter(_NAME.fullmatch, run.folders()), key=_step_and_branch, reverse=True):
+        step, branch = _step_and_branch(name)
+        if counts(branches, branch, step):
             yield run.sub(name)
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from orchestration.checkpoint_files import newest_whole, step_of
 from orchestration.fingerprint import fingerprint_of
 from orchestration.generations import content_id
 from orchestration.manifest import MANIFEST, PARTS, Manifest, manifest_sha256, read_manifest
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
+from orchestration.training import TrainingParams
 
 IDENTITY = "stage.json"
 WORKFLOWS = "workflows"
@@ -45,6 +47,8 @@ class PlannedStage:
     "Why the stage is in this state."
     content_id: str
     "Name of the output's content, which enters the fingerprints of dependent stages."
+    unfinished: tuple[str, ...] = ()
+    "Trainings of this stage with other settings that are not complete, if this one is not started."
 
     @property
     def path(self) -> str:
@@ -74,8 +78,16 @@ def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
         if state is State.FRESH and (changed := changed_parents(workdir, folder)):
             state = State.STALE
             reason = f"made from another content of {', '.join(changed)}"
+        unfinished: tuple[str, ...] = ()
+        if state in (State.STALE, State.MISSING) and isinstance(stage.params, TrainingParams):
+            unfinished = tuple(_unfinished(workdir, stage.name, fingerprint, identity))
+            reason = "; ".join(unfinished) or reason
         inputs[stage.name] = content_id(folder)
-        plan.append(PlannedStage(stage, fingerprint, identity, state, reason, inputs[stage.name]))
+        plan.append(
+            PlannedStage(
+                stage, fingerprint, identity, state, reason, inputs[stage.name], unfinished
+            )
+        )
     return plan
 
 
@@ -130,6 +142,21 @@ def _judge(
     if old is not None and workdir.exists(before):
         return State.STALE, "; ".join(differences(json.loads(workdir.read(before)), identity))
     return State.MISSING, "never run"
+
+
+def _unfinished(
+    workdir: Store, name: str, fingerprint: str, identity: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield a description of each unfinished training of a stage under another fingerprint."""
+    for other in workdir.folders(name):
+        folder = workdir.sub(f"{name}/{other}")
+        if other == fingerprint or folder.exists(MANIFEST) or not folder.exists(IDENTITY):
+            continue
+        if (checkpoint := newest_whole(folder, read=False)) is not None:
+            before = json.loads(folder.read(IDENTITY))
+            changes = "; ".join(differences(before, identity))
+            total = before["params"]["steps"]
+            yield f"{step_of(checkpoint)} of {total} steps are done in {name}/{other}: {changes}"
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

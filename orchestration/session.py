@@ -11,12 +11,13 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from orchestration.branches import Branch, data_step
 from orchestration.checkpoint_files import checkpoint_name, write_list
 from orchestration.errors import StoreError
 from orchestration.reporting.progress import write_heartbeat
@@ -72,6 +73,7 @@ class Session:
         *,
         save_every_s: float = math.inf,
         remove_old: Callable[[], None] = lambda: None,
+        branches: Sequence[Branch] = (),
     ) -> None:
         """Begin the work of one worker.
 
@@ -84,6 +86,7 @@ class Session:
             newest: returns the newest whole checkpoint or None.
             save_every_s: time after which a checkpoint is due.
             remove_old: removes the checkpoints that are no longer kept.
+            branches: how the training went back so far.
         """
         self.rank = rank
         self.num_workers = num_workers
@@ -93,6 +96,7 @@ class Session:
         self._newest = newest
         self._save_every_s = save_every_s
         self._remove_old = remove_old
+        self._branches = branches
         self._saved_at = self._looked_at = time.monotonic()
         self._lost_nodes: set[str] = set()
         "Nodes about to be lost, for which a checkpoint is saved already."
@@ -132,7 +136,7 @@ class Session:
             ray.train.report(
                 {"step": step, "memory": peak_memory()},
                 checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
-                checkpoint_dir_name=checkpoint_name(step),
+                checkpoint_dir_name=checkpoint_name(step, len(self._branches)),
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -142,6 +146,10 @@ class Session:
                 self._remove_old()
             except StoreError as error:
                 logger.warning("an old checkpoint could not be removed: %s", error)
+
+    def data_step(self, step: int) -> int:
+        """Return the step whose data to take in ``step``, as data may have been left out."""
+        return data_step(self._branches, step)
 
     def wish(self) -> Wish:
         """Return what the training should do after this step; the same on every worker.

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from orchestration.branches import branch_files, read_branches
 from orchestration.checkpoint_files import (
     RAY_TRAIN,
     checkpoints,
@@ -118,11 +119,12 @@ def fit(
 
 
 def files_of(context: Context, checkpoint: Store) -> list[File]:
-    """Return a checkpoint's own files, as :meth:`Context.commit` takes them."""
+    """Return a checkpoint's own files and the record of branches, for :meth:`Context.commit`."""
     within = checkpoint.uri.removeprefix(f"{context.folder.uri}/")
-    return [
+    own = [
         file.model_copy(update={"path": f"{within}/{file.path}"}) for file in own_files(checkpoint)
     ]
+    return own + branch_files(context.folder)
 
 
 def _start(context: Context, params: TrainingParams) -> Store | None:
@@ -158,6 +160,7 @@ def _run_workers(
     import ray.train.torch
 
     folder, log = context.folder, context.log
+    branches = read_branches(folder)
     # Those that are damaged now are not read again by every worker; the others are whole.
     damaged = [c.name for c in checkpoints(folder) if start is None or step_of(c) > step_of(start)]
     newest = partial(newest_whole, folder, read=False, ignored=damaged)
@@ -183,6 +186,7 @@ def _run_workers(
                 newest,
                 save_every_s=60 * (params.checkpoint_every_minutes or math.inf),
                 remove_old=remove,
+                branches=branches,
             )
             loop(session, job)
         finally:

@@ -5,14 +5,17 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
+from orchestration.branches import Branch
 from orchestration.cluster import check_ray_can_start
 from orchestration.errors import RecipeError
+from orchestration.going_back import went_back
 from orchestration.manifest import Manifest
 from orchestration.plan import Impossible, PlannedStage, State, complete_manifests, make_plan
 from orchestration.recipe import Recipe
 from orchestration.resources import missing_here
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
+from orchestration.training import TrainingParams
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Workflow:
         jobs: int = 1,
         verify: bool = False,
         retry: Sequence[str] = (),
+        back: Branch | None = None,
+        new_training: bool = False,
     ) -> list[PlannedStage]:
         """Run the stages that are not fresh; return the plan that was carried out.
 
@@ -63,6 +68,8 @@ class Workflow:
             jobs: largest number of stages that run at the same time.
             verify: check the digest of every input file before a stage reads it.
             retry: rejection reasons; rows of ``only`` with these reasons are processed again.
+            back: an earlier step from which the training among these stages continues.
+            new_training: start a training although one with other settings is unfinished.
 
         Raises:
             RecipeError: a requirement of a stage or of Ray is not met; nothing was written.
@@ -73,6 +80,10 @@ class Workflow:
         todo = [p for p in self.select(plan, only, until) if p.state is not State.FRESH]
         if retry:
             todo = [self._retried(plan, only, retry)]
+        if back is not None:
+            todo = self._with_training_back(plan, todo, only, workdir, back)
+        if not new_training:
+            _refuse_new_training(todo)
         self.check(todo)
         if todo:
             complete = complete_manifests(plan, workdir)
@@ -93,8 +104,37 @@ class Workflow:
             )
             if runner.run(todo) and only is None:
                 console.print("inputs have different content than before: planning again")
-                return self.run(workdir, console, until=until, jobs=jobs, verify=verify)
+                return self.run(
+                    workdir,
+                    console,
+                    until=until,
+                    jobs=jobs,
+                    verify=verify,
+                    new_training=new_training,
+                )
         return plan
+
+    def _with_training_back(
+        self,
+        plan: Sequence[PlannedStage],
+        todo: Sequence[PlannedStage],
+        only: str | None,
+        workdir: Store,
+        back: Branch,
+    ) -> list[PlannedStage]:
+        """Return the stages to run, of which the one training goes back to an earlier step."""
+        chosen = todo if only is None else [p for p in plan if p.stage.name == only]
+        trainings = [p for p in chosen if isinstance(p.stage.params, TrainingParams)]
+        if len(trainings) != 1:
+            names = [p.stage.name for p in plan if isinstance(p.stage.params, TrainingParams)]
+            raise RecipeError(
+                f"--from-step: {len(trainings) or 'no'} trainings are to be run; add --only with "
+                f"one of: {', '.join(names) or 'none, as the recipe has no training'}"
+            )
+        (training,) = trainings
+        changed = went_back(training, workdir, back)
+        others = [p for p in todo if p is not training]
+        return others if changed is None else [*others, changed]
 
     def _retried(
         self, plan: Sequence[PlannedStage], name: str | None, reasons: Sequence[str]
@@ -171,3 +211,23 @@ class Workflow:
                     wanted |= set(planned.stage.input_names)
             return [planned for planned in plan if planned.stage.name in wanted]
         return list(plan)
+
+
+def _refuse_new_training(todo: Sequence[PlannedStage]) -> None:
+    """Refuse to start a training at its first step while another is unfinished.
+
+    Raises:
+        RecipeError: a changed setting or input would silently give up the steps that are done.
+    """
+    lines = [f"{p.stage.name}: {line}" for p in todo for line in p.unfinished]
+    if lines:
+        raise RecipeError(
+            "\n".join(
+                [
+                    "a training would start at step 0 although one with other settings is "
+                    "unfinished, nothing was started",
+                    *lines,
+                    "undo the change to continue that one, or add --new-training",
+                ]
+            )
+        )

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from orchestration import Context, Recipe, Stage, Workflow
+from orchestration.branches import branch_numbers
 from orchestration.recipe import ClusterParams
 from orchestration.session import Session
 from orchestration.storage.store import Store
@@ -91,7 +92,10 @@ def workflow(job: LineJob) -> Workflow:
     def run(context: Context) -> None:
         checkpoint = fit(context, job.params, train, job)
         curve = complete_curve(context, checkpoint)
-        context.commit(files=[*files_of(context, checkpoint), *curve.files])
+        context.commit(
+            files=[*files_of(context, checkpoint), *curve.files],
+            numbers=branch_numbers(context.folder),
+        )
 
     recipe = Recipe(name="toy", cluster=ClusterParams(num_cpus=3, object_store_mb=128))
     return Workflow(recipe, (Stage("line", run, job.params),))

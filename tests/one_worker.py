@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from orchestration.branches import data_step, read_branches
 from orchestration.checkpoint_files import RAY_TRAIN, checkpoint_name, newest_whole, write_list
 from orchestration.session import Wish
 from orchestration.storage.store import Store
@@ -23,6 +24,7 @@ class OneWorker:
         must_stop_after: int | None = None,
         save_after: Collection[int] = (),
     ) -> None:
+        self.branches = read_branches(Store(folder))
         self.folder, self.stop_after = Store(folder), stop_after
         self.save_after = save_after
         self.must_stop_after = must_stop_after
@@ -35,12 +37,15 @@ class OneWorker:
         yield None if found is None else Path(found.uri)
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        checkpoint = Path(self.folder.uri) / RAY_TRAIN / checkpoint_name(step)
+        checkpoint = Path(self.folder.uri) / RAY_TRAIN / checkpoint_name(step, len(self.branches))
         checkpoint.mkdir(parents=True, exist_ok=True)
         write(checkpoint)
         write_list(checkpoint, self.rank, self.num_workers)
         if step == self.stop_after:
             raise KeyboardInterrupt
+
+    def data_step(self, step: int) -> int:
+        return data_step(self.branches, step)
 
     def wish(self) -> Wish:
         if self.must_stop_after in self.metrics:

@@ -12,7 +12,7 @@ from orchestration.storage.store import Store
 
 _MAX_REASONS: Final = 3
 _MAX_NUMBERS: Final = 4
-_CHECKPOINT: Final = re.compile(r"(?:^|/)(step_\d+)/")
+_CHECKPOINT: Final = re.compile(r"(?:^|/)(step_\w+)/")
 
 
 def stage_metrics(manifest: Manifest) -> dict[str, float]:

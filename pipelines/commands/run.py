@@ -16,6 +16,7 @@ from pipelines.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from orchestration.branches import Branch
     from orchestration.plan import PlannedStage
     from orchestration.storage.store import Store
     from pipelines.open_recipe import Opened
@@ -38,6 +39,31 @@ Retry = Annotated[
         help="With --only: process again the rejects with these reasons, e.g. timeout,http_5xx.",
     ),
 ]
+FromStep = Annotated[
+    int | None,
+    typer.Option(
+        "--from-step",
+        min=1,
+        metavar="N",
+        help="Continue the training from its kept checkpoint of step N; later ones are set aside.",
+    ),
+]
+SkipSteps = Annotated[
+    int,
+    typer.Option(
+        "--skip-steps",
+        min=0,
+        metavar="M",
+        help="With --from-step: leave out the data of the next M steps.",
+    ),
+]
+NewTraining = Annotated[
+    bool,
+    typer.Option(
+        "--new-training",
+        help="Start a training although one with other settings is unfinished; that one is kept.",
+    ),
+]
 
 
 def demo(workdir: Workdir = DEMO_WORKDIR, set_: Overrides = []) -> None:  # noqa: B006
@@ -47,7 +73,7 @@ def demo(workdir: Workdir = DEMO_WORKDIR, set_: Overrides = []) -> None:  # noqa
     """
     from pipelines.open_recipe import open_recipe
 
-    run_opened(open_recipe("tiny", workdir, set_, console))
+    run_opened(open_recipe("tiny", workdir, set_, console), new_training=True)
 
 
 def plan(
@@ -128,16 +154,34 @@ def run(
     verify: Verify = False,
     repair: Repair = False,
     retry: Retry = None,
+    from_step: FromStep = None,
+    skip_steps: SkipSteps = 0,
+    new_training: NewTraining = False,
 ) -> None:
     """Run every stage that is not fresh. A killed run continues where it stopped.
 
     Example: beit3 run tiny --workdir runs/tiny --until curate
     """
+    from orchestration.branches import Branch
+    from orchestration.errors import RecipeError
     from pipelines.open_recipe import open_recipe
 
+    if skip_steps and from_step is None:
+        raise RecipeError(f"--skip-steps {skip_steps} needs --from-step")
+    back = None if from_step is None else Branch(from_step, skip_steps)
     opened = open_recipe(recipe, workdir, set_, console, data=data, shrink=shrink)
     reasons = retry.split(",") if retry else ()
-    run_opened(opened, only, until, jobs=jobs, verify=verify, repair=repair, retry=reasons)
+    run_opened(
+        opened,
+        only,
+        until,
+        jobs=jobs,
+        verify=verify,
+        repair=repair,
+        retry=reasons,
+        back=back,
+        new_training=new_training,
+    )
 
 
 def run_opened(
@@ -149,6 +193,8 @@ def run_opened(
     verify: bool = False,
     repair: bool = False,
     retry: Sequence[str] = (),
+    back: "Branch | None" = None,
+    new_training: bool = False,
 ) -> None:
     """Print the plan of an opened recipe, run its stages and print the summary.
 
@@ -172,7 +218,15 @@ def run_opened(
         todo = [p for p in planned if p.stage.name == only]
     with miniweb_served(opened, todo) as served:
         planned = served.run(
-            store, console, only=only, until=until, jobs=jobs, verify=verify, retry=retry
+            store,
+            console,
+            only=only,
+            until=until,
+            jobs=jobs,
+            verify=verify,
+            retry=retry,
+            back=back,
+            new_training=new_training,
         )
     print_summary(console, store, {p.stage.name: p.fingerprint for p in planned})
 

@@ -15,6 +15,7 @@ from typing import Final
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
 from orchestration import Context, Stage, feeding
+from orchestration.branches import branch_numbers
 from orchestration.errors import StageError
 from orchestration.reporting.usage import Expected
 from orchestration.training import files_of, fit
@@ -145,5 +146,9 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         draw_losses(curve.points(), figure)
         context.log.artifact(figure)
         context.folder.write_file(FIGURE_FILE, figure)
-    numbers = {"num_steps": params.steps, "num_skipped_steps": curve.num_skipped}
+    numbers = {
+        "num_steps": params.steps,
+        "num_skipped_steps": curve.num_skipped,
+        **branch_numbers(context.folder),
+    }
     context.commit(files=[*files_of(context, checkpoint), *curve.files], numbers=numbers)

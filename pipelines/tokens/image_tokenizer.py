@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import Field
 
 from orchestration import Context, Stage, feeding
+from orchestration.branches import branch_files, branch_numbers
 from orchestration.errors import RecipeError, StageError
 from orchestration.manifest import File
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
@@ -142,13 +143,14 @@ def run(context: Context, params: CropParams) -> None:
     kept = [curated.table(name) for name in ("pairs", "images")]
     sources = [name.rpartition("/")[2] for name in context.stage.inputs["images"]]
     local = context.local_files(params)
-    history: tuple[File, ...] = ()
-    skipped: dict[str, float] = {}
+    of_training: list[File] = []
+    counts: dict[str, float] = {}
     if local.weights is None:
         job = VQKDJob(params, context.folder, context.seed, params.flip, kept, images, sources)
         origin, name = fit(context, params, train, job), MODEL_FILE
         curve = complete_curve(context, origin)
-        history, skipped = curve.files, {"num_skipped_steps": float(curve.num_skipped)}
+        of_training = [*curve.files, *branch_files(context.folder)]
+        counts = {"num_skipped_steps": curve.num_skipped, **branch_numbers(context.folder)}
     else:
         path = Path(local.weights)
         origin, name = Store(path.parent), path.name
@@ -175,8 +177,8 @@ def run(context: Context, params: CropParams) -> None:
         context.log.artifact(context.folder.fetch(file))
     check_minimums(params, numbers)
     context.commit(
-        files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, PATCHES_FILE, *history],
-        numbers=numbers | skipped,
+        files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, PATCHES_FILE, *of_training],
+        numbers=numbers | counts,
     )
 
 

@@ -48,7 +48,7 @@ class TrainTask(Protocol[Batches]):
         """The optimizer over the network's parameters, with a learning rate of 0 at first."""
 
     def batches(self, step: int) -> Batches:
-        """Return this worker's data of a step, in host memory.
+        """Return this worker's data of a step, in host memory; steps may be left out.
 
         It runs in a thread ahead of the training and must be a pure function of the step.
         """
@@ -99,7 +99,7 @@ def train(session: Session, job: TrainJob) -> None:
     def prepare(step: int) -> Any:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else this thread creates a context on GPU 0
-        return task.batches(step)
+        return task.batches(session.data_step(step))
 
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
     prepared = prefetch(prepare, start, params.steps)

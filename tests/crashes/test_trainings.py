@@ -13,17 +13,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from mlflow import MlflowClient
 from rich.console import Console
 
+from orchestration.branches import Branch
 from orchestration.checkpoint_files import checkpoints, newest_whole, step_of
-from orchestration.errors import StageError, StoreError
+from orchestration.errors import RecipeError, StageError, StoreError
 from orchestration.integrity import damages, repair
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.plan import State, latest_record
@@ -35,17 +38,19 @@ from tests.line_training import LineJob, params, trace, traced, workflow
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
-def start(folder: Path, **changes: object) -> subprocess.Popen[str]:
+def start(
+    folder: Path, environment: Mapping[str, str] | None = None, **changes: object
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.line_training", str(folder / "work")),
             *(str(folder / "traces"), json.dumps(changes)),
         ],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -151,6 +156,42 @@ def test_an_interrupted_training_saves_its_step_and_the_next_run_continues_with_
     assert curve(folder) == history and len(history) == 60
 
 
+@pytest.mark.exhaustive
+def test_a_checkpoint_is_saved_before_a_node_is_lost_and_another_node_continues_from_it(tmp_path):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    first = cluster.add_node(num_cpus=1)
+    try:
+        process = start(
+            tmp_path,
+            {"RAY_ADDRESS": cluster.address},
+            steps=1500,
+            checkpoint_every=None,
+            keep_checkpoints=9,
+        )
+        wait_for_step(tmp_path, 12, process)
+        cluster.add_node(num_cpus=1)
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "drain-node"),
+            *("--address", cluster.address, "--node-id", first.node_id),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"),
+            *("--deadline-remaining-seconds", "30"),
+        ]
+        subprocess.run(command, check=True, timeout=TIMEOUT_S)
+        output = process.communicate(timeout=3 * TIMEOUT_S)[0]
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, output
+    last, saved = [step_of(c) for c in checkpoints(stage_folder(tmp_path / "work"))]
+    by_process: dict[int, list[int]] = {}
+    for step, _, pid in traced(tmp_path / "traces"):
+        by_process.setdefault(pid, []).append(step)
+    before, after = by_process.values()
+    assert last == 1500 and after == list(range(saved, 1500))
+    assert before[-1] >= saved - 1
+
+
 def test_the_steps_after_the_newest_checkpoint_count_as_lost_after_a_kill(tmp_path):
     process = start(tmp_path, steps=1000, checkpoint_every=10)
     wait_for_step(tmp_path, 27, process)
@@ -237,6 +278,34 @@ def test_lost_metrics_leave_a_gap_and_repeat_no_step(tmp_path):
     output = run_again(store)
     assert "line: all 60 steps are done" in output and "metrics" not in output
     assert folder.names("history", ".parquet") == [name] and list(damages(folder)) == []
+
+
+def test_a_complete_training_goes_back_trains_on_and_is_complete_again(tmp_path):
+    store, traces, back = Store(tmp_path), tmp_path / "traces", Branch(30, 100)
+    folder = committed(store)
+    before = folder.read(MANIFEST)
+    job = LineJob(params(steps=60, keep_checkpoints=3), before=partial(trace, traces))
+    console = Console(file=io.StringIO(), soft_wrap=True)
+    with pytest.raises(RecipeError, match="there are checkpoints of steps: 30, 45, 60"):
+        workflow(job).run(store, console, only="line", back=Branch(31, 0))
+    workflow(job).run(store, console, only="line", back=back)
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "line: goes back to step 30; set aside: step_00000060, step_00000045\n" in output
+    assert "line: continues at step 31\n" in output
+    assert [step for step, _, _ in traced(traces)] == list(range(30, 60))
+    assert [c.name for c in checkpoints(folder)] == [
+        *("step_00000060_branch_1", "step_00000045_branch_1", "step_00000030")
+    ]
+    manifest = read_manifest(folder)
+    assert manifest.numbers == {"num_times_back": 1, "num_steps_of_data_left_out": 100}
+    paths = [file.path for file in manifest.files]
+    assert "branches.json" in paths and "ray_train/step_00000060_branch_1/history.json" in paths
+    rows = pq.read_table(tmp_path / "line" / folder.name / "history")
+    assert rows["step"].to_pylist() == list(range(1, 61))
+    assert folder.read(MANIFEST) != before and list(damages(folder)) == []
+    assert [p.state for p in workflow(job).plan(store)] == [State.FRESH]
+    workflow(job).run(store, console, only="line", back=back)
+    assert len(traced(traces)) == 30, "the same command again trains nothing"
 
 
 def test_a_training_whose_steps_are_all_done_starts_no_worker(tmp_path):

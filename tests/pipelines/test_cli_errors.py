@@ -196,3 +196,18 @@ def test_a_column_that_the_file_lacks_stops_the_plan(recipe, source, words):
     with pytest.raises(RecipeError, match=words):
         plan(str(recipe), str(folder / "work"), [source % folder])
     assert words in refused(recipe, source % folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--skip-steps", "5"], "--skip-steps 5 needs --from-step"),
+        (["--from-step", "5", "--until", "curate"], "add --only with one of: image_tokenizer, "),
+        (["--from-step", "5"], "2 trainings are to be run"),
+    ],
+)
+def test_a_training_can_only_go_back_to_a_step_of_its_own(recipe, options, words):
+    command = ["run", str(recipe), "--workdir", str(recipe.parent / "work"), *options]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, RecipeError) and words in str(result.exception)
+    assert not (recipe.parent / "work").exists()

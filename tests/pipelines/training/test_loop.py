@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from orchestration.branches import Branch
 from orchestration.checkpoint_files import checkpoints, step_of
 from orchestration.errors import StageError
+from orchestration.going_back import go_back
 from orchestration.storage.store import Store
 from pipelines.training.history import read_curve
 from pipelines.training.loop import train
@@ -90,6 +92,44 @@ def test_a_training_that_is_asked_to_save_continues(tmp_path):
     train(session, LineJob(params()))
     assert sorted(step_of(c) for c in checkpoints(Store(tmp_path))) == [7, 8, 15, 30, 40]
     assert max(session.metrics) == 40
+
+
+class Noting(LineJob):
+    """Notes which step's data each step takes."""
+
+    def make_task(self, session: OneWorker) -> LineTask:
+        task, taken = LineTask(self), self.taken
+        batches = task.batches
+
+        def noted(step: int) -> torch.Tensor:
+            taken.append(step)
+            return batches(step)
+
+        task.batches = noted  # type: ignore[method-assign]
+        return task
+
+    @property
+    def taken(self) -> list[int]:
+        return self.__dict__.setdefault("_taken", [])
+
+
+def test_a_training_that_goes_back_leaves_data_out_and_keeps_its_schedule(tmp_path):
+    train(OneWorker(tmp_path), LineJob(params()))
+    before = curve(tmp_path)
+    go_back(Store(tmp_path), Branch(15, 100), "line", lambda line: None)
+    stopped, resumed = Noting(params()), Noting(params())
+    with pytest.raises(KeyboardInterrupt):
+        train(OneWorker(tmp_path, stop_after=30), stopped)
+    train(OneWorker(tmp_path), resumed)
+    assert stopped.taken[:15] == list(range(115, 130))
+    assert resumed.taken == list(range(130, 140))
+    after = curve(tmp_path)
+    assert after["step"].to_pylist() == list(range(1, 41))
+    assert after["lr"].equals(before["lr"])
+    losses = [table["loss"].to_pylist() for table in (before, after)]
+    assert losses[0][:15] == losses[1][:15] and losses[0][15] != losses[1][15]
+    names = [c.name for c in checkpoints(Store(tmp_path))]
+    assert names == ["step_00000040_branch_1", "step_00000030_branch_1", "step_00000015"]
 
 
 def test_skipped_steps_are_counted_and_do_not_end_the_training(tmp_path):
