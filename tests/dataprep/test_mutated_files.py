@@ -53,6 +53,7 @@ from dataprep.sources.lines import LineRange, ListError, line_ranges
 from dataprep.sources.members import MemberError
 from dataprep.sources.zips import ZipSet
 from dataprep.text import other_encoding
+from tests.dataprep.gzip_listing import Listing
 from tests.dataprep.test_cc_news import ENGLISH, Crawl, page
 from tests.dataprep.test_imagenet21k import tar_of
 
@@ -164,10 +165,8 @@ def by_synsets(path: Path) -> list[Any]:
     if path.read_bytes()[:2] != b"\x1f\x8b":
         found = imagenet21k.synsets(path)
         return [image for synset in found for image in imagenet21k.read_synset(path, synset)]
-    index = path.with_suffix(".index")
-    found = imagenet21k.index_gzipped(path, index)
-    with index.open("rb") as file:
-        return [i for synset in found for i in imagenet21k.read_synset(path, synset, file)]
+    listing = Listing(path)
+    return [image for synset in listing.synsets() for image in listing.read(synset)]
 
 
 def by_members(path: Path) -> list[Any]:
