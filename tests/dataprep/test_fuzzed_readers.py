@@ -45,7 +45,7 @@ from dataprep.sources.imagenet21k import ArchiveError, Synset
 from dataprep.sources.lines import ListError, line_ranges
 from dataprep.sources.members import MemberError
 from dataprep.sources.seekable_gzip import IndexFileError
-from dataprep.sources.zips import ZipSet
+from dataprep.sources.zips import open_zips
 from dataprep.text import other_encoding
 from tests.dataprep.gzip_listing import Listing
 from tests.dataprep.test_cc_news import ENGLISH, Crawl, page
@@ -232,7 +232,7 @@ def test_an_index_that_is_damaged(file, seed):
 def test_zips(file, data):
     file.write_bytes(data)
     with contextlib.suppress(zipfile.BadZipFile):
-        archives = ZipSet([file])
+        archives = open_zips([file])
         for name in [*archives.names, "missing.jpg"]:
             with contextlib.suppress(MemberError):
                 archives.read(name)
@@ -322,11 +322,11 @@ def test_parquet(file, data):
 def test_annotations(file, data):
     file.write_bytes(data)
     readers: list[Callable[[], object]] = [
-        lambda: coco.read_coco(file, ["train"]),
+        lambda: list(coco.read_coco(file, ["train"])),
         lambda: coco.evaluation_ids(file),
-        lambda: flickr30k.read_flickr30k(file, ["test"]),
+        lambda: list(flickr30k.read_flickr30k(file, ["test"])),
         lambda: visual_genome.coco_ids(file),
-        lambda: visual_genome.read_visual_genome(file, [], captions=2, phrases=2, seed=0),
+        lambda: list(visual_genome.read_visual_genome(file, [], captions=2, phrases=2, seed=0)),
     ]
     for reader in readers:
         with contextlib.suppress(AnnotationError):

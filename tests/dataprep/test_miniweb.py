@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +24,6 @@ from dataprep.miniweb.corpora import TEXT_TRUTH, TRUTH, WebSize, build
 from dataprep.miniweb.grammar import COLORS
 from dataprep.text import clean_caption
 from orchestration.storage.store import Store
-from pipelines.ingest.annotated_images import zips_of
 from pipelines.ingest.documents import document_slice
 from pipelines.ingest.import_images import import_slice
 from pipelines.ingest.index import index_slice
@@ -122,12 +122,12 @@ def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
 
 
 @pytest.mark.parametrize("source", ARCHIVES)
-def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
+def test_each_archive_is_read_as_truth_says(whole_web, tmp_path, monkeypatch, source):
     monkeypatch.chdir(whole_web)
-    zips_of.cache_clear()
-    params, unused = ARCHIVES[source], Store("unused")
+    params, folder = ARCHIVES[source], Store(tmp_path)
+    params.prepare(SimpleNamespace(folder=folder, run_task=lambda task, *args: task(*args)))
     rows, rejects = read(
-        import_slice(params, source, unused, slice_) for slice_ in params.slices(unused)
+        import_slice(params, source, folder, slice_) for slice_ in params.slices(folder)
     )
     check_images(rows, rejects, truth(whole_web, source))
     if source == "coco":

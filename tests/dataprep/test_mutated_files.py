@@ -51,7 +51,7 @@ from dataprep.sources.folders import FolderFiles, files_in
 from dataprep.sources.imagenet21k import ArchiveError
 from dataprep.sources.lines import LineRange, ListError, line_ranges
 from dataprep.sources.members import MemberError
-from dataprep.sources.zips import ZipSet
+from dataprep.sources.zips import open_zips
 from dataprep.text import other_encoding
 from tests.dataprep.gzip_listing import Listing
 from tests.dataprep.test_cc_news import ENGLISH, Crawl, page
@@ -170,7 +170,7 @@ def by_synsets(path: Path) -> list[Any]:
 
 
 def by_members(path: Path) -> list[Any]:
-    archives, found = ZipSet([path]), []
+    archives, found = open_zips([path]), []
     for name in [*archives.names, "missing.jpg"]:
         try:
             found.append((name, archives.read(name)))
@@ -227,10 +227,11 @@ CASES = {
     "imagenet21k": Case(SYNSETS, by_synsets),
     "zips": Case(zip_of_images(), by_members),
     "files": Case(b"A text.\n" * 9, by_files),
-    "coco": Case(karpathy(KARPATHY), lambda path: coco.read_coco(path, ["train"])),
-    "flickr30k": Case(karpathy(KARPATHY), lambda path: flickr30k.read_flickr30k(path, ["train"])),
+    "coco": Case(karpathy(KARPATHY), lambda path: list(coco.read_coco(path, ["train"]))),
+    "flickr30k": Case(karpathy(KARPATHY), lambda path:
+        list(flickr30k.read_flickr30k(path, ["train"]))),
     "visual_genome": Case(json.dumps(GENOME).encode(), lambda path:
-        visual_genome.read_visual_genome(path, [], captions=2, phrases=1, seed=0)),
+        list(visual_genome.read_visual_genome(path, [], captions=2, phrases=1, seed=0))),
     "openwebtext": Case(lzma.compress(TEXTS),
                         lambda path: list(openwebtext.read_archive(path.parent, path.name))),
     "wikipedia": Case(bz2.compress(PAGE * 3), by_streams),
