@@ -68,7 +68,7 @@ def sample_captions(
     pairs = KeptImages([curated.table("pairs")], images, ["captions"])
     for numbers in _ranges(len(pairs)):
         captions = pairs.take(numbers)["captions"].to_pylist()
-        datasets = pairs.dataset_numbers[numbers]
+        datasets = pairs.locations(numbers)[0]
         for dataset in np.unique(datasets):
             chosen = np.flatnonzero(datasets == dataset)
             texts = [captions[i] for i in chosen]
