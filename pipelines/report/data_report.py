@@ -83,7 +83,7 @@ def stage(
             documents=documents,
             held_out=held_out,
         ),
-        version=3,
+        version=4,
     )
 
 

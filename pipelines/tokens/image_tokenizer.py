@@ -1,11 +1,11 @@
 """Image tokenizer: images and a teacher → a VQ-KD checkpoint.
 
 In: curated images of every source. Out: ``vqkd.pt``; ``report.json`` (codebook usage and
-perplexity, overall and by source, and the mean cosine to the teacher's features); two figures:
-images beside the maps of their codes, and patches of the most used codes. The stage fails if the
-codebook is below the recipe's minimum usage or cosine, since every later stage would train on
-poor codes. A given tokenizer (``image_tokenizer.weights``) is reported in the same way, without
-training.
+perplexity, overall and by source, and the mean cosine to the teacher's features); the history of
+the metrics (Parquet files in ``history``); two figures: images beside the maps of their codes, and
+patches of the most used codes. The stage fails if the codebook is below the recipe's minimum usage
+or cosine, since every later stage would train on poor codes. A given tokenizer
+(``image_tokenizer.weights``) is reported in the same way, without training.
 """
 
 import tempfile
@@ -18,8 +18,10 @@ from pydantic import Field
 
 from orchestration import Context, Stage, feeding
 from orchestration.errors import RecipeError, StageError
+from orchestration.manifest import File
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
 from orchestration.reporting.usage import Expected
+from orchestration.resources import Resources
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from orchestration.training import fit
@@ -30,9 +32,9 @@ from pipelines.tokens.codebook_report import (
     ReportImages,
     write_codebook_report,
 )
-from pipelines.tokens.given_weights import misfit, remote_problem
+from pipelines.tokens.given_weights import misfit, remote_problem, stated_heads
 from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob, VQKDTrainingParams
-from pipelines.training.checkpoints import num_skipped_steps, read_history
+from pipelines.training.history import complete_curve
 from pipelines.training.loop import train
 from tokenizer.teachers import unreachable
 from tokenizer.vqkd import VQKD
@@ -42,7 +44,7 @@ class Params(VQKDTrainingParams):
     """The tokenizer, its training and its report; defaults are BEiT v2's."""
 
     weights: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
-    "Path or URI of a tokenizer to use instead of training one, such as BEiT v2's."
+    "Path or URI of a tokenizer, such as BEiT v2's, whose sizes and weights are used untrained."
     num_report_images: Annotated[int, OPERATIONAL] = Field(default=4096, ge=1)
     "Largest number of images over which the report measures codebook usage."
     min_usage: Annotated[float, OPERATIONAL] = Field(default=0.5, ge=0, le=1)
@@ -77,9 +79,10 @@ def stage(
         complete,
         feeding(curated=curated, images=images),
         seed=seed,
-        version=3,
+        version=4,
         requires=partial(requires, params),
         expects=partial(expects, params),
+        resources=params.resources if params.weights is None else Resources(1, int(params.use_gpu)),
     )
 
 
@@ -121,9 +124,11 @@ def _remote(params: Params, name: str) -> str | None:
 
 
 def _given_tokenizer(params: Params, path: Path) -> VQKD:
-    """Load a tokenizer; a number of heads in the recipe is for a file that does not hold it."""
-    num_heads = params.num_heads if "num_heads" in params.model_fields_set else None
-    return VQKD.load(path, num_heads)
+    """Load a tokenizer for the recipe's grid.
+
+    A number of heads in the recipe is for a file that does not hold it.
+    """
+    return VQKD.load(path, stated_heads(params), params.image_size // params.patch_size)
 
 
 def expects(params: Params) -> Expected:
@@ -137,11 +142,13 @@ def run(context: Context, params: CropParams) -> None:
     kept = [curated.table(name) for name in ("pairs", "images")]
     sources = [name.rpartition("/")[2] for name in context.stage.inputs["images"]]
     local = context.local_files(params)
+    history: tuple[File, ...] = ()
     skipped: dict[str, float] = {}
     if local.weights is None:
         job = VQKDJob(params, context.folder, context.seed, params.flip, kept, images, sources)
         origin, name = fit(context, params, train, job), MODEL_FILE
-        skipped = {"num_skipped_steps": num_skipped_steps(read_history(origin))}
+        curve = complete_curve(context, origin)
+        history, skipped = curve.files, {"num_skipped_steps": float(curve.num_skipped)}
     else:
         path = Path(local.weights)
         origin, name = Store(path.parent), path.name
@@ -168,7 +175,8 @@ def run(context: Context, params: CropParams) -> None:
         context.log.artifact(context.folder.fetch(file))
     check_minimums(params, numbers)
     context.commit(
-        files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, PATCHES_FILE], numbers=numbers | skipped
+        files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, PATCHES_FILE, *history],
+        numbers=numbers | skipped,
     )
 
 
