@@ -94,10 +94,10 @@ def run(context: Context, params: ImageArchive, name: str) -> None:
     local.clean(context.folder)
 
 
-def import_slice(params: ImageArchive, name: str, folder: Store, slice_: Slice) -> Output:
+def import_slice(params: ImageArchive, name: str, folder: Store, slice_: Slice) -> Iterator[Output]:
     """Store the images of one slice; ``folder`` is the stage's."""
     local = with_local_files(params, folder)
-    return store_found(local.find(slice_, folder), name, local.store.rules())
+    return store_found(local.find(slice_, folder), name, local.store.rules(), _ROW_GROUP_ROWS)
 
 
 def expects(params: ImageArchive) -> Expected:

@@ -109,7 +109,11 @@ def failures(rows: list[dict], name: str = "sample_id") -> dict[str, str]:
 def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
     params, unused = LISTS[source], Store("unused")
-    rows, rejects = read(index_slice(params, source, unused, slice_) for slice_ in params.slices())
+    rows, rejects = read(
+        output
+        for slice_ in params.slices()
+        for output in index_slice(params, source, unused, slice_)
+    )
     expected = truth(whole_web, source)
     faults = {n: why for n, why in failures(expected).items() if why in LIST_FAULTS}
     assert rejects == faults and faults
@@ -127,7 +131,9 @@ def test_each_archive_is_read_as_truth_says(whole_web, tmp_path, monkeypatch, so
     params, folder = ARCHIVES[source], Store(tmp_path)
     params.prepare(SimpleNamespace(folder=folder, run_task=lambda task, *args: task(*args)))
     rows, rejects = read(
-        import_slice(params, source, folder, slice_) for slice_ in params.slices(folder)
+        output
+        for slice_ in params.slices(folder)
+        for output in import_slice(params, source, folder, slice_)
     )
     check_images(rows, rejects, truth(whole_web, source))
     if source == "coco":
@@ -148,7 +154,9 @@ def test_the_tar_of_tars_is_read_as_truth_says(whole_web):
     params = ImageNet21k(format="imagenet21k", archive=str(whole_web / "imagenet21k.tar"))
     unused = Store("unused")
     rows, rejects = read(
-        import_slice(params, "imagenet21k", unused, slice_) for slice_ in params.slices(unused)
+        output
+        for slice_ in params.slices(unused)
+        for output in import_slice(params, "imagenet21k", unused, slice_)
     )
     check_images(rows, rejects, truth(whole_web, "imagenet21k"))
 

@@ -14,6 +14,7 @@ from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
 from orchestration.slices import Slice
 from orchestration.storage.store import Store
+from orchestration.suspects import joined
 from pipelines.ingest.import_images import import_slice, run
 from pipelines.ingest.sources.coco import Coco
 from pipelines.ingest.sources.flickr30k import Flickr30k
@@ -50,7 +51,7 @@ def prepared(params, folder: Store):
 
 def outcome(params, folder: Path, total: int) -> dict[str, str]:
     (slice_,) = prepared(params, Store(folder))
-    output = import_slice(params, "s", Store(folder), slice_)
+    output = joined(list(import_slice(params, "s", Store(folder), slice_)))
     assert output.num_rows_in == total
     stored = {row["sample_id"]: "ok" for row in output.tables["data"].to_pylist()}
     rejects = output.tables["rejects"].to_pylist()
@@ -120,7 +121,8 @@ def test_visual_genome_rejects_images_that_coco_evaluates_on(tmp_path, archives)
         coco=written("coco.json", coco),
     )
     assert outcome(params, tmp_path, 3) == {"1": "ok", "5": "evaluation_image", "6": "ok"}
-    output = import_slice(params, "s", Store(tmp_path), Slice("0", {"start": 0, "stop": 3}))
+    slice_ = Slice("0", {"start": 0, "stop": 3})
+    output = joined(list(import_slice(params, "s", Store(tmp_path), slice_)))
     assert sorted(output.tables["data"]["captions"][0].as_py()) == ["a cat", "a dog"]
 
 
@@ -166,7 +168,7 @@ def test_each_sample_of_img2datasets_tars_is_stored_or_rejected(tmp_path):
     params = WebDataset(format="webdataset", folder=str(folder))
     slices = list(params.slices(UNUSED))
     assert [slice_.payload["name"] for slice_ in slices] == ["00000.tar", "00001.tar"]
-    output = import_slice(params, "own", UNUSED, slices[0])
+    output = joined(list(import_slice(params, "own", UNUSED, slices[0])))
     stored = {r["sample_id"]: r["captions"] for r in output.tables["data"].to_pylist()}
     assert stored == {
         "own/00000/000000000": ["A dog"], "own/00000/000000002": ["a \ufffd cat"],
@@ -178,5 +180,6 @@ def test_each_sample_of_img2datasets_tars_is_stored_or_rejected(tmp_path):
         "own/00000/000000004": "not_an_image",
     }
     assert output.num_rows_in == 5
-    (reject,) = import_slice(params, "own", UNUSED, slices[1]).tables["rejects"].to_pylist()
+    damaged = joined(list(import_slice(params, "own", UNUSED, slices[1])))
+    (reject,) = damaged.tables["rejects"].to_pylist()
     assert reject["reason"] == "damaged_tar" and "00001.tar" in reject["detail"]

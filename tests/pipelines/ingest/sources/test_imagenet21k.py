@@ -18,6 +18,7 @@ from orchestration.dataset import Dataset
 from orchestration.errors import StageError
 from orchestration.recipe import ClusterParams, SliceParams
 from orchestration.storage.store import Store
+from orchestration.suspects import joined
 from pipelines.ingest.import_images import import_slice
 from pipelines.ingest.import_images import stage as import_stage
 from pipelines.ingest.sources.imagenet21k import ImageNet21k, write_segments
@@ -42,8 +43,8 @@ def test_a_gzipped_archive_gives_the_same_images_as_the_plain_one(archives, stor
     assert len(store.names("segments", ".gzidx")) > 3
     slices = zip(plain.slices(store), gzipped.slices(store), strict=True)
     for slice_, of_gzipped in slices:
-        expected = import_slice(plain, "in", store, slice_)
-        assert import_slice(gzipped, "in", store, of_gzipped) == expected
+        expected = joined(list(import_slice(plain, "in", store, slice_)))
+        assert joined(list(import_slice(gzipped, "in", store, of_gzipped))) == expected
         assert expected.num_rows_in == 30
 
 
@@ -58,7 +59,7 @@ def test_a_damaged_synset_ends_with_a_reject(tmp_path):
     (tmp_path / "a.tar").write_bytes(data)
     params = params_of(tmp_path / "a.tar")
     slice_ = Slice("n1", {"wnid": "n1", "offset": 0, "num_bytes": len(data)})
-    output = import_slice(params, "in", Store(tmp_path), slice_)
+    output = joined(list(import_slice(params, "in", Store(tmp_path), slice_)))
     rejects = output.tables["rejects"].to_pylist()
     assert [(r["sample_id"], r["reason"]) for r in rejects[1:]] == [("in/n1_0+", "damaged_tar")]
     assert output.num_rows_in == 2
