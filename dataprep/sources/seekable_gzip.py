@@ -10,6 +10,7 @@ import io
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -69,11 +70,12 @@ class Index:
         table = _POINT.iter_unpack(_exactly(file, _POINT.size * count))
         self.points = [Point(*numbers) for numbers in table]
         self._windows = _HEAD.size + _POINT.size * count
+        has_window = (point.has_window for point in self.points)
+        self._windows_before = list(accumulate(has_window, initial=0))
 
     def window(self, number: int) -> bytes:
         """Return the window of a point; empty if it has none."""
-        before = sum(point.has_window for point in self.points[:number])
-        self._file.seek(self._windows + self.window_bytes * before)
+        self._file.seek(self._windows + self.window_bytes * self._windows_before[number])
         return _exactly(self._file, self.window_bytes * self.points[number].has_window)
 
     def cut(self, first: int) -> bytes:
