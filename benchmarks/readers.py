@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from measuring import alternating, parse_options
 
 from dataprep.sources.conceptual import read_cc3m, read_cc12m
 from dataprep.sources.entries import index_tables
-from dataprep.sources.imagenet21k import Synset, index_gzipped, read_synset, synsets
+from dataprep.sources.imagenet21k import Segment, index_gzipped, read_synset, synsets
 from dataprep.sources.lines import line_ranges
 
 ROUNDS = 5
@@ -113,42 +115,50 @@ def archives(folder: Path, num_bytes: int, rounds: int) -> None:
         rounds,
         partial(shell, f"tar -xOf {path} | wc -c"),
         partial(shell, f"cat {path} | wc -c"),
-        partial(read_all, path, None),
+        partial(read_all, path, {}),
     )
     sys.stdout.write(
         f"every image: {size / ours / 1e9:.2f} GB/s, {number / ours:.0f} images/s; "
         f"{out / ours:.2f}x of the speed of tar -xOf | wc -c, {cat / ours:.2f}x of cat | wc -c; "
-        f"{memory_of(read_all, path, None)}\n"
+        f"{memory_of(read_all, path, {})}\n"
     )
 
 
 def gzipped_archive(folder: Path, num_bytes: int, rounds: int) -> None:
     """Index and read a gzipped tar of tars."""
-    path, index = folder / "small.tar", folder / "index"
+    path = folder / "small.tar"
     make_archive(path, num_bytes)
     size, gzipped = path.stat().st_size, folder / "small.tar.gz"
     shell(f"gzip -1 -k {path}")
+    segments: list[Segment] = []
     gzip, listing = alternating(
         rounds,
         partial(shell, f"gzip -dc {gzipped} | wc -c"),
-        lambda: index_gzipped(gzipped, index),
+        lambda: (segments.clear(), index_gzipped(gzipped, segments.append)),
     )
-    (reading,) = alternating(rounds, partial(read_all, gzipped, index))
+    memory = memory_of(index_gzipped, gzipped, segments.append)
+    indexes = {segment.start: segment.index for segment in segments}
+    (reading,) = alternating(rounds, partial(read_all, gzipped, indexes))
+    index_bytes = sum(map(len, indexes.values()))
     sys.stdout.write(
         f"gzipped, {size / 1e9:.2f} GB: index and list {size / listing / 1e6:.0f} MB/s, "
-        f"{gzip / listing:.2f}x of the speed of gzip -dc | wc -c; every image "
-        f"{size / reading / 1e6:.0f} MB/s, {gzip / reading:.2f}x; "
-        f"index {index.stat().st_size / 1e6:.1f} MB; {memory_of(read_all, gzipped, index)}\n"
+        f"{gzip / listing:.2f}x of the speed of gzip -dc | wc -c, {memory}; every image "
+        f"{size / reading / 1e6:.0f} MB/s, {gzip / reading:.2f}x; index {index_bytes / 1e6:.1f} MB "
+        f"in {len(indexes)} segments; {memory_of(read_all, gzipped, indexes)}\n"
     )
 
 
-def read_all(path: Path, index: Path | None) -> int:
+def read_all(path: Path, indexes: Mapping[int, bytes]) -> int:
     """Read every image of every synset; return their total bytes."""
-    if index is None:
+    if not indexes:
         return sum(len(p.data) for synset in synsets(path) for p in read_synset(path, synset))
-    found: Sequence[Synset] = list(synsets(path.with_suffix("")))
-    with index.open("rb") as opened:
-        return sum(len(p.data) for synset in found for p in read_synset(path, synset, opened))
+    total, starts = 0, list(indexes)
+    for synset in synsets(path.with_suffix("")):
+        first = bisect_right(starts, synset.offset) - 1
+        stop = bisect_left(starts, synset.offset + synset.num_bytes, first + 1)
+        opened = [BytesIO(indexes[start]) for start in starts[first:stop]]
+        total += sum(len(image.data) for image in read_synset(path, synset, opened))
+    return total
 
 
 def make_archive(path: Path, num_bytes: int) -> int:

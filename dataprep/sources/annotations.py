@@ -4,21 +4,21 @@ An entry that does not have the format of its file is returned with a problem, s
 come through; a file without a single readable entry is refused.
 """
 
-import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dataprep.sources.compression import CompressionDamage, read_unpacked
+from dataprep.sources.compression import CompressionDamage, Unpacked
+from dataprep.sources.json_arrays import FormError, elements
 from dataprep.sources.members import MemberError
 from dataprep.sources.names import DistinctNames, is_housekeeping, member_path, safe_name
-from dataprep.sources.zips import ZIP_DAMAGE, read_member
+from dataprep.sources.zips import ZIP_DAMAGE, check_member
 
 MALFORMED_ENTRY: Final = "malformed_entry"
 "Reason of a reject: the entry does not have the format of its file."
-_MAX_JSON_BYTES: Final = 1 << 32
 
 
 class AnnotationError(ValueError):
@@ -40,47 +40,65 @@ class AnnotatedImage:
     "Why the entry cannot be read; None for a good entry."
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, plain or compressed, or of the one in a zip archive.
+def json_elements(path: Path, key: str | None, expected: str) -> Iterator[Any]:
+    """Yield the elements of an array in a JSON file, plain, compressed or in a zip archive.
+
+    Args:
+        path: path of the file.
+        key: key of the array in the outermost object; None if the array is the content.
+        expected: what the file should be, for the message.
 
     Raises:
-        AnnotationError: the content is not JSON.
+        AnnotationError: the content is not JSON, or JSON of another form.
     """
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                infos = [
-                    info
-                    for info in archive.infolist()
-                    if not is_housekeeping(member_path(info.filename))
-                ]
-                found = [info for info in infos if info.filename.lower().endswith(".json")]
-                if len(found) != 1:
-                    names = ", ".join(safe_name(info.filename) for info in infos[:5]) or "nothing"
-                    raise AnnotationError(f"{path}: expected one *.json, it holds {names}")
-                return json.loads(read_member(archive, found[0], _MAX_JSON_BYTES))
-        return json.loads(read_unpacked(path, _MAX_JSON_BYTES))
+        with _opened(path) as file:
+            yield from elements(file.read, key)
+    except FormError as error:
+        raise AnnotationError(f"{path}: not {expected} ({error})") from None
     except AnnotationError:
         raise
     except (*ZIP_DAMAGE, CompressionDamage, MemberError, RecursionError) as error:
         raise AnnotationError(f"{path}: not JSON ({error})") from None
 
 
-def check_readable(problems: Sequence[str | None], path: Path) -> None:
-    """Check that a file has a readable entry, if it has entries.
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not zipfile.is_zipfile(path):
+        with Unpacked(path) as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        infos = [
+            info for info in archive.infolist() if not is_housekeeping(member_path(info.filename))
+        ]
+        found = [info for info in infos if info.filename.lower().endswith(".json")]
+        if len(found) != 1:
+            names = ", ".join(safe_name(info.filename) for info in infos[:5]) or "nothing"
+            raise AnnotationError(f"{path}: expected one *.json, it holds {names}")
+        check_member(archive, found[0])
+        with archive.open(found[0]) as file:
+            yield file
+
+
+def readable(
+    entries: Iterable[tuple[AnnotatedImage | None, str | None]], path: Path
+) -> Iterator[AnnotatedImage]:
+    """Yield the images of a file with safe and distinct names.
 
     Args:
-        problems: for each entry, what is wrong with it or None.
+        entries: for each entry its image, or None if it is not wanted; and what is wrong with it.
         path: path of the file, for the message.
 
     Raises:
-        AnnotationError: no entry can be read; the message names the first one.
+        AnnotationError: there are entries and none can be read; the message names the first one.
     """
-    if problems and all(problems):
-        raise AnnotationError(f"{path}: no readable entry; {problems[0]}")
-
-
-def with_distinct_names(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
-    """Return images whose names are safe and distinct."""
     names = DistinctNames()
-    return [replace(image, name=names(safe_name(image.name))) for image in images]
+    first, is_readable = None, False
+    for image, problem in entries:
+        is_readable = is_readable or not problem
+        first = first or problem
+        if image is not None:
+            yield replace(image, problem=problem, name=names(safe_name(image.name)))
+    if first and not is_readable:
+        raise AnnotationError(f"{path}: no readable entry; {first}")

@@ -4,7 +4,7 @@ An entry has the fields of ``karpathy.py``, and ``filepath`` (the folder in the 
 ``cocoid``. Training uses the splits train and restval.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,8 @@ from dataprep.sources.karpathy import annotated, captions_of, images_of
 _FIELDS: Final = {"cocoid": int, "filepath": str}
 
 
-def read_coco(path: Path, splits: Collection[str]) -> list[AnnotatedImage]:
-    """Return the images of the given splits, in the file's order.
+def read_coco(path: Path, splits: Collection[str]) -> Iterator[AnnotatedImage]:
+    """Return the images of the given splits as they are read, in the file's order.
 
     Raises:
         AnnotationError: the file has another format, or no entry can be read.

@@ -4,15 +4,15 @@ The JSON file has the format of ``karpathy.py``; its additional fields are not u
 several captions, and its name is the file name without the extension.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.karpathy import annotated, captions_of
 
 
-def read_flickr30k(path: Path, splits: Collection[str]) -> list[AnnotatedImage]:
-    """Return the images of the given splits, in the file's order.
+def read_flickr30k(path: Path, splits: Collection[str]) -> Iterator[AnnotatedImage]:
+    """Return the images of the given splits as they are read, in the file's order.
 
     Raises:
         AnnotationError: the file has another format, or no entry can be read.

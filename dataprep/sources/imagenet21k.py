@@ -2,22 +2,26 @@
 
 The archive is streamed, never unpacked: a synset is a byte range of the outer tar, and its images
 are read one at a time. Images are named ``<wnid>_<number>.JPEG``; the wnid is the label. A gzipped
-archive has no byte ranges, so one pass makes an index of it (see ``seekable_gzip``).
+archive has no byte ranges, so one pass makes indexes of its segments (see ``gzip_pass``).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from tarfile import BLOCKSIZE, TarInfo
 from typing import Any, BinaryIO, Final
 
 from dataprep.sources.compression import compression_of
+from dataprep.sources.gzip_pass import GzipPass, Position
 from dataprep.sources.names import DistinctNames, is_housekeeping, safe_name
-from dataprep.sources.seekable_gzip import GZIP_DAMAGE, build_index, open_range
-from dataprep.sources.tars import TarDamage, headers, tar_files
+from dataprep.sources.seekable_gzip import GZIP_DAMAGE, open_range
+from dataprep.sources.tars import Forward, TarDamage, headers, tar_files
 
 DAMAGED_SYNSET: Final = "damaged_tar"
 "Reason of a reject: the rest of a synset cannot be read."
+_BLOCK_BYTES: Final = 1 << 20
 
 
 class ArchiveError(ValueError):
@@ -33,6 +37,22 @@ class Synset:
     num_bytes: int
     folder: str = ""
     "Path of the tar within the archive, if several tars have its name; else empty."
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What the pass over a gzipped archive has found in one segment."""
+
+    position: Position
+    "Where the pass stands behind the segment."
+    start: int
+    "Offset of the segment in the unzipped archive."
+    members_end: int
+    "Offset behind the last member whose header was read."
+    tars: list[tuple[str, int, int]]
+    "Path without the extension, offset and bytes of each inner tar whose header was read."
+    index: bytes = b""
+    "Index of the segment."
 
 
 @dataclass(frozen=True)
@@ -56,34 +76,49 @@ def synsets(path: Path) -> list[Synset]:
     """
     if (compression := compression_of(path)) is not None:
         raise ArchiveError(f"{path}: compressed by {compression}; unpack it, or repack it by gzip")
+    tars: list[tuple[str, int, int]] = []
+    end = 0
     with path.open("rb") as file:
-        return _distinct(_synsets(file, path), path)
+        for member in _members(file, path):
+            end = member.offset_data + member.size
+            tars += _tar_of(member, path)
+        file.seek(max(end - 1, 0))
+        if not file.read(1):
+            raise _truncated(path, end)
+    return distinct_synsets(tars, path)
 
 
-def index_gzipped(path: Path, index: Path) -> list[Synset]:
-    """Read a gzipped archive once: write its index and return its synsets.
+def index_gzipped(
+    path: Path, commit: Callable[[Segment], None], begun: Segment | None = None
+) -> None:
+    """Read a gzipped archive once and hand over its segments in their order.
+
+    Args:
+        path: path of the archive.
+        commit: called with each segment once it is complete.
+        begun: last segment of an earlier pass, with its index; the pass goes on behind it.
 
     Raises:
-        ArchiveError: the file is not a gzipped tar or is truncated.
+        ArchiveError: the file is not a gzipped tar, is damaged or truncated.
     """
     try:
-        return _distinct(_synsets(build_index(path, index), path), path)
+        _Listing(path, commit, begun).run()
     except GZIP_DAMAGE as error:
         raise ArchiveError(f"{path}: {error}") from None
 
 
-def read_synset(path: Path, synset: Synset, index: BinaryIO | None = None) -> Iterator[Image]:
+def read_synset(path: Path, synset: Synset, indexes: Sequence[BinaryIO] = ()) -> Iterator[Image]:
     """Yield the images of one synset; damage ends it with an image whose ``problem`` is set.
 
     Args:
         path: path of the archive.
         synset: byte range of the synset.
-        index: opened index of a gzipped archive; None for a plain one.
+        indexes: opened indexes of the segments of a gzipped archive that hold the synset.
 
     Raises:
         dataprep.sources.seekable_gzip.IndexFileError: the index belongs to another archive.
     """
-    with _opened(path, synset, index) as file:
+    with _opened(path, synset, indexes) as file:
         folder = f"{synset.folder}/" if synset.folder else ""
         names, name = DistinctNames(), f"{folder}{synset.wnid}"
         try:
@@ -94,37 +129,103 @@ def read_synset(path: Path, synset: Synset, index: BinaryIO | None = None) -> It
             yield Image(names(f"{name}+"), problem=str(error))
 
 
-def _opened(path: Path, synset: Synset, index: BinaryIO | None) -> Any:
-    if index is not None:
-        return open_range(path, index, synset.offset, synset.num_bytes)
+class _Listing:
+    """A pass over a gzipped archive, which is read forward as one file."""
+
+    def __init__(
+        self, path: Path, commit: Callable[[Segment], None], begun: Segment | None
+    ) -> None:
+        self._path, self._commit = path, commit
+        self._end = begun.members_end if begun else 0
+        position = begun.position if begun else Position()
+        self._pass = GzipPass(path, position, begun.index if begun else None)
+        self._base = -(-self._end // BLOCKSIZE) * BLOCKSIZE
+        self._skip = max(self._base - position.offset, 0)
+        self._blocks = self._content(begun)
+        self._block = memoryview(b"")
+        self._tars: list[tuple[str, int, int]] = []
+        self._last: Segment | None = None
+
+    def run(self) -> None:
+        """Read the headers, then what follows the last one, for its checksum."""
+        file = Forward(self)
+        self._block = memoryview(next(self._blocks, b""))
+        has_more = bool(self._block) or self._base == 0  # tarfile refuses an empty file
+        for member in _members(file, self._path) if has_more else ():
+            member.offset_data += self._base
+            self._end = member.offset_data + member.size
+            self._tars += _tar_of(member, self._path)
+        while file.read(_BLOCK_BYTES):
+            continue
+        if self._pass.position.offset < self._end:
+            raise _truncated(self._path, self._end)
+        if self._last:
+            self._commit(self._last)
+
+    def read(self, num_bytes: int) -> bytes:
+        """Return some of the next bytes; none at the end."""
+        if not self._block:
+            self._block = memoryview(next(self._blocks, b""))
+        taken, self._block = bytes(self._block[:num_bytes]), self._block[num_bytes:]
+        return taken
+
+    def _content(self, begun: Segment | None) -> Iterator[bytes]:
+        """Yield the content from the next header on, and hand over each segment behind its end."""
+        if begun and self._base < begun.position.offset:  # a header across the position
+            num_bytes = begun.position.offset - self._base
+            with open_range(self._path, [BytesIO(begun.index)], self._base, num_bytes) as file:
+                yield file.read(num_bytes)
+        for index, blocks in self._pass.segments():
+            start = self._pass.position.offset
+            for block in blocks:
+                skipped = min(self._skip, len(block))
+                self._skip -= skipped
+                if skipped < len(block):
+                    yield block[skipped:]
+            found, self._tars = self._tars, []
+            segment = Segment(self._pass.position, start, self._end, found, index)
+            if segment.position.is_end:
+                self._last = segment  # the end of the tar may still turn out to be missing
+            else:
+                self._commit(segment)
+
+
+def _opened(path: Path, synset: Synset, indexes: Sequence[BinaryIO]) -> Any:
+    if indexes:
+        return open_range(path, indexes, synset.offset, synset.num_bytes)
     file = path.open("rb")
     file.seek(synset.offset)
     return file
 
 
-def _synsets(file: Any, path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield (path without extension, offset, bytes) of the inner tars."""
-    end = 0
+def _members(file: Any, path: Path) -> Iterator[TarInfo]:
+    """Yield the headers of an archive."""
     try:
-        for member in headers(file):
-            end = member.offset_data + member.size
-            name = safe_name(member.name)
-            if is_housekeeping(member.name):
-                continue
-            if member.name.endswith(".tar") and not member.isdir():
-                if not member.isfile() or member.issparse():
-                    raise ArchiveError(f"{path}: {name} is a link or a sparse file; repack it")
-                yield name.removesuffix(".tar").removeprefix("./"), member.offset_data, member.size
+        yield from headers(file)
     except TarDamage as error:
         raise ArchiveError(f"{path}: not a complete tar of synsets ({error})") from None
-    file.seek(max(end - 1, 0))
-    if not file.read(1):
-        raise ArchiveError(f"{path}: truncated, its last synset ends at byte {end}")
 
 
-def _distinct(found: Iterable[tuple[str, int, int]], path: Path) -> list[Synset]:
-    """Return synsets; equal names are distinguished by their path."""
-    tars = list(found)
+def _tar_of(member: TarInfo, path: Path) -> list[tuple[str, int, int]]:
+    """Return (path without extension, offset, bytes) of an inner tar, or nothing."""
+    if is_housekeeping(member.name) or not member.name.endswith(".tar") or member.isdir():
+        return []
+    name = safe_name(member.name)
+    if not member.isfile() or member.issparse():
+        raise ArchiveError(f"{path}: {name} is a link or a sparse file; repack it")
+    return [(name.removesuffix(".tar").removeprefix("./"), member.offset_data, member.size)]
+
+
+def _truncated(path: Path, end: int) -> ArchiveError:
+    return ArchiveError(f"{path}: truncated, its last synset ends at byte {end}")
+
+
+def distinct_synsets(tars: Sequence[tuple[str, int, int]], path: Path) -> list[Synset]:
+    """Return the synsets of an archive's inner tars; equal names are distinguished by their path.
+
+    Raises:
+        ArchiveError: there are none.
+    """
     if not tars:
         raise ArchiveError(f"{path}: no *.tar in the archive; expected a tar of one tar per synset")
     counts, names = Counter(Path(name).name for name, _, _ in tars), DistinctNames()

@@ -10,10 +10,8 @@ from typing import Any, Final
 
 from dataprep.sources.annotations import (
     AnnotatedImage,
-    AnnotationError,
-    check_readable,
-    read_json,
-    with_distinct_names,
+    json_elements,
+    readable,
 )
 from dataprep.text import clean_caption
 
@@ -30,11 +28,8 @@ def images_of(path: Path, more: Mapping[str, type]) -> Iterator[tuple[dict[str, 
     Raises:
         AnnotationError: the file has another format.
     """
-    content = read_json(path)
-    images = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(images, list):
-        raise AnnotationError(f"{path}: not a file of Karpathy's splits (no list of images)")
-    for i, image in enumerate(images):
+    entries = json_elements(path, "images", "a file of Karpathy's splits")
+    for i, image in enumerate(entries):
         problem = _problem(image, {**_FIELDS, **more})
         where = f"images[{i}]"
         yield (image if isinstance(image, dict) else {}), problem and f"{where}: {problem}"
@@ -45,20 +40,22 @@ def annotated(
     more: Mapping[str, type],
     splits: Collection[str],
     make: Callable[[Mapping[str, Any]], AnnotatedImage],
-) -> list[AnnotatedImage]:
-    """Return the images of the given splits; an entry that cannot be read is in all of them.
+) -> Iterator[AnnotatedImage]:
+    """Return the images of the given splits as they are read.
+
+    An entry that cannot be read is in all splits.
 
     Raises:
         AnnotationError: the file has another format, or no entry can be read.
     """
-    result, entries = [], list(images_of(path, more))
-    check_readable([problem for _, problem in entries], path)
-    for i, (image, problem) in enumerate(entries):
+
+    def found(i: int, image: dict[str, Any], problem: str | None) -> AnnotatedImage | None:
         if isinstance(split := image.get("split"), str) and split not in splits:
-            continue
-        bad = AnnotatedImage(f"entry-{i}", problem=problem)
-        result.append(bad if problem else make(image))
-    return with_distinct_names(result)
+            return None
+        return AnnotatedImage(f"entry-{i}") if problem else make(image)
+
+    entries = enumerate(images_of(path, more))
+    return readable(((found(i, image, bad), bad) for i, (image, bad) in entries), path)
 
 
 def captions_of(image: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from dataprep.sources.entries import BadEntry, Entry
 from dataprep.sources.lines import LineRange, ListError, first_line, read_lines
-from dataprep.sources.parquet_files import PARQUET_DAMAGE, read_cells
+from dataprep.sources.parquet_files import PARQUET_DAMAGE, read_rows
 
 TextForm = Literal["csv", "tsv"]
 csv.field_size_limit(1 << 30)  # a column that nobody reads may hold a whole page
@@ -130,15 +130,17 @@ def read_parquet(
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a row group whose first row has number ``first_row``.
 
-    A damaged group is one bad entry.
+    Damage ends it with a bad entry.
     """
+    columns = list(dict.fromkeys((url, caption, *split.names)))
+    number = first_row
     try:
-        columns = read_cells(path, group, list(dict.fromkeys((url, caption, *split.names))))
+        for cells in read_rows(path, group, columns):
+            row = dict(zip(columns, cells, strict=True))
+            yield _entry(number, row, url, caption, split)
+            number += 1
     except PARQUET_DAMAGE as error:
-        yield BadEntry(first_row, f"row group {group}: {type(error).__name__}: {error}")
-        return
-    for i, cells in enumerate(zip(*columns.values(), strict=True)):
-        yield _entry(first_row + i, dict(zip(columns, cells, strict=True)), url, caption, split)
+        yield BadEntry(number, f"row group {group}: {type(error).__name__}: {error}")
 
 
 def _entry(

@@ -4,7 +4,7 @@ A column of texts is of type string or binary, or dictionary-encoded; a column o
 be a list of those. Binary is decoded as UTF-8 row by row, so that one bad row is one reject.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ PARQUET_DAMAGE: Final = (pa.ArrowException, OSError, ValueError, KeyError)
 "Raised by pyarrow on bytes that are not Parquet."
 
 _BUFFER_BYTES: Final = 1 << 20
+_ROWS_AT_ONCE: Final = 4096
 _BATCH_ROWS: Final = 64
 "Few, because one row can be a book; a batch costs a tenth of a millisecond."
 
@@ -84,22 +85,27 @@ def wrong_types(schema: pa.Schema, texts: Collection[str], lists: Collection[str
     return None
 
 
-def read_cells(path: Path, group: int, columns: Collection[str]) -> Mapping[str, list[Any]]:
-    """Return columns of a row group by name; a cell is a text, a list of texts, or None.
+def read_rows(path: Path, group: int, columns: Collection[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the cells of each row of a row group, some thousand rows at a time in memory.
 
-    A text that is not UTF-8 is an :class:`Undecodable`.
+    A cell is a text, a list of texts, or None. A text that is not UTF-8 is an
+    :class:`Undecodable`.
 
     Raises:
-        one of PARQUET_DAMAGE: the row group is damaged.
+        one of PARQUET_DAMAGE: what follows is damaged.
     """
-    table = pq.ParquetFile(path).read_row_group(group, list(columns))
-    return {name: _decoded(_as_binary(table[name]).to_pylist()) for name in columns}
+    names = list(columns)
+    file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+    for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=names):
+        table = pa.Table.from_batches([batch])
+        cells = (_decoded(_as_binary(table[name]).to_pylist()) for name in names)
+        yield from zip(*cells, strict=True)
 
 
 def read_column(path: Path, group: int, column: str, max_bytes: int) -> Iterator[Any]:
     """Yield the cells of a column of texts in a row group, few at a time in memory.
 
-    A cell is as in :func:`read_cells`, or :class:`Oversized` if it has more than ``max_bytes``.
+    A cell is as in :func:`read_rows`, or :class:`Oversized` if it has more than ``max_bytes``.
 
     Raises:
         one of PARQUET_DAMAGE: what follows is damaged.

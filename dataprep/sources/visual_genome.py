@@ -6,7 +6,7 @@ a few of them, in an order drawn by the seed. Half of the images are COCO images
 ``image_data.json`` names them (``coco_id``).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,20 +14,21 @@ from dataprep.randomness import rng_of
 from dataprep.sources.annotations import (
     AnnotatedImage,
     AnnotationError,
-    check_readable,
-    read_json,
-    with_distinct_names,
+    json_elements,
+    readable,
 )
 from dataprep.text import clean_caption
 
 EVALUATION_IMAGE: Final = "evaluation_image"
 _FOLDERS: Final = ("VG_100K", "VG_100K_2")
+_WRONG_FORM: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"Raised where JSON of another form is taken for an entry."
 
 
 def read_visual_genome(
     path: Path, members: Collection[str], *, captions: int | None, phrases: int, seed: int
-) -> list[AnnotatedImage]:
-    """Return the images with captions of a few phrases each.
+) -> Iterator[AnnotatedImage]:
+    """Return the images with captions of a few phrases each, as they are read.
 
     Args:
         path: path of ``region_descriptions.json`` or of its zip archive.
@@ -39,25 +40,24 @@ def read_visual_genome(
     Raises:
         AnnotationError: the file has another format, or no entry can be read.
     """
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise AnnotationError(f"{path}: not a list of images")
-    result = []
-    for i, image in enumerate(content):
-        try:
-            number, found = _phrases(image)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            problem = f"[{i}]: not an image with regions ({error!r})"[:200]
-            result.append(AnnotatedImage(f"entry-{i}", problem=problem))
-            continue
-        paths = [f"{folder}/{number}.jpg" for folder in _FOLDERS]
-        member = next((p for p in paths if p in members), paths[0])
-        wanted = captions * phrases if captions is not None else None
-        drawn = _draw(found, wanted, seed, number)
-        joined = [", ".join(drawn[j : j + phrases]) for j in range(0, len(drawn), phrases)]
-        result.append(AnnotatedImage(str(number), member, joined))
-    check_readable([image.problem for image in result], path)
-    return with_distinct_names(result)
+    entries = enumerate(json_elements(path, None, "a list of images"))
+
+    def found() -> Iterator[tuple[AnnotatedImage, str | None]]:
+        for i, image in entries:
+            try:
+                number, all_phrases = _phrases(image)
+            except _WRONG_FORM as error:
+                problem = f"[{i}]: not an image with regions ({error!r})"[:200]
+                yield AnnotatedImage(f"entry-{i}"), problem
+                continue
+            paths = [f"{folder}/{number}.jpg" for folder in _FOLDERS]
+            member = next((p for p in paths if p in members), paths[0])
+            wanted = captions * phrases if captions is not None else None
+            drawn = _draw(all_phrases, wanted, seed, number)
+            joined = [", ".join(drawn[j : j + phrases]) for j in range(0, len(drawn), phrases)]
+            yield AnnotatedImage(str(number), member, joined), None
+
+    return readable(found(), path)
 
 
 def coco_ids(path: Path) -> dict[str, int]:
@@ -66,14 +66,15 @@ def coco_ids(path: Path) -> dict[str, int]:
     Raises:
         AnnotationError: the file does not have the format of ``image_data.json``.
     """
-    content = read_json(path)
     try:
         return {
             str(_number(image)): int(image["coco_id"])
-            for image in content
+            for image in json_elements(path, None, "Visual Genome's image_data.json")
             if image["coco_id"] is not None
         }
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except _WRONG_FORM as error:
+        if isinstance(error, AnnotationError):
+            raise
         raise AnnotationError(f"{path}: not Visual Genome's image_data.json ({error!r})") from None
 
 

@@ -122,6 +122,7 @@ class StageProgress:
         """
         self.done = self.num_rows = self._done_at_start = 0
         self.rejects.clear()
+        self._note = ""
         self.unit = "slices" if num_rows is None else "rows"
         self.total = num_slices if num_rows is None else num_rows
         self._started = time.monotonic()

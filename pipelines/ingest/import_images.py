@@ -30,7 +30,9 @@ class ImageArchive(Source):
     "How images are resized and encoded."
 
     def prepare(self, context: Context) -> None:
-        """Write what :meth:`slices` and :meth:`find` need into the stage's folder.
+        """Write what :meth:`slices` and :meth:`find` need into the stage's folder, in some worker.
+
+        Files that are given by URI are not local copies here.
 
         Raises:
             one of ``file_errors``: a file is not of this format.
@@ -83,7 +85,7 @@ def run(context: Context, params: ImageArchive, name: str) -> None:
     """Cut the archive into slices, then store the images of each in some worker."""
     local = context.local_files(params)
     with as_recipe_errors(local):
-        local.prepare(context)
+        params.prepare(context)
         slices = list(local.slices(context.folder))
     process = partial(import_slice, params, name, context.folder)
     context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
@@ -92,10 +94,10 @@ def run(context: Context, params: ImageArchive, name: str) -> None:
     local.clean(context.folder)
 
 
-def import_slice(params: ImageArchive, name: str, folder: Store, slice_: Slice) -> Output:
+def import_slice(params: ImageArchive, name: str, folder: Store, slice_: Slice) -> Iterator[Output]:
     """Store the images of one slice; ``folder`` is the stage's."""
     local = with_local_files(params, folder)
-    return store_found(local.find(slice_, folder), name, local.store.rules())
+    return store_found(local.find(slice_, folder), name, local.store.rules(), _ROW_GROUP_ROWS)
 
 
 def expects(params: ImageArchive) -> Expected:

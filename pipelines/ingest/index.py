@@ -6,6 +6,7 @@ Nothing is fetched here, and no host name is resolved. A list whose number of ro
 published one is reported in the log and in the data report.
 """
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -70,8 +71,8 @@ class PairList(Source):
 
     def read(
         self, slice_: Slice, name: str, folder: Store, *, local_images: bool = False
-    ) -> tuple[pa.Table, pa.Table]:
-        """Return the index rows and the rejects of one slice.
+    ) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Yield the index rows and the rejects of one slice, for ``slice_lines`` entries at a time.
 
         Args:
             slice_: the slice.
@@ -80,13 +81,18 @@ class PairList(Source):
             local_images: whether entries may name local files.
         """
         part, file = slice_.payload.get("part", ""), Path(self.list).name
-        return index_tables(
-            self.entries(slice_),
-            name,
-            f"{file}/{part}" if part else file,
-            part=part,
-            local_images=local_images,
-        )
+        entries = iter(self.entries(slice_))
+        for number in itertools.count():
+            some = list(itertools.islice(entries, self.slice_lines))
+            if number and not some:
+                return
+            yield index_tables(
+                some,
+                name,
+                f"{file}/{part}" if part else file,
+                part=part,
+                local_images=local_images,
+            )
 
     @property
     def names_local_images(self) -> bool:
@@ -127,13 +133,12 @@ def run(context: Context, params: PairList, name: str) -> None:
     context.commit(slices, numbers=numbers, schemas={"data": INDEX, "rejects": REJECTS})
 
 
-def index_slice(params: PairList, name: str, folder: Store, slice_: Slice) -> Output:
+def index_slice(params: PairList, name: str, folder: Store, slice_: Slice) -> Iterator[Output]:
     """Read the entries of one slice; ``folder`` is the stage's."""
     local = with_local_files(params, folder)
-    rows, rejects = local.read(slice_, name, folder, local_images=params.names_local_images)
-    return Output(
-        num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
-    )
+    tables = local.read(slice_, name, folder, local_images=params.names_local_images)
+    for rows, rejects in tables:
+        yield Output(rows.num_rows + rejects.num_rows, {"data": rows, "rejects": rejects})
 
 
 def expects(params: PairList) -> Expected:

@@ -3,10 +3,10 @@
 Each image ends as a row of the images table or as a reject.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -15,6 +15,9 @@ from dataprep.schemas import IMAGES, reject, rejects_table, table_of
 from dataprep.sources.members import MemberError
 from orchestration import Output
 from orchestration.params import StageParams
+
+_MAX_PIECE_BYTES: Final = 1 << 27
+"Bytes of JPEGs after which a piece of a slice's output is written."
 
 
 class StoreParams(StageParams):
@@ -48,18 +51,37 @@ class Found:
     label: str = ""
 
 
-def store_found(found: Iterable[Found], source: str, rules: ImageRules) -> Output:
-    """Read and store images one after the other; return them as the output of a slice."""
-    images, rejects = [], []
+def store_found(
+    found: Iterable[Found], source: str, rules: ImageRules, piece_rows: int
+) -> Iterator[Output]:
+    """Read and store images one after the other; yield them as the output of a slice in pieces.
+
+    Args:
+        found: the images of the slice.
+        source: name of the source.
+        rules: how an image is stored.
+        piece_rows: largest number of images, and of rejects, of a piece; a piece of large images
+            ends earlier.
+    """
+    images: list[dict[str, Any]] = []
+    rejects: list[dict[str, str | None]] = []
+    num_bytes = 0
     for image in found:
         sample_id = f"{source}/{image.name}"
         try:
             stored = store_image(image.read(), rules)
             images.append(image_row(sample_id, source, stored, image.captions, label=image.label))
+            num_bytes += len(stored.jpeg)
         except (ImageError, MemberError) as error:
             detail = f"{image.location}: {error.detail}"
             rejects.append(reject(sample_id, source, error.reason, detail))
-    return stored_output(images, rejects)
+        if len(images) == piece_rows or num_bytes > _MAX_PIECE_BYTES:
+            yield stored_output(images, [])
+            images, num_bytes = [], 0
+        if len(rejects) == piece_rows:
+            yield stored_output([], rejects)
+            rejects = []
+    yield stored_output(images, rejects)
 
 
 def stored_output(

@@ -1,6 +1,7 @@
 """The images that curation kept, and crops of them."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +13,22 @@ from dataprep.views import random_cut
 from orchestration import Dataset
 from pipelines.readers.rows import RowReader
 
+_READ_ROWS: Final = 65_536
+
 
 class KeptImages:
-    """The images that curation kept, numbered from 0 in the order of its tables."""
+    """The images that curation kept, numbered from 0 in the order of its tables.
+
+    Where they lie is read by the row group of curation too, so that opening them costs nothing and
+    memory does not grow with their number.
+    """
 
     def __init__(
         self,
         kept: Sequence[Dataset],
         images: Sequence[Dataset],
         columns: Sequence[str],
-        keep: int | None = None,
+        keep: int = 2,
     ) -> None:
         """Open the images.
 
@@ -31,20 +38,23 @@ class KeptImages:
             images: the images datasets that curation read, in its order.
             columns: names of the columns of ``images`` to read; ``captions`` are read from the
                 tables of curation, which has dropped some and added those of copies.
-            keep: largest number of row groups of each dataset in memory; None takes the default.
+            keep: largest number of row groups of each table in memory; images that are not taken
+                in their order need as many as are taken from at a time.
         """
-        locations = pa.concat_tables([table.read(columns=["dataset", "row"]) for table in kept])
-        self.dataset_numbers = locations["dataset"].to_numpy()
-        self.row_numbers = locations["row"].to_numpy()
         self._columns = list(columns)
         self._image_columns = [name for name in columns if name != "captions"]
-        most = {} if keep is None else {"keep": keep}
-        self._readers = [RowReader(dataset, self._image_columns, **most) for dataset in images]
+        self._readers = [RowReader(dataset, self._image_columns, keep) for dataset in images]
+        self._locations = [RowReader(table, ["dataset", "row"], keep) for table in kept]
         self._captions = [RowReader(table, ["captions"], keep=2) for table in kept]
-        self._ends = np.cumsum([table.num_rows for table in kept])
+        self._ends = np.cumsum([0, *(table.num_rows for table in kept)])
 
     def __len__(self) -> int:
-        return len(self.row_numbers)
+        return int(self._ends[-1])
+
+    def locations(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers of the datasets of images, (B,), and of their rows there, (B,)."""
+        found = self._of_curation(self._locations, numbers)
+        return _integers(found["dataset"]), _integers(found["row"])
 
     def row_groups(self, most: int) -> list[int]:
         """Return lengths of runs of images, each within one row group of its dataset.
@@ -52,30 +62,42 @@ class KeptImages:
         Args:
             most: largest length; a longer run is cut.
         """
-        groups = np.empty(len(self), np.int64)
-        for number, reader in enumerate(self._readers):
-            mine = self.dataset_numbers == number
-            groups[mine] = np.searchsorted(reader.first_rows, self.row_numbers[mine], "right")
-        is_first = np.ones(len(self), bool)
-        is_first[1:] = (groups[1:] != groups[:-1]) | (
-            self.dataset_numbers[1:] != self.dataset_numbers[:-1]
-        )
-        ends = np.append(np.flatnonzero(is_first)[1:], len(self))
-        runs = np.diff(ends, prepend=0).tolist() if len(self) else []
+        runs: list[int] = []
+        last = None
+        for start in range(0, len(self), _READ_ROWS):
+            numbers = np.arange(start, min(start + _READ_ROWS, len(self)))
+            datasets, rows = self.locations(numbers)
+            groups = np.empty(len(numbers), np.int64)
+            for number, reader in enumerate(self._readers):
+                mine = datasets == number
+                groups[mine] = np.searchsorted(reader.first_rows, rows[mine], "right")
+            is_first = np.ones(len(numbers), bool)
+            is_first[1:] = (groups[1:] != groups[:-1]) | (datasets[1:] != datasets[:-1])
+            firsts = np.flatnonzero(is_first)
+            lengths = np.diff(np.append(firsts, len(numbers))).tolist()
+            if last == (datasets[0], groups[0]):
+                runs[-1] += lengths.pop(0)
+            runs += lengths
+            last = datasets[-1], groups[-1]
         return [min(most, run - start) for run in runs for start in range(0, run, most)]
 
     def take(self, numbers: NDArray[np.int64]) -> pa.Table:
         """Return the kept images with these numbers, in the order given."""
         found: dict[str, pa.ChunkedArray] = {}
         if self._image_columns:
-            datasets, rows = self.dataset_numbers[numbers], self.row_numbers[numbers]
-            images = _gathered(self._readers, datasets, rows)
+            images = _gathered(self._readers, *self.locations(numbers))
             found |= {name: images[name] for name in self._image_columns}
         if "captions" in self._columns:
-            tables = np.searchsorted(self._ends, numbers, side="right")
-            starts = np.concatenate([[0], self._ends])[tables]
-            found |= {"captions": _gathered(self._captions, tables, numbers - starts)["captions"]}
+            found |= {"captions": self._of_curation(self._captions, numbers)["captions"]}
         return pa.table({name: found[name] for name in self._columns})
+
+    def _of_curation(self, readers: Sequence[RowReader], numbers: NDArray[np.int64]) -> pa.Table:
+        tables = np.searchsorted(self._ends[1:], numbers, side="right")
+        return _gathered(readers, tables, numbers - self._ends[tables])
+
+
+def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    return column.to_numpy().astype(np.int64)
 
 
 def _gathered(

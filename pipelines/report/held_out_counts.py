@@ -4,18 +4,24 @@ The split is a function of a row alone, so it is counted before any tokenizer is
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from orchestration import Dataset
 from orchestration.params import StageParams
 from pipelines.readers.kept_images import KeptImages
+from pipelines.readers.prefetch import prefetch
 from pipelines.tokens.held_out import COLUMNS, HeldOutBy, Split, is_held_out
 
 _READ_ROWS: Final = 65_536
+_READERS: Final = 16
+"Files that are read at once."
 
 
 class Splits(StageParams):
@@ -66,11 +72,8 @@ def count_held_out(
         ("pairs", Split(splits.pairs, splits.seed, splits.pairs_by)),
         ("images", Split(splits.images, splits.seed)),
     ):
-        kept = KeptImages([curated.table(kind)], list(images.values()), COLUMNS)
-        for start in range(0, len(kept), _READ_ROWS):
-            numbers = np.arange(start, min(start + _READ_ROWS, len(kept)))
-            sources = kept.dataset_numbers[numbers]
-            out = split.held_out(kept.take(numbers), np.isin(sources, whole_numbers))
+        for sources, table in _kept_rows(curated.table(kind), list(images.values())):
+            out = split.held_out(table, np.isin(sources, whole_numbers))
             rows.update(sources.tolist())
             held_out.update(sources[out].tolist())
     return (
@@ -80,6 +83,41 @@ def count_held_out(
             for name, dataset in documents.items()
         ),
     )
+
+
+def _kept_rows(
+    kept: Dataset, images: Sequence[Dataset]
+) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+    """Yield (number of the dataset of each row, columns of the rows) of kept images.
+
+    Only the columns that decide are read, of many files at a time and ahead of the counting: an
+    object store answers slowly, but many requests at once.
+    """
+    chosen = KeptImages([kept], images, ["captions"])
+    ends = [np.cumsum([part.num_rows for part in dataset.parts]) for dataset in images]
+    columns = [name for name in COLUMNS if name != "captions"]
+
+    def read_file(source: int, rows: NDArray[np.int64]) -> pa.Table:
+        table = images[source].read(int(rows[0]), int(rows[-1]) + 1, columns)
+        return table.take(pa.array(rows - rows[0]))
+
+    def read(chunk: int) -> tuple[NDArray[np.int64], pa.Table]:
+        numbers = np.arange(chunk * _READ_ROWS, min((chunk + 1) * _READ_ROWS, len(chosen)))
+        sources, rows = chosen.locations(numbers)
+        files = np.empty_like(rows)
+        for source in np.unique(sources):
+            mine = sources == source
+            files[mine] = np.searchsorted(ends[source], rows[mine], "right")
+        order = np.lexsort((rows, files, sources))
+        changes = np.diff(sources[order]).astype(bool) | np.diff(files[order]).astype(bool)
+        runs = np.split(order, np.flatnonzero(changes) + 1)
+        tables = threads.map(lambda run: read_file(int(sources[run[0]]), rows[run]), runs)
+        table = pa.concat_tables(tables)
+        captions = chosen.take(numbers[order])["captions"]
+        return sources[order], table.append_column("captions", captions)
+
+    with ThreadPoolExecutor(_READERS) as threads:
+        yield from prefetch(read, 0, -(-len(chosen) // _READ_ROWS))
 
 
 def _documents(dataset: Dataset, whole: bool, splits: Splits) -> int:

@@ -105,7 +105,7 @@ def _crops(
             size=size,
             flip=chosen.flip,
         )
-        yield crops, images.dataset_numbers[numbers]
+        yield crops, images.locations(numbers)[0]
 
 
 def _draw(folder: Store, crops: NDArray[np.uint8], codes: NDArray[np.int64]) -> None:

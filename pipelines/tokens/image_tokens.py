@@ -178,7 +178,7 @@ class ViewTokenizer:
         """Process one slice."""
         numbers = np.arange(slice_.payload["start"], slice_.payload["stop"])
         rows = self.images.take(numbers)
-        whole = np.isin(self.images.dataset_numbers[numbers], self.whole)
+        whole = np.isin(self.images.locations(numbers)[0], self.whole)
         is_held_out = self.split.held_out(rows, whole)
         captions, num_dropped = self.split.captions_of_sides(rows, whole)
         table = pa.table(self.columns(rows, captions))

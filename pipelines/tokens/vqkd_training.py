@@ -190,7 +190,7 @@ class VQKDTask:
             size=params.image_size,
             flip=self.job.flip,
         )
-        return to_input(crops), torch.from_numpy(self.images.dataset_numbers[numbers])
+        return to_input(crops), torch.from_numpy(self.images.locations(numbers)[0])
 
     def step(
         self,

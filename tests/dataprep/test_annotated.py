@@ -15,7 +15,7 @@ from dataprep.sources.coco import evaluation_ids, read_coco
 from dataprep.sources.flickr30k import read_flickr30k
 from dataprep.sources.members import MemberError
 from dataprep.sources.visual_genome import coco_ids, read_visual_genome
-from dataprep.sources.zips import ZipSet
+from dataprep.sources.zips import open_zips
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text(max_size=5),
@@ -80,12 +80,12 @@ def test_an_annotation_with_a_missing_field_is_named(tmp_path):
         "images[4]: a sentence without raw",
     ]
     assert len({image.name for image in others}) == 4
-    assert len(read_coco(path, ("val",))) == 2, "an entry without a split may be in any split"
+    assert len(list(read_coco(path, ("val",)))) == 2, "an entry without a split may be in any split"
     with pytest.raises(AnnotationError, match=r"images\[1\]: filename"):
         evaluation_ids(path)
     path.write_text(json.dumps({"images": bad}))
     with pytest.raises(AnnotationError, match=r"no readable entry; images\[0\]: filename is None"):
-        read_coco(path, ("train",))
+        list(read_coco(path, ("train",)))
 
 
 def region(phrase: str) -> dict:
@@ -107,7 +107,7 @@ def regions(tmp_path):
 
 def read(path, captions: int | None, phrases: int, seed: int = 0):
     members = {"VG_100K/1.jpg", "VG_100K_2/2.jpg"}
-    return read_visual_genome(path, members, captions=captions, phrases=phrases, seed=seed)
+    return list(read_visual_genome(path, members, captions=captions, phrases=phrases, seed=seed))
 
 
 def test_regions_are_drawn_by_the_seed_and_joined(regions):
@@ -134,7 +134,7 @@ def test_no_annotation_file_crashes_a_reader(content, tmp_path_factory):
     path = tmp_path_factory.mktemp("fuzz") / "a.json"
     path.write_text(json.dumps(content))
     for reader in (
-        lambda: read_coco(path, ("train",)),
+        lambda: list(read_coco(path, ("train",))),
         lambda: evaluation_ids(path),
         lambda: coco_ids(path),
         lambda: read(path, 1, 1),
@@ -151,7 +151,7 @@ def test_archives_are_read_as_one_and_damage_is_named(tmp_path):
             archive.writestr(member, member * 50)
     data = (tmp_path / "b.zip").read_bytes()
     (tmp_path / "b.zip").write_bytes(data.replace(b"y/2.jpgy/2.jpg", b"y/2.jpgy/3.jpg", 1))
-    archives = ZipSet([tmp_path / "a.zip", tmp_path / "b.zip"])
+    archives = open_zips([tmp_path / "a.zip", tmp_path / "b.zip"])
     assert archives.read("x/1.jpg") == b"x/1.jpg" * 50
     with pytest.raises(MemberError) as damaged:
         archives.read("y/2.jpg")
@@ -161,7 +161,7 @@ def test_archives_are_read_as_one_and_damage_is_named(tmp_path):
     assert missing.value.reason == "missing_file"
     (tmp_path / "c.zip").write_bytes(b"no archive")
     with pytest.raises(zipfile.BadZipFile, match=r"c\.zip"):
-        ZipSet([tmp_path / "c.zip"])
+        open_zips([tmp_path / "c.zip"])
 
 
 def test_entries_of_one_name_have_distinct_ids(tmp_path):
@@ -192,13 +192,13 @@ def test_the_entries_of_visual_genome_beside_a_bad_one_come_through(tmp_path, ba
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 def test_compressed_annotations_are_read(coco, compress):
-    plain = read_coco(coco, ("train",))
+    plain = list(read_coco(coco, ("train",)))
     data = compress(coco.read_bytes())
     coco.write_bytes(data)
-    assert read_coco(coco, ("train",)) == plain
+    assert list(read_coco(coco, ("train",))) == plain
     coco.write_bytes(data[: len(data) // 2])
     with pytest.raises(AnnotationError, match="not JSON"):
-        read_coco(coco, ("train",))
+        list(read_coco(coco, ("train",)))
 
 
 @pytest.mark.parametrize("names", [[], ["a.txt"], ["a.json", "b.json"]])
@@ -207,4 +207,4 @@ def test_a_zip_without_one_annotation_file_says_what_it_holds(tmp_path, names):
         for name in names:
             archive.writestr(name, "[]")
     with pytest.raises(AnnotationError, match=rf"holds {', '.join(names) or 'nothing'}"):
-        read_coco(tmp_path / "a.zip", ("train",))
+        list(read_coco(tmp_path / "a.zip", ("train",)))

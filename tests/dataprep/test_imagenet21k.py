@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import io
-import itertools
 import lzma
 import tarfile
 import tracemalloc
@@ -12,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataprep.sources import imagenet21k, seekable_gzip
-from dataprep.sources.imagenet21k import ArchiveError, index_gzipped, read_synset, synsets
-from dataprep.sources.seekable_gzip import IndexFileError, excerpt
+from dataprep.sources import gzip_pass, seekable_gzip
+from dataprep.sources.imagenet21k import ArchiveError, read_synset, synsets
+from tests.dataprep.gzip_listing import Listing
 
 RNG = np.random.default_rng(0)
 
@@ -47,8 +46,9 @@ def archive(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def near_points(monkeypatch):
-    """Many points in a small file, several between refills."""
-    monkeypatch.setattr(seekable_gzip, "_SPACING_BYTES", 1 << 16)
+    """Many points and segments in a small file, several points between refills."""
+    monkeypatch.setattr(gzip_pass, "SEGMENT_BYTES", 1 << 19)
+    monkeypatch.setattr(seekable_gzip, "SPACING_BYTES", 1 << 16)
     monkeypatch.setattr(seekable_gzip, "_BUFFER_BYTES", 1 << 18)
 
 
@@ -62,61 +62,29 @@ def as_tarfile_reads(path: Path) -> dict[str, bytes]:
     return found
 
 
-def read_gzipped(path: Path, index: Path, found: list[imagenet21k.Synset]) -> dict[str, bytes]:
-    with index.open("rb") as file:
-        images = [p for synset in found for p in read_synset(path, synset, file)]
-    assert not any(image.problem for image in images)
-    return {image.name: image.data for image in images}
-
-
 def test_the_plain_archive_is_read_as_by_tarfile(archive):
     images = [p for synset in synsets(archive) for p in read_synset(archive, synset)]
     assert {p.name: p.data for p in images} == as_tarfile_reads(archive)
     assert len(images) == 9 * 12
 
 
-def test_the_gzipped_archive_is_read_as_by_tarfile(archive, tmp_path):
-    gzipped, index = archive.with_suffix(".tar.gz"), tmp_path / "index"
-    found = index_gzipped(gzipped, index)
-    assert found == list(synsets(archive))
-    backwards = read_gzipped(gzipped, index, found[::-1])
-    assert backwards == as_tarfile_reads(gzipped)
-
-
-def test_an_archive_of_several_gzip_members_is_read_as_one(archive, tmp_path):
-    data = archive.read_bytes()
-    gzipped = tmp_path / "members.tar.gz"
-    cuts = [0, 700, 900_000, 900_001, len(data)]
-    ranges = [data[a:b] for a, b in itertools.pairwise(cuts)]
-    gzipped.write_bytes(b"".join(map(gzip.compress, ranges)))
-    found = index_gzipped(gzipped, tmp_path / "index")
-    assert read_gzipped(gzipped, tmp_path / "index", found) == as_tarfile_reads(archive)
-
-
-def test_a_range_needs_a_few_points_of_the_index(archive, tmp_path):
-    gzipped, index = archive.with_suffix(".tar.gz"), tmp_path / "index"
-    first, *_, last = index_gzipped(gzipped, index)
-    with index.open("rb") as file:
-        sizes = [len(excerpt(file, s.offset, s.num_bytes)) for s in (first, last)]
-    assert max(sizes) < index.stat().st_size / 3
-
-
 def test_memory_does_not_grow_with_a_synset(tmp_path, monkeypatch):
-    monkeypatch.setattr(seekable_gzip, "_SPACING_BYTES", 1 << 20)
+    monkeypatch.setattr(seekable_gzip, "SPACING_BYTES", 1 << 20)
     monkeypatch.setattr(seekable_gzip, "_BUFFER_BYTES", 1 << 21)
     image = RNG.bytes(1 << 20)
     path = tmp_path / "large.tar"
     path.write_bytes(tar_of({"n1.tar": tar_of({f"{i}.JPEG": image for i in range(48)})}))
     gzipped = tmp_path / "large.tar.gz"
     gzipped.write_bytes(gzip.compress(path.read_bytes(), 1))
-    (synset,) = index_gzipped(gzipped, tmp_path / "index")
-    with (tmp_path / "index").open("rb") as index:
-        for read in (read_synset(path, synset), read_synset(gzipped, synset, index)):
-            tracemalloc.start()
-            assert sum(len(p.data) for p in read) == 48 << 20
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            assert peak < 10 << 20
+    listing = Listing(gzipped)
+    (synset,) = listing.synsets()
+    indexes = listing.indexes(synset)
+    for read in (read_synset(path, synset), read_synset(gzipped, synset, indexes)):
+        tracemalloc.start()
+        assert sum(len(p.data) for p in read) == 48 << 20
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 10 << 20
 
 
 def test_a_damaged_synset_ends_with_an_image_that_names_the_damage(archive, tmp_path):
@@ -146,7 +114,7 @@ def fifth_that_is_too_long(member: tarfile.TarInfo) -> bytes:
 
 
 def test_an_archive_that_is_damaged_outside_its_synsets_is_refused(archive, tmp_path):
-    path, index = tmp_path / "bad", tmp_path / "index"
+    path = tmp_path / "bad"
     whole = archive.read_bytes()
     third = list(synsets(archive))[2]
     broken = bytearray(whole)
@@ -159,27 +127,14 @@ def test_an_archive_that_is_damaged_outside_its_synsets_is_refused(archive, tmp_
             list(synsets(path))
         path.write_bytes(gzip.compress(data))
         with pytest.raises(ArchiveError, match=words):
-            index_gzipped(path, index)
+            Listing(path)
     gzipped = gzip.compress(whole, 1)
     flipped = bytearray(gzipped)
     flipped[len(gzipped) // 2] ^= 255
     for data in (gzipped[: len(gzipped) // 2], bytes(flipped), b"\x1f\x8b" + bytes(99)):
         path.write_bytes(data)
         with pytest.raises(ArchiveError, match="bad"):
-            index_gzipped(path, index)
-
-
-def test_an_index_of_another_archive_is_refused(archive, tmp_path):
-    gzipped, index = archive.with_suffix(".tar.gz"), tmp_path / "index"
-    synset = index_gzipped(gzipped, index)[3]
-    other = tmp_path / "other.tar.gz"
-    other.write_bytes(gzip.compress(archive.read_bytes()[:9_000]))
-    whole = index.read_bytes()
-    with index.open("rb") as file, pytest.raises(IndexFileError, match=r"not the index of"):
-        list(read_synset(other, synset, file))
-    for data in (b"", whole[:20], whole[:200], b"GZIDX\x07" + whole[6:], b"x" * 999):
-        with pytest.raises(IndexFileError):
-            list(read_synset(gzipped, synset, io.BytesIO(data)))
+            Listing(path)
 
 
 def images_of(path: Path) -> dict[str, str | None]:
@@ -208,7 +163,7 @@ def test_tars_of_one_name_give_distinct_ids(tmp_path, tars, names):
     assert found == names
     gzipped = tmp_path / "a.tar.gz"
     gzipped.write_bytes(gzip.compress(out.getvalue()))
-    assert index_gzipped(gzipped, tmp_path / "index") == synsets(path)
+    assert Listing(gzipped).synsets() == synsets(path)
 
 
 def test_images_of_one_name_and_what_is_not_data(tmp_path):

@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +24,6 @@ from dataprep.miniweb.corpora import TEXT_TRUTH, TRUTH, WebSize, build
 from dataprep.miniweb.grammar import COLORS
 from dataprep.text import clean_caption
 from orchestration.storage.store import Store
-from pipelines.ingest.annotated_images import zips_of
 from pipelines.ingest.documents import document_slice
 from pipelines.ingest.import_images import import_slice
 from pipelines.ingest.index import index_slice
@@ -109,7 +109,11 @@ def failures(rows: list[dict], name: str = "sample_id") -> dict[str, str]:
 def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
     params, unused = LISTS[source], Store("unused")
-    rows, rejects = read(index_slice(params, source, unused, slice_) for slice_ in params.slices())
+    rows, rejects = read(
+        output
+        for slice_ in params.slices()
+        for output in index_slice(params, source, unused, slice_)
+    )
     expected = truth(whole_web, source)
     faults = {n: why for n, why in failures(expected).items() if why in LIST_FAULTS}
     assert rejects == faults and faults
@@ -122,12 +126,14 @@ def test_each_list_is_read_as_truth_says(whole_web, monkeypatch, source):
 
 
 @pytest.mark.parametrize("source", ARCHIVES)
-def test_each_archive_is_read_as_truth_says(whole_web, monkeypatch, source):
+def test_each_archive_is_read_as_truth_says(whole_web, tmp_path, monkeypatch, source):
     monkeypatch.chdir(whole_web)
-    zips_of.cache_clear()
-    params, unused = ARCHIVES[source], Store("unused")
+    params, folder = ARCHIVES[source], Store(tmp_path)
+    params.prepare(SimpleNamespace(folder=folder, run_task=lambda task, *args: task(*args)))
     rows, rejects = read(
-        import_slice(params, source, unused, slice_) for slice_ in params.slices(unused)
+        output
+        for slice_ in params.slices(folder)
+        for output in import_slice(params, source, folder, slice_)
     )
     check_images(rows, rejects, truth(whole_web, source))
     if source == "coco":
@@ -148,7 +154,9 @@ def test_the_tar_of_tars_is_read_as_truth_says(whole_web):
     params = ImageNet21k(format="imagenet21k", archive=str(whole_web / "imagenet21k.tar"))
     unused = Store("unused")
     rows, rejects = read(
-        import_slice(params, "imagenet21k", unused, slice_) for slice_ in params.slices(unused)
+        output
+        for slice_ in params.slices(unused)
+        for output in import_slice(params, "imagenet21k", unused, slice_)
     )
     check_images(rows, rejects, truth(whole_web, "imagenet21k"))
 

@@ -51,8 +51,9 @@ from dataprep.sources.folders import FolderFiles, files_in
 from dataprep.sources.imagenet21k import ArchiveError
 from dataprep.sources.lines import LineRange, ListError, line_ranges
 from dataprep.sources.members import MemberError
-from dataprep.sources.zips import ZipSet
+from dataprep.sources.zips import open_zips
 from dataprep.text import other_encoding
+from tests.dataprep.gzip_listing import Listing
 from tests.dataprep.test_cc_news import ENGLISH, Crawl, page
 from tests.dataprep.test_imagenet21k import tar_of
 
@@ -164,14 +165,12 @@ def by_synsets(path: Path) -> list[Any]:
     if path.read_bytes()[:2] != b"\x1f\x8b":
         found = imagenet21k.synsets(path)
         return [image for synset in found for image in imagenet21k.read_synset(path, synset)]
-    index = path.with_suffix(".index")
-    found = imagenet21k.index_gzipped(path, index)
-    with index.open("rb") as file:
-        return [i for synset in found for i in imagenet21k.read_synset(path, synset, file)]
+    listing = Listing(path)
+    return [image for synset in listing.synsets() for image in listing.read(synset)]
 
 
 def by_members(path: Path) -> list[Any]:
-    archives, found = ZipSet([path]), []
+    archives, found = open_zips([path]), []
     for name in [*archives.names, "missing.jpg"]:
         try:
             found.append((name, archives.read(name)))
@@ -228,10 +227,11 @@ CASES = {
     "imagenet21k": Case(SYNSETS, by_synsets),
     "zips": Case(zip_of_images(), by_members),
     "files": Case(b"A text.\n" * 9, by_files),
-    "coco": Case(karpathy(KARPATHY), lambda path: coco.read_coco(path, ["train"])),
-    "flickr30k": Case(karpathy(KARPATHY), lambda path: flickr30k.read_flickr30k(path, ["train"])),
+    "coco": Case(karpathy(KARPATHY), lambda path: list(coco.read_coco(path, ["train"]))),
+    "flickr30k": Case(karpathy(KARPATHY), lambda path:
+        list(flickr30k.read_flickr30k(path, ["train"]))),
     "visual_genome": Case(json.dumps(GENOME).encode(), lambda path:
-        visual_genome.read_visual_genome(path, [], captions=2, phrases=1, seed=0)),
+        list(visual_genome.read_visual_genome(path, [], captions=2, phrases=1, seed=0))),
     "openwebtext": Case(lzma.compress(TEXTS),
                         lambda path: list(openwebtext.read_archive(path.parent, path.name))),
     "wikipedia": Case(bz2.compress(PAGE * 3), by_streams),

@@ -1,6 +1,7 @@
 """Parquet columns: types are compared before any row is read, and one bad row is one reject."""
 
 import io
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,3 +86,22 @@ def test_the_row_groups_beside_a_damaged_one_come_through(tmp_path):
     found = [list(documents.read_parquet(tmp_path / "p", g, 1 + 10 * g, "text")) for g in range(3)]
     assert [len(group) for group in found] == [10, 1, 10]
     assert "row group 1" in found[1][0].detail
+
+
+def test_a_row_group_of_any_length_is_read_a_few_rows_at_a_time(tmp_path):
+    schema = pa.schema([("url", pa.string()), ("caption", pa.string()), ("image", pa.binary())])
+    urls = pa.array([f"http://a.org/{i:060d}" for i in range(100_000)])
+    rows = pa.table([urls, urls, urls.cast(pa.binary())], schema)
+    pq.write_table(rows, tmp_path / "p", row_group_size=len(rows), use_dictionary=False)
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    peak_of_arrow = number = 0
+    for entry in own_lists.read_parquet(tmp_path / "p", 0, 1, "url", "caption"):
+        number += 1
+        assert entry.number == number
+        if number % 4096 == 1:
+            peak_of_arrow = max(peak_of_arrow, pa.total_allocated_bytes() - before)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert number == len(rows)
+    assert max(peak, peak_of_arrow) < rows.nbytes / 3

@@ -6,6 +6,7 @@ folder), which every slice searches.
 
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -56,14 +57,16 @@ class Cc12m(LineList):
 
     def read(
         self, slice_: Slice, name: str, folder: Store, *, local_images: bool = False
-    ) -> tuple[pa.Table, pa.Table]:
+    ) -> Iterator[tuple[pa.Table, pa.Table]]:
         """See :class:`PairList`; fills the column ``sha256`` from the hash list."""
-        rows, rejects = super().read(slice_, name, folder, local_images=local_images)
-        if self.hashes is not None:
+        for rows, rejects in super().read(slice_, name, folder, local_images=local_images):
+            if self.hashes is None:
+                yield rows, rejects
+                continue
             files = [folder.fetch(f"{_FOLDER}/{file}") for file in (KEYS_FILE, DIGESTS_FILE)]
             digests = pa.array(HashTable(*files).lookup(rows["url"].to_pylist()), pa.string())
-            rows = rows.set_column(rows.column_names.index("sha256"), "sha256", digests)
-        return rows, rejects
+            column = rows.column_names.index("sha256")
+            yield rows.set_column(column, "sha256", digests), rejects
 
 
 def write_hash_table(path: Path, folder: Store) -> None:

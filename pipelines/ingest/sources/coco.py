@@ -1,13 +1,13 @@
 """COCO captions in Karpathy's split: ``dataset_coco.json`` and the zip archives of 2014."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.coco import read_coco
 from orchestration.params import EXTERNAL_FILE
-from pipelines.ingest.annotated_images import AnnotatedImages, Reader, zips_of
+from pipelines.ingest.annotated_images import AnnotatedImages
 
 
 class Coco(AnnotatedImages):
@@ -22,10 +22,10 @@ class Coco(AnnotatedImages):
     splits: tuple[Literal["train", "restval", "val", "test"], ...] = ("train", "restval")
     "Karpathy's splits to import."
 
-    def read_annotations(self) -> Sequence[AnnotatedImage]:
+    def read_annotations(self, members: Collection[str]) -> Iterator[AnnotatedImage]:
         """See :class:`AnnotatedImages`."""
         return read_coco(Path(self.annotations), self.splits)
 
-    def reader(self) -> Reader:
+    def archives(self) -> Sequence[Path]:
         """See :class:`AnnotatedImages`."""
-        return zips_of(self.train_images, self.val_images)
+        return [Path(self.train_images), Path(self.val_images)]

@@ -1,12 +1,13 @@
 """Flickr30K in Karpathy's split: ``dataset_flickr30k.json`` and the folder of images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.flickr30k import read_flickr30k
 from dataprep.sources.folders import FolderFiles
+from dataprep.sources.zips import Member
 from orchestration.params import EXTERNAL_FILE
 from pipelines.ingest.annotated_images import AnnotatedImages, Reader
 
@@ -21,10 +22,14 @@ class Flickr30k(AnnotatedImages):
     splits: tuple[Literal["train", "val", "test"], ...] = ("val", "test")
     "Karpathy's splits to import."
 
-    def read_annotations(self) -> Sequence[AnnotatedImage]:
+    def read_annotations(self, members: Collection[str]) -> Iterator[AnnotatedImage]:
         """See :class:`AnnotatedImages`."""
         return read_flickr30k(Path(self.annotations), self.splits)
 
-    def reader(self) -> Reader:
+    def archives(self) -> Sequence[Path]:
+        """See :class:`AnnotatedImages`."""
+        return ()
+
+    def reader(self, members: dict[str, list[Member]]) -> Reader:
         """See :class:`AnnotatedImages`."""
         return FolderFiles(Path(self.images))

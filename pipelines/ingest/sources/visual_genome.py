@@ -1,6 +1,6 @@
 """Visual Genome's region descriptions, with the zip archives of images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,9 +10,8 @@ from pydantic import Field
 from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.coco import evaluation_ids
 from dataprep.sources.visual_genome import coco_ids, read_visual_genome
-from dataprep.sources.zips import ZipSet
 from orchestration.params import EXTERNAL_FILE, OR_URI
-from pipelines.ingest.annotated_images import AnnotatedImages, zips_of
+from pipelines.ingest.annotated_images import AnnotatedImages
 
 
 class VisualGenome(AnnotatedImages):
@@ -35,26 +34,24 @@ class VisualGenome(AnnotatedImages):
     coco: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
     "Path or URI of Karpathy's `dataset_coco.json`."
 
-    def read_annotations(self) -> Sequence[AnnotatedImage]:
+    def read_annotations(self, members: Collection[str]) -> Iterator[AnnotatedImage]:
         """See :class:`AnnotatedImages`; marks what COCO evaluates on."""
         images = read_visual_genome(
             Path(self.annotations),
-            self.reader().names,
+            members,
             captions=self.max_captions,
             phrases=self.regions_per_caption,
             seed=self.seed,
         )
         if self.image_data is None or self.coco is None:
-            return images
+            yield from images
+            return
         evaluated, ids = evaluation_ids(Path(self.coco)), coco_ids(Path(self.image_data))
-        return [
-            replace(image, excluded=f"COCO {found}")
+        for image in images:
             # A repeated image has its number behind the name.
-            if (found := ids.get(image.name.partition("+")[0])) in evaluated
-            else image
-            for image in images
-        ]
+            found = ids.get(image.name.partition("+")[0])
+            yield replace(image, excluded=f"COCO {found}") if found in evaluated else image
 
-    def reader(self) -> ZipSet:
+    def archives(self) -> Sequence[Path]:
         """See :class:`AnnotatedImages`."""
-        return zips_of(self.images, self.images2)
+        return [Path(self.images), Path(self.images2)]

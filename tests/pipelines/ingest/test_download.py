@@ -151,6 +151,7 @@ def test_an_index_of_cc12m_has_the_digests_of_its_hash_list(tmp_path):
     counts = json.loads(folder.read("hashes/counts.json"))
     assert counts == {"hash_lines": 1, "bad_hash_lines": 0}
     (slice_,) = params.slices()
-    rows = index_slice(params, "cc12m", folder, slice_).tables["data"]
+    (output,) = index_slice(params, "cc12m", folder, slice_)
+    rows = output.tables["data"]
     assert rows["sha256"].to_pylist() == [None, STORED.sha256]
     assert rows.schema.equals(INDEX)

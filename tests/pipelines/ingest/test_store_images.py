@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +10,11 @@ import pytest
 from PIL import Image
 
 from dataprep.images import ImageError, ImageRules, encode_jpeg, store_image
-from orchestration.slices import range_slices
+from orchestration.slice_commit import commit_slice
+from orchestration.slices import Slice, range_slices
 from orchestration.storage.store import Store
+from orchestration.suspects import joined
+from pipelines.ingest import store_images
 from pipelines.ingest.store_images import Found, image_row, store_found
 from pipelines.readers.kept_images import KeptImages, cut_views
 from pipelines.report.contact_sheets import thumbnails
@@ -62,7 +66,8 @@ def test_a_damaged_result_of_a_fetch_engine_is_one_reject_beside_good_rows(tmp_p
 def test_an_image_that_no_jpeg_can_hold_is_one_reject_beside_good_rows():
     files = {"a": JPEG, "long": png(LONG), "wide": png(LONG.rotate(90, expand=True)), "b": JPEG}
     found = [Found(name, f"a.zip/{name}", lambda data=data: data) for name, data in files.items()]
-    tables = store_found(found, "s", replace(RULES, short_side=256)).tables
+    (output,) = store_found(found, "s", replace(RULES, short_side=256), 256)
+    tables = output.tables
     assert tables["data"]["sample_id"].to_pylist() == ["s/a", "s/b"]
     rejects = tables["rejects"].to_pylist()
     assert [(row["sample_id"], row["reason"]) for row in rejects] == [
@@ -70,6 +75,35 @@ def test_an_image_that_no_jpeg_can_hold_is_one_reject_beside_good_rows():
         ("s/wide", "unencodable"),
     ]
     assert all(row["detail"].startswith("a.zip/") and "65500" in row["detail"] for row in rejects)
+
+
+@pytest.mark.parametrize("max_bytes", [1 << 27, 3 * len(STORED.jpeg)])
+def test_a_slice_of_any_length_is_stored_in_pieces(tmp_path, monkeypatch, max_bytes):
+    monkeypatch.setattr(store_images, "_MAX_PIECE_BYTES", max_bytes)
+    bad = {3, 4, 5, 30, *range(60, 80)}
+    read: list[int] = []
+
+    def reading(number: int) -> bytes:
+        read.append(number)
+        return b"nothing" if number in bad else JPEG
+
+    found = (Found(f"{n:03d}", "a.tar", partial(reading, n)) for n in range(100))
+    outputs = []
+    for output in store_found(found, "s", RULES, 16):
+        outputs.append(output)
+        assert len(output.tables["data"]) <= (16 if max_bytes > 1 << 20 else 4)
+        assert len(output.tables["rejects"]) <= 16
+        assert sum(piece.num_rows_in for piece in outputs) >= len(read) - 2 * 16
+    whole = joined(outputs)
+    names = whole.tables["data"]["sample_id"].to_pylist()
+    rejected = whole.tables["rejects"]["sample_id"].to_pylist()
+    assert names == [f"s/{n:03d}" for n in range(100) if n not in bad]
+    assert rejected == [f"s/{n:03d}" for n in sorted(bad)]
+    assert whole.num_rows_in == 100
+    part = commit_slice(Store(tmp_path), Slice("0", {}), iter(outputs), 16)
+    if max_bytes > 1 << 20:
+        assert part.tables["data"].row_groups == (16, 16, 16, 16, 12)
+    assert part.tables["rejects"].row_groups == (16, 8)
 
 
 def damaged_dataset(tmp_path, jpeg: bytes):

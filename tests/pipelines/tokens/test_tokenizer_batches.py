@@ -16,7 +16,7 @@ from tests.committing import commit_tables
 PER_CLASS, NUM_CLASSES = 60, 200
 
 
-def opened(tmp_path, kept_rows, keep=None) -> KeptImages:
+def opened(tmp_path, kept_rows, keep=2) -> KeptImages:
     """A class-sorted dataset in row groups of 256, of which curation kept some rows."""
     total = PER_CLASS * NUM_CLASSES
     table = pa.table({"sample_id": [f"n/{i}" for i in range(total)]})
@@ -69,7 +69,8 @@ def test_each_row_group_is_read_a_few_times_in_an_epoch(tmp_path, monkeypatch):
     read_group = Dataset.read_group
 
     def counted(dataset, group, columns):
-        reads[group.first_row] += 1
+        if columns == ["sample_id"]:  # of the images; those of their locations are small
+            reads[group.first_row] += 1
         return read_group(dataset, group, columns)
 
     monkeypatch.setattr(Dataset, "read_group", counted)

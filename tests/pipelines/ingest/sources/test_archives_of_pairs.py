@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
 from orchestration.slices import Slice
 from orchestration.storage.store import Store
+from orchestration.suspects import joined
 from pipelines.ingest.import_images import import_slice, run
 from pipelines.ingest.sources.coco import Coco
 from pipelines.ingest.sources.flickr30k import Flickr30k
@@ -42,8 +44,14 @@ def archives(tmp_path):
     return str(tmp_path / "a.zip"), str(tmp_path / "b.zip")
 
 
-def outcome(params, total: int) -> dict[str, str]:
-    output = import_slice(params, "s", UNUSED, Slice("0", {"start": 0, "stop": total}))
+def prepared(params, folder: Store):
+    params.prepare(SimpleNamespace(folder=folder, run_task=lambda task, *args: task(*args)))
+    return list(params.slices(folder))
+
+
+def outcome(params, folder: Path, total: int) -> dict[str, str]:
+    (slice_,) = prepared(params, Store(folder))
+    output = joined(list(import_slice(params, "s", Store(folder), slice_)))
     assert output.num_rows_in == total
     stored = {row["sample_id"]: "ok" for row in output.tables["data"].to_pylist()}
     rejects = output.tables["rejects"].to_pylist()
@@ -59,7 +67,7 @@ def test_each_coco_image_is_stored_or_rejected(tmp_path, archives):
     params = Coco(
         format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
     )
-    assert outcome(params, 5) == {
+    assert outcome(params, tmp_path, 5) == {
         "1": "ok", "2": "undecodable", "3": "empty_caption", "4": "too_small", "5": "missing_file",
     }  # fmt: skip
 
@@ -91,7 +99,7 @@ def test_each_flickr30k_image_is_stored_or_rejected(tmp_path):
     path = tmp_path / "dataset_flickr30k.json"
     path.write_text(json.dumps({"images": images, "dataset": "flickr30k"}))
     params = Flickr30k(format="flickr30k", annotations=str(path), images=str(folder))
-    assert outcome(params, 4) == {
+    assert outcome(params, tmp_path, 4) == {
         "36979": "ok", "65567": "not_an_image", "secret": "missing_file", "7": "missing_file",
     }  # fmt: skip
 
@@ -112,8 +120,9 @@ def test_visual_genome_rejects_images_that_coco_evaluates_on(tmp_path, archives)
         image_data=written("image_data.json", data),
         coco=written("coco.json", coco),
     )
-    assert outcome(params, 3) == {"1": "ok", "5": "evaluation_image", "6": "ok"}
-    output = import_slice(params, "s", UNUSED, Slice("0", {"start": 0, "stop": 1}))
+    assert outcome(params, tmp_path, 3) == {"1": "ok", "5": "evaluation_image", "6": "ok"}
+    slice_ = Slice("0", {"start": 0, "stop": 3})
+    output = joined(list(import_slice(params, "s", Store(tmp_path), slice_)))
     assert sorted(output.tables["data"]["captions"][0].as_py()) == ["a cat", "a dog"]
 
 
@@ -123,13 +132,17 @@ def test_a_file_of_another_format_stops_the_stage_before_any_work(tmp_path, arch
     params = Coco(
         format="coco", annotations=str(path), train_images=archives[0], val_images=archives[1]
     )
+    context = SimpleNamespace(
+        local_files=lambda params: params,
+        folder=Store(tmp_path),
+        run_task=lambda task, *args: task(*args),
+    )
     with pytest.raises(RecipeError, match=r"coco\.json: not a file of Karpathy's"):
-        run(SimpleNamespace(local_files=lambda params: params, folder=UNUSED), params, "s")
-    broken = params.model_copy(update={"format": "coco", "train_images": str(path)})
+        run(context, params, "s")
     path.write_text(json.dumps({"images": []}))
-    assert outcome(params, 0) == {}
-    with pytest.raises(BaseException, match=r"coco\.json"):
-        import_slice(broken, "s", UNUSED, Slice("0", {"start": 0, "stop": 0}))
+    with pytest.raises(RecipeError, match=r"coco\.json: File is not a zip file"):
+        run(context, params.model_copy(update={"train_images": str(path)}), "s")
+    assert prepared(params, Store(tmp_path)) == []
 
 
 def test_each_sample_of_img2datasets_tars_is_stored_or_rejected(tmp_path):
@@ -155,7 +168,7 @@ def test_each_sample_of_img2datasets_tars_is_stored_or_rejected(tmp_path):
     params = WebDataset(format="webdataset", folder=str(folder))
     slices = list(params.slices(UNUSED))
     assert [slice_.payload["name"] for slice_ in slices] == ["00000.tar", "00001.tar"]
-    output = import_slice(params, "own", UNUSED, slices[0])
+    output = joined(list(import_slice(params, "own", UNUSED, slices[0])))
     stored = {r["sample_id"]: r["captions"] for r in output.tables["data"].to_pylist()}
     assert stored == {
         "own/00000/000000000": ["A dog"], "own/00000/000000002": ["a \ufffd cat"],
@@ -167,5 +180,6 @@ def test_each_sample_of_img2datasets_tars_is_stored_or_rejected(tmp_path):
         "own/00000/000000004": "not_an_image",
     }
     assert output.num_rows_in == 5
-    (reject,) = import_slice(params, "own", UNUSED, slices[1]).tables["rejects"].to_pylist()
+    damaged = joined(list(import_slice(params, "own", UNUSED, slices[1])))
+    (reject,) = damaged.tables["rejects"].to_pylist()
     assert reject["reason"] == "damaged_tar" and "00001.tar" in reject["detail"]

@@ -11,6 +11,7 @@ from dataprep.images import encode_jpeg
 from orchestration.errors import RecipeError
 from orchestration.slices import Slice
 from orchestration.storage.store import Store
+from orchestration.suspects import joined
 from pipelines.ingest import import_images
 from pipelines.ingest.import_images import import_slice
 from pipelines.ingest.sources.image_folder import ImageFolder
@@ -29,7 +30,7 @@ class Recorder:
         return params
 
     def map_slices(self, slices: list[Slice], process, **_: object) -> None:
-        self.outputs = [process(slice_) for slice_ in slices]
+        self.outputs = [joined(list(process(slice_))) for slice_ in slices]
         self.num_rows = [slice_.num_rows for slice_ in slices]
 
     def commit(self, slices: list[Slice], **_: object) -> None:
@@ -75,9 +76,10 @@ def test_every_file_is_stored_or_rejected(folder, labels):
 
 def test_a_file_that_was_removed_is_a_reject(folder):
     params = ImageFolder(format="image_folder", folder=str(folder))
-    output = import_slice(
+    pieces = import_slice(
         params, "own", UNUSED, Slice("0", {"names": ["loose.jpg", "gone.jpg"]}, 2)
     )
+    output = joined(list(pieces))
     (reject,) = output.tables["rejects"].to_pylist()
     assert (reject["sample_id"], reject["reason"]) == ("own/gone.jpg", "missing_file")
 

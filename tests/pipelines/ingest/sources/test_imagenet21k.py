@@ -3,20 +3,25 @@
 import gzip
 import io
 import json
+import os
+import signal
 import tarfile
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from dataprep.sources import gzip_pass, seekable_gzip
 from orchestration import Context, Recipe, Slice, Workflow
 from orchestration.dataset import Dataset
 from orchestration.errors import StageError
 from orchestration.recipe import ClusterParams, SliceParams
 from orchestration.storage.store import Store
+from orchestration.suspects import joined
 from pipelines.ingest.import_images import import_slice
 from pipelines.ingest.import_images import stage as import_stage
-from pipelines.ingest.sources.imagenet21k import ImageNet21k, write_listing
+from pipelines.ingest.sources.imagenet21k import ImageNet21k, write_segments
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +36,15 @@ def params_of(archive: Path) -> ImageNet21k:
     return ImageNet21k(format="imagenet21k", archive=str(archive))
 
 
-def test_a_gzipped_archive_gives_the_same_images_as_the_plain_one(archives, store):
+def test_a_gzipped_archive_gives_the_same_images_as_the_plain_one(archives, store, monkeypatch):
     plain, gzipped = map(params_of, archives)
-    write_listing(archives[1], store)
-    for synset in json.loads(store.read("listing/synsets.json")):
-        slice_ = Slice(synset["wnid"], synset)
-        expected = import_slice(plain, "in", store, slice_)
-        assert import_slice(gzipped, "in", store, slice_) == expected
+    small_segments(monkeypatch)
+    write_segments(archives[1], store)
+    assert len(store.names("segments", ".gzidx")) > 3
+    slices = zip(plain.slices(store), gzipped.slices(store), strict=True)
+    for slice_, of_gzipped in slices:
+        expected = joined(list(import_slice(plain, "in", store, slice_)))
+        assert joined(list(import_slice(gzipped, "in", store, of_gzipped))) == expected
         assert expected.num_rows_in == 30
 
 
@@ -52,10 +59,55 @@ def test_a_damaged_synset_ends_with_a_reject(tmp_path):
     (tmp_path / "a.tar").write_bytes(data)
     params = params_of(tmp_path / "a.tar")
     slice_ = Slice("n1", {"wnid": "n1", "offset": 0, "num_bytes": len(data)})
-    output = import_slice(params, "in", Store(tmp_path), slice_)
+    output = joined(list(import_slice(params, "in", Store(tmp_path), slice_)))
     rejects = output.tables["rejects"].to_pylist()
     assert [(r["sample_id"], r["reason"]) for r in rejects[1:]] == [("in/n1_0+", "damaged_tar")]
     assert output.num_rows_in == 2
+
+
+def small_segments(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(gzip_pass, "SEGMENT_BYTES", 1 << 17)
+    patch.setattr(seekable_gzip, "SPACING_BYTES", 1 << 16)
+
+
+def killed_pass(archive: Path, folder: Path, num_writes: int) -> None:
+    """Write segments and end the process without warning in place of a later write."""
+    written = []
+    write = Store.write_bytes
+
+    def killing(store: Store, path: str, data: bytes) -> None:
+        if len(written) == num_writes:
+            os.kill(os.getpid(), signal.SIGKILL)
+        written.append(path)
+        write(store, path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        small_segments(patch)
+        patch.setattr(Store, "write_bytes", killing)
+        write_segments(archive, Store(folder))
+
+
+@pytest.mark.slow
+def test_a_killed_pass_over_a_gzipped_archive_goes_on(archives, tmp_path, monkeypatch):
+    small_segments(monkeypatch)
+    write_segments(archives[1], Store(tmp_path / "whole"))
+    whole = {path: Store(tmp_path / "whole").read(path) for path in paths_in(tmp_path / "whole")}
+    for num_writes in (1, 7):
+        folder = tmp_path / str(num_writes)
+        process = get_context("spawn").Process(
+            target=killed_pass, args=(archives[1], folder, num_writes)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        before = paths_in(folder)
+        write_segments(archives[1], Store(folder))
+        assert before < paths_in(folder) or not before
+        assert {path: Store(folder).read(path) for path in paths_in(folder)} == whole
+
+
+def paths_in(folder: Path) -> set[str]:
+    return {path for path, _ in Store(folder).walk("segments")} if folder.exists() else set()
 
 
 @pytest.mark.slow
@@ -85,13 +137,13 @@ def test_a_gzipped_archive_is_listed_once_and_resumed(archives, tmp_path, monkey
         with pytest.raises(StageError, match="killed"):
             run(workdir)
     (folder,) = (workdir.sub(f"import/in/{name}") for name in workdir.folders("import/in"))
-    listed = folder.read("listing/synsets.json")
-    shortened = json.loads(listed)[:2]
-    folder.write_bytes("listing/synsets.json", json.dumps(shortened).encode())
+    record = json.loads(folder.read("segments/000000.json"))
+    record["tars"] = record["tars"][:2]
+    folder.write_bytes("segments/000000.json", json.dumps(record).encode())
     assert run(workdir) == folder
     dataset = Dataset.open(folder)
-    assert set(dataset.read()["label"].to_pylist()) == {s["wnid"] for s in shortened}
-    assert not folder.exists("listing")
+    assert set(dataset.read()["label"].to_pylist()) == {name for name, _, _ in record["tars"]}
+    assert not folder.exists("segments")
     source.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StageError, match=r"imagenet21k\.tar\.gz"):
         run(Store(tmp_path / "other"))
