@@ -46,7 +46,7 @@ class Params(StageParams):
     "Fraction of all characters in the sample that the pieces must cover."
     byte_fallback: bool = False
     "Encode characters without a piece as bytes instead of the unknown token."
-    sample_lines: int = Field(default=10_000_000, ge=1)
+    sample_lines: int = Field(default=1_000_000, ge=1)
     "Largest number of lines of documents and captions to train on."
     caption_fraction: float = Field(default=0.5, ge=0, le=1)
     "Fraction of these lines that are captions."
