@@ -28,7 +28,7 @@ from orchestration.recipe import SliceParams
 from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.usage import Expected, peak_memory
+from orchestration.reporting.usage import Expected, Workers, peak_memory
 from orchestration.slices import Process, Quarantine, Slice
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
@@ -59,6 +59,8 @@ class Stage:
     "Processes rejected rows of the committed output again; see ``orchestration.retries``."
     expects: Callable[[], Expected] = Expected
     "Returns the expected size of the output; called for a plan when no output exists yet."
+    workers: Callable[[Mapping[str, Expected]], Workers | None] = lambda inputs: None
+    "Returns the workers and their memory, given the size of each input stage's output by name."
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -66,6 +66,16 @@ def read_json(path: Path) -> Any:
         raise AnnotationError(f"{path}: not JSON ({error})") from None
 
 
+def json_bytes(path: Path) -> int:
+    """Return the size of a JSON file, unpacked if it lies in a zip archive; 0 without a file."""
+    if not path.is_file():
+        return 0
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        return sum(info.file_size for info in archive.infolist())
+
+
 def check_readable(problems: Sequence[str | None], path: Path) -> None:
     """Check that a file has a readable entry, if it has entries.
 

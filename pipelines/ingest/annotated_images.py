@@ -4,12 +4,17 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Final, Protocol
 from zipfile import BadZipFile
 
 from pydantic import Field
 
-from dataprep.sources.annotations import MALFORMED_ENTRY, AnnotatedImage, AnnotationError
+from dataprep.sources.annotations import (
+    MALFORMED_ENTRY,
+    AnnotatedImage,
+    AnnotationError,
+    json_bytes,
+)
 from dataprep.sources.entries import EMPTY_CAPTION
 from dataprep.sources.names import safe_name
 from dataprep.sources.visual_genome import EVALUATION_IMAGE
@@ -22,6 +27,9 @@ from pipelines.ingest.import_images import ImageArchive
 from pipelines.ingest.published_counts import published_numbers
 from pipelines.ingest.source import Kind
 from pipelines.ingest.store_images import Found, refuse
+
+_OBJECTS_PER_BYTE: Final = 7
+"Bytes of Python objects for a byte of JSON, while it is read."
 
 
 class Reader(Protocol):
@@ -67,6 +75,10 @@ class AnnotatedImages(ImageArchive):
             else:
                 read = partial(reader.read, image.member)
             yield Found(image.name, safe_name(image.member), read, image.captions)
+
+    def listing_bytes(self) -> int:
+        """See :class:`ImageArchive`."""
+        return _OBJECTS_PER_BYTE * json_bytes(Path(self.annotations))
 
     def numbers(self, stage: str, slices: Sequence[Slice]) -> dict[str, float]:
         """See :class:`ImageArchive`."""

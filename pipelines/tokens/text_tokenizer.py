@@ -8,7 +8,8 @@ as the released one, is reported in the same way, without training.
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,7 +20,7 @@ from pydantic import Field
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, is_uri
-from orchestration.reporting.usage import Expected
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.remote_files import head_of
 from orchestration.storage.store import Store
 from pipelines.tokens.text_sample import sample_captions, sample_documents
@@ -30,6 +31,12 @@ REPORT_FILE: Final = "report.json"
 _MAX_MODEL_BYTES: Final = 64 << 20
 _MAX_REPORT_LINES: Final = 1000
 _NUM_LONGEST_PIECES: Final = 20
+_LINE_CHARS: Final = 200
+"Characters of a line of the sample, on average."
+_SAMPLED_BYTES: Final = 2 * (_LINE_CHARS + 110)
+"Memory of a line of the sample while it is drawn, when twice as many are held."
+_TRAINED_BYTES: Final = 25 * _LINE_CHARS
+"Memory of a line in SentencePiece's training."
 
 
 class Params(StageParams):
@@ -73,6 +80,7 @@ def stage(
         feeding(documents=documents, curated=curated, images=images),
         seed=seed,
         expects=lambda: expects(params),
+        workers=partial(workers, params),
     )
 
 
@@ -91,6 +99,12 @@ def expects(params: Params) -> Expected:
         except ValueError as error:
             raise RecipeError(f"text_tokenizer.model: {error}") from None
     return Expected()
+
+
+def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of the one worker: the sample of lines, and the training on them."""
+    trained = _TRAINED_BYTES if params.model is None else 0
+    return Workers(WORKER_BYTES + params.sample_lines * (_SAMPLED_BYTES + trained), 1)
 
 
 def _load_remote(uri: str) -> None:

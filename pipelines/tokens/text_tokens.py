@@ -5,19 +5,27 @@ fixed_size_list<uint16, L>. Documents, each as ``<s> … </s>``, are concatenate
 tokens; the remainder at the end of a slice is dropped and counted (``num_tokens_dropped``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 import pyarrow as pa
 from pydantic import Field
 
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import StageParams
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.slices import read_slice, row_slices
+from pipelines.readers.expected_memory import row_bytes
 from pipelines.tokens.held_out import is_held_out
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.packing import pack
 from tokenizer.text import TextTokenizer
+
+_DOCUMENT_BYTES: Final = 2000
+"Committed bytes of a document, where no input says more."
+_MEMORY_PER_BYTE: Final = 40
+"Memory of a slice for each committed, that is compressed, byte: texts, ids, sequences."
 
 
 class Params(StageParams):
@@ -57,7 +65,15 @@ def stage(
         feeding(documents=documents, held_out=held_out, tokenizer=tokenizer),
         seed=seed,
         version=2,
+        workers=partial(workers, params, [each.name for each in documents]),
     )
+
+
+def workers(params: Params, documents: Sequence[str], inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of a worker: the documents of a slice and their tokens."""
+    sizes = [row_bytes(inputs, [name], _DOCUMENT_BYTES) for name in documents]
+    held = params.slice_rows * max(sizes, default=0) * _MEMORY_PER_BYTE
+    return Workers(WORKER_BYTES + round(held))
 
 
 def run(context: Context, params: Params) -> None:
