@@ -45,9 +45,9 @@ def memory_warnings(
         else:
             remedy = f"use at most {fitting} on a machine"
         yield (
-            f"{planned.stage.name}: {number} x {human_bytes(workers.memory)} of a worker are "
-            f"about {human_bytes(number * workers.memory)}, and {human_bytes(available)} are "
-            f"available; {remedy}"
+            f"{planned.stage.name}: {number} workers of about {human_bytes(workers.memory)} need "
+            f"{human_bytes(number * workers.memory)} of machine memory, and "
+            f"{human_bytes(available)} are available; {remedy}"
         )
 
 

@@ -23,7 +23,7 @@ from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.training_task import PretrainJob
-from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes
+from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
 from pipelines.tokens import (
     image_tokenizer,
     image_tokens,
@@ -119,13 +119,13 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
 
 def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Expected]) -> Workers:
     """Predict a worker's memory in its machine: the order, and the row groups of its windows."""
-    held = sum(found.rows or 0 for found in inputs.values()) * _ORDERED_BYTES
+    held = total_rows(inputs, [images.name, pairs.name]) * _ORDERED_BYTES
     for stage, in_step in ((images, params.images_per_step), (pairs, params.pairs_per_step)):
         assert isinstance(stage.params, image_tokens.Params)
         groups = 2 * params.shuffle_window * params.substreams // params.num_workers
         if in_step:
             held += cached_bytes(inputs, [stage.name], groups, stage.params.row_group_rows)
-    held += CUDA_BYTES if params.use_gpu else 0
+    held += CUDA_BYTES if params.use_gpu else 4 * params.network.weight_bytes()
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
 
 

@@ -28,8 +28,8 @@ from pipelines.report.source_counts import ROLES, SourceStages, count, numbers_o
 
 HTML_FILE: Final = "data_report.html"
 JSON_FILE: Final = "data_report.json"
-_READ_BYTES: Final = 250_000_000
-"Memory of the ranges of columns that are counted at the same time."
+_READ_BYTES: Final = 450_000_000
+"Memory of the ranges of columns that are counted at the same time, and of the counts by host."
 
 
 class Params(StageParams):

@@ -35,7 +35,7 @@ _LINE_CHARS: Final = 200
 "Characters of a line of the sample, on average."
 _SAMPLED_BYTES: Final = 2 * (_LINE_CHARS + 110)
 "Memory of a line of the sample while it is drawn, when twice as many are held."
-_TRAINED_BYTES: Final = 25 * _LINE_CHARS
+_TRAINED_BYTES: Final = 15 * _LINE_CHARS
 "Memory of a line in SentencePiece's training."
 
 
