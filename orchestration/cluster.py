@@ -31,7 +31,7 @@ def check_ray_can_start(params: ClusterParams) -> None:
         RecipeError: the cluster does not answer at its address; or, for a local session, the folder
             for temporary files is too long or cannot be written.
     """
-    if address := params.address or os.environ.get("RAY_ADDRESS"):
+    if address := params.joined:
         _check_answers(address)
     elif reason := why_not_local():
         raise RecipeError(f"Ray cannot start: {reason}")
@@ -93,8 +93,7 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
 
     if ray.is_initialized():
         return
-    address = params.address or os.environ.get("RAY_ADDRESS")
-    if address:
+    if address := params.joined:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:

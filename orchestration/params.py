@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class _Marker:
@@ -33,6 +33,16 @@ class _Marker:
 OPERATIONAL: Final = _Marker("OPERATIONAL")
 EXTERNAL_FILE: Final = _Marker("EXTERNAL_FILE")
 OR_URI: Final = _Marker("OR_URI")
+
+GpusPerActor = Annotated[
+    float,
+    OPERATIONAL,
+    Field(
+        ge=0,
+        le=1,
+        description="Fraction of a GPU that each actor reserves; actors share a GPU below 1.",
+    ),
+]
 
 
 class StageParams(BaseModel):

@@ -46,6 +46,11 @@ class ClusterParams(StageParams):
     address: str | None = None
     "Address of an existing cluster; null follows RAY_ADDRESS, else starts a local session."
 
+    @property
+    def joined(self) -> str | None:
+        """Return the address of the cluster that is joined; None for a session on this machine."""
+        return self.address or os.environ.get("RAY_ADDRESS") or None
+
 
 class SliceParams(StageParams):
     """Retries of slices that fail."""

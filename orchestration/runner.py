@@ -43,6 +43,7 @@ from orchestration.reporting.results import result_line, stage_metrics
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.tracking import Tracker
 from orchestration.reporting.usage import Usage, add_usage
+from orchestration.resources import missing_in_cluster
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context
 from orchestration.stage_threads import ending_at_once, started
@@ -204,6 +205,8 @@ class Runner:
         log.params(stage.params.model_dump(mode="json"))
         log.inputs(inputs)
         progress = StageProgress(stage.name, folder, shown)
+        if missing := missing_in_cluster(stage.resources):
+            self.console.print(f"{stage.name} waits for nodes: {missing}", highlight=False)
 
         def before_commit() -> None:
             lock.check()

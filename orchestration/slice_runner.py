@@ -24,12 +24,12 @@ from orchestration.errors import StageError
 from orchestration.manifest import Part, read_parts
 from orchestration.recipe import SliceParams
 from orchestration.reporting.progress import StageProgress
+from orchestration.resources import Resources
 from orchestration.slice_commit import Committer
 from orchestration.slices import Process, Quarantine, Slice
 from orchestration.storage.store import Store
 from orchestration.suspects import (
     Around,
-    Resources,
     WorkerLostError,
     has_rows,
     killing_rows,

@@ -29,6 +29,7 @@ from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import Expected, Workers, peak_memory
+from orchestration.resources import Resources
 from orchestration.slices import Process, Quarantine, Slice
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
@@ -58,7 +59,9 @@ class Stage:
     retry: "Callable[[Context, Sequence[str]], None] | None" = None
     "Processes rejected rows of the committed output again; see ``orchestration.retries``."
     expects: Callable[[], Expected] = Expected
-    "Returns the expected size of the output; called for a plan when no output exists yet."
+    "Returns the expected size of the output; called for a plan when there is none yet."
+    resources: Resources = field(default_factory=Resources)
+    "What must be free for the stage to start."
     workers: Callable[[Mapping[str, Expected]], Workers | None] = lambda inputs: None
     "Returns the workers and their memory, given the size of each input stage's output by name."
 
@@ -281,10 +284,8 @@ class Context:
         """Return the columns of each table, which are those of its first part."""
         import pyarrow.parquet as pq
 
-        first: dict[str, str] = {}
-        for part in parts:
-            for name, table in part.tables.items():
-                first.setdefault(name, table.path)
+        last_to_first = reversed(parts)
+        first = {name: table.path for part in last_to_first for name, table in part.tables.items()}
         return {
             name: columns_of(pq.read_schema(self.folder.open(path))) for name, path in first.items()
         }

@@ -16,6 +16,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError
 
+from orchestration.resources import Resources
 from orchestration.slices import Output, Process, Quarantine, Slice
 
 KILLED_WORKER: Final = "killed_worker"
@@ -29,14 +30,6 @@ T = TypeVar("T")
 
 class WorkerLostError(Exception):
     """The process that worked alone on a slice ended without an exception."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What Ray reserves for a worker."""
-
-    num_cpus: float
-    num_gpus: float
 
 
 def run_alone(work: Callable[[], T], resources: Resources) -> T:

@@ -31,6 +31,7 @@ from orchestration.params import OPERATIONAL, StageParams
 from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.run_log import RunLog
+from orchestration.resources import Resources
 from orchestration.session import STOP, UNSENT, Reporter, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
@@ -59,6 +60,11 @@ class TrainingParams(StageParams):
     "Whether each worker uses one GPU."
     max_failures: Annotated[int, OPERATIONAL] = Field(default=3, ge=0)
     "Largest number of restarts from the newest checkpoint before the stage fails."
+
+    @property
+    def resources(self) -> Resources:
+        """Return what the workers reserve; a step needs all of them."""
+        return Resources(self.cpus_per_worker, int(self.use_gpu), self.num_workers)
 
 
 def fit(

@@ -10,6 +10,7 @@ from orchestration.errors import RecipeError
 from orchestration.manifest import Manifest
 from orchestration.plan import Impossible, PlannedStage, State, complete_manifests, make_plan
 from orchestration.recipe import Recipe
+from orchestration.resources import missing_here
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
 
@@ -113,15 +114,18 @@ class Workflow:
         )
 
     def check(self, planned: Sequence[PlannedStage]) -> None:
-        """Check the requirements of the stages that are not fresh.
+        """Check that the stages that are not fresh find what they need, on this machine included.
 
         Raises:
             RecipeError: requirements are not met; the message lists all of them.
         """
+        cluster = self.recipe.cluster
         unmet = [
             f"{p.stage.name}: {need}"
             for p in planned
-            if p.state is not State.FRESH and (need := p.stage.requires())
+            if p.state is not State.FRESH
+            for need in (p.stage.requires(), missing_here(p.stage.resources, cluster))
+            if need
         ]
         if unmet:
             raise RecipeError("\n".join(["some stages cannot run, nothing was started", *unmet]))

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+PAPER_PAIRS: Final = "21M pairs over 15M images"
+"Pairs that BEiT-3 was pretrained on, section 2.2 of the paper."
+
 
 @dataclass(frozen=True)
 class Release:

@@ -56,7 +56,7 @@ def machine_memory(cluster: ClusterParams) -> int | None:
 
     A container's limit counts, and the object store of the session is left out.
     """
-    if cluster.address or os.environ.get("RAY_ADDRESS"):
+    if cluster.joined:
         return None
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in map(Path, _CGROUP_LIMITS):

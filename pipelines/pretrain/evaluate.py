@@ -22,8 +22,9 @@ from pydantic import Field
 from model.training import objectives, randomness
 from model.training.batch import STREAMS, Stream
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
-from orchestration.params import OPERATIONAL, StageParams
+from orchestration.params import OPERATIONAL, GpusPerActor, StageParams
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
+from orchestration.resources import Resources
 from orchestration.slice_commit import read_tables
 from pipelines.pretrain.checkpoints import load_network
 from pipelines.pretrain.feed import FeedParams, SampleBuilder
@@ -71,10 +72,9 @@ class Params(StageParams):
     "Number of rows in a forward pass."
     num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of actors that process slices in parallel."
-    cpus_per_actor: Annotated[float, OPERATIONAL] = Field(default=1, gt=0)
+    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of CPU cores and threads per actor."
-    use_gpu: Annotated[bool, OPERATIONAL] = False
-    "Reserve one GPU per actor."
+    gpus_per_actor: GpusPerActor = 0
 
 
 def stage(
@@ -113,6 +113,7 @@ def stage(
         ),
         seed=seed,
         version=3,
+        resources=Resources(params.cpus_per_actor, params.gpus_per_actor),
         workers=partial(workers, params, train, (images.name, pairs.name)),
     )
 
@@ -121,7 +122,7 @@ def workers(
     params: Params, train: PretrainParams, tables: Sequence[str], inputs: Mapping[str, Expected]
 ) -> Workers:
     """Predict an actor's memory: the network, and row groups of images and pairs."""
-    network = train.network.weight_bytes() + (CUDA_BYTES if params.use_gpu else 0)
+    network = train.network.weight_bytes() + (CUDA_BYTES if params.gpus_per_actor else 0)
     held = network + cached_bytes(inputs, tables, CACHED_GROUPS)
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_actors)
 
@@ -153,7 +154,7 @@ def run(context: Context, params: Params, train: PretrainParams) -> None:
         ),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
-        num_gpus=int(params.use_gpu),
+        num_gpus=params.gpus_per_actor,
     )
     numbers = objective_numbers(context.read_parts(held_out)) if held_out else {}
     if bank:
@@ -221,8 +222,8 @@ class Predictor:
         text: Dataset,
         inputs: Mapping[Stream, Dataset],
     ) -> None:
-        torch.set_num_threads(max(int(params.cpus_per_actor), 1))
-        self.device = torch.device("cuda" if params.use_gpu else "cpu")
+        torch.set_num_threads(params.cpus_per_actor)
+        self.device = torch.device("cuda" if params.gpus_per_actor else "cpu")
         self.network = load_network(checkpoint).to(self.device)
         fixed = FeedParams(**{**vars(feed), "color_jitter": 0.0, "drop_path": 0.0})
         tokenizer = TextTokenizer.load(text.fetch(MODEL_FILE))

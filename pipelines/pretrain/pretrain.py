@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from model import BEiT3Config
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
-from orchestration import Context, Dataset, Stage, feeding
+from orchestration import Context, Stage, feeding
 from orchestration.errors import StageError
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.training import files_of, fit
@@ -31,6 +30,7 @@ from pipelines.tokens import (
     text_tokens,
     vqkd_training,
 )
+from pipelines.tokens.given_weights import num_codes_of
 from pipelines.training.checkpoints import num_skipped_steps, read_history
 from pipelines.training.loop import train
 from tokenizer.text import TextTokenizer
@@ -79,6 +79,7 @@ def stage(
         ),
         seed=seed,
         version=4,
+        resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
         workers=partial(workers, params, images, pairs),
     )
@@ -88,7 +89,8 @@ def _expects_after(params: Params, texts: Stage, words: Stage, codes: Stage) -> 
     assert isinstance(texts.params, text_tokens.Params)
     assert isinstance(words.params, text_tokenizer.Params)
     assert isinstance(codes.params, image_tokenizer.Params)
-    return expects(params, texts.params.length, words.params.vocab_size, codes.params.num_codes)
+    num_codes = num_codes_of(codes.params, codes.params.weights)
+    return expects(params, texts.params.length, words.params.vocab_size, num_codes)
 
 
 def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -> Expected:
@@ -133,13 +135,19 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
     vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
-    num_codes = int(context.input("image_tokenizer").manifest.params["num_codes"])
-    config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
-    datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
     tokenizer = context.input("image_tokenizer")
+    codes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
+    config = params.network.config(vocab_size=vocab_size, num_codes=codes.num_codes)
+    datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
+    if codes.grid != config.grid:
+        raise StageError(
+            f"pretrain cannot start: the tokenizer's grid is {codes.grid} x {codes.grid}, the "
+            f"network's {config.grid} x {config.grid}; set image_tokenizer.image_size to "
+            f"{config.grid} * image_tokenizer.patch_size"
+        )
     new_views = None
-    if params.codes == "online":
-        new_views = _new_views(tokenizer, crops, config)
+    if params.codes == "online":  # drawn as the stored ones, cut at the tokenizer's size
+        new_views = NewViews(crops.min_crop_scale, crops.flip, codes.image_size)
     job = PretrainJob(params, context.seed, datasets, text, config, tokenizer, new_views)
     try:  # report a mismatch here, before any worker starts
         job.make_feed(0, params.num_workers)
@@ -154,19 +162,3 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         context.folder.write_file(FIGURE_FILE, figure)
     numbers = {"num_steps": params.steps, "num_skipped_steps": num_skipped_steps(history)}
     context.commit(files=files_of(context, checkpoint), numbers=numbers)
-
-
-def _new_views(tokenizer: Dataset, crops: image_tokens.CropParams, config: BEiT3Config) -> NewViews:
-    """Return how new views are drawn: as the stored ones, at the tokenizer's size.
-
-    Raises:
-        StageError: the tokenizer has another grid than the network.
-    """
-    sizes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
-    if sizes.grid != config.grid:
-        raise StageError(
-            f"pretrain cannot start: the tokenizer's grid is {sizes.grid} x {sizes.grid}, the "
-            f"network's {config.grid} x {config.grid}; set image_tokenizer.image_size to "
-            f"{config.grid * sizes.patch_size}"
-        )
-    return NewViews(crops.min_crop_scale, crops.flip, sizes.image_size)

@@ -88,7 +88,7 @@ def stage(
             documents=documents,
             held_out=held_out,
         ),
-        version=3,
+        version=4,
         workers=partial(workers, [image.name for image in images]),
     )
 

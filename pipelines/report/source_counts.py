@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from dataprep.sources.published import HASH_DRIFT, Finding, Rate, compare, published
+from dataprep.sources.published import HASH_DRIFT, PAPER_PAIRS, Finding, Rate, compare, published
 from orchestration import Dataset
 from orchestration.reporting.usage import read_usage
 from pipelines.curate.large_drops import LargeDrop, count_drops, large_drops
@@ -20,6 +20,7 @@ from pipelines.report.column_counts import (
     count_images,
 )
 from pipelines.report.held_out_counts import HeldOutCount, Splits, count_held_out
+from pipelines.report.pair_counts import PairCount, count_pairs
 
 Role = Literal["images", "evaluation_sets", "documents"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -123,8 +124,11 @@ class Report:
     "Images that are no near duplicates because of their details alone."
     without_structure: int
     "Images with too little contrast for a search by their hash."
+    pairs: tuple[PairCount, ...]
+    "Images with captions that curation kept, and their captions, by source."
     held_out: tuple[HeldOutCount, ...]
     "Kept rows that will be held out from training, by source."
+    paper_pairs: str = PAPER_PAIRS
     hash_drift: tuple[Rate, ...] = HASH_DRIFT
 
 
@@ -152,6 +156,7 @@ def count(
         captions={key: n for key, n in curated.manifest.counters.items() if n},
         kept_by_detail=int(curated.manifest.numbers.get("images_kept_by_detail", 0)),
         without_structure=int(curated.manifest.numbers.get("images_without_structure", 0)),
+        pairs=count_pairs(curated, list(images)),
         held_out=count_held_out(
             curated,
             images,
@@ -210,6 +215,11 @@ def numbers_of(report: Report) -> dict[str, float]:
             numbers[f"same_digest/{source.name}"] = digests.same / known
     for curated in report.curation:
         numbers |= {f"drops/{reason}/{curated.name}": n for reason, n in curated.drops.items()}
+    for of_source in report.pairs:
+        numbers |= {
+            f"pairs/{of_source.source}": of_source.pairs,
+            f"images_with_captions/{of_source.source}": of_source.images,
+        }
     numbers |= {f"held_out/{count.source}": count.held_out for count in report.held_out}
     return numbers
 

@@ -8,17 +8,25 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from orchestration.errors import RecipeError
+from orchestration.params import is_uri
 from orchestration.storage.remote_files import head_of
 from pipelines.ingest.preview import form_of
 from pipelines.tokens.vqkd_training import VQKDTrainingParams
 from tokenizer.beit_v2 import sizes
 from tokenizer.vqkd import VQKDConfig
+from tokenizer.weight_files import read_saved, unwrapped
 
 _HEAD_BYTES: Final = 1 << 20
 _PICKLE: Final = b"\x80"
 _LENGTH_BYTES: Final = 8
 _FORMS: Final = ("zip", "binary")
 "Forms of a torch file: a zip archive, or a bare pickle of old versions."
+_MAX_CODES: Final = 1 << 16
+_SIZES: Final = (
+    *("patch_size", "width", "depth", "num_heads", "decoder_depth", "num_codes", "code_dim"),
+)
+"Fields of the recipe that a given tokenizer's file says."
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,10 @@ def remote_problem(uri: str, params: VQKDTrainingParams, *, is_tokenizer: bool) 
     if not is_tokenizer:
         return None
     try:
-        found = sizes(shapes, params.num_heads)  # only shapes are read
+        config = VQKDConfig(**sizes(shapes, stated_heads(params)))  # only shapes are read
     except (ValueError, IndexError) as error:
         return f"{uri}: not a VQ-KD tokenizer: {error}"
-    reason = misfit(VQKDConfig(**found), params)
+    reason = misfit(config, params)
     return f"{uri}: {reason}" if reason else None
 
 
@@ -70,19 +78,43 @@ def safetensors_shapes(head: bytes) -> dict[str, Any] | None:
         return None
 
 
+def stated_heads(params: VQKDTrainingParams) -> int | None:
+    """Return the attention heads that the recipe states, for a file that does not hold them."""
+    return params.num_heads if "num_heads" in params.model_fields_set else None
+
+
 def misfit(config: VQKDConfig, params: VQKDTrainingParams) -> str | None:
-    """Return what of a given tokenizer does not fit the recipe, or None."""
-    grid = params.image_size // params.patch_size
-    if config.grid != grid:
-        return (
-            f"it has {config.grid} x {config.grid} positions (images of {config.image_size} pixels "
-            f"in patches of {config.patch_size}), the recipe {grid} x {grid}; set "
-            f"image_tokenizer.image_size={config.image_size}, "
-            f"image_tokenizer.patch_size={config.patch_size} and train.network.image_size to match"
-        )
-    if config.num_codes != params.num_codes:
-        return (
-            f"it has {config.num_codes} codes, the recipe {params.num_codes}; set "
-            f"image_tokenizer.num_codes={config.num_codes}"
-        )
+    """Return what of a given tokenizer contradicts the recipe, or None.
+
+    Its sizes are those of its file; a size that the recipe states as well must be the same. Its
+    grid is the recipe's, since position tables are interpolated.
+    """
+    if config.num_codes > _MAX_CODES:
+        return f"it has {config.num_codes} codes, more than the {_MAX_CODES} that fit 16 bits"
+    for name in _SIZES:
+        stated, found = getattr(params, name), getattr(config, name)
+        if name in params.model_fields_set and stated != found:
+            return (
+                f"its {name} is {found}, the recipe's {stated}; remove image_tokenizer.{name}, "
+                "which the file says"
+            )
     return None
+
+
+def num_codes_of(params: VQKDTrainingParams, weights: str | None) -> int:
+    """Return the number of codes of the tokenizer that a recipe trains or gives.
+
+    The recipe's number stands for that of a file that is not fetched for a plan (a remote torch
+    file) or that cannot be read, which the stage's ``requires`` reports.
+    """
+    if weights is None:
+        return params.num_codes
+    try:
+        if is_uri(weights):
+            shapes = safetensors_shapes(head_of(weights, _HEAD_BYTES))
+        else:
+            shapes = dict(unwrapped(read_saved(weights)))
+        found = sizes(shapes, num_heads=1)["num_codes"] if shapes else params.num_codes
+    except (OSError, ValueError, IndexError, RecipeError):
+        return params.num_codes
+    return int(found)

@@ -20,6 +20,7 @@ from orchestration import Context, Stage, feeding
 from orchestration.errors import RecipeError, StageError
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
+from orchestration.resources import Resources
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from orchestration.training import fit
@@ -31,7 +32,7 @@ from pipelines.tokens.codebook_report import (
     ReportImages,
     write_codebook_report,
 )
-from pipelines.tokens.given_weights import misfit, remote_problem
+from pipelines.tokens.given_weights import misfit, remote_problem, stated_heads
 from pipelines.tokens.vqkd_training import (
     MODEL_FILE,
     SHUFFLE_WINDOW,
@@ -51,7 +52,7 @@ class Params(VQKDTrainingParams):
     """The tokenizer, its training and its report; defaults are BEiT v2's."""
 
     weights: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
-    "Path or URI of a tokenizer to use instead of training one, such as BEiT v2's."
+    "Path or URI of a tokenizer, such as BEiT v2's, whose sizes and weights are used untrained."
     num_report_images: Annotated[int, OPERATIONAL] = Field(default=4096, ge=1)
     "Largest number of images over which the report measures codebook usage."
     min_usage: Annotated[float, OPERATIONAL] = Field(default=0.5, ge=0, le=1)
@@ -89,6 +90,7 @@ def stage(
         version=3,
         requires=partial(requires, params),
         expects=partial(expects, params),
+        resources=params.resources if params.weights is None else Resources(1, int(params.use_gpu)),
         workers=partial(workers, params, [each.name for each in images]),
     )
 
@@ -131,9 +133,11 @@ def _remote(params: Params, name: str) -> str | None:
 
 
 def _given_tokenizer(params: Params, path: Path) -> VQKD:
-    """Load a tokenizer; a number of heads in the recipe is for a file that does not hold it."""
-    num_heads = params.num_heads if "num_heads" in params.model_fields_set else None
-    return VQKD.load(path, num_heads)
+    """Load a tokenizer for the recipe's grid.
+
+    A number of heads in the recipe is for a file that does not hold it.
+    """
+    return VQKD.load(path, stated_heads(params), params.image_size // params.patch_size)
 
 
 def expects(params: Params) -> Expected:

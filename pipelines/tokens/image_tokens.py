@@ -21,8 +21,9 @@ from dataprep.images import decode_stored
 from dataprep.schemas import reject, rejects_table
 from dataprep.views import View, random_cut
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
-from orchestration.params import OPERATIONAL, StageParams
+from orchestration.params import OPERATIONAL, GpusPerActor, StageParams
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
+from orchestration.resources import Resources
 from orchestration.slices import row_slices
 from orchestration.suspects import KILLED_WORKER
 from pipelines.readers.expected_memory import (
@@ -69,8 +70,7 @@ class Params(StageParams):
     "Number of actors that process slices in parallel."
     cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of CPU cores and threads per actor for decoding, cropping, and encoding without GPU."
-    use_gpu: Annotated[bool, OPERATIONAL] = False
-    "Reserve one GPU per actor."
+    gpus_per_actor: GpusPerActor = 0
 
 
 class CropParams(Params):
@@ -109,6 +109,7 @@ def stage(
         feeding(curated=curated, images=images, held_out=held_out, tokenizer=tokenizer),
         seed=seed,
         version=3,
+        resources=resources(complete),
         workers=partial(workers, complete, [each.name for each in images]),
     )
 
@@ -122,12 +123,17 @@ def workers(params: Params, images: Sequence[str], inputs: Mapping[str, Expected
         inputs: size of each input by name.
     """
     network = _NETWORK_BYTES + params.batch_size * _ENCODED_BYTES
-    if params.use_gpu:
+    if params.gpus_per_actor:
         network = CUDA_BYTES
     held = kept_images_bytes(inputs, images, CACHED_GROUPS)
     held += round(params.slice_rows * row_bytes(inputs, images, IMAGE_BYTES) * COPIES)
     held += params.batch_size * params.num_views * _CUT_BYTES
     return Workers(WORKER_BYTES + TORCH_BYTES + network + held, params.num_actors)
+
+
+def resources(params: Params) -> Resources:
+    """Return what an actor reserves."""
+    return Resources(params.cpus_per_actor, params.gpus_per_actor)
 
 
 def run(context: Context, params: CropParams) -> None:
@@ -154,7 +160,7 @@ def tokenize(
         partial(make, params, split, whole, tokenizer, kept, images),
         num_actors=params.num_actors,
         num_cpus=params.cpus_per_actor,
-        num_gpus=int(params.use_gpu),
+        num_gpus=params.gpus_per_actor,
         row_group_rows=params.row_group_rows,
         quarantine=partial(quarantined, kept, images),
     )
@@ -196,7 +202,7 @@ class ViewTokenizer:
         """
         torch.set_num_threads(params.cpus_per_actor)
         self.params, self.split, self.whole = params, split, whole
-        self.device = torch.device("cuda" if params.use_gpu else "cpu")
+        self.device = torch.device("cuda" if params.gpus_per_actor else "cpu")
         self.tokenizer = VQKD.load(tokenizer.fetch(MODEL_FILE)).to(self.device)
         self.threads = ThreadPoolExecutor(params.cpus_per_actor)
         self.images = KeptImages([kept], images, _COLUMNS)

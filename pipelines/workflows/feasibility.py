@@ -16,6 +16,7 @@ from orchestration.reporting.estimates import Estimate
 from pipelines.ingest.source import Kind
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
 from pipelines.tokens.vqkd_training import GROUP_ROWS
+from pipelines.workflows.compute_time import compute_times
 from pipelines.workflows.pair_counts import pair_counts
 from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
 
@@ -152,6 +153,8 @@ def implications(
             f"image_tokenizer.steps = {tokenizer.steps} x batch_size = {tokenizer.batch_size} "
             f"over about {images} images: {epochs:.3g} epochs"
         )
+    num_images = {stream: rows[stream] + num_held_out[stream] for stream in _IMAGE_STREAMS}
+    yield from compute_times(recipe, num_images, estimates)
     yield from _held_out(recipe, estimates)
     yield from _vocabulary(recipe, captioned)
 

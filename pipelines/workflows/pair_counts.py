@@ -1,17 +1,13 @@
 """Pairs and images of each source, beside the paper's: what the order of the pair stream weighs."""
 
 from collections.abc import Iterator, Mapping
-from typing import Final
 
-from dataprep.sources.published import published
+from dataprep.sources.published import PAPER_PAIRS, published
 from orchestration.manifest import Manifest
 from orchestration.reporting.estimates import Estimate
 from pipelines.ingest.source import Source
 from pipelines.ingest.sources.visual_genome import VisualGenome
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
-
-PAPER_PAIRS: Final = "21M pairs over 15M images"
-"Section 2.2 of the paper."
 
 
 def pair_counts(

@@ -26,6 +26,7 @@ from pipelines.report import column_counts
 from pipelines.report.column_counts import bars, count_hosts, find_rows, hosts_of, spread
 from pipelines.report.data_report import HTML_FILE, JSON_FILE, ReportParams, make_report, sources_of
 from pipelines.report.held_out_counts import Splits
+from pipelines.report.pair_counts import PairCount
 from pipelines.report.source_counts import SourceStages, count
 from pipelines.tokens.held_out import is_held_out
 from tests.committing import commit_outputs
@@ -116,7 +117,12 @@ class Web:
         dropped = {row["sample_id"] for row in self.dropped}
         self.kept = [
             [
-                {"sample_id": row["sample_id"], "dataset": number, "row": i, "captions": []}
+                {
+                    "sample_id": row["sample_id"],
+                    "dataset": number,
+                    "row": i,
+                    "captions": [f"{number} {i}"] * (i % 3 + 1) * (number == 0),
+                }
                 for i, row in enumerate(rows)
                 if row["sample_id"] not in dropped
             ]
@@ -279,6 +285,17 @@ def test_drops_of_curation_are_counted_by_source_and_reason(web):
         assert curated.drops == Counter(row["reason"] for row in mine)
         assert (curated.rows, curated.kept) == (len(rows), len(rows) - len(mine))
     assert set(report.reasons) == set(DROPS)
+
+
+def test_every_caption_of_a_kept_image_is_a_pair(web):
+    kept = [row["captions"] for row in web.kept[0]]
+    report = count(web.sources, web.curated, 5, SPLITS)
+    assert report.pairs == (PairCount("pairs", len(kept), sum(map(len, kept))),)
+    page, _, numbers = made(web, ReportParams())
+    assert numbers["pairs/pairs"] == sum(map(len, kept))
+    assert numbers["images_with_captions/pairs"] == len(kept)
+    words = f"21M pairs over 15M images; here are {sum(map(len, kept))} pairs over {len(kept)} ima"
+    assert words in page.text
 
 
 def test_held_out_rows_are_those_that_the_token_stages_will_hold_out(web):

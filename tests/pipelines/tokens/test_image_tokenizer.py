@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from dataprep.miniweb.grammar import random_scene
 from orchestration.errors import StageError
 from orchestration.storage.store import Store
 from pipelines.tokens.codebook_report import MAPS_FILE, PATCHES_FILE, REPORT_FILE, ReportImages
+from pipelines.tokens.given_weights import num_codes_of
 from pipelines.tokens.image_tokenizer import Params, check_minimums, requires, store_and_report
 from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob
 from pipelines.training.loop import train
@@ -110,9 +112,12 @@ def test_a_resumed_training_ends_with_the_same_codebook(corpus, tmp_path):
     assert all((states[0][key] == states[1][key]).all() for key in states[0])
 
 
-def test_a_given_tokenizer_is_stored_and_reported_without_a_teacher(corpus, tmp_path):
+@pytest.mark.parametrize("of_size", [1, 2])
+def test_a_given_tokenizer_is_stored_for_the_recipe_s_grid_without_a_teacher(
+    corpus, tmp_path, of_size
+):
     config = params().config(teacher_dim=11)
-    tokenizer = VQKD(config)
+    tokenizer = VQKD(replace(config, image_size=config.image_size * of_size))
     tokenizer.quantize.embedding.weight.normal_()
     tokenizer.save(tmp_path / "given.pth")
     chosen = params(weights=str(tmp_path / "given.pth"), teacher="clip")
@@ -167,16 +172,16 @@ def test_the_recipe_s_heads_are_those_of_a_tokenizer_without_configuration(tmp_p
     path = tmp_path / "vqkd.pth"
     config = VQKDConfig(image_size=32, width=96, depth=1, num_heads=3, decoder_depth=1, num_codes=8)
     torch.save({"model": VQKD(config).state_dict()}, path)
-    fitting = {"weights": str(path), "image_size": 32, "num_codes": 8}
+    fitting = {"weights": str(path), "image_size": 32}
     assert "give num_heads" in requires(Params(**fitting))
     assert requires(Params(**fitting, num_heads=3)) is None
-    assert requires(Params(**{**fitting, "image_size": 16, "patch_size": 8}, num_heads=3)) is None
 
 
 MISFITS = [
-    ({"image_size": 64}, "2 x 2 positions .*the recipe 4 x 4; set image_tokenizer.image_size=32"),
-    ({"patch_size": 8}, "2 x 2 positions .*the recipe 4 x 4"),
-    ({"num_codes": 16}, "8 codes, the recipe 16; set image_tokenizer.num_codes=8"),
+    ({"patch_size": 8}, "its patch_size is 16, the recipe's 8; remove image_tokenizer.patch_size"),
+    ({"num_codes": 16}, "its num_codes is 8, the recipe's 16; remove image_tokenizer.num_codes"),
+    ({"width": 192}, "its width is 96, the recipe's 192"),
+    ({"decoder_depth": 3}, "its decoder_depth is 1, the recipe's 3"),
 ]
 
 
@@ -190,8 +195,9 @@ def test_a_given_tokenizer_that_does_not_fit_the_recipe_stops_the_plan(
     save_file(VQKD(config).state_dict(), path)
     with serving(path.read_bytes()) as server:
         location = str(path) if where == "path" else server.uri
-        fitting = {"weights": location, "image_size": 32, "num_codes": 8, "num_heads": 3}
+        fitting = {"weights": location, "image_size": 64, "num_heads": 3}
         assert requires(Params(**fitting)) is None
+        assert num_codes_of(Params(**fitting), location) == 8
         found = requires(Params(**{**fitting, **changes}))
     assert re.search(f"image_tokenizer.weights: .*{words}", found), found
 

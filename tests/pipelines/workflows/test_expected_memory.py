@@ -56,7 +56,7 @@ def test_every_stage_predicts_a_worker_between_an_idle_one_and_a_large_machine(s
         ("image_tokens", {"slice_rows": 100}, {"slice_rows": 10_000}),
         ("pair_tokens", {"batch_size": 1}, {"batch_size": 256}),
         ("pretrain", {"shuffle_window": 1}, {"shuffle_window": 8}),
-        ("evaluate", {"use_gpu": False}, {"use_gpu": True}),
+        ("evaluate", {"gpus_per_actor": 0}, {"gpus_per_actor": 1}),
         ("export", {"network": {"size": "base"}}, {"network": {"size": "large"}}),
     ],
 )
