@@ -293,9 +293,8 @@ class Context:
     def _parents(self, names: Sequence[str]) -> Iterator[Parent]:
         for name in names:
             folder = self.input_folders[name]
-            yield Parent(
-                stage=name, fingerprint=folder.name, manifest_sha256=manifest_sha256(folder)
-            )
+            digest = manifest_sha256(folder)
+            yield Parent(stage=name, fingerprint=folder.name, manifest_sha256=digest)
 
     def _file(self, file: str | File) -> File:
         return file if isinstance(file, File) else file_of(self.folder, file)

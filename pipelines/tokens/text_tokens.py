@@ -24,7 +24,7 @@ from tokenizer.text import TextTokenizer
 
 _DOCUMENT_BYTES: Final = 2000
 "Committed bytes of a document, where no input says more."
-_MEMORY_PER_BYTE: Final = 40
+_MEMORY_PER_BYTE: Final = 60
 "Memory of a slice for each committed, that is compressed, byte: texts, ids, sequences."
 
 
