@@ -81,11 +81,16 @@ def rehearse(options: argparse.Namespace, folder: Path) -> int:
     for column in COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
     failures: list[str] = []
+    notes: list[str] = []
     for name in STEPS:
         measured = run(name, options, folder)
         table.add_row(*cells(name, measured, options.fraction))
         failures += judged(name, measured, options.smoke)
+        if (at_full := measured.predicted_full or 0) > MOST_BYTES:
+            notes.append(f"{name}: at the full size a worker is predicted {human_bytes(at_full)}")
     Console(width=120).print(table)
+    for line in notes:
+        sys.stdout.write(f"note: {line}\n")
     for line in failures:
         sys.stdout.write(f"FAILED: {line}\n")
     return 1 if failures else 0

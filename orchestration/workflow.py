@@ -75,7 +75,7 @@ class Workflow:
             todo = [self._retried(plan, only, retry)]
         self.check(todo)
         if todo:
-            complete = complete_manifests(plan, workdir)
+            complete = complete_manifests(plan)
             if not only:
                 self.refuse_impossible(complete)
             check_ray_can_start(self.recipe.cluster)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.manifest import MANIFEST, Manifest, read_manifest
-from orchestration.plan import PlannedStage, State
+from orchestration.plan import PlannedStage
 from orchestration.reporting.usage import Expected, Usage, Workers, read_usage
 from orchestration.storage.store import Store
 
@@ -36,8 +36,8 @@ def estimate(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Estimate
     estimates: dict[str, Estimate] = {}
     for planned in plan:
         stage = planned.stage
-        if planned.state is State.FRESH:
-            estimates[stage.name] = _measured(workdir.sub(planned.path))
+        if planned.manifest is not None:
+            estimates[stage.name] = _measured(planned.manifest, workdir.sub(planned.path))
             continue
         inputs = [estimates[name].rows for name in stage.input_names]
         rows_in = None if None in inputs or not inputs else sum(filter(None, inputs))
@@ -49,8 +49,8 @@ def estimate(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Estimate
     return estimates
 
 
-def _measured(folder: Store) -> Estimate:
-    manifest, usage = read_manifest(folder), read_usage(folder)
+def _measured(manifest: Manifest, folder: Store) -> Estimate:
+    usage = read_usage(folder)
     rows = manifest.num_rows_out() or usage.work
     return Estimate(rows, manifest.num_bytes, usage.seconds, usage.memory or None, measured=True)
 

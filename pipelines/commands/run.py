@@ -77,7 +77,7 @@ def plan(
     console.print(plan_table(planned, estimates))
     _print_sources(opened)
     _print_proxies(opened)
-    complete = complete_manifests(planned, opened.store)
+    complete = complete_manifests(planned)
     for line in implications(opened.recipe, estimates, complete):
         console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
     cluster = opened.recipe.cluster
