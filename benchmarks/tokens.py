@@ -115,9 +115,10 @@ def images(store: Store, number: int, cpus: int, config: VQKDConfig, rounds: int
     )
 
 
-def committed(folder: Store, table: pa.Table, name: str) -> Dataset:
+def committed(folder: Store, table: pa.Table, name: str, group_rows: int = 256) -> Dataset:
     """Commit one table."""
-    part = commit_slice(folder, Slice("000000", {}), Output(table.num_rows, {name: table}), 256)
+    output = Output(table.num_rows, {name: table})
+    part = commit_slice(folder, Slice("000000", {}), output, group_rows)
     schema = pq.read_schema(folder.open(part.tables[name].path))
     return with_manifest(folder, parts=[part], columns={name: columns_of(schema)})
 

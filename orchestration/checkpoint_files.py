@@ -98,11 +98,21 @@ def newest_whole(
     return None
 
 
-def remove_old(folder: Store, newest: Store, num_to_keep: int) -> None:
-    """Remove all checkpoints but the newest ones, counted from ``newest``."""
+def remove_old(
+    folder: Store, newest: Store, num_to_keep: int, keep_every: int | None = None
+) -> None:
+    """Remove all checkpoints before ``newest`` but those to keep.
+
+    Args:
+        folder: folder of the stage.
+        newest: a whole checkpoint; it and later ones stay.
+        num_to_keep: number of newest checkpoints to keep, ``newest`` included.
+        keep_every: further checkpoints stay if their step is a multiple of it.
+    """
     older = [c for c in checkpoints(folder) if step_of(c) < step_of(newest)]
     for checkpoint in older[num_to_keep - 1 :]:
-        folder.remove(f"{RAY_TRAIN}/{checkpoint.name}")
+        if keep_every is None or step_of(checkpoint) % keep_every:
+            folder.remove(f"{RAY_TRAIN}/{checkpoint.name}")
 
 
 def remove_damaged(folder: Store) -> None:

@@ -10,6 +10,7 @@ import bisect
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _MAX_CACHED_FOOTERS = 1024
+_READERS = 16
 _REPAIR = "`beit3 run … --repair` computes it again"
 
 
@@ -93,6 +95,33 @@ class Dataset:
                 groups.append(RowGroup(part, index, num_rows, first))
                 first += num_rows
         return groups
+
+    def column_bytes(self, column: str) -> list[int]:
+        """Return the size of a column in each of :meth:`row_groups`, in bytes before compression.
+
+        Parquet stores a value that a row group repeats once, so such a column counts as smaller.
+
+        Raises:
+            ManifestError: a part is missing or disagrees with the manifest.
+            StoreError: the store cannot be read at present.
+        """
+        with ThreadPoolExecutor(_READERS) as pool:
+            sizes = pool.map(lambda part: self._column_bytes(part, column), self.parts)
+            return [size for of_part in sizes for size in of_part]
+
+    def _column_bytes(self, part: TablePart, column: str) -> list[int]:
+        if not part.row_groups:
+            return []
+        with self._opened(part) as file:
+            groups = map(file.metadata.row_group, range(file.num_row_groups))
+            return [
+                sum(
+                    leaf.total_uncompressed_size
+                    for leaf in map(group.column, range(group.num_columns))
+                    if leaf.path_in_schema.split(".")[0] == column
+                )
+                for group in groups
+            ]
 
     def read_group(self, group: RowGroup, columns: Sequence[str]) -> "pa.Table":
         """Return the rows of one row group.

@@ -3,7 +3,8 @@
 A stage starts when its inputs are complete and fewer than ``jobs`` stages are running. If a stage
 fails, its error is shown at once and its traceback goes to the log; stages that do not depend on
 it still run, unless the counts of rows so far show that the workflow cannot be completed. Ctrl-C
-stops between slices and marks the MLflow runs KILLED; a second Ctrl-C ends the process at once.
+or SIGTERM stops between slices and marks the MLflow runs KILLED; a second Ctrl-C ends the process
+at once.
 """
 
 import json
@@ -46,7 +47,7 @@ from orchestration.reporting.usage import Usage, add_usage
 from orchestration.resources import missing_in_cluster
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context
-from orchestration.stage_threads import ending_at_once, started
+from orchestration.stage_threads import ending_at_once, started, terminated_as_interrupted
 from orchestration.storage.lock import Lock, workdir_lock
 from orchestration.storage.store import Store
 
@@ -110,7 +111,11 @@ class Runner:
             check_shared(self.workdir)
             parent.params(self.recipe.model_dump(mode="json"))
             parent.artifact(record.fetch("recipe.yaml"))
-            with _terminal_state(parent.finish), showing(self.console) as progress:
+            with (
+                _terminal_state(parent.finish),
+                showing(self.console) as progress,
+                terminated_as_interrupted(),
+            ):
                 self._run_all(todo, parent, lock, progress)
         return bool(self.changed)
 

@@ -1,16 +1,19 @@
-"""What a training loop sees of its surroundings in one worker: checkpoints, progress, the end.
+"""What a training loop sees of its surroundings in one worker: checkpoints, progress, wishes.
 
 Ray Train is imported inside functions, as it imports slowly and a plan never needs it.
 """
 
 import json
 import logging
+import math
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +35,20 @@ STOP: Final = "stop.json"
 "File by which the driver asks a training to save a checkpoint and to end."
 _HEARTBEAT_EVERY_S: Final = 1.0
 _FLUSH_EVERY_S: Final = 5.0
+_LOOK_EVERY_S: Final = 5.0
+"Time between questions to Ray Train whether it is about to lose a node."
+
+
+class Wish(IntEnum):
+    """What a training should do after a step; of several wishes the largest counts."""
+
+    NOTHING = 0
+    LOOK = 1
+    "Ask Ray Train whether it is about to lose a node; all workers must ask together."
+    SAVE = 2
+    "Save a checkpoint."
+    STOP = 3
+    "Save a checkpoint and end."
 
 
 class Session:
@@ -52,16 +69,41 @@ class Session:
         device: "torch.device",
         reporter: "Reporter | None",
         newest: Callable[[], Store | None] = lambda: None,
+        *,
+        save_every_s: float = math.inf,
+        remove_old: Callable[[], None] = lambda: None,
     ) -> None:
+        """Begin the work of one worker.
+
+        Args:
+            rank: index of the worker.
+            num_workers: number of workers.
+            num_threads: CPU threads that the worker may use.
+            device: device of the worker.
+            reporter: of the worker of rank 0; None on the others.
+            newest: returns the newest whole checkpoint or None.
+            save_every_s: time after which a checkpoint is due.
+            remove_old: removes the checkpoints that are no longer kept.
+        """
         self.rank = rank
         self.num_workers = num_workers
         self.num_threads = num_threads
         self.device = device
         self._reporter = reporter
         self._newest = newest
+        self._save_every_s = save_every_s
+        self._remove_old = remove_old
+        self._saved_at = self._looked_at = time.monotonic()
+        self._lost_nodes: set[str] = set()
+        "Nodes about to be lost, for which a checkpoint is saved already."
         self._group: Any = None
         self._vote: tuple[torch.Tensor, Any] | None = None
         "The vote of the last step, which is exchanged in the background."
+
+    @property
+    def folder(self) -> Store | None:
+        """Folder of the stage on the worker of rank 0, else None."""
+        return self._reporter.folder if self._reporter is not None else None
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
@@ -94,15 +136,51 @@ class Session:
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        self._saved_at = time.monotonic()
+        if self.rank == 0:
+            try:
+                self._remove_old()
+            except StoreError as error:
+                logger.warning("an old checkpoint could not be removed: %s", error)
 
-    def must_stop(self) -> bool:
-        """Return whether the user wants the training to end; the same on every worker.
+    def wish(self) -> Wish:
+        """Return what the training should do after this step; the same on every worker.
 
-        Every worker calls this after every step. Only the first one knows the answer. The others
-        receive it between processors while the next step runs, so it is a step late and neither a
-        step nor a GPU waits for it.
+        Every worker calls this after every step. A training is asked to stop by the user. It is
+        asked to save if the last checkpoint is old, or if a machine is about to go.
         """
-        mine = self._reporter is not None and self._reporter.must_stop
+        agreed = self._agreed(self._own_wish())
+        if agreed is not Wish.LOOK:
+            return agreed
+        import ray.train
+
+        notice = ray.train.get_preemption_info()
+        nodes = set(notice.preempted_node_ids) if notice is not None else set()
+        is_new = bool(nodes - self._lost_nodes)
+        self._lost_nodes |= nodes
+        return Wish.SAVE if is_new else Wish.NOTHING
+
+    def _own_wish(self) -> Wish:
+        """Return the wish of this worker, of which the first one alone has any."""
+        now = time.monotonic()
+        if self._reporter is None:
+            return Wish.NOTHING
+        if self._reporter.must_stop:
+            return Wish.STOP
+        if now - self._saved_at >= self._save_every_s:
+            self._saved_at = now
+            return Wish.SAVE
+        if now - self._looked_at >= _LOOK_EVERY_S:
+            self._looked_at = now
+            return Wish.LOOK
+        return Wish.NOTHING
+
+    def _agreed(self, mine: Wish) -> Wish:
+        """Return the wish of the first worker at the step before.
+
+        The others receive it between processors while the next step runs, so it is a step late
+        and neither a step nor a GPU waits for it.
+        """
         if self.num_workers == 1:
             return mine
         import torch
@@ -114,14 +192,20 @@ class Session:
         vote = torch.tensor(int(mine))
         self._vote = vote, dist.all_reduce(vote, dist.ReduceOp.MAX, self._group, async_op=True)
         if last is None:
-            return False
+            return Wish.NOTHING
         last[1].wait()
-        return bool(last[0])
+        return Wish(int(last[0]))
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Log metrics after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
+        """Show losses after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
         if self._reporter is not None:
             self._reporter.show(done, total, metrics)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Send metrics and their ``step`` to MLflow; only the worker of rank 0 does so."""
+        if self._reporter is not None:
+            metrics = {name: value for name, value in row.items() if name != "step"}
+            self._reporter.log.metrics(metrics, step=int(row["step"]))
 
 
 class Reporter:
@@ -145,8 +229,7 @@ class Reporter:
             thread.start()
 
     def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of one step."""
-        self.log.metrics(metrics, step=done)
+        """Show the losses of one step."""
         losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
         self._latest = (done, total, ", ".join(losses))
 

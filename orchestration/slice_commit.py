@@ -1,10 +1,13 @@
 """Committing slices: a worker processes a slice, writes its tables, and at last its part."""
 
+import contextlib
 import hashlib
 import json
+import shutil
+import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -14,10 +17,13 @@ import pyarrow.parquet as pq
 from orchestration.errors import PipelineError, StoreError
 from orchestration.manifest import REJECTS, Part, TablePart, part_path, read_part
 from orchestration.reporting.usage import peak_memory
-from orchestration.slices import Output, Process, Slice
+from orchestration.slices import Output, Process, Slice, outputs_of
 from orchestration.storage.store import Store
 
 _READERS: Final = 16
+_IN_MEMORY_BYTES: Final = 1 << 26
+"Beyond this size, a file is built in the temporary folder."
+_BLOCK_BYTES: Final = 1 << 20
 _DIGITS: Final = 12
 "Digits of the digest in the name of a file."
 
@@ -52,43 +58,89 @@ class Committer:
         return {"receipt": json.dumps(receipt)}
 
 
-def commit_slice(folder: Store, slice_: Slice, output: Output, row_group_rows: int) -> Part:
+def commit_slice(
+    folder: Store, slice_: Slice, output: Output | Iterator[Output], row_group_rows: int
+) -> Part:
     """Write a slice's tables, then its part; a crash in between leaves an uncommitted slice.
+
+    Files are built in memory, or beyond a size in the temporary folder, and then copied.
 
     A worker that was taken for lost may still commit a slice that another one repeats. A download
     then has other rows. So the name of a file contains the digest of its content, and neither
     worker overwrites what the other's part refers to; the part that was written first counts.
     """
-    tables = {
-        name: _write_table(folder, f"{name}/{slice_.id}", table, row_group_rows)
-        for name, table in output.tables.items()
-    }
+    files: dict[str, _TableFile] = {}
+    num_rows_in, rejects, counters = 0, Counter[str](), Counter[str]()
+    with contextlib.ExitStack() as stack:
+        for piece in outputs_of(output):
+            for name, table in piece.tables.items():
+                if name not in files:
+                    files[name] = stack.enter_context(_TableFile(table.schema, row_group_rows))
+                files[name].write(table)
+            num_rows_in += piece.num_rows_in
+            counters.update(piece.counters)
+            if REJECTS in piece.tables:
+                rejects.update(piece.tables[REJECTS]["reason"].to_pylist())
+        tables = {name: file.copy_to(folder, f"{name}/{slice_.id}") for name, file in files.items()}
     if (first := read_part(folder, slice_.id)) is not None:
         return first
-    rejects = output.tables.get(REJECTS)
     part = Part(
         slice=slice_.id,
-        num_rows_in=output.num_rows_in,
+        num_rows_in=num_rows_in,
         tables=tables,
-        rejects=dict(Counter(rejects["reason"].to_pylist())) if rejects is not None else {},
-        counters=dict(output.counters),
+        rejects=dict(rejects),
+        counters=dict(counters),
     )
     folder.write_bytes(part_path(slice_.id), part.to_bytes())
     return part
 
 
-def _write_table(folder: Store, name: str, table: pa.Table, row_group_rows: int) -> TablePart:
-    file = pa.BufferOutputStream()
-    pq.write_table(table.combine_chunks(), file, row_group_size=row_group_rows, compression="zstd")
-    data = file.getvalue()
-    sha256 = hashlib.sha256(data).hexdigest()
-    path = f"{name}-{sha256[:_DIGITS]}.parquet"
-    folder.write_bytes(path, data)
-    num_whole, rest = divmod(table.num_rows, row_group_rows)
-    groups = (row_group_rows,) * num_whole + ((rest,) if rest else ())
-    return TablePart(
-        path=path, bytes=data.size, sha256=sha256, num_rows=table.num_rows, row_groups=groups
-    )
+class _TableFile:
+    """A Parquet file that is written piece by piece, before its name is known."""
+
+    def __init__(self, schema: pa.Schema, row_group_rows: int) -> None:
+        self.schema = schema
+        self.row_group_rows = row_group_rows
+        self.row_groups: list[int] = []
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+
+    def __enter__(self) -> "_TableFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self._file.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows, as row groups of their own."""
+        if table.num_rows:
+            self._writer.write_table(table.combine_chunks(), row_group_size=self.row_group_rows)
+            num_whole, rest = divmod(table.num_rows, self.row_group_rows)
+            self.row_groups += [self.row_group_rows] * num_whole + ([rest] if rest else [])
+
+    def copy_to(self, folder: Store, name: str) -> TablePart:
+        """End the file and copy it to the store; its name is followed by digits of its digest."""
+        if not self.row_groups:
+            self._writer.write_table(self.schema.empty_table())
+        self._writer.close()
+        num_bytes = self._file.tell()
+        self._file.seek(0)
+        digest = hashlib.sha256()
+        while block := self._file.read(_BLOCK_BYTES):
+            digest.update(block)
+        sha256 = digest.hexdigest()
+        path = f"{name}-{sha256[:_DIGITS]}.parquet"
+        self._file.seek(0)
+        with folder.write(path) as out:
+            shutil.copyfileobj(self._file, out, _BLOCK_BYTES)
+        return TablePart(
+            path=path,
+            bytes=num_bytes,
+            sha256=sha256,
+            num_rows=sum(self.row_groups),
+            row_groups=tuple(self.row_groups),
+        )
 
 
 def read_tables(

@@ -3,7 +3,7 @@
 :mod:`orchestration.slice_runner` runs them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,12 @@ class Output:
     "Further counts by name."
 
 
-Process = Callable[[Slice], Output]
-"A function that processes one slice; the same slice must give the same output."
+Process = Callable[[Slice], Output | Iterator[Output]]
+"""A function that processes one slice; the same slice must give the same output.
+
+A slice whose output is too large for memory yields it in pieces, which are written one after the
+other. Each piece begins a new row group of its tables.
+"""
 Quarantine = Callable[[Slice, str], Output]
 """Makes rejects of rows that end their worker, without processing them: takes a slice of these rows
 and how the worker ended. The payload of its stage's slices must be a range of rows."""
@@ -58,6 +62,40 @@ def range_slices(total: int, size: int) -> list[Slice]:
     return slices
 
 
+def group_slices(dataset: Dataset, column: str, num_bytes: int) -> list[Slice]:
+    """Return slices of whole row groups; :func:`read_slice` or :func:`read_groups` reads one.
+
+    Args:
+        dataset: the dataset to cut.
+        column: the column whose bytes count, as :meth:`Dataset.column_bytes` returns them.
+        num_bytes: largest size of a slice; a larger row group is a slice of its own.
+    """
+    groups = dataset.row_groups()
+    slices = []
+    for i, run in enumerate(runs(dataset.column_bytes(column), num_bytes)):
+        start, stop = groups[run[0]].first_row, groups[run[-1]].first_row + groups[run[-1]].num_rows
+        slices.append(Slice(f"{i:06d}", {"start": start, "stop": stop}, stop - start))
+    return slices
+
+
+def runs(sizes: Iterable[int], largest: int, most: int | None = None) -> Iterator[range]:
+    """Yield runs of consecutive items, as ranges of their numbers.
+
+    Args:
+        sizes: size of each item.
+        largest: largest sum of the sizes of a run; a larger item is a run of its own.
+        most: largest number of items of a run.
+    """
+    first, total, number = 0, 0, -1
+    for number, size in enumerate(sizes):
+        if number > first and (total + size > largest or number - first == most):
+            yield range(first, number)
+            first, total = number, 0
+        total += size
+    if number >= first:
+        yield range(first, number + 1)
+
+
 def name_slices(names: Sequence[str], size: int) -> list[Slice]:
     """Return slices of ``size`` names each; the payload is ``names``."""
     slices = []
@@ -70,3 +108,21 @@ def name_slices(names: Sequence[str], size: int) -> list[Slice]:
 def read_slice(dataset: Dataset, slice_: Slice, columns: Sequence[str] | None = None) -> "pa.Table":
     """Return the rows of a slice that :func:`row_slices` made; all columns by default."""
     return dataset.read(slice_.payload["start"], slice_.payload["stop"], columns)
+
+
+def read_groups(dataset: Dataset, slice_: Slice, columns: Sequence[str]) -> "Iterator[pa.Table]":
+    """Yield the rows of a slice of a range of rows, one row group at a time."""
+    start, stop = slice_.payload["start"], slice_.payload["stop"]
+    for group in dataset.row_groups():
+        if group.first_row < stop and start < group.first_row + group.num_rows:
+            first = max(start - group.first_row, 0)
+            rows = min(stop - group.first_row, group.num_rows) - first
+            yield dataset.read_group(group, columns).slice(first, rows)
+
+
+def outputs_of(made: Output | Iterator[Output]) -> Iterator[Output]:
+    """Yield what a :data:`Process` returned, piece by piece."""
+    if isinstance(made, Output):
+        yield made
+    else:
+        yield from made

@@ -1,4 +1,4 @@
-"""Threads of running stages, and the second Ctrl-C."""
+"""Threads of running stages, the second Ctrl-C, and the end that a scheduler asks for."""
 
 import os
 import signal
@@ -22,6 +22,27 @@ def started(work: Callable[[], None], name: str) -> Future[None]:
 
     threading.Thread(target=run, name=f"stage {name}", daemon=True).start()
     return future
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Make SIGTERM interrupt the block as Ctrl-C does; further ones are ignored.
+
+    A scheduler sends it to a driver whose time is up, and kills the driver some time later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextmanager

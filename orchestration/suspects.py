@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError
 
 from orchestration.resources import Resources
-from orchestration.slices import Output, Process, Quarantine, Slice
+from orchestration.slices import Output, Process, Quarantine, Slice, outputs_of
 
 KILLED_WORKER: Final = "killed_worker"
 "Reason of the rejected rows."
@@ -94,7 +94,8 @@ def killing_rows(
 
 def _kills(slice_: Slice, factory: Callable[[], Process], resources: Resources) -> bool:
     def probe() -> None:
-        factory()(slice_)
+        for _ in outputs_of(factory()(slice_)):
+            pass
 
     try:
         run_alone(probe, resources)
@@ -121,10 +122,11 @@ class Around:
         process = self.factory()
 
         def around(slice_: Slice) -> Output:
-            outputs, start = [], slice_.payload["start"]
+            outputs: list[Output] = []
+            start = slice_.payload["start"]
             for row in [*self.rows, slice_.payload["stop"]]:
                 if row > start:
-                    outputs.append(process(_part_of(slice_, start, row)))
+                    outputs += outputs_of(process(_part_of(slice_, start, row)))
                 if row < slice_.payload["stop"]:
                     outputs.append(self.quarantine(_part_of(slice_, row, row + 1), self.detail))
                 start = row + 1

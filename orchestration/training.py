@@ -9,6 +9,7 @@ Ray Train is imported inside functions, as it imports slowly and a plan never ne
 """
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,10 +49,14 @@ class TrainingParams(StageParams):
     """Length, workers and checkpoints of a training stage; only the length changes the result."""
 
     steps: Steps
-    checkpoint_every: Annotated[int, OPERATIONAL] = Field(default=1000, ge=1)
-    "Number of optimizer steps between checkpoints."
+    checkpoint_every: Annotated[int | None, OPERATIONAL] = Field(default=1000, ge=1)
+    "Number of optimizer steps between checkpoints; null sets none."
+    checkpoint_every_minutes: Annotated[float | None, OPERATIONAL] = Field(default=None, gt=0)
+    "Minutes after the last checkpoint in which another is due; null sets none."
     keep_checkpoints: Annotated[int, OPERATIONAL] = Field(default=2, ge=1)
     "Number of newest checkpoints to keep."
+    keep_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
+    "A checkpoint at each multiple of this number of steps is saved and never removed."
     num_workers: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of Ray Train workers."
     cpus_per_worker: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
@@ -60,6 +65,11 @@ class TrainingParams(StageParams):
     "Whether each worker uses one GPU."
     max_failures: Annotated[int, OPERATIONAL] = Field(default=3, ge=0)
     "Largest number of restarts from the newest checkpoint before the stage fails."
+
+    def saves_after(self, step: int) -> bool:
+        """Return whether a checkpoint is due after so many steps."""
+        every = [n for n in (self.checkpoint_every, self.keep_every) if n is not None]
+        return step == self.steps or any(step % number == 0 for number in every)
 
     @property
     def resources(self) -> Resources:
@@ -103,7 +113,7 @@ def fit(
             f"training in {folder.uri} saved no checkpoint of step {params.steps}; call "
             "Session.save() at the last step"
         )
-    remove_old(folder, checkpoint, params.keep_checkpoints)
+    remove_old(folder, checkpoint, params.keep_checkpoints, params.keep_every)
     return checkpoint
 
 
@@ -132,7 +142,7 @@ def _start(context: Context, params: TrainingParams) -> Store | None:
     elif step or damaged:
         _say(context, f"continues at step {step + 1}")
     if start is not None:
-        remove_old(folder, start, params.keep_checkpoints)
+        remove_old(folder, start, params.keep_checkpoints, params.keep_every)
     return start
 
 
@@ -152,6 +162,10 @@ def _run_workers(
     damaged = [c.name for c in checkpoints(folder) if start is None or step_of(c) > step_of(start)]
     newest = partial(newest_whole, folder, read=False, ignored=damaged)
 
+    def remove() -> None:  # Ray Train's own way cannot spare the multiples of a number
+        if (last := newest()) is not None:
+            remove_old(folder, last, params.keep_checkpoints, params.keep_every)
+
     def worker(_: dict[str, Any]) -> None:
         here = ray.train.get_context()
         rank = here.get_world_rank()
@@ -160,7 +174,17 @@ def _run_workers(
             # get_device() picks by local rank: the workers of a node see all of its GPUs.
             device = ray.train.torch.get_device()
             size, threads = here.get_world_size(), params.cpus_per_worker
-            loop(Session(rank, size, threads, device, reporter, newest), job)
+            session = Session(
+                rank,
+                size,
+                threads,
+                device,
+                reporter,
+                newest,
+                save_every_s=60 * (params.checkpoint_every_minutes or math.inf),
+                remove_old=remove,
+            )
+            loop(session, job)
         finally:
             if reporter is not None:
                 reporter.close()
@@ -177,7 +201,6 @@ def _run_workers(
             name=RAY_TRAIN,
             storage_path=folder.native_path(),
             storage_filesystem=folder.file_system(),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=params.keep_checkpoints),
             failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
             callbacks=[ending_at_once()],
         ),

@@ -23,12 +23,14 @@ from orchestration.recipe import ClusterParams
 from orchestration.session import Session
 from orchestration.storage.store import Store
 from orchestration.training import files_of, fit
+from pipelines.training.history import complete_curve
 from pipelines.training.loop import StepOutcome, train
 from pipelines.training.params import TrainingLoopParams
 
 PARAMS = {
     "steps": 40, "lr": 0.2, "min_lr": 0.01, "warmup_steps": 4, "weight_decay": 0.0,
     "substreams": 2, "precision": "fp32", "max_skipped_steps": 3, "checkpoint_every": 15,
+    "log_every": 1,
 }  # fmt: skip
 
 Before = Callable[[int, int], None]
@@ -88,7 +90,8 @@ def workflow(job: LineJob) -> Workflow:
 
     def run(context: Context) -> None:
         checkpoint = fit(context, job.params, train, job)
-        context.commit(files=files_of(context, checkpoint))
+        curve = complete_curve(context, checkpoint)
+        context.commit(files=[*files_of(context, checkpoint), *curve.files])
 
     recipe = Recipe(name="toy", cluster=ClusterParams(num_cpus=3, object_store_mb=128))
     return Workflow(recipe, (Stage("line", run, job.params),))

@@ -29,6 +29,8 @@ MAX_PIECES: Final = 2**16 - _SHIFT - 1 - _UNUSED_ROWS
 "Largest number of pieces of a model whose rows of the token embedding have 16-bit ids."
 _MAX_LINE_CHARS: Final = 1000
 "Short enough for SentencePiece, which drops lines above a limit in bytes, at four per character."
+_MAX_ENCODED_CHARS: Final = 1 << 20
+"Longest text that is encoded at once."
 _NUM_THREADS: Final = 16
 "A constant, because SentencePiece sums over threads: another number gives another model."
 _LARGEST_VOCABULARY: Final = re.compile(r"value <= (\d+)")
@@ -99,10 +101,19 @@ class TextTokenizer:
         return np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the token ids of all texts, concatenated, and the number of ids of each text."""
+        """Return the token ids of all texts, concatenated, and the number of ids of each text.
+
+        A very long text is encoded in segments, because SentencePiece needs some hundred bytes of
+        memory per character. They end between words, where no piece of a model that splits by
+        whitespace crosses, or within a word that has no end.
+        """
+        segments = [_segments(text) for text in texts]
         # One thread: parallelism comes from more workers.
-        encoded = self._processor.encode_as_numpy(list(texts), num_threads=1)
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        encoded = self._processor.encode_as_numpy(
+            [s for some in segments for s in some], num_threads=1
+        )
+        sizes = iter(map(len, encoded))
+        lengths = np.array([sum(next(sizes) for _ in some) for some in segments], np.int64)
         ids = np.concatenate(encoded) if encoded else np.empty(0, np.int32)
         return np.where(ids == 0, UNK, ids + _SHIFT), lengths
 
@@ -130,6 +141,19 @@ class TextTokenizer:
         """Return the piece or special token of an id."""
         special = {BOS: "<s>", PAD: "<pad>", EOS: "</s>", UNK: "<unk>", self.mask: "<mask>"}
         return special.get(index) or str(self._processor.id_to_piece(index - _SHIFT))
+
+
+def _segments(text: str) -> list[str]:
+    """Cut a text that is too long to be encoded at once at line ends, else at spaces."""
+    segments, start = [], 0
+    while len(text) - start > _MAX_ENCODED_CHARS:
+        end = start + _MAX_ENCODED_CHARS
+        cut = max(text.rfind("\n", start, end), start)
+        cut = cut if cut > start else max(text.rfind(" ", start, end), start)
+        segments.append(text[start:cut] if cut > start else text[start:end])
+        start = cut + 1 if cut > start else end
+    segments.append(text[start:])
+    return segments
 
 
 def training_lines(text: str) -> list[str]:

@@ -213,6 +213,6 @@ def _config_in(saved: Any) -> VQKDConfig | None:
     return VQKDConfig(**config)
 
 
-def to_input(pixels: NDArray[np.uint8]) -> Tensor:
-    """Return the tokenizer's input: RGB pixels (B, H, W, 3) → (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_input(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
+    """Return the tokenizer's input: RGB pixels (B, H, W, 3) uint8 → (B, 3, H, W) in [-1, 1]."""
+    return torch.as_tensor(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

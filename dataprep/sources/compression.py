@@ -63,6 +63,10 @@ def compression_by(head: bytes) -> str | None:
     return next((name for name, magic in _MAGIC.items() if magic.match(head)), None)
 
 
+class TooLarge(CompressionDamage):
+    """The unpacked content is larger than its reader takes."""
+
+
 class Unpacked:
     """The unpacked bytes of a file or of its content, read forward; others are read as they are."""
 
@@ -111,7 +115,8 @@ def read_unpacked(file: Path | bytes, max_bytes: int) -> bytes:
     """Return the whole unpacked content of a file.
 
     Raises:
-        CompressionDamage: the file cannot be unpacked, or is larger than ``max_bytes``.
+        CompressionDamage: the file cannot be unpacked.
+        TooLarge: it is larger than ``max_bytes``.
         OSError: the file cannot be read.
     """
     blocks, size = [], 0
@@ -119,6 +124,6 @@ def read_unpacked(file: Path | bytes, max_bytes: int) -> bytes:
         while block := unpacked.read(_BLOCK_BYTES):
             size += len(block)
             if size > max_bytes:
-                raise CompressionDamage(f"larger than {max_bytes} bytes")
+                raise TooLarge(f"larger than {max_bytes} bytes")
             blocks.append(block)
     return b"".join(blocks)

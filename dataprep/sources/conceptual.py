@@ -31,7 +31,7 @@ def read_cc12m(path: Path, line_range: LineRange) -> Iterator[Entry | BadEntry]:
 
 
 def _columns(path: Path, line_range: LineRange) -> Iterator[tuple[int, list[str] | BadEntry]]:
-    for number, text, problem in read_lines(path, line_range):
+    for number, text, problem, _ in read_lines(path, line_range):
         columns = text.split("\t")
         if problem is None and len(columns) != 2:
             problem = f"expected 2 columns, found {len(columns)}: {columns[0][:100]!r}"

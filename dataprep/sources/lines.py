@@ -1,28 +1,34 @@
 """Text files split at line ends into ranges that can be read independently.
 
-A file may be compressed as gzip, bzip2, xz or zstd: a process that reads a range unpacks the whole
-file once into an unnamed temporary file. Text is UTF-8; a byte order mark at the start of a line is
-dropped. One pass counts the lines when the ranges are made, so that a bad line is reported by its
-number however many workers read the file.
+A file may be compressed as gzip, bzip2, xz or zstd: a process that reads a range unpacks the file
+once (``unpacked_files``); one that reads all lines does so in a stream. Text is UTF-8; a byte order
+mark at the start of a line is dropped. One pass counts the lines when the ranges are made, so that
+a bad line is reported by its number however many workers read the file.
 """
 
 import itertools
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-from dataprep.sources.compression import CompressionDamage, Unpacked, compression_of
+from dataprep.sources.compression import CompressionDamage, Unpacked
+from dataprep.sources.unpacked_files import DAMAGED_LINE, damage_of, opened
 from dataprep.text import other_encoding
 
 MALFORMED_LINE: Final = "malformed_line"
 "Reason of a reject: the line does not have the format of its file."
+TOO_LONG: Final = "too_long"
+"Reason of a reject: the line or document exceeds ``MAX_LINE_BYTES``."
+MAX_LINE_BYTES: Final = 1 << 26
+"""Longest line and document. Cleaning a text takes up to 25 times its bytes in memory, if one
+character of it is beyond the basic plane, and a worker has a few gigabytes."""
 _BLOCK_BYTES: Final = 1 << 24
+_READ_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 1 << 16
 _FIRST_BYTES: Final = 1 << 20
 _OTHER_FILES: Final = {
@@ -60,35 +66,52 @@ class Line(NamedTuple):
     text: str
     problem: str | None = None
     "Why the line cannot be read; None for a good line."
+    reason: str = MALFORMED_LINE
+    "Reason of the reject, if there is a problem."
 
 
-def line_ranges(path: Path, num_lines: int) -> list[LineRange]:
+def line_ranges(path: Path, num_lines: int, num_bytes: int | None = None) -> list[LineRange]:
     """Split a file into ranges of ``num_lines`` lines; the last one may be shorter.
 
     Where a compressed file is cut off, its whole lines are followed by one line that
     :func:`read_lines` yields with a problem; a file with altered bytes is only such a line.
 
+    Args:
+        path: the file.
+        num_lines: largest number of lines of a range.
+        num_bytes: largest size of a range, line ends included; a longer line is a range of its own.
+
     Raises:
         ListError: the file is not UTF-8 text.
     """
     check_text(path)
+    largest = num_bytes or sys.maxsize
     starts = [(0, 1)]
-    lines = offset = 0
-    ended = True
-    with _opened(path) as file:
+    lines = offset = end = 0  # `end` is where the last whole line ends
+    with opened(path) as file:
         while block := file.read(_BLOCK_BYTES):
+            start, first = starts[-1]
             lines_here = block.count(b"\n")
-            if lines // num_lines == (lines + lines_here) // num_lines:
-                lines += lines_here  # no range ends in this block, so its lines are only counted
+            if lines + lines_here < first - 1 + num_lines and (
+                offset + len(block) - start <= largest
+            ):  # no range ends in this block, so its lines are only counted
+                lines += lines_here
+                end = offset + block.rfind(b"\n") + 1 if lines_here else end
             else:
                 position = -1
                 while (position := block.find(b"\n", position + 1)) >= 0:
+                    if offset + position + 1 - starts[-1][0] > largest and end > starts[-1][0]:
+                        starts.append((end, lines + 1))
                     lines += 1
-                    if lines % num_lines == 0:
-                        starts.append((offset + position + 1, lines + 1))
+                    end = offset + position + 1
+                    if lines - starts[-1][1] + 1 == num_lines:
+                        starts.append((end, lines + 1))
             offset += len(block)
-            ended = block.endswith(b"\n")
-    starts.append((offset, lines + 1 if ended else lines + 2))
+    if offset > end:  # a last line without an end
+        if offset - starts[-1][0] > largest and end > starts[-1][0]:
+            starts.append((end, lines + 1))
+        lines += 1
+    starts.append((offset, lines + 1))
     return [
         LineRange(start, end - start, first, following - first)
         for (start, first), (end, following) in itertools.pairwise(starts)
@@ -185,64 +208,86 @@ def first_lines(path: Path) -> list[str]:
     return lines if missing > 0 else lines[:-1]
 
 
-def read_lines(path: Path, line_range: LineRange) -> Iterator[Line]:
-    """Yield the lines of a range."""
-    with _opened(path) as file:
-        file.seek(line_range.offset)
-        data = file.read(line_range.num_bytes)
-        damage = _damage_of(path) if not file.read(1) else None
-    lines = data.split(b"\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    last = line_range.first_line + len(lines) - 1
-    for number, line in enumerate(lines, start=line_range.first_line):
-        if damage is not None and number == last:
-            yield Line(number, "", damage)
-            return
-        try:
-            text = line.removesuffix(b"\r").decode("utf-8")
-        except UnicodeDecodeError as error:
-            yield Line(number, "", f"not UTF-8 ({error.reason} at byte {error.start})")
-            continue
-        yield Line(number, text.removeprefix("\ufeff"))
+def read_lines(path: Path, line_range: LineRange | None = None) -> Iterator[Line]:
+    """Yield the lines of a range, or of the whole file, which is then unpacked as it is read."""
+    if line_range is None:
+        yield from _all_lines(path)
+        return
+    last = line_range.first_line + line_range.num_lines - 1
+    with opened(path) as file:
+        ends_file = line_range.offset + line_range.num_bytes >= os.fstat(file.fileno()).st_size
+        damage = damage_of(path) if ends_file else None
+        lines = _split(_blocks(file, line_range))
+        for number, line in enumerate(lines, start=line_range.first_line):
+            if damage is not None and number == last:
+                yield Line(number, "", damage)
+                return
+            yield _line(number, line)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open the unpacked bytes of a file at their start."""
-    if compression_of(path) is None:
-        with path.open("rb") as plain:
-            yield plain
-    else:
-        # A descriptor of its own: the offset is shared by all who use the temporary file.
-        with os.fdopen(os.dup(_unpacked_of(path)[0].fileno()), "rb") as unpacked:
-            unpacked.seek(0)
-            yield unpacked
-
-
-def _damage_of(path: Path) -> str | None:
-    return None if compression_of(path) is None else _unpacked_of(path)[1]
-
-
-def _unpacked_of(path: Path) -> tuple[IO[bytes], str | None]:
-    status = path.stat()
-    return _unpack(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _unpack(path: Path, _size: int, _modified_ns: int) -> tuple[IO[bytes], str | None]:
-    """Return an unnamed file with the unpacked bytes, and the damage that ends them."""
-    unpacked = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the cache
+def _all_lines(path: Path) -> Iterator[Line]:
+    """Yield the lines of a file that is read twice: first only to find damage."""
+    damage: CompressionDamage | None = None
     with Unpacked(path) as file:
         try:
-            while block := file.read(_BLOCK_BYTES):
-                unpacked.write(block)
+            while file.read(_READ_BYTES):
+                pass
         except CompressionDamage as error:
-            if not error.is_cut:
-                unpacked.seek(0)
-                unpacked.truncate()
-            unpacked.write(b"\0")  # makes a last line, which stands for the damage
-            unpacked.flush()
-            return unpacked, str(error)
-    unpacked.flush()
-    return unpacked, None
+            damage = error
+    if damage is not None and not damage.is_cut:
+        yield Line(1, "", str(damage))
+        return
+    held: Line | None = None
+    with Unpacked(path) as file:
+        for number, line in enumerate(_split(_until_damage(file)), start=1):
+            if held is not None:
+                yield held
+            held = _line(number, line)
+    if held is not None:
+        yield held if damage is None else Line(held.number, "", str(damage))
+
+
+def _until_damage(file: Unpacked) -> Iterator[bytes]:
+    try:
+        while block := file.read(_READ_BYTES):
+            yield block
+    except CompressionDamage:
+        yield DAMAGED_LINE
+
+
+def _blocks(file: IO[bytes], line_range: LineRange) -> Iterator[bytes]:
+    """Yield the bytes of a range; others may read the same file meanwhile."""
+    offset, end = line_range.offset, line_range.offset + line_range.num_bytes
+    while block := os.pread(file.fileno(), min(end - offset, _READ_BYTES), offset):
+        yield block
+        offset += len(block)
+
+
+def _split(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
+    """Yield the lines in some blocks, without their ends; None for one that is too long."""
+    pieces: list[bytes] = []  # of the line that the last block ends in
+    size = 0
+    for block in blocks:
+        first, *others = block.split(b"\n")
+        size += len(first)
+        # Of a line that is too long, only its length is kept.
+        pieces = [*pieces, first] if size <= MAX_LINE_BYTES else []
+        if others:
+            yield b"".join(pieces) if size <= MAX_LINE_BYTES else None
+            *whole, last = others
+            for line in whole:
+                yield line if len(line) <= MAX_LINE_BYTES else None
+            size = len(last)
+            pieces = [last] if size <= MAX_LINE_BYTES else []
+    if size:
+        yield b"".join(pieces) if size <= MAX_LINE_BYTES else None
+
+
+def _line(number: int, line: bytes | None) -> Line:
+    if line is None:
+        return Line(number, "", f"longer than {MAX_LINE_BYTES} bytes", TOO_LONG)
+    try:
+        text = line.removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        return Line(number, "", f"not UTF-8 ({error.reason} at byte {error.start})")
+    return Line(number, text.removeprefix("\ufeff"))

@@ -7,7 +7,8 @@ inner archives packed. Lock files among them are skipped.
 import lzma
 from pathlib import Path
 
-from dataprep.sources.documents import BadDocument, Document, Documents
+from dataprep.sources.documents import MAX_DOCUMENT_BYTES, BadDocument, Document, Documents
+from dataprep.sources.lines import TOO_LONG
 from dataprep.sources.names import safe_name
 from dataprep.sources.tars import TarDamage, tar_files
 
@@ -18,10 +19,12 @@ def read_archive(folder: Path, name: str) -> Documents:
     number = 0
     try:
         with lzma.open(folder / name) as file:
-            for found in tar_files(file):
+            for found in tar_files(file, max_file_bytes=MAX_DOCUMENT_BYTES):
                 number += 1
                 name = f"{stem}/{found.name}"
-                if found.problem:
+                if found.num_bytes > MAX_DOCUMENT_BYTES:
+                    yield BadDocument(name, found.problem or "", TOO_LONG)
+                elif found.problem:
                     yield BadDocument(name, found.problem, found.reason)
                 else:
                     yield Document(name, found.data.decode("utf-8", errors="replace"))

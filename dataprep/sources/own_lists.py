@@ -91,7 +91,7 @@ def read_table(
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of lines of CSV or TSV."""
     names = header(path, form, quoting)
-    for number, text, problem in read_lines(path, line_range):
+    for number, text, problem, _ in read_lines(path, line_range):
         if number == 1:
             continue
         try:
@@ -110,7 +110,7 @@ def read_jsonl(
     path: Path, line_range: LineRange, url: str, caption: str, split: SplitColumns = NO_SPLIT
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of JSON lines."""
-    for number, text, problem in read_lines(path, line_range):
+    for number, text, problem, _ in read_lines(path, line_range):
         try:
             if problem is not None:
                 yield BadEntry(number, problem)

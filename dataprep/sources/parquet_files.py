@@ -4,17 +4,23 @@ A column of texts is of type string or binary, or dictionary-encoded; a column o
 be a list of those. Binary is decoded as UTF-8 row by row, so that one bad row is one reject.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dataprep.sources.lines import ListError
 
 PARQUET_DAMAGE: Final = (pa.ArrowException, OSError, ValueError, KeyError)
 "Raised by pyarrow on bytes that are not Parquet."
+
+_BUFFER_BYTES: Final = 1 << 20
+_BATCH_ROWS: Final = 64
+"Few, because one row can be a book; a batch costs a tenth of a millisecond."
 
 
 class Undecodable:
@@ -25,6 +31,13 @@ class Undecodable:
 
     def __repr__(self) -> str:
         return f"{self._data!r} (not UTF-8)"
+
+
+@dataclass(frozen=True)
+class Oversized:
+    """Stands for a cell that is too large to be read."""
+
+    num_bytes: int
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -81,6 +94,24 @@ def read_cells(path: Path, group: int, columns: Collection[str]) -> Mapping[str,
     """
     table = pq.ParquetFile(path).read_row_group(group, list(columns))
     return {name: _decoded(_as_binary(table[name]).to_pylist()) for name in columns}
+
+
+def read_column(path: Path, group: int, column: str, max_bytes: int) -> Iterator[Any]:
+    """Yield the cells of a column of texts in a row group, few at a time in memory.
+
+    A cell is as in :func:`read_cells`, or :class:`Oversized` if it has more than ``max_bytes``.
+
+    Raises:
+        one of PARQUET_DAMAGE: what follows is damaged.
+    """
+    file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+    batches = file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[column])
+    for batch in batches:
+        cells = _as_binary(pa.chunked_array([batch.column(0)]))
+        sizes = pc.binary_length(cells).to_pylist() if is_text(cells.type) else [0] * len(cells)
+        for cell, size in zip(cells, sizes, strict=True):
+            is_large = size is not None and size > max_bytes
+            yield Oversized(size) if is_large else _decoded(cell.as_py())
 
 
 def _as_binary(column: pa.ChunkedArray) -> pa.ChunkedArray:

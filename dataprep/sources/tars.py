@@ -38,14 +38,19 @@ class TarFile:
     "Why the file cannot be read; None for a good file."
     reason: str = DAMAGED_FILE
     "Reason of the reject, if there is a problem."
+    num_bytes: int = 0
+    "Size of a file that is too large to be read; 0 for any other file."
 
 
-def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[TarFile]:
+def tar_files(
+    file: Any, num_bytes: int | None = None, max_file_bytes: int = MAX_FILE_BYTES
+) -> Iterator[TarFile]:
     """Yield the files of a tar, from the file's current offset; what is not data is left out.
 
     Args:
         file: read forward only; its own exceptions pass through.
         num_bytes: size of the tar, if other bytes may follow it.
+        max_file_bytes: size of the largest file that is read.
 
     Raises:
         TarDamage: the rest cannot be read.
@@ -60,10 +65,10 @@ def tar_files(file: Any, num_bytes: int | None = None) -> Iterator[TarFile]:
             yield TarFile(name, problem=problem, reason=LINKED_FILE)
         elif not member.isreg() or member.issparse():
             yield TarFile(name, problem=f"{name} is a sparse file, a device or a pipe")
-        elif member.size > MAX_FILE_BYTES:
+        elif member.size > max_file_bytes:
             _skip(forward, member, num_bytes)
-            problem = f"{name} has {member.size} bytes, the limit is {MAX_FILE_BYTES}"
-            yield TarFile(name, problem=problem)
+            problem = f"{name} has {member.size} bytes, the limit is {max_file_bytes}"
+            yield TarFile(name, problem=problem, num_bytes=member.size)
         else:
             yield TarFile(name, _content(forward, member, num_bytes))
     if num_bytes is None:

@@ -10,11 +10,12 @@ import html
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dataprep.sources.documents import BadDocument, Document, Documents
+from dataprep.sources.documents import MAX_DOCUMENT_BYTES, BadDocument, Document, Documents
 from dataprep.sources.language_variants import LANGUAGES, resolve_variants
 from dataprep.sources.wikitext import TooCostly, namespace_of, plain_text
 
@@ -47,8 +48,16 @@ class StreamRange:
     num_bytes: int
 
 
-def stream_ranges(dump: Path, index: Path, num_streams: int) -> list[StreamRange]:
-    """Split a dump into ranges of ``num_streams`` streams.
+def stream_ranges(
+    dump: Path, index: Path, num_streams: int, num_bytes: int | None = None
+) -> list[StreamRange]:
+    """Split a dump into ranges of streams.
+
+    Args:
+        dump: the dump.
+        index: its multistream index.
+        num_streams: largest number of streams of a range.
+        num_bytes: largest compressed size of a range; a larger stream is a range of its own.
 
     Raises:
         DumpError: the index is not a multistream index, or points past the dump's end.
@@ -65,32 +74,61 @@ def stream_ranges(dump: Path, index: Path, num_streams: int) -> list[StreamRange
     size = dump.stat().st_size
     if not starts or starts[-1] >= size:
         raise DumpError(f"{index}: does not belong to {dump}, which has {size} bytes")
-    bounds = [*starts[::num_streams], size]
+    bounds, count = [starts[0]], 0
+    for start, end in itertools.pairwise([*starts, size]):
+        if count and (count == num_streams or (num_bytes and end - bounds[-1] > num_bytes)):
+            bounds.append(start)
+            count = 0
+        count += 1
+    bounds.append(size)
     return [StreamRange(start, end - start) for start, end in itertools.pairwise(bounds)]
 
 
 def read_streams(dump: Path, stream_range: StreamRange) -> Documents:
-    """Yield the articles of a range; a damaged range ends with a bad document."""
-    name = f"at {stream_range.offset}"
-    try:
-        with dump.open("rb") as file:
-            file.seek(stream_range.offset)
-            pages = bz2.decompress(file.read(stream_range.num_bytes))
-        root = ElementTree.fromstring(
-            b"<pages>" + pages.removesuffix(b"\n").removesuffix(_END) + b"</pages>"
-        )
-    except (OSError, ValueError, EOFError, ElementTree.ParseError) as error:
-        yield BadDocument(name, f"{type(error).__name__}: {error}")
-        return
+    """Yield the articles of a range, one stream in memory; damage ends it with a bad document."""
     head = _head(dump)
     dropped = dropped_namespaces(head)
     language = _LANGUAGE.search(head)
     has_variants = language is not None and language[1].decode() in LANGUAGES
-    for page in root.iter("page"):
-        if page.findtext("ns") == "0" and page.find("redirect") is None:
-            markup = page.findtext("revision/text") or ""
-            markup = resolve_variants(markup) if has_variants else markup
-            yield _article(f"{page.findtext('id')}", markup, dropped)
+    try:
+        for pages in _streams(dump, stream_range):
+            root = ElementTree.fromstring(
+                b"<pages>" + pages.removesuffix(b"\n").removesuffix(_END) + b"</pages>"
+            )
+            for page in root.iter("page"):
+                if page.findtext("ns") == "0" and page.find("redirect") is None:
+                    markup = page.findtext("revision/text") or ""
+                    markup = resolve_variants(markup) if has_variants else markup
+                    yield _article(f"{page.findtext('id')}", markup, dropped)
+    except (OSError, ValueError, EOFError, ElementTree.ParseError) as error:
+        yield BadDocument(f"at {stream_range.offset}", f"{type(error).__name__}: {error}")
+
+
+def _streams(dump: Path, stream_range: StreamRange) -> Iterator[bytes]:
+    """Yield the unpacked streams of a range.
+
+    Raises:
+        OSError, EOFError, ValueError: a stream is damaged, or larger than any document may be.
+    """
+    missing = stream_range.num_bytes
+    with dump.open("rb") as file:
+        file.seek(stream_range.offset)
+        rest = b""
+        while missing or rest:
+            stream, blocks, size = bz2.BZ2Decompressor(), [], 0
+            while not stream.eof:
+                if stream.needs_input and not rest:
+                    rest = file.read(min(missing, _HEAD_BYTES))
+                    missing -= len(rest)
+                    if not rest:
+                        raise EOFError("the range ends within a stream")
+                blocks.append(stream.decompress(rest, _HEAD_BYTES))
+                rest = b""
+                size += len(blocks[-1])
+                if size > MAX_DOCUMENT_BYTES:
+                    raise ValueError(f"a stream of more than {MAX_DOCUMENT_BYTES} bytes")
+            rest = stream.unused_data
+            yield b"".join(blocks)
 
 
 def _article(name: str, markup: str, dropped: frozenset[str]) -> Document | BadDocument:

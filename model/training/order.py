@@ -107,6 +107,25 @@ class Order:
             self._fill(int(substream), positions, rows, members, mine)
         return rows, members
 
+    def groups(self, steps: range, slots: Ints) -> set[int]:
+        """Return the row groups of the windows from which the slots are filled at some steps.
+
+        Args:
+            steps: consecutive steps.
+            slots: slots of whole substreams.
+        """
+        found: set[int] = set()
+        first, stop = steps.start * self.per_substream, steps.stop * self.per_substream
+        for substream in np.unique(slots // self.per_substream).tolist():
+            length = int(self._dealing.lengths[substream])
+            for epoch in range(first // length, -(-stop // length)):
+                windows, firsts = self._windows(substream, epoch)
+                ends = np.array([first, stop - 1]) - epoch * length
+                begin, end = np.searchsorted(firsts, ends.clip(0, length - 1), "right")
+                for window in windows[begin - 1 : end]:
+                    found.update(group for group, _ in window.visits)
+        return found
+
     def _fill(
         self, substream: int, positions: Ints, rows: Ints, members: Ints, targets: Ints
     ) -> None:

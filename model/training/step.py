@@ -1,12 +1,12 @@
 """One optimizer step over the micro-batches of the three streams.
 
 The numbers of masked positions are known from the masks; they are summed over workers once and
-divide the losses before the backward. Gradients and the sums for the metrics are then summed over
-workers. Nothing else is exchanged.
+divide the losses before the backward. Gradients (``parallel.py``) and the sums for the metrics are
+then summed over workers. Nothing else is exchanged.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from model.network.beit3 import BEiT3
 from model.training import objectives
 from model.training.batch import MicroBatch
-
-_BUCKET_ELEMENTS = 1 << 24
+from model.training.parallel import before_backward, whole
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def train_step(
     """Take one step on this worker's micro-batches of the global batch.
 
     Args:
-        network: the network, with the same weights on every worker.
+        network: the network, spread over the workers by :func:`parallel.distribute`.
         optimizer: an optimizer of the network's parameters.
         batches: this worker's micro-batches; how its samples are divided has no effect.
         lr: learning rate of the step.
@@ -61,13 +60,14 @@ def train_step(
     for batch in batches:
         for name, count in objectives.num_predictions(batch).items():
             counts[names.index(name)] += count
-    _sum_over_workers([counts])
+    _sum_over_workers(counts)
     num_targets = counts.tolist()  # of the global batch, known before the first forward
 
     optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
     with autocast:  # around all micro-batches, so that weights are cast once per step
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
+            before_backward(network, is_last=number == len(batches))
             predictions = objectives.predict(network, batch.to(device))
             total = torch.zeros((), device=device)
             for name, prediction in predictions.items():
@@ -80,11 +80,10 @@ def train_step(
     for parameter in network.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    _sum_over_workers([p.grad for p in network.parameters() if p.grad is not None])
-    _sum_over_workers([sums])
+    _sum_over_workers(sums)
 
-    # After the sum every worker holds the same gradient, so all of them decide alike.
-    norm = float(nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm or math.inf))
+    # The norm is that of the summed gradient, so all workers decide alike.
+    norm = float(whole(nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm or math.inf)))
     skipped = not math.isfinite(norm)
     if not skipped:
         for group in optimizer.param_groups:
@@ -100,26 +99,7 @@ def train_step(
     )
 
 
-def _sum_over_workers(tensors: Iterable[Tensor]) -> None:
-    """Sum each tensor over workers, in place, in large buckets."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        bucket.append(tensor)
-        size += tensor.numel()
-        if size >= _BUCKET_ELEMENTS:
-            _sum_bucket(bucket)
-            bucket, size = [], 0
-    if bucket:
-        _sum_bucket(bucket)
-
-
-def _sum_bucket(bucket: Sequence[Tensor]) -> None:
-    flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-    dist.all_reduce(flat)
-    start = 0
-    for tensor in bucket:
-        tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-        start += tensor.numel()
+def _sum_over_workers(tensor: Tensor) -> None:
+    """Sum a tensor over workers, in place."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(tensor)

@@ -22,7 +22,6 @@ from functools import partial
 from typing import Final
 
 from orchestration import Context, Slice, Stage, feeding
-from orchestration.manifest import PARTS, read_manifest
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.slices import Process
 from pipelines.curate.decisions import SCHEMAS, decide
@@ -34,7 +33,7 @@ from pipelines.curate.edges import (
     pair_slices,
 )
 from pipelines.curate.equal_originals import judge_equal
-from pipelines.curate.exchange import FOLDER, ROW_GROUP_ROWS, Exchange
+from pipelines.curate.exchange import ROW_GROUP_ROWS, Exchange, remove_rounds
 from pipelines.curate.features import read_features
 from pipelines.curate.large_drops import report_large_drops
 from pipelines.curate.layout import Layout
@@ -106,7 +105,7 @@ def run(context: Context, params: Params) -> None:
     process = partial(decide, params, layout, verdicts, moved)
     context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
     context.commit(slices, numbers=rounds.numbers(), schemas=SCHEMAS)
-    rounds.remove()
+    remove_rounds(context.folder)
     report_large_drops(context)
 
 
@@ -184,15 +183,3 @@ class _Rounds:
             for name, count in part.counters.items():
                 numbers[name] = numbers.get(name, 0) + count
         return numbers
-
-    def remove(self) -> None:
-        """Remove the tables and parts of the rounds, which no reader of the stage needs.
-
-        An earlier attempt may have had other partitions, so every other part is removed.
-        """
-        folder = self.context.folder
-        kept = {f"{part.slice}.json" for part in read_manifest(folder).parts}
-        for name in folder.names(PARTS, ".json"):
-            if name not in kept:
-                folder.remove(f"{PARTS}/{name}")
-        folder.remove(FOLDER)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from orchestration import Context, Slice
+from orchestration.manifest import PARTS, read_manifest
 from orchestration.storage.store import Store
 
 FOLDER: Final = "rounds"
@@ -103,6 +104,18 @@ def written(
         for name, values in columns.items()
     }
     return {f"{FOLDER}/{table}": pa.table(sorted_columns)}
+
+
+def remove_rounds(folder: Store) -> None:
+    """Remove the tables and parts of the rounds of a committed stage; no reader of it needs them.
+
+    An earlier attempt may have had other partitions, so every other part is removed.
+    """
+    kept = {f"{part.slice}.json" for part in read_manifest(folder).parts}
+    for name in folder.names(PARTS, ".json"):
+        if name not in kept:
+            folder.remove(f"{PARTS}/{name}")
+    folder.remove(FOLDER)
 
 
 def key_range(number: int, total: int) -> tuple[int, int]:

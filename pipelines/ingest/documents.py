@@ -1,11 +1,15 @@
 """Documents: text corpora → one cleaned document per row.
 
 Out: ``data`` (doc_id, source, text) and ``rejects``. Drops: ``malformed_line``, ``too_short``,
-``other_language``, ``unclosed_markup``.
+``too_long``, ``other_language``, ``unclosed_markup``.
+
+Files are cut into slices by their bytes and small files are joined. Within a slice, some megabytes
+of documents are read, cleaned and written at a time, so a worker's memory depends neither on the
+size of a slice nor on that of a file.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +18,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from dataprep.schemas import DOCUMENTS, REJECTS
-from dataprep.sources.documents import Documents, document_tables
+from dataprep.sources.documents import Documents, document_tables, in_chunks
 from dataprep.sources.lines import ListError
 from dataprep.sources.names import safe_name
 from orchestration import Context, Output, Slice, Stage
@@ -35,6 +39,8 @@ class Corpus(Source):
 
     file: Annotated[str, EXTERNAL_FILE]
     "Path of the corpus: a file, or a folder of files."
+    slice_bytes: int = Field(default=1 << 26, ge=1)
+    "Largest number of bytes of files per slice; larger only for what cannot be cut."
     min_chars: int = Field(default=20, ge=1)
     "Smallest number of characters of a document; shorter documents are rejects."
 
@@ -65,7 +71,7 @@ def stage(params: Corpus, *, name: str) -> Stage:
         f"documents/{name}",
         lambda context: run(context, params, name),
         params,
-        version=5,
+        version=6,
         expects=partial(expects, params),
         workers=workers,
     )
@@ -79,16 +85,17 @@ def run(context: Context, params: Corpus, name: str) -> None:
     context.commit(slices, schemas={"data": DOCUMENTS, "rejects": REJECTS})
 
 
-def document_slice(params: Corpus, name: str, slice_: Slice) -> Output:
-    """Read the documents of one slice."""
+def document_slice(params: Corpus, name: str, slice_: Slice) -> Iterator[Output]:
+    """Read the documents of one slice; each output has a bounded size."""
     file, part = Path(params.file).name, slice_.payload.get("part", "")
     documents = params.documents(slice_)
     if part:
         documents = (replace(d, name=f"{safe_name(part)}/{d.name}") for d in documents)
-    rows, rejects = document_tables(documents, name, file, params.min_chars)
-    return Output(
-        num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
-    )
+    for chunk in in_chunks(documents):
+        rows, rejects = document_tables(chunk, name, file, params.min_chars)
+        yield Output(
+            num_rows_in=rows.num_rows + rejects.num_rows, tables={"data": rows, "rejects": rejects}
+        )
 
 
 def expects(params: Corpus) -> Expected:

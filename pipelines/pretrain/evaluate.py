@@ -27,10 +27,10 @@ from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, W
 from orchestration.resources import Resources
 from orchestration.slice_commit import read_tables
 from pipelines.pretrain.checkpoints import load_network
-from pipelines.pretrain.feed import FeedParams, SampleBuilder
 from pipelines.pretrain.neighbors import draw_images, neighbor_numbers
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.pretrain import ROLES
+from pipelines.pretrain.samples import FeedParams, SampleBuilder
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes
 from pipelines.readers.rows import CACHED_GROUPS, RowReader
 from pipelines.tokens.text_tokenizer import MODEL_FILE

@@ -1,16 +1,17 @@
 """Figure of the losses and masked accuracies of a pretraining, drawn from its history."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from model.training import objectives
+from pipelines.training.history import Points
 
 _SMOOTHING: Final = 0.1
-"Weight of a new step in the moving average that is drawn."
+"Weight of a new point in the moving average that is drawn."
 
 
-def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
+def draw_losses(points: Points, path: Path) -> None:
     """Draw loss and masked accuracy of each objective over the steps."""
     from matplotlib.figure import Figure
 
@@ -18,10 +19,9 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
     for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for objective in objectives.OBJECTIVES:
             key = f"{kind}/{objective.name}"
-            points = [(row["step"], row[key]) for row in history if key in row]
-            if not points:
+            if key not in points:
                 continue
-            steps, values = zip(*points, strict=True)
+            steps, values = points[key]
             axes.plot(steps, values, color=objective.color, linewidth=0.6, alpha=0.25)
             axes.plot(steps, _smooth(values), color=objective.color, label=objective.title)
         axes.set_xlabel("optimizer step")

@@ -9,9 +9,10 @@ from model.network.config import SIZES
 from model.training.batch import Stream
 from model.training.cost import parameters_by_part
 from model.training.objectives import complete_loss_weights
+from model.training.parallel import Sharding
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.training import Steps
-from pipelines.pretrain.feed import FeedParams
+from pipelines.pretrain.samples import FeedParams
 from pipelines.training.params import (
     Lr,
     MinLr,
@@ -124,6 +125,8 @@ class Params(TrainingLoopParams):
     "Factor of each objective's mean loss in the total; an objective that is not named has 1."
     micro_batch: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
     "Number of samples of one stream in a forward pass of a worker."
+    sharding: Annotated[Sharding, OPERATIONAL] = "none"
+    "Keep a copy of the network on each worker (none), or 1/W of it on each of W workers (full)."
     compile: Annotated[bool, OPERATIONAL] = False
     "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
     activation_checkpointing: Annotated[bool, OPERATIONAL] = False

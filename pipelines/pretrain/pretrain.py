@@ -1,9 +1,9 @@
 """Pretrain: three token datasets → a BEiT-3 checkpoint.
 
 In: image, text and pair tokens, both tokenizers. Out: the last checkpoint
-(``torch.distributed.checkpoint`` shards), ``network.json``, ``history.json`` (metrics of every
-step) and a figure of the losses. Each step takes exactly as many samples of each stream as the
-recipe says (paper, section 2.3).
+(``torch.distributed.checkpoint`` shards), ``network.json``, the history of the metrics (Parquet
+files in ``history``) and a figure of the losses. Each step takes exactly as many samples of each
+stream as the recipe says (paper, section 2.3).
 """
 
 import tempfile
@@ -31,7 +31,7 @@ from pipelines.tokens import (
     vqkd_training,
 )
 from pipelines.tokens.given_weights import num_codes_of
-from pipelines.training.checkpoints import num_skipped_steps, read_history
+from pipelines.training.history import complete_curve
 from pipelines.training.loop import train
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
@@ -78,7 +78,7 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=4,
+        version=5,
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
         workers=partial(workers, params, images, pairs),
@@ -108,6 +108,7 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     layout = ParallelLayout(
         num_workers=params.num_workers,
         micro_batch=min(params.micro_batch, largest),
+        sharded=params.sharding == "full",
         precision=params.precision,
         activation_checkpointing=params.activation_checkpointing,
     )
@@ -154,11 +155,11 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
     checkpoint = fit(context, params, train, job)
-    history = read_history(checkpoint)
+    curve = complete_curve(context, checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         figure = Path(temporary) / FIGURE_FILE
-        draw_losses(history, figure)
+        draw_losses(curve.points(), figure)
         context.log.artifact(figure)
         context.folder.write_file(FIGURE_FILE, figure)
-    numbers = {"num_steps": params.steps, "num_skipped_steps": num_skipped_steps(history)}
-    context.commit(files=files_of(context, checkpoint), numbers=numbers)
+    numbers = {"num_steps": params.steps, "num_skipped_steps": curve.num_skipped}
+    context.commit(files=[*files_of(context, checkpoint), *curve.files], numbers=numbers)

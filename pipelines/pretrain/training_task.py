@@ -13,19 +13,21 @@ from model import BEiT3, BEiT3Config
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.optimizer import adamw
+from model.training.parallel import distribute
 from model.training.step import train_step
 from orchestration import Dataset
 from orchestration.session import Session
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.crops import NewViews
-from pipelines.pretrain.feed import Feed, PairOrder, SampleBuilder
+from pipelines.pretrain.feed import Feed, PairOrder
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.samples import SampleBuilder
 from pipelines.tokens.pair_tokens import COUNTS_FILE
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from pipelines.tokens.vqkd_training import MODEL_FILE as TOKENIZER_FILE
 from pipelines.training.loop import StepOutcome
 from tokenizer.text import TextTokenizer
-from tokenizer.vqkd import VQKD
+from tokenizer.vqkd import VQKD, to_input
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class PretrainJob:
         """Build the task on a worker."""
         return PretrainTask(self, session)
 
-    def make_feed(self, rank: int, num_workers: int) -> Feed:
+    def make_feed(self, rank: int, num_workers: int, num_threads: int = 1) -> Feed:
         """Return the feed of one worker.
 
         Raises:
@@ -76,6 +78,7 @@ class PretrainJob:
             seed=self.seed,
             rank=rank,
             num_workers=num_workers,
+            num_threads=num_threads,
             pairs=self.pair_order() if params.pairs_per_step else None,
         )
 
@@ -104,14 +107,16 @@ class PretrainTask:
         params = job.params
         self.job, self.device = job, session.device
         self.network = BEiT3(job.config).to(session.device)
-        self.optimizer = adamw(
-            self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
-        )
         self.network.activation_checkpointing = params.activation_checkpointing
         if params.compile:
             for block in self.network.blocks:
                 block.compile()
-        self.feed = job.make_feed(session.rank, session.num_workers)
+        dtype = torch.bfloat16 if params.precision == "bf16" else None
+        distribute(self.network, params.sharding, dtype)
+        self.optimizer = adamw(
+            self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
+        )
+        self.feed = job.make_feed(session.rank, session.num_workers, session.num_threads)
         self.tokenizer: VQKD | None = None
         if job.new_views is not None:
             tokenizer = VQKD.load(job.tokenizer.fetch(TOKENIZER_FILE))
@@ -149,9 +154,9 @@ class PretrainTask:
     def _add_codes(self, batches: list[MicroBatch]) -> None:
         """Compute the codes of new views; on the device they delay no copy of the next step."""
         for batch in batches:
-            if self.tokenizer is not None and batch.tokenizer_images is not None:
-                images = batch.tokenizer_images.to(self.device, non_blocking=True)
-                batch.codes, batch.tokenizer_images = self.tokenizer.encode(images), None
+            if self.tokenizer is not None and batch.tokenizer_pixels is not None:
+                pixels = batch.tokenizer_pixels.to(self.device, non_blocking=True)
+                batch.codes, batch.tokenizer_pixels = self.tokenizer.encode(to_input(pixels)), None
 
     def write_files(self, folder: Path) -> None:
         """Write the network's configuration."""

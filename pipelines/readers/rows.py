@@ -1,5 +1,6 @@
 """Rows of one committed table by row number, through a cache of row groups."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -30,10 +31,15 @@ class RowReader:
         self.first_rows = np.array([group.first_row for group in self.groups], np.int64)
         self.keep = keep
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices of the row groups that hold these rows, ascending."""
+        return np.unique(self._groups_of(rows))
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
-        """Return the rows with these numbers, in the order given."""
-        group_of_row = np.searchsorted(self.first_rows, rows, side="right") - 1
+        """Return the rows with these numbers, in the order given; threads may call it at once."""
+        group_of_row = self._groups_of(rows)
         order = np.argsort(group_of_row, kind="stable")
         tables = []
         for group in np.unique(group_of_row):
@@ -45,12 +51,16 @@ class RowReader:
         inverse[order] = np.arange(len(rows))
         return pa.concat_tables(tables).take(pa.array(inverse))
 
+    def _groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self.first_rows, rows, side="right") - 1
+
     def _group(self, index: int) -> pa.Table:
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        table = self.dataset.read_group(self.groups[index], self.columns)
-        self._cache[index] = table
-        if len(self._cache) > self.keep:
-            self._cache.popitem(last=False)
-        return table
+        with self._lock:
+            if index in self._cache:
+                self._cache.move_to_end(index)
+                return self._cache[index]
+            table = self.dataset.read_group(self.groups[index], self.columns)
+            self._cache[index] = table
+            if len(self._cache) > self.keep:
+                self._cache.popitem(last=False)
+            return table

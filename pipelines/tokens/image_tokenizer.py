@@ -1,11 +1,11 @@
 """Image tokenizer: images and a teacher → a VQ-KD checkpoint.
 
 In: curated images of every source. Out: ``vqkd.pt``; ``report.json`` (codebook usage and
-perplexity, overall and by source, and the mean cosine to the teacher's features); two figures:
-images beside the maps of their codes, and patches of the most used codes. The stage fails if the
-codebook is below the recipe's minimum usage or cosine, since every later stage would train on
-poor codes. A given tokenizer (``image_tokenizer.weights``) is reported in the same way, without
-training.
+perplexity, overall and by source, and the mean cosine to the teacher's features); the history of
+the metrics (Parquet files in ``history``); two figures: images beside the maps of their codes, and
+patches of the most used codes. The stage fails if the codebook is below the recipe's minimum usage
+or cosine, since every later stage would train on poor codes. A given tokenizer
+(``image_tokenizer.weights``) is reported in the same way, without training.
 """
 
 import tempfile
@@ -18,6 +18,7 @@ from pydantic import Field
 
 from orchestration import Context, Stage, feeding
 from orchestration.errors import RecipeError, StageError
+from orchestration.manifest import File
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
@@ -39,7 +40,7 @@ from pipelines.tokens.vqkd_training import (
     VQKDJob,
     VQKDTrainingParams,
 )
-from pipelines.training.checkpoints import num_skipped_steps, read_history
+from pipelines.training.history import complete_curve
 from pipelines.training.loop import train
 from tokenizer.teachers import unreachable
 from tokenizer.vqkd import VQKD
@@ -87,7 +88,7 @@ def stage(
         complete,
         feeding(curated=curated, images=images),
         seed=seed,
-        version=3,
+        version=4,
         requires=partial(requires, params),
         expects=partial(expects, params),
         resources=params.resources if params.weights is None else Resources(1, int(params.use_gpu)),
@@ -159,11 +160,13 @@ def run(context: Context, params: CropParams) -> None:
     kept = [curated.table(name) for name in ("pairs", "images")]
     sources = [name.rpartition("/")[2] for name in context.stage.inputs["images"]]
     local = context.local_files(params)
+    history: tuple[File, ...] = ()
     skipped: dict[str, float] = {}
     if local.weights is None:
         job = VQKDJob(params, context.folder, context.seed, params.flip, kept, images, sources)
         origin, name = fit(context, params, train, job), MODEL_FILE
-        skipped = {"num_skipped_steps": num_skipped_steps(read_history(origin))}
+        curve = complete_curve(context, origin)
+        history, skipped = curve.files, {"num_skipped_steps": float(curve.num_skipped)}
     else:
         path = Path(local.weights)
         origin, name = Store(path.parent), path.name
@@ -190,7 +193,8 @@ def run(context: Context, params: CropParams) -> None:
         context.log.artifact(context.folder.fetch(file))
     check_minimums(params, numbers)
     context.commit(
-        files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, PATCHES_FILE], numbers=numbers | skipped
+        files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, PATCHES_FILE, *history],
+        numbers=numbers | skipped,
     )
 
 

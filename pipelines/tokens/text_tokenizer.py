@@ -1,29 +1,32 @@
 """Text tokenizer: documents and captions → a SentencePiece model.
 
 In: documents, curated pairs. Out: ``spm.model`` and ``report.json`` (by source: tokens per word,
-fraction of unknown tokens, character coverage; the longest pieces). Training uses a seeded sample
-of lines, so memory does not grow with the corpus. A given model (``text_tokenizer.model``), such
-as the released one, is reported in the same way, without training.
+fraction of unknown tokens, character coverage, and of the whole corpus the numbers of documents,
+lines, words and characters; the longest pieces). Training uses a seeded sample of lines
+(``text_sample``), so memory does not grow with the corpus. A given model
+(``text_tokenizer.model``), such as the released one, is reported in the same way, without training.
 """
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
 from pydantic import Field
 
-from orchestration import Context, Dataset, Stage, feeding
+from orchestration import Context, Stage, feeding
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, is_uri
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.remote_files import head_of
 from orchestration.storage.store import Store
-from pipelines.tokens.text_sample import sample_captions, sample_documents
+from pipelines.curate.exchange import remove_rounds
+from pipelines.tokens.text_sample import COUNTERS, Corpus, Kind, Sample, count_texts, draw
 from tokenizer.text import UNK, TextTokenizer, train
 
 MODEL_FILE: Final = "spm.model"
@@ -33,8 +36,8 @@ _MAX_REPORT_LINES: Final = 1000
 _NUM_LONGEST_PIECES: Final = 20
 _LINE_CHARS: Final = 200
 "Characters of a line of the sample, on average."
-_SAMPLED_BYTES: Final = 2 * (_LINE_CHARS + 110)
-"Memory of a line of the sample while it is drawn, when twice as many are held."
+_DRAWN_BYTES: Final = 200_000_000
+"Memory of a worker that counts or draws the lines of a slice."
 _TRAINED_BYTES: Final = 15 * _LINE_CHARS
 "Memory of a line in SentencePiece's training."
 
@@ -79,6 +82,7 @@ def stage(
         params,
         feeding(documents=documents, curated=curated, images=images),
         seed=seed,
+        version=2,
         expects=lambda: expects(params),
         workers=partial(workers, params),
     )
@@ -102,9 +106,9 @@ def expects(params: Params) -> Expected:
 
 
 def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
-    """Predict the memory of the one worker: the sample of lines, and the training on them."""
-    trained = _TRAINED_BYTES if params.model is None else 0
-    return Workers(WORKER_BYTES + params.sample_lines * (_SAMPLED_BYTES + trained), 1)
+    """Predict the memory of the largest worker, which trains on the sample of lines."""
+    trained = params.sample_lines * _TRAINED_BYTES if params.model is None else 0
+    return Workers(WORKER_BYTES + _DRAWN_BYTES + trained, 1)
 
 
 def _load_remote(uri: str) -> None:
@@ -119,79 +123,116 @@ def _load_remote(uri: str) -> None:
 
 
 def run(context: Context, params: Params) -> None:
-    """Train the model and write its report, as one task."""
-    sources = [
+    """Count and draw lines in rounds of slices; then train the model and write its report."""
+    params = context.local_files(params)
+    corpus = Corpus(
+        context.inputs("documents"), context.input("curated").table("pairs"), context.seed
+    )
+    documents, images = (
         [name.rpartition("/")[2] for name in context.stage.inputs[role]]
         for role in ("documents", "images")
-    ]
+    )
+    names: dict[Kind, list[str]] = {"documents": documents, "captions": images}
+    num_captions = round(params.sample_lines * params.caption_fraction)
+    limits = {"documents": params.sample_lines - num_captions, "captions": num_captions}
+    counts = count_texts(context, corpus)
+    samples = []
+    for kind, sources in names.items():
+        total = sum(counts[kind][f"lines/{number}"] for number in range(len(sources)))
+        samples.append(draw(context, corpus, kind, limits[kind], total))
     numbers = context.run_task(
         make_model,
         context.folder,
-        context.local_files(params),
-        context.seed,
-        context.inputs("documents"),
-        context.input("curated"),
-        context.inputs("images"),
-        sources,
+        params,
+        samples,
+        list(names.values()),
+        numbers_of(counts, names),
     )
     context.commit(files=[MODEL_FILE, REPORT_FILE], numbers=numbers)
+    remove_rounds(context.folder)
+
+
+def numbers_of(
+    counts: Mapping[Kind, Mapping[str, int]], names: Mapping[Kind, Sequence[str]]
+) -> dict[str, float]:
+    """Return the numbers of the whole corpus by source; captions are those that curation kept.
+
+    Args:
+        counts: counters of :func:`pipelines.tokens.text_sample.count_slice` by kind.
+        names: names of the sources by kind.
+    """
+    return {
+        f"{counter}/{source}": counts[kind].get(f"{counter}/{number}", 0)
+        for kind, sources in names.items()
+        for number, source in enumerate(sources)
+        for counter in COUNTERS[kind]
+    }
 
 
 def make_model(
     folder: Store,
     params: Params,
-    seed: int,
-    documents: Sequence[Dataset],
-    curated: Dataset,
-    images: Sequence[Dataset],
+    samples: Sequence[Sample],
     sources: Sequence[Sequence[str]],
+    corpus_numbers: Mapping[str, float],
 ) -> dict[str, float]:
-    """Sample lines, train, write the model and its report; return the report's numbers.
+    """Train, write the model and its report; return the report's numbers.
 
     Args:
         folder: folder of the stage.
         params: the recipe's section.
-        seed: seed of the sample.
-        documents: datasets of documents.
-        curated: the dataset of curation.
-        images: images datasets that curation read.
-        sources: names of the sources of ``documents``, and of those of ``images``.
+        samples: lines of documents, and of captions.
+        sources: names of the sources of each sample's datasets.
+        corpus_numbers: numbers of the whole corpus, for the report.
 
     Raises:
         ValueError: the corpus is too small for the vocabulary, or the given file is not a
             SentencePiece model.
     """
-    num_captions = round(params.sample_lines * params.caption_fraction)
-    samples = [
-        sample_documents(documents, params.sample_lines - num_captions, seed),
-        sample_captions(curated, images, num_captions, seed),
-    ]
+    noted = [_Noted(sample, len(names)) for sample, names in zip(samples, sources, strict=True)]
+    lines = chain.from_iterable(noted)
     if params.model is None:
         model = train(
-            (line for sample in samples for _, line in sample),
+            lines,
             vocab_size=params.vocab_size,
             character_coverage=params.character_coverage,
             byte_fallback=params.byte_fallback,
         )
     else:
         model = Path(params.model).read_bytes()
+        deque(lines, maxlen=0)
     folder.write_bytes(MODEL_FILE, model)
     tokenizer = TextTokenizer.load(folder.fetch(MODEL_FILE))
     numbers: dict[str, float] = {
-        "num_lines": sum(map(len, samples)),
+        "num_lines": sum(each.num_lines for each in noted),
         "num_vocab_rows": tokenizer.num_rows,
+        **corpus_numbers,
     }
-    for sample, names in zip(samples, sources, strict=True):
-        for number, source in enumerate(names):
-            of_source = (line for owner, line in sample if owner == number)
-            lines = list(islice(of_source, _MAX_REPORT_LINES))
-            numbers |= {f"{key}/{source}": v for key, v in measures(tokenizer, lines).items()}
+    for each, names in zip(noted, sources, strict=True):
+        for first, source in zip(each.first, names, strict=True):
+            numbers |= {f"{key}/{source}": v for key, v in measures(tokenizer, first).items()}
     report: dict[str, Any] = {
         **numbers,
         "longest_pieces": tokenizer.longest_pieces(_NUM_LONGEST_PIECES),
     }
     folder.write_bytes(REPORT_FILE, json.dumps(report, indent=1, ensure_ascii=False).encode())
     return numbers
+
+
+class _Noted:
+    """The lines of a sample; counts them, and keeps the first of each source for the report."""
+
+    def __init__(self, sample: Sample, num_sources: int) -> None:
+        self.num_lines = 0
+        self.first: list[list[str]] = [[] for _ in range(num_sources)]
+        self._sample = sample
+
+    def __iter__(self) -> Iterator[str]:
+        for source, line in self._sample:
+            self.num_lines += 1
+            if len(self.first[source]) < _MAX_REPORT_LINES:
+                self.first[source].append(line)
+            yield line
 
 
 def measures(tokenizer: TextTokenizer, lines: Sequence[str]) -> dict[str, float]:

@@ -1,25 +1,19 @@
-"""Checkpoints of a training: ``torch.distributed.checkpoint`` shards and JSON files beside them.
+"""Checkpoints of a training: ``torch.distributed.checkpoint`` shards and files beside them.
 
-The shards hold ``network``, ``optimizer`` and ``step``. ``history.json`` holds the metrics of
-every step so far, so that a resumed run still has the whole curve. A task may add files of its own
-(``network.json``, ``vqkd.pt``).
+The shards hold ``network``, ``optimizer`` and ``step``. ``history.json`` and ``history.parquet``
+continue the curve of the metrics (:mod:`pipelines.training.history`). A task may add files of its
+own (``network.json``, ``vqkd.pt``).
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 
 from orchestration.session import Session
-from orchestration.storage.store import Store
-
-HISTORY_FILE: Final = "history.json"
-
-History = list[dict[str, float]]
-"Metrics of each step, with the number of steps done so far under ``step``."
+from pipelines.training.history import History
 
 
 def save(
@@ -35,12 +29,12 @@ def save(
         session: the worker's session.
         network: replicated or sharded over the workers.
         optimizer: over the network's parameters.
-        history: metrics of each step so far.
+        history: of the steps so far.
         write_files: writes the task's own files into a folder; only the first worker calls it.
     """
     import torch.distributed.checkpoint as dcp
 
-    step = int(history[-1]["step"])
+    step = history.step
 
     def write(folder: Path) -> None:
         dcp.save(
@@ -48,14 +42,16 @@ def save(
             checkpoint_id=folder,
         )
         if session.rank == 0:
-            (folder / HISTORY_FILE).write_text(json.dumps(history))
+            history.write(folder)
             write_files(folder)
 
     session.save(step, write)
 
 
-def restore(session: Session, network: nn.Module, optimizer: torch.optim.Optimizer) -> History:
-    """Load the newest checkpoint in place and return its history, which is empty if there is none.
+def restore(
+    session: Session, network: nn.Module, optimizer: torch.optim.Optimizer, history: History
+) -> None:
+    """Load the newest checkpoint, if there is one, into network, optimizer and history.
 
     The optimizer must be new, with a learning rate of 0.
     """
@@ -63,7 +59,7 @@ def restore(session: Session, network: nn.Module, optimizer: torch.optim.Optimiz
 
     with session.latest_checkpoint() as folder:
         if folder is None:
-            return []
+            return
         # An optimizer has no state before its first step: a step without gradient and learning
         # rate creates the tensors that the checkpoint is then read into.
         for parameter in network.parameters():
@@ -78,8 +74,7 @@ def restore(session: Session, network: nn.Module, optimizer: torch.optim.Optimiz
         dcp.load(state, checkpoint_id=folder)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        history: History = json.loads((folder / HISTORY_FILE).read_text())
-        return history
+        history.restore(folder)
 
 
 def load_network_state(folder: Path, network: nn.Module) -> None:
@@ -89,14 +84,3 @@ def load_network_state(folder: Path, network: nn.Module) -> None:
     state = {"network": network.state_dict()}
     dcp.load(state, checkpoint_id=folder, no_dist=True)
     network.load_state_dict(state["network"])
-
-
-def read_history(checkpoint: Store) -> History:
-    """Return the history of a checkpoint."""
-    history: History = json.loads(checkpoint.read(HISTORY_FILE))
-    return history
-
-
-def num_skipped_steps(history: Sequence[Mapping[str, float]]) -> int:
-    """Return how many steps were skipped."""
-    return int(sum(metrics["skipped"] for metrics in history))

@@ -2,8 +2,8 @@
 
 ``train`` runs on each Ray Train worker: it builds the job's task, restores the newest checkpoint
 and takes the remaining steps. Per step it computes the learning rate (linear warm-up, then
-cosine), takes the batches that a thread has prepared, lets the task make its step, logs the
-metrics, and saves a checkpoint when one is due or the user stops the workflow. A step with a
+cosine), takes the batches that a thread has prepared, lets the task make its step, records the
+metrics, and saves a checkpoint when one is due or the session asks for it. A step with a
 non-finite loss or gradient is skipped and counted; too many in a row end the training.
 """
 
@@ -16,9 +16,10 @@ from torch import nn
 
 from model.training.optimizer import cosine_lr
 from orchestration.errors import StageError
-from orchestration.session import Session
+from orchestration.session import Session, Wish
 from pipelines.readers.prefetch import prefetch
-from pipelines.training.checkpoints import History, restore, save
+from pipelines.training.checkpoints import restore, save
+from pipelines.training.history import History
 from pipelines.training.params import TrainingLoopParams
 
 Batches = TypeVar("Batches")
@@ -91,8 +92,9 @@ def train(session: Session, job: TrainJob) -> None:
     torch.set_num_threads(session.num_threads)
     torch.manual_seed(job.seed)
     task = job.make_task(session)
-    history = restore(session, task.network, task.optimizer)
-    start = int(history[-1]["step"]) if history else 0
+    history = History(session.folder, params.log_every)
+    restore(session, task.network, task.optimizer, history)
+    start = history.step
 
     def prepare(step: int) -> Any:
         if device.type == "cuda":
@@ -111,22 +113,23 @@ def train(session: Session, job: TrainJob) -> None:
         )
         outcome = task.step(batches, step, lr, autocast)
         metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
-        history.append({"step": step + 1, **metrics})
+        is_last = step + 1 == params.steps
+        row = history.add(metrics, is_last=is_last)
         _refuse_divergence(history, params.max_skipped_steps)
         session.show(step + 1, params.steps, metrics)
-        is_last = step + 1 == params.steps
-        stops = not is_last and session.must_stop()
-        if is_last or stops or (step + 1) % params.checkpoint_every == 0:
+        if row is not None:
+            session.log(row)
+        wish = Wish.NOTHING if is_last else session.wish()
+        if wish >= Wish.SAVE or params.saves_after(step + 1):
             save(session, task.network, task.optimizer, history, task.write_files)
-        if stops:
+        if wish is Wish.STOP:
             return
 
 
 def _refuse_divergence(history: History, max_skipped_steps: int) -> None:
-    last = history[-max_skipped_steps:]
-    if len(last) == max_skipped_steps and all(metrics["skipped"] for metrics in last):
+    if history.num_skipped_last >= max_skipped_steps:
         raise StageError(
-            f"loss or gradient was not finite in {max_skipped_steps} consecutive steps up to step "
-            f"{history[-1]['step']:.0f}; lower lr or raise warmup_steps (max_skipped_steps sets "
-            "how many are allowed)"
+            f"loss or gradient was not finite in {history.num_skipped_last} consecutive steps up "
+            f"to step {history.step}; lower lr or raise warmup_steps (max_skipped_steps sets how "
+            "many are allowed)"
         )

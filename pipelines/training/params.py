@@ -43,6 +43,8 @@ class TrainingLoopParams(TrainingParams):
     weight_decay: WeightDecay
     substreams: Substreams
     precision: Precision = "bf16"
+    log_every: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
+    "Number of steps over which recorded metrics are averaged, in MLflow and in the history."
     max_skipped_steps: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
     "Number of consecutive non-finite steps that ends the training with an error."
 

@@ -17,6 +17,7 @@ from pipelines.ingest.source import Kind
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
 from pipelines.tokens.vqkd_training import GROUP_ROWS
 from pipelines.workflows.compute_time import compute_times
+from pipelines.workflows.feed_memory import feed_memory
 from pipelines.workflows.pair_counts import pair_counts
 from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
 
@@ -155,6 +156,7 @@ def implications(
         )
     num_images = {stream: rows[stream] + num_held_out[stream] for stream in _IMAGE_STREAMS}
     yield from compute_times(recipe, num_images, estimates)
+    yield from feed_memory(recipe)
     yield from _held_out(recipe, estimates)
     yield from _vocabulary(recipe, captioned)
 

@@ -16,6 +16,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -28,7 +29,7 @@ from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.plan import State, latest_record
 from orchestration.reporting.summary import status_table
 from orchestration.storage.store import Store
-from pipelines.training.checkpoints import read_history
+from pipelines.training.history import read_curve
 from tests.line_training import LineJob, params, trace, traced, workflow
 
 pytestmark = pytest.mark.slow
@@ -107,14 +108,22 @@ def undisturbed(tmp_path_factory, tracking) -> Store:
     return found
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_ctrl_c_saves_the_step_and_the_next_run_continues_with_the_next_one(
-    tmp_path, undisturbed, num_workers
+@pytest.mark.parametrize(
+    ("num_workers", "send"),
+    [
+        (1, lambda pid: os.killpg(pid, signal.SIGINT)),
+        (2, lambda pid: os.killpg(pid, signal.SIGINT)),
+        (1, lambda pid: os.kill(pid, signal.SIGTERM)),
+    ],
+    ids=["Ctrl-C", "Ctrl-C, two workers", "SIGTERM"],
+)
+def test_an_interrupted_training_saves_its_step_and_the_next_run_continues_with_the_next_one(
+    tmp_path, undisturbed, num_workers, send
 ):
     changes = {"steps": 60, "checkpoint_every": 1000, "num_workers": num_workers}
     process = start(tmp_path, **changes)
     wait_for_step(tmp_path, 12 * num_workers, process)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid)
     output = process.communicate(timeout=TIMEOUT_S)[0]
     assert process.returncode != 0
     found = re.search(
@@ -137,7 +146,8 @@ def test_ctrl_c_saves_the_step_and_the_next_run_continues_with_the_next_one(
     assert steps == Counter((s, rank) for s in range(60) for rank in range(num_workers))
     last = newest_whole(folder)
     assert last is not None and weight(last) == weight(undisturbed)
-    history = {int(row["step"]): {row["loss"]} for row in read_history(last)}
+    rows = pa.concat_tables(read_curve(folder, last, print).tables()).to_pylist()
+    history = {row["step"]: {row["loss"]} for row in rows}
     assert curve(folder) == history and len(history) == 60
 
 
@@ -215,6 +225,18 @@ def test_a_repair_of_a_training_removes_only_what_is_damaged(tmp_path, undisturb
     last = newest_whole(folder)
     assert last is not None and weight(last) == weight(undisturbed)
     assert [p.state for p in workflow(LineJob(params(steps=60))).plan(store)] == [State.FRESH]
+
+
+def test_lost_metrics_leave_a_gap_and_repeat_no_step(tmp_path):
+    store = Store(tmp_path)
+    folder = committed(store)
+    (name,) = folder.names("history", ".parquet")
+    flip_a_bit(folder, f"history/{name}")
+    (damage,) = repair(folder)
+    assert damage.path == f"history/{name}"
+    output = run_again(store)
+    assert "line: all 60 steps are done" in output and "metrics" not in output
+    assert folder.names("history", ".parquet") == [name] and list(damages(folder)) == []
 
 
 def test_a_training_whose_steps_are_all_done_starts_no_worker(tmp_path):

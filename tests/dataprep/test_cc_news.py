@@ -289,8 +289,8 @@ def test_a_file_is_a_slice_and_every_page_is_counted(crawl, tmp_path):
     (tmp_path / "CC-NEWS-list.txt").write_text("")
     params = CcNews(format="cc_news", file=str(tmp_path))
     ranges = list(params.slices())
-    assert ranges == [Slice("000000", {"name": crawl.path.name})]
-    output = document_slice(params, "news", ranges[0])
+    assert ranges == [Slice("000000", {"names": [crawl.path.name]})]
+    (output,) = document_slice(params, "news", ranges[0])
     assert output.num_rows_in == 3
     assert output.tables["data"].num_rows == 1
     reasons = output.tables["rejects"]["reason"].to_pylist()

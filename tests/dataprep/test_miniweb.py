@@ -167,7 +167,9 @@ def check_images(rows: list[dict], rejects: dict[str, str], expected: list[dict]
 def test_each_corpus_is_read_as_truth_says(whole_web, monkeypatch, source):
     monkeypatch.chdir(whole_web)
     params = CORPORA[source]
-    rows, rejects = read(document_slice(params, source, slice_) for slice_ in params.slices())
+    rows, rejects = read(
+        output for slice_ in params.slices() for output in document_slice(params, source, slice_)
+    )
     expected = truth(whole_web, source, TEXT_TRUTH)
     assert rejects == failures(expected, "doc_id") and rejects
     texts = {row["doc_id"]: row["text"] for row in expected if row["outcome"] == "ok"}

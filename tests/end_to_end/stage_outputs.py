@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -44,6 +45,9 @@ OMITTED_KEYS = {"seconds", "rows_per_second", "bytes"}
 TENSOR_FILES = (".pt", ".safetensors")
 NAMED_FILES = (".html", ".png", ".md", ".distcp", ".metadata")
 "Files that are recorded by name: they hold times, trained numbers or drawings of them."
+
+NAME_DIGEST = re.compile(r"-[0-9a-f]{16}(\.parquet)$")
+"Digest of trained numbers in the name of their file."
 
 KINDS = ("tables", "files", "numbers")
 "Kinds of output that a description has."
@@ -84,7 +88,10 @@ def _described(stage: Stage, folder: Store) -> dict[str, Any]:
             name: dict(_columns(f"{stage.name}.{name}", dataset.table(name).read()))
             for name in sorted(tables)
         },
-        "files": {f.path: _file(stage.name, folder, f.path) for f in dataset.manifest.files},
+        "files": {
+            NAME_DIGEST.sub(r"\1", f.path): _file(stage.name, folder, f.path)
+            for f in dataset.manifest.files
+        },
         "numbers": {
             name: "trained" if stage.name in TRAINED_STAGES else number
             for name, number in sorted(numbers.items())
@@ -111,10 +118,18 @@ def _file(stage: str, folder: Store, path: str) -> str:
         return "named"
     if suffix in TENSOR_FILES:
         return _digest(_tensors(folder.fetch(path)))
+    if suffix == ".parquet" and stage in TRAINED_STAGES:
+        return _digest(dict(_structure_of_table(pq.read_table(folder.fetch(path)))))
     if suffix == ".json":
         content = json.loads(folder.read(path))
         return _digest(_structure(content) if stage in TRAINED_STAGES else _lasting(content))
     return _digest(folder.read(path))
+
+
+def _structure_of_table(table: pa.Table) -> Iterator[tuple[str, str]]:
+    yield "rows", str(table.num_rows)
+    for field in table.schema:
+        yield field.name, f"{field.type}, {table[field.name].null_count} nulls"
 
 
 def _tensors(path: Path) -> Any:

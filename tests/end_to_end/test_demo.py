@@ -333,12 +333,9 @@ def test_two_workers_give_the_loss_curve_of_one(undisturbed):
         settings = [f"train.num_workers={num_workers}", "train.cpus_per_worker=1", "train.steps=8"]
         run(undisturbed, *(w for s in settings for w in ("--set", s)), "--until", "pretrain")
         stage = folder(undisturbed, "pretrain")
-        (history,) = Path(stage.native_path()).glob("ray_train/step_00000008/history.json")
-        curves.append(
-            [
-                [row[f"loss/{name}"] for name in ("mlm", "mim", "mvlm_text", "mvlm_image")]
-                for row in json.loads(history.read_text())
-            ]
-        )
+        history = pq.read_table(stage.native_path("history"))
+        assert history["step"].to_pylist() == list(range(1, 9))
+        names = [f"loss/{name}" for name in ("mlm", "mim", "mvlm_text", "mvlm_image")]
+        curves.append([history[name].to_numpy() for name in names])
         stage.remove("")  # the number of workers is not in the fingerprint: forget the result
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)

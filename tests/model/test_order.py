@@ -283,3 +283,35 @@ def test_a_number_of_workers_must_divide_the_substreams():
     order = Order([3] * 9, batch=4, num_substreams=4, shuffle_window=1, seed=0)
     with pytest.raises(ValueError, match="3 workers"):
         order.slots(0, 3)
+
+
+@given(
+    groups=st.lists(st.integers(1, 9), min_size=4, max_size=20),
+    window=st.integers(1, 5),
+    first=st.integers(0, 60),
+    number=st.integers(1, 12),
+    most=st.sampled_from([1, 7]),
+    num_workers=st.sampled_from([1, 2, 4]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_row_groups_of_some_steps_are_those_whose_rows_they_read(
+    groups, window, first, number, most, num_workers
+):
+    counts = np.arange(sum(groups)) % most + 1
+    order = Order(
+        groups, batch=8, num_substreams=4, shuffle_window=window, seed=1, samples_per_row=counts
+    )
+    of_row = np.repeat(np.arange(len(groups)), groups)
+    for rank in range(num_workers):
+        slots = order.slots(rank, num_workers)
+        held = order.groups(range(first, first + number), slots)
+        for step in range(first, first + number):
+            assert set(of_row[order.samples(step, slots)[0]].tolist()) <= held
+
+
+def test_no_more_row_groups_are_held_than_the_windows_of_the_substreams():
+    order = Order([64] * 320, batch=64, num_substreams=8, shuffle_window=4, seed=0)
+    for rank in range(4):
+        slots = order.slots(rank, 4)  # 2 substreams, each of 8 samples a step
+        for step in range(0, 600, 7):
+            assert len(order.groups(range(step, step + 1), slots)) <= 2 * 4 + 4

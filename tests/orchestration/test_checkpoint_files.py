@@ -104,6 +104,25 @@ def test_old_checkpoints_are_counted_from_the_newest_whole_one(store, local):
 
 
 @pytest.mark.parametrize(
+    ("num_to_keep", "keep_every", "kept"),
+    [
+        (1, None, [50]),
+        (3, None, [30, 40, 50]),
+        (1, 20, [20, 40, 50]),
+        (2, 25, [40, 50]),
+        (1, 10, [10, 20, 30, 40, 50]),
+        (9, 7, [10, 20, 30, 40, 50]),
+    ],
+)
+def test_multiples_of_a_number_of_steps_are_kept_beside_the_newest(
+    store, local, num_to_keep, keep_every, kept
+):
+    made = [write(store, step, local, num_workers=1) for step in (10, 20, 30, 40, 50)]
+    remove_old(store, made[-1], num_to_keep, keep_every)
+    assert [int(name[5:]) for name in store.folders(RAY_TRAIN)] == kept
+
+
+@pytest.mark.parametrize(
     "stray",
     [
         "files-backup.json",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from ray.train import PreemptionInfo
 from rich.console import Console
 
 from orchestration.reporting.progress import (
@@ -23,7 +24,7 @@ from orchestration.reporting.progress import (
     write_heartbeat,
 )
 from orchestration.reporting.run_log import RunLog
-from orchestration.session import STOP, UNSENT, Reporter, Session
+from orchestration.session import STOP, UNSENT, Reporter, Session, Wish
 from orchestration.storage.store import Store
 
 NUM_WORKERS = 3
@@ -51,7 +52,7 @@ def work(rank: int, rendezvous: str, folder: str) -> None:
     for step in range(100):
         time.sleep(0.002 * ((step + rank) % NUM_WORKERS))  # no worker is always the first
         asked.must_stop = step >= STOPPED_IN
-        if session.must_stop():
+        if session.wish() is Wish.STOP:
             break
     Path(folder, str(rank)).write_text(str(step))
     torch.distributed.barrier()
@@ -63,6 +64,62 @@ def test_all_workers_stop_after_the_same_step(tmp_path):
     torch.multiprocessing.spawn(work, (str(tmp_path / "rendezvous"), str(tmp_path)), NUM_WORKERS)
     steps = [int((tmp_path / str(rank)).read_text()) for rank in range(NUM_WORKERS)]
     assert steps == [STOPPED_IN + 1] * NUM_WORKERS
+
+
+def session_of_one(reporter, **options) -> Session:
+    return Session(0, 1, 1, torch.device("cpu"), reporter, **options)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """A clock whose only element is the time in seconds."""
+    now = [100.0]
+    monkeypatch.setattr("orchestration.session.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ray.train.get_preemption_info", lambda: None)
+    return now
+
+
+def test_a_checkpoint_is_due_a_time_after_the_last_one(clock):
+    session = session_of_one(Asked(), save_every_s=60)
+    wishes = []
+    for _ in range(20):
+        clock[0] += 20
+        wishes.append(session.wish())
+    assert [i for i, wish in enumerate(wishes) if wish is Wish.SAVE] == [2, 5, 8, 11, 14, 17]
+    assert set(wishes) == {Wish.SAVE, Wish.NOTHING}
+
+
+def test_a_stop_counts_more_than_a_checkpoint_that_is_due(clock):
+    asked = Asked()
+    asked.must_stop = True
+    session = session_of_one(asked, save_every_s=60)
+    clock[0] += 100
+    assert session.wish() is Wish.STOP
+
+
+def test_a_worker_without_reporter_wishes_nothing(clock):
+    session = session_of_one(None, save_every_s=60)
+    clock[0] += 1000
+    assert session.wish() is Wish.NOTHING
+
+
+def test_a_notice_that_a_node_will_be_lost_saves_a_checkpoint_once(clock, monkeypatch):
+    notices = iter([None, ["a"], ["a"], ["a", "b"], ["a", "b"]])
+    asked_at = []
+
+    def notice():
+        asked_at.append(clock[0])
+        nodes = next(notices)
+        return nodes and PreemptionInfo(None, {node: [0] for node in nodes})
+
+    monkeypatch.setattr("ray.train.get_preemption_info", notice)
+    session = session_of_one(Asked())
+    wishes = []
+    for _ in range(25):
+        clock[0] += 1
+        wishes.append(session.wish())
+    assert [i + 101 for i, wish in enumerate(wishes) if wish is Wish.SAVE] == [110, 120]
+    assert asked_at == [105, 110, 115, 120, 125]
 
 
 def log_without_server() -> RunLog:
@@ -118,7 +175,7 @@ def test_metrics_that_are_not_sent_outlive_the_worker(tmp_path, unreachable):
     folder = Store(tmp_path)
     attempts = [Reporter(folder, log_without_server()) for _ in range(2)]
     for step, reporter in enumerate(attempts):
-        reporter.show(step, 10, {"loss": 3.0})
+        reporter.log.metrics({"loss": 3.0}, step)
         reporter.keep_unsent()
     left = [json.loads(folder.read(f"{UNSENT}/{name}")) for name in folder.names(UNSENT, ".json")]
     assert sorted(step for ((_, _, _, step),) in left) == [0, 1]

@@ -31,6 +31,10 @@ PRETRAIN = pretrain.Params(images_per_step=8, texts_per_step=8, pairs_per_step=8
         (TOKENIZER, {"checkpoint_every": 3}),
         (PRETRAIN, {"max_skipped_steps": 99}),
         (PRETRAIN, {"max_failures": 0}),
+        (PRETRAIN, {"checkpoint_every": None}),
+        (PRETRAIN, {"checkpoint_every_minutes": 0.5}),
+        (PRETRAIN, {"keep_every": 7}),
+        (PRETRAIN, {"log_every": 7}),
     ],
 )
 def test_floors_patience_and_reports_do_not_make_another_result(

@@ -141,3 +141,31 @@ def test_ten_thousand_lines_have_the_ids_of_transformers(folder, tokenizer):
         if ours.tolist() != wanted
     ]
     assert unequal == []
+
+
+@pytest.mark.parametrize("limit", [7, 40, 500])
+def test_a_long_text_has_the_tokens_of_its_words(tmp_path, monkeypatch, limit):
+    lines = [line for line in mixed_lines(60) if "\t" not in line]
+    (tmp_path / "m").write_bytes(train(lines, vocab_size=150, character_coverage=0.99))
+    tokenizer = TextTokenizer.load(tmp_path / "m")
+    words = ["red", "green", "and", "blue", "circles", "on", "small", "squares"]
+    rng = np.random.default_rng(0)
+    texts = ["", "red"] + [
+        "\n".join(
+            " ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(rng.integers(1, 60))
+        )
+        for _ in range(30)
+    ]
+    whole = tokenizer.encode_batch(texts)
+    monkeypatch.setattr("tokenizer.text._MAX_ENCODED_CHARS", max(limit, 8))
+    assert [ids.tolist() for ids in tokenizer.encode_batch(texts)] == [
+        ids.tolist() for ids in whole
+    ]
+
+
+def test_a_word_without_end_is_encoded_in_segments(tmp_path, monkeypatch):
+    (tmp_path / "m").write_bytes(train(["a b"] * 9, vocab_size=6, character_coverage=1.0))
+    tokenizer = TextTokenizer.load(tmp_path / "m")
+    monkeypatch.setattr("tokenizer.text._MAX_ENCODED_CHARS", 10)
+    ids, lengths = tokenizer.encode_flat(["a" * 35, "b"])
+    assert lengths.sum() == len(ids) and tokenizer.decode(ids[: lengths[0]]).count("a") == 35

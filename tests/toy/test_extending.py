@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import mlflow
+import pyarrow.parquet as pq
 import pytest
 
 from orchestration import Dataset
@@ -133,8 +134,8 @@ def test_the_output_of_the_new_stage_is_committed_and_covers_every_document(work
 
 
 def test_the_new_objective_is_trained_evaluated_and_summarized(workdir: Path):
-    (history,) = (workdir / "pretrain").rglob("history.json")
-    last = json.loads(history.read_text())[-1]
+    (history,) = (workdir / "pretrain").glob("*/history")
+    last = pq.read_table(history).to_pylist()[-1]
     assert math.isfinite(last["loss/next"]) and 0 <= last["accuracy/next"] <= 1
     held_out = Dataset.open(output(workdir, "evaluate")).manifest.numbers
     assert held_out["num_targets/next"] == held_out["num_targets/mlm"] > 0
@@ -152,7 +153,7 @@ def test_mlflow_has_the_numbers_of_the_new_objective_and_stage(workdir: Path):
 
 
 def test_the_loss_figure_has_a_curve_of_the_new_objective(packages: Path, tmp_path: Path):
-    history = [{"step": step, "loss/next": 3.0, "accuracy/next": 0.1} for step in (1, 2)]
+    points = {"loss/next": ([1, 2], [3.0, 2.9]), "accuracy/next": ([1, 2], [0.1, 0.2])}
     path = tmp_path / "losses.svg"
     program = (
         "import json, sys, matplotlib; matplotlib.rcParams['svg.fonttype'] = 'none'\n"
@@ -161,7 +162,7 @@ def test_the_loss_figure_has_a_curve_of_the_new_objective(packages: Path, tmp_pa
         "draw_losses(json.loads(sys.argv[1]), Path(sys.argv[2]))\n"
     )
     subprocess.run(
-        [sys.executable, "-c", program, json.dumps(history), str(path)],
+        [sys.executable, "-c", program, json.dumps(points), str(path)],
         cwd=packages,
         env=os.environ | {"PYTHONPATH": str(packages)},
         check=True,

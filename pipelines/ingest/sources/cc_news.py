@@ -11,11 +11,11 @@ from dataprep.sources.documents import Documents
 from dataprep.sources.folders import files_in
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
-from pipelines.ingest.file_slices import file_per_slice
+from pipelines.ingest.file_slices import file_slices
 
 
 class CcNews(Corpus):
-    """CC-News; a WARC file is a slice."""
+    """CC-News; a WARC file has a gigabyte and is a slice."""
 
     format: Literal["cc_news"]
     "A folder of WARC files."
@@ -24,11 +24,12 @@ class CcNews(Corpus):
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`Corpus`."""
-        return file_per_slice(Path(self.file), cc_news.PATTERN)
+        return file_slices(Path(self.file), cc_news.PATTERN, num_bytes=self.slice_bytes)
 
     def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return cc_news.read_warc(Path(self.file), slice_.payload["name"], self.language)
+        for name in slice_.payload["names"]:
+            yield from cc_news.read_warc(Path(self.file), name, self.language)
 
     def expected_rows(self) -> None:
         """See :class:`Corpus`; checks that there are files."""

@@ -11,7 +11,12 @@ from dataprep.sources.json_keys import check_keys
 from dataprep.sources.lines import check_json_lines
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
-from pipelines.ingest.file_slices import expected_lines, line_slices, lines_of, text_patterns
+from pipelines.ingest.file_slices import (
+    document_line_slices,
+    document_lines_of,
+    expected_lines,
+    text_patterns,
+)
 
 _PATTERNS: Final = text_patterns(".jsonl", ".ndjson", ".json")
 
@@ -24,15 +29,17 @@ class JsonLines(Corpus):
     field: str = "text"
     "Name of the key that holds the text."
     slice_lines: int = Field(default=20_000, ge=1)
-    "Number of lines per slice."
+    "Largest number of lines per slice."
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`Corpus`."""
-        return line_slices(Path(self.file), _PATTERNS, self.slice_lines, self._check)
+        return document_line_slices(
+            Path(self.file), _PATTERNS, self.slice_lines, self.slice_bytes, self._check
+        )
 
     def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return read_jsonl(*lines_of(Path(self.file), slice_), self.field)
+        return read_jsonl(*document_lines_of(Path(self.file), slice_), self.field)
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""

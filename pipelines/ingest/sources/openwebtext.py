@@ -9,22 +9,23 @@ from dataprep.sources.folders import files_in
 from dataprep.sources.openwebtext import read_archive
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
-from pipelines.ingest.file_slices import file_per_slice
+from pipelines.ingest.file_slices import file_slices
 
 
 class OpenWebText(Corpus):
-    """OpenWebText; an inner archive is a slice."""
+    """OpenWebText; some inner archives are a slice."""
 
     format: Literal["openwebtext"]
     "A folder of xz-compressed tars, as in the outer archive."
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`Corpus`."""
-        return file_per_slice(Path(self.file), "*.xz")
+        return file_slices(Path(self.file), "*.xz", num_bytes=self.slice_bytes)
 
     def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        return read_archive(Path(self.file), slice_.payload["name"])
+        for name in slice_.payload["names"]:
+            yield from read_archive(Path(self.file), name)
 
     def expected_rows(self) -> None:
         """See :class:`Corpus`; checks that there are archives."""

@@ -7,11 +7,11 @@ from typing import Literal
 from dataprep.sources.documents import Documents, read_parquet
 from orchestration import Slice
 from pipelines.ingest.documents import Corpus
-from pipelines.ingest.file_slices import parquet_rows, row_group_slices
+from pipelines.ingest.file_slices import joined_row_groups, parquet_rows
 
 
 class Parquet(Corpus):
-    """Parquet: a document per row; a row group is a slice."""
+    """Parquet: a document per row; some row groups are a slice."""
 
     format: Literal["parquet"]
     "A Parquet file with a document per row, or a folder of such files."
@@ -20,12 +20,14 @@ class Parquet(Corpus):
 
     def slices(self) -> Iterable[Slice]:
         """See :class:`Corpus`."""
-        return row_group_slices(Path(self.file), [self.column])
+        return joined_row_groups(Path(self.file), self.column, self.slice_bytes)
 
     def documents(self, slice_: Slice) -> Documents:
         """See :class:`Corpus`."""
-        path, group = Path(self.file) / slice_.payload["part"], slice_.payload["group"]
-        return read_parquet(path, group, slice_.payload["first_row"], self.column)
+        path, row = Path(self.file) / slice_.payload["part"], slice_.payload["first_row"]
+        for group, num_rows in enumerate(slice_.payload["rows"], start=slice_.payload["group"]):
+            yield from read_parquet(path, group, row, self.column)
+            row += num_rows
 
     def expected_rows(self) -> int:
         """See :class:`Corpus`."""

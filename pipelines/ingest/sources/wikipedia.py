@@ -24,11 +24,13 @@ class Wikipedia(Corpus):
     index: Annotated[str, EXTERNAL_FILE]
     "Path of the dump's multistream index."
     slice_streams: int = Field(default=20, ge=1)
-    "Number of the dump's streams per slice; a stream usually holds a hundred pages."
+    "Largest number of the dump's streams per slice; a stream usually holds a hundred pages."
 
     def slices(self) -> Iterator[Slice]:
         """See :class:`Corpus`."""
-        ranges = wikipedia.stream_ranges(Path(self.file), Path(self.index), self.slice_streams)
+        ranges = wikipedia.stream_ranges(
+            Path(self.file), Path(self.index), self.slice_streams, self.slice_bytes
+        )
         for i, stream_range in enumerate(ranges):
             yield Slice(f"{i:06d}", vars(stream_range))
 

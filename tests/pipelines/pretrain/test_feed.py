@@ -1,16 +1,22 @@
 """The feed: pixels match their codes, counts are exact, and a batch depends on its step alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torchvision.transforms.functional import normalize, to_tensor
 
 from dataprep.images import decode_stored, encode_jpeg
 from dataprep.views import View, cut, random_view
 from model import BEiT3Config
+from model.training.batch import MicroBatch
 from orchestration.dataset import Dataset
 from orchestration.storage.store import Store
-from pipelines.pretrain.feed import Feed, FeedParams, SampleBuilder
+from pipelines.pretrain.feed import Feed
+from pipelines.pretrain.samples import FeedParams, SampleBuilder
+from pipelines.readers.prefetch import prefetch
 from tests.committing import commit_tables
 from tokenizer.text import BOS, EOS, PAD, TextTokenizer, train
 
@@ -72,19 +78,31 @@ def tokens(num: int) -> dict[str, pa.Table]:
     }
 
 
-def make_feed(folder, text, rank=0, num_workers=1, micro_batch=4, params=PARAMS) -> Feed:
+def make_feed(
+    folder, text, rank=0, num_workers=1, micro_batch=4, params=PARAMS, num_threads=1
+) -> Feed:
     tables = tokens(24)
     datasets = {name: dataset(Store(folder / name), table) for name, table in tables.items()}
     builders = {name: SampleBuilder(name, NETWORK, text, params, 3) for name in tables}
     return Feed(
         datasets, builders, samples_per_step=dict.fromkeys(tables, 8), micro_batch=micro_batch,
         num_substreams=4, shuffle_window=2, seed=3, rank=rank, num_workers=num_workers,
+        num_threads=num_threads,
     )  # fmt: skip
+
+
+def equal(some: list[MicroBatch], others: list[MicroBatch]) -> bool:
+    return all(
+        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+        for a, b in zip(some, others, strict=True)
+        for x, y in zip(vars(a).values(), vars(b).values(), strict=True)
+    )
 
 
 def test_the_network_gets_the_pixels_whose_codes_it_predicts(tmp_path, text):
     jpegs = tokens(24)["image"]["jpeg"].to_pylist()
     for batch in make_feed(tmp_path, text).step(5):
+        batch = batch.to(torch.device("cpu"))
         if batch.images is None:
             continue
         for image, codes in zip(batch.images, batch.codes, strict=True):
@@ -167,7 +185,7 @@ def test_workers_share_one_global_batch(tmp_path, text, num_workers):
         found: dict[str, list] = {}
         for batch in feed.step(step):
             ids = batch.text_ids  # padding depends on the micro-batch, so it does not count
-            parts = [batch.images, batch.image_mask, None if ids is None else ids * (ids != PAD)]
+            parts = [batch.pixels, batch.image_mask, None if ids is None else ids * (ids != PAD)]
             for i in range(len(batch.codes if ids is None else ids)):
                 key = [part[i].double().sum().item() for part in parts if part is not None]
                 key.append(batch.residual_scale[..., i].double().sum().item())
@@ -188,10 +206,35 @@ def test_a_step_does_not_depend_on_earlier_steps(tmp_path, text):
     one, other = make_feed(tmp_path / "1", text), make_feed(tmp_path / "2", text)
     for step in range(12):
         last = one.step(step)
-    again = other.step(11)
-    for a, b in zip(last, again, strict=True):
-        for x, y in zip(vars(a).values(), vars(b).values(), strict=True):
-            assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+    assert equal(last, other.step(11))
+
+
+def test_steps_that_threads_make_at_once_are_those_of_one_thread(tmp_path, text):
+    one, many = make_feed(tmp_path / "1", text), make_feed(tmp_path / "2", text, num_threads=5)
+    for step, batches in enumerate(prefetch(many.step, 0, 40, depth=3)):
+        assert equal(batches, one.step(step)), step
+
+
+def test_a_row_group_is_read_once_for_each_of_its_windows(tmp_path, text):
+    """24 rows in row groups of 4, 4 substreams with windows of 2: an epoch of 3 steps."""
+    feed = make_feed(tmp_path, text)
+    for step in range(96):
+        feed.step(step)
+    for reader in feed.readers.values():
+        # Every row group is held for all steps: those of 16 steps are held at once.
+        assert reader.num_reads == 6
+
+
+def test_pixels_become_what_torchvision_makes_of_them(tmp_path, text):
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    builder = SampleBuilder(
+        "image", replace(NETWORK, pixel_mean=mean, pixel_std=std), text, PARAMS, 3
+    )
+    batch = builder.build(tokens(4)["image"], 0, np.arange(4))
+    moved = batch.to(torch.device("cpu"))
+    images = torch.stack([to_tensor(pixels.numpy()) for pixels in batch.pixels])
+    torch.testing.assert_close(moved.images, normalize(images, mean, std), rtol=1e-6, atol=1e-6)
+    assert moved.pixels is None and batch.pixels.dtype == torch.uint8
 
 
 def test_a_tokenizer_with_another_grid_is_refused(tmp_path, text):

@@ -10,8 +10,8 @@ from model.training.batch import STREAMS
 from orchestration.storage.store import Store
 from pipelines.pretrain import crops
 from pipelines.pretrain.crops import NewViewCutter, NewViews
-from pipelines.pretrain.feed import SampleBuilder
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.samples import SampleBuilder
 from pipelines.pretrain.training_task import PretrainJob, PretrainTask
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from pipelines.tokens.vqkd_training import MODEL_FILE as TOKENIZER_FILE
@@ -96,7 +96,7 @@ def job(tmp_path):
 def test_the_network_predicts_the_codes_of_the_crop_that_it_sees(job, tmp_path):
     task = PretrainTask(job, OneWorker(tmp_path / "checkpoint"))
     batches = task.batches(0)
-    images = torch.cat([batch.tokenizer_images for batch in batches])
+    images = torch.cat([to_input(batch.tokenizer_pixels) for batch in batches])
     assert all(batch.codes is None for batch in batches)
     outcome = task.step(batches, 0, 1e-3, torch.autocast("cpu", enabled=False))
     assert not outcome.skipped and outcome.metrics["loss/mim"] > 0

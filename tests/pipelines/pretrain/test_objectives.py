@@ -56,7 +56,7 @@ def test_it_is_drawn_in_its_color(tmp_path, monkeypatch):
         return plot(self, *arguments, **options)
 
     monkeypatch.setattr(Axes, "plot", note)
-    history = [{"step": s, "loss/again": 1.0, "accuracy/again": 0.5} for s in (1, 2)]
-    draw_losses(history, tmp_path / "losses.png")
+    points = {"loss/again": ([1, 2], [1.0, 1.0]), "accuracy/again": ([1, 2], [0.5, 0.5])}
+    draw_losses(points, tmp_path / "losses.png")
     assert (ADDED.title, ADDED.color) in drawn
     assert (tmp_path / "losses.png").stat().st_size > 0

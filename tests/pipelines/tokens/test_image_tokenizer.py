@@ -26,7 +26,7 @@ from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob
 from pipelines.training.loop import train
 from tests.committing import commit_tables
 from tests.one_file import serving
-from tests.one_worker import OneWorker
+from tests.one_worker import OneWorker, last_checkpoint
 from tests.scripted import scripted
 from tokenizer.vqkd import VQKD, VQKDConfig
 
@@ -67,7 +67,7 @@ def trained(corpus, folder: Path, chosen: Params, stop_after: int | None = None)
 
 def reported(corpus, folder: Path, chosen: Params, out: Store) -> dict[str, float]:
     chosen_images = ReportImages(*corpus, SOURCES, 128, chosen.min_crop_scale, 0, True)
-    return store_and_report(out, Store(folder), MODEL_FILE, chosen, chosen_images)
+    return store_and_report(out, last_checkpoint(folder), MODEL_FILE, chosen, chosen_images)
 
 
 @pytest.mark.slow
@@ -108,7 +108,8 @@ def test_a_resumed_training_ends_with_the_same_codebook(corpus, tmp_path):
         trained(corpus, tmp_path / "stopped", chosen, stop_after=20)
     session = trained(corpus, tmp_path / "stopped", chosen)
     assert min(session.metrics) == 21
-    states = [VQKD.load(tmp_path / name / MODEL_FILE).state_dict() for name in ("whole", "stopped")]
+    last = [last_checkpoint(tmp_path / name) for name in ("whole", "stopped")]
+    states = [VQKD.load(checkpoint.fetch(MODEL_FILE)).state_dict() for checkpoint in last]
     assert all((states[0][key] == states[1][key]).all() for key in states[0])
 
 

@@ -1,55 +1,29 @@
-"""The sample that a vocabulary is trained on, and the report on a trained or given one."""
+"""The report on a trained or given vocabulary; ``test_text_sample`` tests the drawn lines."""
 
 import json
+from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from orchestration import Dataset, Stage
 from orchestration.errors import RecipeError
+from orchestration.params import StageParams
 from orchestration.reporting.usage import Expected
 from orchestration.storage.store import Store
-from pipelines.tokens.text_sample import Sample, sample_documents
 from pipelines.tokens.text_tokenizer import (
     MODEL_FILE,
     REPORT_FILE,
     Params,
     expects,
-    make_model,
     measures,
+    stage,
 )
 from tests.committing import commit_tables
+from tests.in_process import run_in_process
 from tests.one_file import serving
 from tokenizer.text import TextTokenizer, train, training_lines
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_a_sample_holds_the_smallest_keys_for_any_chunking_of_the_lines(chunk):
-    keys = np.random.default_rng(0).random(1000)
-    lines = [f"line {i}" for i in range(1000)]
-    sample = Sample(50)
-    for start in range(0, 1000, chunk):
-        sample.offer(lines[start : start + chunk], keys[start : start + chunk], source=0)
-        assert len(sample._lines) <= 2 * 50 + chunk  # memory does not grow with the corpus
-    expected = sorted(np.argsort(keys)[:50])
-    assert [line for _, line in sample.lines()] == [lines[i] for i in expected]
-
-
-def documents(store: Store, name: str, texts: list[str]):
-    table = pa.table({"doc_id": [str(i) for i in range(len(texts))], "text": texts})
-    return commit_tables(store.sub(name), [table], row_group_rows=16)
-
-
-def test_the_sample_of_documents_depends_on_the_seed_alone(tmp_path):
-    texts = [f"first {i}\nsecond {i}\nthird {i}" for i in range(60)]
-    dataset = documents(Store(tmp_path), "a", texts)
-    drawn = sample_documents([dataset], 40, seed=1)
-    assert len(drawn) == len(set(drawn)) == 40
-    assert {line.split()[0] for _, line in drawn} == {"first", "second", "third"}
-    assert drawn == sample_documents([dataset], 40, seed=1)
-    assert drawn != sample_documents([dataset], 40, seed=2)
-    assert len(sample_documents([dataset], 10_000, seed=1)) == 180
 
 
 def test_lines_are_cut_to_the_length_that_sentencepiece_reads():
@@ -59,18 +33,26 @@ def test_lines_are_cut_to_the_length_that_sentencepiece_reads():
     assert max(len(line.encode()) for line in lines) <= 4192
 
 
-def make(tmp_path, params: Params, name: str) -> tuple[Store, dict[str, float]]:
+TEXTS = [f"a red circle and {i} blue squares; café" for i in range(40)]
+
+
+def make(tmp_path, params: Params, name: str) -> tuple[Store, Mapping[str, float]]:
+    """Run the stage on 40 documents of one line, and on three captions."""
     store = Store(tmp_path / name)
-    texts = [f"a red circle and {i} blue squares; café" for i in range(40)]
-    images = pa.table({"sample_id": ["a", "b"]})
-    images = commit_tables(store.sub("images"), [images], row_group_rows=16)
+    table = pa.table({"doc_id": [str(i) for i in range(40)], "text": TEXTS})
+    commit_tables(store.sub("documents/stories"), [table], row_group_rows=16)
     captions = [["two red dogs"], ["one green cat", "a cat"]]
     kept = pa.table({"dataset": [0, 0], "row": [0, 1], "captions": captions})
-    curated = commit_tables(store.sub("curated"), [kept], row_group_rows=16, name="pairs")
+    commit_tables(store.sub("curate"), [kept], row_group_rows=16, name="pairs")
+    commit_tables(store.sub("download/cc3m"), [kept], row_group_rows=16)
+    documents, curated, images = (
+        Stage(name, print, StageParams())
+        for name in ("documents/stories", "curate", "download/cc3m")
+    )
+    declared = stage(params, seed=0, documents=[documents], curated=curated, images=[images])
     folder = store.sub("out")
-    sources = [["stories"], ["cc3m"]]
-    corpus = [documents(store, "docs", texts)]
-    return folder, make_model(folder, params, 0, corpus, curated, [images], sources)
+    run_in_process(declared, folder, {name: store.sub(name) for name in declared.input_names})
+    return folder, Dataset.open(folder).manifest.numbers
 
 
 def test_the_report_covers_every_source(tmp_path):
@@ -80,7 +62,13 @@ def test_the_report_covers_every_source(tmp_path):
         assert numbers[f"unknown_fraction/{source}"] == 0
         assert numbers[f"character_coverage/{source}"] == 1
         assert numbers[f"tokens_per_word/{source}"] > 1
+    counted = {
+        "documents/stories": 40, "lines/stories": 40, "words/stories": 320,
+        "characters/stories": sum(map(len, TEXTS)),
+        "lines/cc3m": 3, "words/cc3m": 8, "characters/cc3m": 30,
+    }  # fmt: skip
     report = json.loads(folder.read(REPORT_FILE))
+    assert counted.items() <= numbers.items() <= report.items()
     lengths = [len(piece) for piece in report["longest_pieces"]]
     assert lengths == sorted(lengths, reverse=True)
 

@@ -7,20 +7,29 @@ import json
 import math
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
+from orchestration.checkpoint_files import checkpoints, step_of
 from orchestration.errors import StageError
 from orchestration.storage.store import Store
-from pipelines.training.checkpoints import HISTORY_FILE, num_skipped_steps, read_history
+from pipelines.training.history import read_curve
 from pipelines.training.loop import train
 from tests.line_training import LineJob, LineTask, params
-from tests.one_worker import OneWorker
+from tests.one_worker import OneWorker, last_checkpoint
 
 
 def weight(folder: Path) -> float:
-    [[value]] = json.loads((folder / "weight.json").read_text())
+    [[value]] = json.loads(last_checkpoint(folder).read("weight.json"))
     return float(value)
+
+
+def curve(folder: Path) -> pa.Table:
+    """The rows of the newest checkpoint's history."""
+    found = read_curve(Store(folder), last_checkpoint(folder), print)
+    return pa.concat_tables(found.tables())
 
 
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine(tmp_path):
@@ -44,9 +53,9 @@ def test_a_resumed_training_ends_with_the_same_weights_and_the_whole_history(tmp
     train(resumed, LineJob(params()))
     assert min(resumed.metrics) == 16
     assert weight(tmp_path / "stopped") == weight(tmp_path / "whole")
-    histories = [read_history(Store(tmp_path / name)) for name in ("stopped", "whole")]
-    assert histories[0] == histories[1]
-    assert [metrics["step"] for metrics in histories[0]] == list(range(1, 41))
+    histories = [curve(tmp_path / name) for name in ("stopped", "whole")]
+    assert histories[0].equals(histories[1])
+    assert histories[0]["step"].to_pylist() == list(range(1, 41))
 
 
 def test_a_training_that_must_stop_saves_its_step_and_continues_with_the_next(tmp_path):
@@ -55,19 +64,41 @@ def test_a_training_that_must_stop_saves_its_step_and_continues_with_the_next(tm
     stopped = OneWorker(tmp_path / "stopped", must_stop_after=7)
     train(stopped, LineJob(params()))
     assert max(stopped.metrics) == 7
-    assert len(read_history(Store(tmp_path / "stopped"))) == 7
+    assert curve(tmp_path / "stopped").num_rows == 7
     resumed = OneWorker(tmp_path / "stopped")
     train(resumed, LineJob(params()))
     assert min(resumed.metrics) == 8
     assert weight(tmp_path / "stopped") == weight(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("changes", "saved"),
+    [
+        ({}, [15, 30, 40]),
+        ({"checkpoint_every": None}, [40]),
+        ({"checkpoint_every": None, "keep_every": 12}, [12, 24, 36, 40]),
+        ({"checkpoint_every": 20, "keep_every": 30}, [20, 30, 40]),
+    ],
+)
+def test_checkpoints_are_saved_at_multiples_and_after_the_last_step(tmp_path, changes, saved):
+    train(OneWorker(tmp_path), LineJob(params(**changes)))
+    assert sorted(step_of(c) for c in checkpoints(Store(tmp_path))) == saved
+
+
+def test_a_training_that_is_asked_to_save_continues(tmp_path):
+    session = OneWorker(tmp_path, save_after=(7, 8))
+    train(session, LineJob(params()))
+    assert sorted(step_of(c) for c in checkpoints(Store(tmp_path))) == [7, 8, 15, 30, 40]
+    assert max(session.metrics) == 40
+
+
 def test_skipped_steps_are_counted_and_do_not_end_the_training(tmp_path):
     session = OneWorker(tmp_path / "checkpoint")
     train(session, LineJob(params(), broken=(3, 4, 9)))
-    history = read_history(Store(tmp_path / "checkpoint"))
-    assert [m["step"] for m in history if m["skipped"]] == [4, 5, 10]
-    assert num_skipped_steps(history) == 3
+    history = curve(tmp_path / "checkpoint")
+    assert history.filter(pc.field("skipped") > 0)["step"].to_pylist() == [4, 5, 10]
+    checkpoint = last_checkpoint(tmp_path / "checkpoint")
+    assert read_curve(Store(tmp_path / "checkpoint"), checkpoint, print).num_skipped == 3
     assert session.metrics[4]["skipped"] == 1 and session.metrics[6]["skipped"] == 0
 
 
@@ -80,7 +111,7 @@ def test_too_many_skipped_steps_in_a_row_end_the_training(tmp_path, stop_after):
             train(OneWorker(tmp_path / "checkpoint", stop_after), job)
     with pytest.raises(StageError, match="3 consecutive steps up to step 16; lower lr"):
         train(OneWorker(tmp_path / "checkpoint"), job)
-    assert len(json.loads((tmp_path / "checkpoint" / HISTORY_FILE).read_text())) == 15
+    assert step_of(last_checkpoint(tmp_path / "checkpoint")) == 15
 
 
 def test_an_error_in_the_data_reaches_the_training(tmp_path):

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from dataprep.images import ImageRules, encode_jpeg
 from orchestration.errors import RecipeError
+from orchestration.slices import outputs_of
 from orchestration.storage.store import Store
 from pipelines.ingest import documents, index
 from pipelines.ingest.download import Params as DownloadParams
@@ -43,10 +44,12 @@ class Recorder:
         return params
 
     def map_slices(self, slices, process, **_: object) -> None:
-        outputs = [process(slice_) for slice_ in slices]
-        for slice_, output in zip(slices, outputs, strict=True):
-            assert output.num_rows_in == sum(table.num_rows for table in output.tables.values())
+        outputs = []
+        for slice_ in slices:
+            outputs += outputs_of(process(slice_))
             assert len(slice_.id) == 6
+        for output in outputs:
+            assert output.num_rows_in == sum(table.num_rows for table in output.tables.values())
         self.rows, self.rejects = (
             [row for output in outputs for row in output.tables[name].to_pylist()]
             for name in ("data", "rejects")

@@ -1,0 +1,283 @@
+"""History of a training: the metrics of its steps, appended to the stage's folder in segments.
+
+A segment is a Parquet file ``history/<first step>-<last step>-<digest>.parquet`` of a fixed number
+of rows. A checkpoint names its segments in ``history.json`` and holds the rows after the last
+complete one in ``history.parquet``. So a checkpoint costs the same after a million steps as after
+ten thousand, and a resume continues exactly the rows that belong to it: segments of an abandoned
+attempt are named by no checkpoint in use, and are removed.
+
+A row stands for the ``log_every`` steps up to its ``step``: the mean of each metric over the steps
+in which it is finite, the last learning rate, and under ``skipped`` the number of skipped steps.
+Parquet, because any tool reads the folder as one table, columns may be absent from some rows, and
+a row of float64 columns takes about 60 bytes; it cannot be appended to, hence the segments. A
+segment that is lost or damaged leaves a gap in the curve and costs no training step.
+"""
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestration.manifest import File, file_of
+from orchestration.stage import Context
+from orchestration.storage.store import Store
+
+FOLDER: Final = "history"
+"Folder of the segments within a stage's folder."
+INDEX_FILE: Final = "history.json"
+TAIL_FILE: Final = "history.parquet"
+SEGMENT_ROWS: Final = 5000
+_MAX_SEGMENTS_IN_MEMORY: Final = 4
+"Rows for so many segments are written before a checkpoint is due."
+_DIGITS: Final = 16
+_MAX_POINTS: Final = 2000
+
+Row = dict[str, float]
+"Recorded metrics, with the number of steps done under ``step``."
+Points = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+"Steps and values of each metric."
+
+
+class Interval:
+    """Metrics of the steps since the last recorded row."""
+
+    def __init__(self, found: Mapping[str, Sequence[float]] | None = None) -> None:
+        self.found = {name: list(values) for name, values in (found or {}).items()}
+        "Sum and number of the finite values, and the last value, by name."
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Add the metrics of one step."""
+        for name, value in metrics.items():
+            entry = self.found.setdefault(name, [0.0, 0, value])
+            entry[2] = value
+            if math.isfinite(value):
+                entry[0] += value
+                entry[1] += 1
+
+    def row(self, step: int) -> Row:
+        """Return the row that ends with ``step``."""
+        row: Row = {"step": step}
+        for name, (total, number, last) in self.found.items():
+            mean = total / number if number else last
+            row[name] = {"lr": last, "skipped": total}.get(name, mean)
+        return row
+
+
+class History:
+    """What one worker keeps of the metrics of its training.
+
+    Every worker counts the skipped steps, so that all decide alike. The first one also keeps the
+    rows that are in no segment yet.
+
+    Attributes:
+        step: number of steps done.
+        num_skipped: number of skipped steps.
+        num_skipped_last: number of consecutive skipped steps up to ``step``.
+    """
+
+    def __init__(
+        self, folder: Store | None, log_every: int, segment_rows: int = SEGMENT_ROWS
+    ) -> None:
+        """Begin a history.
+
+        Args:
+            folder: folder of the stage on the first worker, else None.
+            log_every: number of steps in a row.
+            segment_rows: number of rows in a segment.
+        """
+        self.step = self.num_skipped = self.num_skipped_last = 0
+        self._folder = folder
+        self._log_every = log_every
+        self._segment_rows = segment_rows
+        self._interval = Interval()
+        self._rows: list[Row] = []
+        self._segments: list[File] = []
+
+    def restore(self, checkpoint: Path) -> None:
+        """Continue the history of a checkpoint, a local folder; remove all other segments."""
+        index = json.loads((checkpoint / INDEX_FILE).read_text())
+        self.step, self.num_skipped = index["step"], index["num_skipped"]
+        self.num_skipped_last = index["num_skipped_last"]
+        if self._folder is not None:
+            self._segments = _segments(index)
+            self._interval = Interval(index["interval"])
+            self._rows = _rows(pq.read_table(checkpoint / TAIL_FILE))
+            remove_others(self._folder, self._segments)
+
+    def add(self, metrics: Mapping[str, float], *, is_last: bool) -> Row | None:
+        """Add the metrics of the next step; return the row that ends with it, if one does.
+
+        The last step always ends a row. Only the first worker has rows.
+        """
+        self.step += 1
+        is_skipped = bool(metrics["skipped"])
+        self.num_skipped += is_skipped
+        self.num_skipped_last = (self.num_skipped_last + 1) * is_skipped
+        if self._folder is None:
+            return None
+        self._interval.add(metrics)
+        if self.step % self._log_every and not is_last:
+            return None
+        row, self._interval = self._interval.row(self.step), Interval()
+        self._rows.append(row)
+        if len(self._rows) >= _MAX_SEGMENTS_IN_MEMORY * self._segment_rows:
+            self._write_segments()
+        return row
+
+    def write(self, checkpoint: Path) -> None:
+        """Write what belongs to a checkpoint into its local folder; on the first worker only."""
+        self._write_segments()
+        pq.write_table(_table(self._rows), checkpoint / TAIL_FILE)
+        index = {
+            "step": self.step,
+            "num_skipped": self.num_skipped,
+            "num_skipped_last": self.num_skipped_last,
+            "interval": self._interval.found,
+            "segments": [segment.model_dump() for segment in self._segments],
+        }
+        (checkpoint / INDEX_FILE).write_text(json.dumps(index))
+
+    def _write_segments(self) -> None:
+        assert self._folder is not None
+        while len(self._rows) >= self._segment_rows:
+            rows = self._rows[: self._segment_rows]
+            self._segments.append(_write_segment(self._folder, _table(rows)))
+            del self._rows[: self._segment_rows]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The complete history of a training."""
+
+    folder: Store
+    "Folder of the stage."
+    files: tuple[File, ...]
+    "Its segments, in order."
+    num_skipped: int
+    "Number of skipped steps."
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield the rows, one segment after another."""
+        for file in self.files:
+            yield pq.read_table(io.BytesIO(self.folder.read(file.path)))
+
+    def points(self, max_points: int = _MAX_POINTS) -> Points:
+        """Return the finite values of each metric, as means over equal ranges of steps.
+
+        There are at most ``max_points`` of each metric; with fewer steps every row is a point.
+        """
+        last = max((_steps(file)[1] for file in self.files), default=1)
+        width = -(-last // max_points)
+        sums: dict[str, np.ndarray] = {}
+        for table in self.tables():
+            steps = table["step"].to_numpy()
+            for name in table.column_names[1:]:
+                values = table[name].to_numpy()  # absent values are NaN
+                finite = np.isfinite(values)
+                ranges = (steps[finite] - 1) // width
+                weights = (np.ones(len(ranges)), steps[finite], values[finite])
+                found = sums.setdefault(name, np.zeros((3, max_points)))
+                found += [np.bincount(ranges, weight, max_points) for weight in weights]
+        return {name: _means(found) for name, found in sums.items() if found.any()}
+
+
+def read_curve(folder: Store, checkpoint: Store, tell: Callable[[str], None]) -> Curve:
+    """Return the history of a checkpoint; write its last rows to the folder as a segment.
+
+    Args:
+        folder: folder of the stage.
+        checkpoint: folder of the checkpoint.
+        tell: receives a line for each segment that is lost or damaged, which is left out.
+    """
+    index = json.loads(checkpoint.read(INDEX_FILE))
+    segments = _segments(index)
+    tail = pq.read_table(io.BytesIO(checkpoint.read(TAIL_FILE)))
+    if tail.num_rows:
+        segments.append(_write_segment(folder, tail))
+    whole = []
+    for segment in segments:
+        if damage := _damage(folder, segment):
+            first, last = _steps(segment)
+            tell(
+                f"metrics of steps {first}-{last} are lost: {folder.uri_of(segment.path)} {damage}"
+            )
+        else:
+            whole.append(segment)
+    return Curve(folder, tuple(whole), index["num_skipped"])
+
+
+def complete_curve(context: Context, checkpoint: Store) -> Curve:
+    """Return the history of a training that has ended; its folder keeps these segments alone.
+
+    Commit :attr:`Curve.files` with the stage.
+    """
+    curve = read_curve(context.folder, checkpoint, context.progress.remark)
+    remove_others(context.folder, curve.files)
+    return curve
+
+
+def remove_others(folder: Store, segments: Sequence[File]) -> None:
+    """Remove the segments in a stage's folder that are not among ``segments``."""
+    own = {segment.path for segment in segments}
+    for name in folder.names(FOLDER, ".parquet"):
+        if (path := f"{FOLDER}/{name}") not in own:
+            folder.remove(path)
+
+
+def _segments(index: Mapping[str, Any]) -> list[File]:
+    return [File(**segment) for segment in index["segments"]]
+
+
+def _steps(segment: File) -> tuple[int, int]:
+    """Return the steps of the first and the last row of a segment."""
+    first, last, _ = segment.path.removeprefix(f"{FOLDER}/").split("-")
+    return int(first), int(last)
+
+
+def _table(rows: Sequence[Row]) -> pa.Table:
+    """Return rows as a table: ``step`` int64, each metric float64, null where it is absent."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "step"))
+    columns = {"step": pa.array([int(row["step"]) for row in rows], pa.int64())}
+    for name in names:
+        columns[name] = pa.array([row.get(name) for row in rows], pa.float64())
+    return pa.table(columns)
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    return [
+        {name: value for name, value in row.items() if value is not None}
+        for row in table.to_pylist()
+    ]
+
+
+def _write_segment(folder: Store, table: pa.Table) -> File:
+    file = io.BytesIO()
+    pq.write_table(
+        table, file, compression="zstd", use_dictionary=False, use_byte_stream_split=True
+    )
+    data, steps = file.getvalue(), table["step"]
+    sha256 = hashlib.sha256(data).hexdigest()
+    name = f"{steps[0].as_py():08d}-{steps[-1].as_py():08d}-{sha256[:_DIGITS]}.parquet"
+    folder.write_bytes(f"{FOLDER}/{name}", data)
+    return File(path=f"{FOLDER}/{name}", bytes=len(data), sha256=sha256)
+
+
+def _damage(folder: Store, segment: File) -> str | None:
+    """Return why the rows of a segment are lost, or None."""
+    if folder.size(segment.path) is None:
+        return "is missing"
+    return None if file_of(folder, segment.path) == segment else "has another content"
+
+
+def _means(found: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return mean steps and mean values of the ranges that have any; (3, ranges) float64."""
+    number, steps, values = found[:, found[0] > 0]
+    return (steps / number).tolist(), (values / number).tolist()

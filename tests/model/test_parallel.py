@@ -1,0 +1,91 @@
+"""Steps on two workers, with copies and with shards, against the same steps on one worker."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+import torch.multiprocessing as mp
+from torch.distributed.tensor import DTensor
+
+from model import BEiT3
+from model.training.objectives import complete_loss_weights
+from model.training.optimizer import adamw
+from model.training.parallel import distribute
+from model.training.step import train_step
+from tests.model.test_step import CONFIG, FP32, global_batch, rows
+
+STEPS = 4
+WEIGHTS = complete_loss_weights({})
+
+
+def trained(folder: Path, sharding: str, rank: int, num_workers: int) -> None:
+    """Take some steps, each on this worker's part of the global batch; save what results."""
+    torch.manual_seed(0)
+    network = BEiT3(CONFIG).double()
+    distribute(network, sharding)
+    shard = next(network.parameters())
+    if num_workers > 1:
+        assert isinstance(shard, DTensor)
+        assert (shard.to_local().numel() < shard.numel()) == (sharding == "full")
+    optimizer = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    size = 6 // num_workers
+    results = []
+    for step in range(STEPS):
+        mine = [rows(batch, rank * size, (rank + 1) * size) for batch in global_batch()]
+        micros = [rows(batch, i, i + 2) for batch in mine for i in range(0, size, 2)]
+        if step == 2 and rank == 0:  # a worker's bad sample makes all workers skip the step
+            micros[0].images[0, 0, 0, 0] = torch.nan
+        results.append(
+            train_step(
+                network, optimizer, micros,
+                lr=1e-3, loss_weights=WEIGHTS, max_grad_norm=1.0, autocast=FP32,
+            )
+        )  # fmt: skip
+    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    dcp.save(state, checkpoint_id=folder / "checkpoint")
+    torch.save([vars(result) for result in results], folder / f"{rank}.pt")
+
+
+def worker(rank: int, folder: Path, sharding: str, port: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    trained(folder, sharding, rank, 2)
+    dist.destroy_process_group()
+
+
+def loaded(folder: Path) -> dict[str, torch.Tensor]:
+    """Read a checkpoint into a network that is not spread over workers."""
+    network = BEiT3(CONFIG).double()
+    state = {"network": network.state_dict()}
+    dcp.load(state, checkpoint_id=folder / "checkpoint", no_dist=True)
+    return state["network"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_workers_take_the_steps_of_one(tmp_path, sharding):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    trained(one, sharding, 0, 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, (two, sharding, port), nprocs=2)
+    expected = torch.load(one / "0.pt")
+    assert [result["skipped"] for result in expected] == [False, False, True, False]
+    for rank in range(2):
+        for found, wanted in zip(torch.load(two / f"{rank}.pt"), expected, strict=True):
+            assert found["skipped"] == wanted["skipped"]
+            if not wanted["skipped"]:
+                assert found["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-6)
+                assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-6)
+                assert found["accuracy"] == pytest.approx(wanted["accuracy"])
+    whole = loaded(one)
+    for name, tensor in loaded(two).items():
+        torch.testing.assert_close(tensor, whole[name], rtol=1e-5, atol=1e-9, msg=name)
