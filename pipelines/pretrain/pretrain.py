@@ -125,7 +125,7 @@ def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Ex
     held = total_rows(inputs, [images.name, pairs.name]) * _ORDERED_BYTES
     for stage, in_step in ((images, params.images_per_step), (pairs, params.pairs_per_step)):
         assert isinstance(stage.params, image_tokens.Params)
-        groups = 2 * params.shuffle_window * params.substreams // params.num_workers
+        groups = params.shuffle_window * params.substreams // params.num_workers
         if in_step:
             held += cached_bytes(inputs, [stage.name], groups, stage.params.row_group_rows)
     held += CUDA_BYTES if params.use_gpu else 4 * params.network.weight_bytes()
