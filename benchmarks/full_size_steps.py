@@ -30,6 +30,7 @@ from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 _TRAINING_WORKERS: Final = 8
 _NUM_STEPS: Final = 1000
+_SMOKE_SOURCES: Final = ("coco_eval", "cc3m", "coco", "imagenet21k", "wikipedia")
 _FRACTION_OF_ALL_SUBSTREAMS: Final = 0.03
 "Fraction of the rows below which the texts have fewer row groups than the recipe's substreams."
 
@@ -37,11 +38,15 @@ _FRACTION_OF_ALL_SUBSTREAMS: Final = 0.03
 def recipe_values(options: Options, fraction: float) -> dict[str, Any]:
     """Return the base recipe with the large one's sources, as far as they are drawn."""
     values, large = (read_recipe(recipe_path(name))[0] for name in ("base", "large"))
-    chosen = full_size_tables.SOURCES
-    sources = {name: source for name, source in large["sources"].items() if name in chosen}
+    chosen = _SMOKE_SOURCES if options.smoke else tuple(full_size_tables.SOURCES)
+    sources, evaluation_sets = (
+        {name: source for name, source in found.items() if name in chosen}
+        for found in (large["sources"], values["evaluation_sets"])
+    )
     changes: dict[str, Any] = {
         "name": "rehearsal",
         "sources": sources,
+        "evaluation_sets": evaluation_sets,
         "download": {"contact": "rehearsal@example.org"},
         "cluster": {"num_cpus": options.cpus, "object_store_mb": 256},
         "image_tokenizer": {"teacher": "hand_crafted"},
