@@ -10,15 +10,15 @@ as long as one image's chain of redirects. The reasons are listed in ``dataprep.
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from time import time
+from functools import partial
+from time import monotonic, time
 from typing import Any, Final, TypeVar
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 from yarl import URL
 
 from dataprep.addresses import Resolver
@@ -38,6 +38,19 @@ Read = Callable[[aiohttp.ClientResponse], Awaitable[T]]
 _DNS_THREADS: Final = 32
 _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
+
+
+@dataclass
+class _Chain:
+    """An attempt: a request and the redirects that follow it."""
+
+    url: str
+    "Where it begins."
+    time_left_s: float
+    "The time of requests alone: the limiter's and the connection slots' is not the server's."
+    cookies: aiohttp.CookieJar = field(
+        default_factory=partial(aiohttp.CookieJar, unsafe=True, quote_cookie=False)
+    )
 
 
 class Fetcher:
@@ -97,93 +110,77 @@ class Fetcher:
 
     async def _with_retries(self, url: str) -> tuple[bytes, Callable[[], None]]:
         """Return a body and the function that frees its connection slot."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda e: isinstance(e, FetchError) and e.retried),
-            stop=stop_after_attempt(self.rules.max_attempts),
-            wait=self._wait,
-            reraise=True,
-        )
-        before: list[FetchError] = []
-
-        async def attempt() -> tuple[bytes, Callable[[], None]]:
+        failure: FetchError | None = None
+        num_failed = 0
+        while True:
             try:
                 return await self._attempt(url)
             except FetchError as error:
                 # "host_unavailable" on a retry says less than the first attempt's failure.
-                kept = before[-1] if before and error.reason == "host_unavailable" else error
-                before.append(kept)
-                raise kept from None
+                if failure is None or error.reason != "host_unavailable":
+                    failure = error
+            num_failed += 1
+            if num_failed == self.rules.max_attempts or not failure.retried:
+                raise failure
+            await asyncio.sleep(self._wait(num_failed))
 
-        result: tuple[bytes, Callable[[], None]] = await retrying(attempt)
-        return result
-
-    def _wait(self, state: RetryCallState) -> float:
-        """Return a jittered wait; the limiter itself keeps a Retry-After."""
-        longest = self.rules.first_wait_s * 2 ** (state.attempt_number - 1)
+    def _wait(self, num_failed: int) -> float:
+        """Return a jittered wait in seconds; the limiter itself keeps a Retry-After."""
+        longest = self.rules.first_wait_s * 2 ** (num_failed - 1)
         return min(longest * random.uniform(0.5, 1.0), _LONGEST_WAIT_S)
 
     async def _attempt(self, text: str) -> tuple[bytes, Callable[[], None]]:
-        url, cookies = sendable(text), aiohttp.CookieJar(unsafe=True, quote_cookie=False)
-        async with self._deadline(text) as deadline:
-            for _ in range(self.rules.max_redirects + 1):
-                if self.rules.obey_robots_txt:
-                    with _suspended(deadline):
-                        await self._robots.check(url)
-                answer = await self._request(url, cookies, self._read_image, deadline)
-                if not isinstance(answer, URL):
-                    return answer, self._slots.release
-                url = answer
+        url, chain = sendable(text), _Chain(text, self.rules.total_timeout_s)
+        for _ in range(self.rules.max_redirects + 1):
+            if self.rules.obey_robots_txt:
+                await self._robots.check(url)
+            answer = await self._request(url, chain, self._read_image)
+            if not isinstance(answer, URL):
+                return answer, self._slots.release
+            url = answer
         raise FetchError(
             "redirects", f"more than {self.rules.max_redirects} redirects, last to {url}"
         )
 
     async def _read_robots(self, url: URL) -> bytes:
         """Return a robots.txt, or no bytes where RFC 9309 takes it for unavailable."""
-        cookies = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
-        async with self._deadline(str(url)) as deadline:
-            for _ in range(MAX_ROBOTS_REDIRECTS + 1):
-                answer = await self._request(url, cookies, _rules_body, deadline)
-                if not isinstance(answer, URL):
-                    self._slots.release()
-                    return answer
-                url = answer
+        chain = _Chain(str(url), self.rules.total_timeout_s)
+        for _ in range(MAX_ROBOTS_REDIRECTS + 1):
+            answer = await self._request(url, chain, _rules_body)
+            if not isinstance(answer, URL):
+                self._slots.release()
+                return answer
+            url = answer
         return b""
 
-    @asynccontextmanager
-    async def _deadline(self, url: str) -> AsyncIterator[asyncio.Timeout]:
-        """Limit the time of an attempt."""
-        seconds = self.rules.total_timeout_s
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                yield deadline
-        except TimeoutError:
-            raise FetchError("timeout", f"{url}: not complete after {seconds:g} s") from None
-
-    async def _request(
-        self, url: URL, cookies: aiohttp.CookieJar, read: Read[T], deadline: asyncio.Timeout
-    ) -> T | URL:
+    async def _request(self, url: URL, chain: "_Chain", read: Read[T]) -> T | URL:
         """Send one request; return what is read, whose slot stays held, or a redirect's target."""
         host = url.raw_host or ""
-        with _suspended(deadline):
-            try:
-                await self.limiter.acquire(host)
-            except HostUnavailable:
-                raise FetchError(
-                    "host_unavailable", f"{host} is paused after failures or by its Retry-After"
-                ) from None
-            await self._slots.acquire()
-        kept, answer = False, Answer(reached=True)
         try:
-            result = await self._client.get(url, cookies, read)
+            await self.limiter.acquire(host)
+        except HostUnavailable:
+            raise FetchError(
+                "host_unavailable", f"{host} is paused after failures or by its Retry-After"
+            ) from None
+        await self._slots.acquire()
+        kept, answer, started = False, Answer(reached=True), monotonic()
+        try:
+            async with asyncio.timeout(chain.time_left_s):
+                result = await self._client.get(url, chain.cookies, read)
             kept = not isinstance(result, URL)
             return result
         except FetchError as error:
             answer = Answer(error.reason not in UNREACHABLE, error.retry_after_s)
             raise
-        except asyncio.CancelledError:  # the attempt's deadline
+        except TimeoutError:
+            answer = Answer(reached=False)
+            limit = self.rules.total_timeout_s
+            raise FetchError("timeout", f"{chain.url}: not complete after {limit:g} s") from None
+        except asyncio.CancelledError:
             answer = Answer(reached=False)
             raise
         finally:
+            chain.time_left_s -= monotonic() - started
             self.limiter.release(host, answer)
             if not kept:
                 self._slots.release()
@@ -233,18 +230,6 @@ async def _without_codings(response: aiohttp.ClientResponse, body: bytes, limit:
     if not codings:
         return body
     return await asyncio.to_thread(decoded, body, codings, limit)
-
-
-@contextmanager
-def _suspended(deadline: asyncio.Timeout) -> Iterator[None]:
-    """Suspend a deadline: waiting for the limiter does not count as the server's time."""
-    now = asyncio.get_running_loop().time
-    left = (deadline.when() or now()) - now()
-    deadline.reschedule(None)
-    try:
-        yield
-    finally:
-        deadline.reschedule(now() + left)
 
 
 def _seconds(retry_after: str) -> float:

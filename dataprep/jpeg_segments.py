@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 from dataprep.image_errors import UNDECODABLE, UNSUPPORTED_FORMAT, ImageError
 
 SOI: Final = b"\xff\xd8\xff"
-_SCAN_END: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"A marker that ends entropy-coded data: neither a stuffed byte nor a restart marker."
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
-_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
+"Neither a stuffed byte of a scan's data nor a fill byte."
+_RESTARTS: Final = range(0xD0, 0xD8)
+"Markers that may stand within the data of a scan."
 _EOI: Final = 0xD9
 _SOS: Final = 0xDA
 _APP1: Final = 0xE1
@@ -115,13 +115,16 @@ def _after_marker(data: bytes, position: int) -> int:
 
 def _scan_end(data: bytes, start: int) -> int:
     """Return the offset of the marker that ends a scan, whose restart markers must be complete."""
-    found = _SCAN_END.search(data, start)
-    if found is None:
-        raise ImageError(UNDECODABLE, "truncated: the JPEG has no end marker")
-    for number, restart in enumerate(_RESTART.finditer(data, start, found.start())):
-        if data[restart.start() + 1] != 0xD0 + number % 8:
+    is_complete = True
+    for number, found in enumerate(_MARKER.finditer(data, start)):
+        position = found.start()
+        marker = data[position + 1]
+        if marker not in _RESTARTS:
+            if is_complete:
+                return position
             raise ImageError(UNDECODABLE, "part of the JPEG's scan is missing")
-    return found.start()
+        is_complete = is_complete and marker == 0xD0 + number % 8
+    raise ImageError(UNDECODABLE, "truncated: the JPEG has no end marker")
 
 
 def _read_scan(header: bytes, num_bytes: int) -> "_Scan":

@@ -9,7 +9,8 @@
   the base class that says what it needs of a source.
 - ``store_images.py``: how an image becomes a row of the images table or a reject.
 - ``fetch_engines.py``: how URLs are fetched.
-- ``cluster_host_limiter.py``, ``worker_limiter.py``: one limit per host over all workers.
+- ``cluster_host_limiter.py``, ``worker_limiter.py``, ``host_runs.py``: one limit per host over all
+  workers.
 - ``file_slices.py``, ``annotated_images.py``, ``published_counts.py``: shared by several sources.
 
 Every row of a list, every image of an archive and every document of a corpus ends in exactly one

@@ -34,7 +34,7 @@ from orchestration.retries import rejected_rows, retry
 from orchestration.slices import read_slice, row_slices
 from orchestration.storage.store import Store
 from orchestration.suspects import KILLED_WORKER
-from pipelines.ingest.cluster_host_limiter import open_limiter
+from pipelines.ingest.cluster_host_limiter import LimiterShards, num_shards, open_limiter
 from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
 from pipelines.ingest.local_images import LocalImagesEngine, refuse_urls
 from pipelines.ingest.store_images import StoreParams, image_row, slice_bytes, stored_output
@@ -183,7 +183,7 @@ def retry_rejects(context: Context, params: Params, reasons: Sequence[str]) -> N
 
 def _factory(context: Context, params: Params, index: Dataset) -> "Callable[[], SliceFetcher]":
     _name_proxies(params)
-    limiter = open_limiter(params.hosts.rules())
+    limiter = open_limiter(params.hosts.rules(), num_shards(params.num_actors))
     return partial(SliceFetcher.open, params, index, context.folder, limiter)
 
 
@@ -225,14 +225,16 @@ class SliceFetcher:
         self.params, self.index, self.folder, self.engine = params, index, folder, engine
 
     @classmethod
-    def open(cls, params: Params, index: Dataset, folder: Store, limiter: Any) -> "SliceFetcher":
+    def open(
+        cls, params: Params, index: Dataset, folder: Store, limiter: LimiterShards
+    ) -> "SliceFetcher":
         """Return the fetcher of an actor.
 
         Args:
             params: of the stage.
             index: the rows to fetch.
             folder: the stage's.
-            limiter: handle of the cluster's host limiter.
+            limiter: shards of the cluster's host limiter.
         """
         rules, images = params.rules(), params.store.rules()
         engine: Engine

@@ -19,6 +19,7 @@ from dataprep.fetch_rules import FetchError, FetchRules
 from dataprep.host_limiter import Limiter
 from dataprep.images import ImageError, ImageRules, StoredImage, store_image
 from dataprep.img2dataset_engine import fetch_with_img2dataset
+from pipelines.ingest.cluster_host_limiter import LimiterShards
 from pipelines.ingest.worker_limiter import WorkerLimiter
 
 Outcome = StoredImage | FetchError
@@ -62,6 +63,7 @@ class NativeEngine:
     def close(self) -> None:
         """Close every connection and end the loop."""
         self._await(self._fetcher.close())
+        self._loop.call_soon_threadsafe(self._fetcher.limiter.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _await(self, work: Any) -> Any:
@@ -79,9 +81,9 @@ class Img2datasetEngine:
         return list(fetch_with_img2dataset(urls, self.rules, self.images))
 
 
-def worker_limiter(handle: Any) -> Limiter:
+def worker_limiter(shards: LimiterShards) -> Limiter:
     """Return a client of the cluster's limiter under a name of its own."""
-    return WorkerLimiter(handle, uuid.uuid4().hex)
+    return WorkerLimiter(shards, uuid.uuid4().hex)
 
 
 async def _open(rules: FetchRules, make_limiter: Any) -> Fetcher:

@@ -1,51 +1,42 @@
-"""A worker's client of the cluster's host limiter: batches calls, and long-polls for grants.
+"""A worker's client of the cluster's host limiter: one call carries the messages of many requests.
 
-A worker whose session has ended, because it was silent too long or because the actor was restarted,
-joins again with its present state, see ``cluster_host_limiter``.
+Requests are gathered into runs (``host_runs``), each of which waits as one ticket. The client of a
+shard exchanges messages with it at the pace that the shard sets, while there are any or tickets
+wait. A worker whose session has ended, because it was silent too long or because the actor was
+restarted, joins again with its present state, see ``cluster_host_limiter``.
 """
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any, Final
 
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
-from dataprep.host_limiter import Answer, HostUnavailable
+from dataprep.host_limiter import Answer, HostRules
+from pipelines.ingest.cluster_host_limiter import LimiterShards, Reply
+from pipelines.ingest.host_runs import HostRuns
 
-_BATCH_S: Final = 0.005
-"Time for which a worker collects calls before it sends them."
+_HEARTBEAT_S: Final = 5.0
+"Longest pause between two calls of a shard of which runs are held."
 _RESTART_PAUSE_S: Final = 0.5
 "Pause before a worker calls an actor again that did not answer."
 _ACTOR_TIMEOUT_S: Final = 180.0
 "Time without an answer of the actor after which a worker gives up."
 
-Tickets = tuple[list[int], list[int]]
-"Tickets of a worker that were granted, and those that were refused."
-
 
 class WorkerLimiter:
-    """A worker's client of the cluster's limiter; implements ``dataprep.host_limiter.Limiter``."""
+    """A worker's client of all shards; implements ``dataprep.host_limiter.Limiter``."""
 
-    def __init__(self, handle: Any, name: str) -> None:
-        """Join and start to poll; call it within the event loop of the fetcher.
+    def __init__(self, shards: LimiterShards, name: str) -> None:
+        """Take the shards, which are joined when they are first needed.
 
         Args:
-            handle: of the ``ClusterHostLimiter`` actor.
+            shards: of the cluster's limiter.
             name: of the worker, unique in the cluster.
         """
-        self.handle, self.name = handle, name
-        self._session: str | None = None
-        self._waiting: dict[int, tuple[str, asyncio.Future[None]]] = {}
-        self._held: Counter[str] = Counter()
-        self._acquired: list[tuple[int, str]] = []
-        self._released: list[tuple[str, Answer]] = []
-        self._last_ticket = 0
-        self._error: RayError | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._sending: set[asyncio.Future[None]] = set()
-        self._polling = asyncio.create_task(self._poll())
+        self.shards, self.name = shards, name
+        self.clients: dict[int, ShardClient] = {}
 
     async def acquire(self, host: str) -> None:
         """Wait until a request to the host is allowed.
@@ -54,96 +45,87 @@ class WorkerLimiter:
             HostUnavailable: the host is paused.
             ray.exceptions.RayError: the actor has died and does not come back.
         """
-        if self._error is not None:
-            raise self._error
-        self._last_ticket += 1
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[self._last_ticket] = (host, future)
-        self._acquired.append((self._last_ticket, host))
-        self._send_soon()
-        await future
+        number = self.shards.number_of(host)
+        if number not in self.clients:
+            handle = self.shards.handles[number]
+            self.clients[number] = ShardClient(handle, self.shards.rules, self.name)
+        await self.clients[number].acquire(host)
 
     def release(self, host: str, answer: Answer) -> None:
         """Report the result of a request that was allowed."""
-        self._held[host] -= 1
-        self._released.append((host, answer))
-        self._send_soon()
+        self.clients[self.shards.number_of(host)].runs.release(host, answer)
 
     def close(self) -> None:
-        """Send the calls that wait, and stop polling."""
-        self._send()
-        self._polling.cancel()
+        """Stop all calls; what is held is released when the shards miss this worker."""
+        for client in self.clients.values():
+            client.exchanging.cancel()
 
-    def _send_soon(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_BATCH_S, self._send)
 
-    def _send(self) -> None:
-        self._timer = None
-        if self._session is not None:
-            call = self.handle.submit.remote(
-                self.name, self._session, self._acquired, self._released
-            )
-            sending = asyncio.ensure_future(self._delivered(call))
-            self._sending.add(sending)
-            sending.add_done_callback(self._sending.discard)
-            self._acquired, self._released = [], []
+class ShardClient:
+    """A worker's client of one shard, in one event loop."""
 
-    async def _delivered(self, call: Awaitable[None]) -> None:
-        """End the session if a batch of calls did not arrive: the next one starts with them."""
+    def __init__(self, handle: Any, rules: HostRules, name: str) -> None:
+        self.handle, self.name = handle, name
+        self.runs = HostRuns(rules)
+        self.num_calls = 0
+        self._session: str | None = None
+        self._error: Exception | None = None
+        self.exchanging = asyncio.create_task(self._exchange())
+
+    async def acquire(self, host: str) -> None:
+        """See :class:`WorkerLimiter`."""
+        if self._error is not None:
+            raise self._error
+        await self.runs.acquire(host)
+
+    async def _exchange(self) -> None:
         try:
-            await call
-        except RayError:
-            self._session = None
+            while True:
+                await self._until_needed()
+                reply = await self._call()
+                self.runs.refuse(reply.refused)
+                self.runs.grant(reply.granted, reply.paused)
+                await asyncio.sleep(reply.pause_s)
+        except Exception as error:  # nothing else would end the requests that wait
+            self._error = error
+            self.runs.fail(error)
 
-    async def _poll(self) -> None:
-        last_answer = time.monotonic()
+    async def _until_needed(self) -> None:
+        """Wait for something to send; if tickets wait, something may have come for them."""
+        if not self.runs.has_waiting():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HEARTBEAT_S if self.runs.num_granted else None):
+                    await self.runs.changed.wait()
+        self.runs.changed.clear()
+
+    async def _call(self) -> Reply:
+        """Exchange messages, if need be with a restarted actor.
+
+        Raises:
+            RayError: the actor does not come back.
+        """
+        started = time.monotonic()
         while True:
             try:
                 if self._session is None:
                     await self._join()
-                tickets = await self.handle.poll.remote(self.name, self._session)
-                last_answer = time.monotonic()
-            except RayActorError as error:  # Ray restarts the actor, without its memory
+                self.num_calls += 1
+                reply: Reply | None = await self.handle.exchange.remote(
+                    self.name, self._session, self.runs.new_tickets(), self.runs.take_ended()
+                )
+            except RayActorError:  # Ray restarts the actor, without its memory
                 self._session = None
-                if time.monotonic() - last_answer > _ACTOR_TIMEOUT_S:
-                    self._give_up(error)
-                    return
+                if time.monotonic() - started > _ACTOR_TIMEOUT_S:
+                    raise
                 await asyncio.sleep(_RESTART_PAUSE_S)
-            except RayError as error:
-                self._give_up(error)
-                return
-            else:
-                if tickets is None:
-                    self._session = None
-                else:
-                    self._hand_out(tickets)
+                continue
+            if reply is not None:
+                return reply
+            self._session = None
 
     async def _join(self) -> None:
-        """Start a session with the present state, which makes the calls in the buffers obsolete."""
-        waiting = [(ticket, host) for ticket, (host, _) in self._waiting.items()]
-        held = {host: number for host, number in self._held.items() if number}
-        self._acquired, self._released = [], []
-        self._session = await self.handle.join.remote(self.name, held, waiting)
-        if self._acquired or self._released:
-            self._send_soon()
-
-    def _hand_out(self, tickets: Tickets) -> None:
-        granted, refused = tickets
-        for ticket in granted:
-            host, future = self._waiting.pop(ticket)
-            self._held[host] += 1
-            if future.done():  # its caller was canceled
-                self.release(host, Answer(reached=True))
-            else:
-                future.set_result(None)
-        for ticket in refused:
-            _, future = self._waiting.pop(ticket)
-            if not future.done():
-                future.set_exception(HostUnavailable())
-
-    def _give_up(self, error: RayError) -> None:
-        self._error = error
-        for _, future in self._waiting.values():
-            if not future.done():
-                future.set_exception(error)
+        """Start a session with the present state; runs that have ended need not be reported."""
+        self.runs.take_ended()
+        self._session = await self.handle.join.remote(
+            self.name, self.runs.granted_by_host(), self.runs.waiting_tickets()
+        )

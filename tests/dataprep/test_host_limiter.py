@@ -32,7 +32,7 @@ def ask(policy: HostPolicy, *tickets: int, now: float = 0.0) -> tuple[list[int],
 def fail(policy: HostPolicy, times: int, now: float = 0.0) -> None:
     for _ in range(times):
         assert ask(policy, 0, now=now)[0] == [0]
-        policy.release(HOST, BAD, now)
+        policy.release(HOST, [BAD], now)
 
 
 @given(
@@ -61,7 +61,7 @@ def test_limits_hold_and_no_ticket_is_lost(moves, max_concurrent_requests, gap):
         elif open_[host]:
             open_[host] -= 1
             answer = {"good": GOOD, "bad": BAD, "busy": Answer(True, pause_s=2.0)}[what]
-            policy.release(host, answer, now)
+            policy.release(host, [answer], now)
         if not waiting[host]:
             continue
         decision = policy.decide(host, now)
@@ -81,7 +81,7 @@ def test_limits_hold_and_no_ticket_is_lost(moves, max_concurrent_requests, gap):
 def test_tickets_are_granted_in_order_as_requests_end():
     hosts = policy()
     assert ask(hosts, 1, 2, 3, 4) == ([1, 2], [])
-    hosts.release(HOST, GOOD, 0)
+    hosts.release(HOST, [GOOD], 0)
     assert ask(hosts) == ([3], [])
 
 
@@ -97,10 +97,10 @@ def test_a_host_that_does_not_answer_is_paused_and_probed_once():
     fail(hosts, 3)
     assert ask(hosts, 1, 2, now=9.9) == ([], [1, 2])
     assert ask(hosts, 3, 4, now=10) == ([3], [])  # 4 waits for the result of the probe
-    hosts.release(HOST, BAD, 11)
+    hosts.release(HOST, [BAD], 11)
     assert ask(hosts, 5, now=30.9) == ([], [4, 5])  # twice as long
     assert ask(hosts, 6, 7, now=31) == ([6], [])
-    hosts.release(HOST, GOOD, 32)
+    hosts.release(HOST, [GOOD], 32)
     assert ask(hosts, 8, now=32) == ([7, 8], [])
 
 
@@ -108,7 +108,7 @@ def test_an_answer_resets_the_count_of_failures():
     hosts = policy()
     fail(hosts, 2)
     ask(hosts, 1)
-    hosts.release(HOST, GOOD, 0)
+    hosts.release(HOST, [GOOD], 0)
     fail(hosts, 2)
     assert ask(hosts, 2) == ([2], [])
 
@@ -116,8 +116,34 @@ def test_an_answer_resets_the_count_of_failures():
 def test_a_pause_that_a_host_asks_for_is_kept():
     hosts = policy()
     ask(hosts, 1)
-    hosts.release(HOST, Answer(True, pause_s=5), 0)
+    hosts.release(HOST, [Answer(True, pause_s=5)], 0)
     assert ask(hosts, 2, now=4.9) == ([], [])
     assert ask(hosts, now=5) == ([2], [])
-    hosts.release(HOST, Answer(True, pause_s=3600), 5)
+    hosts.release(HOST, [Answer(True, pause_s=3600)], 5)
     assert ask(hosts, 3, now=6) == ([], [3])  # longer than a fetcher waits
+
+
+def test_a_ticket_of_several_requests_takes_their_time_of_the_rate():
+    hosts = policy(max_concurrent_requests=10, max_requests_per_second=4)
+    hosts.add(1, HOST, 8)
+    assert ask(hosts, 2) == ([1], [])
+    assert hosts.decide(HOST, 0).next_time == pytest.approx(2)
+    hosts.release(HOST, [GOOD], 0.5, num_unused=6)
+    assert ask(hosts, now=0.5) == ([2], [])
+
+
+def test_answers_before_a_failure_reset_the_count_of_failures():
+    hosts = policy()
+    for now in range(5):
+        assert ask(hosts, now, now=now) == ([now], [])
+        hosts.release(HOST, [GOOD, BAD], now)
+    assert not hosts.is_paused(HOST, 5)
+
+
+def test_a_probe_that_was_not_sent_is_followed_by_another():
+    hosts = policy()
+    fail(hosts, 3)
+    assert ask(hosts, 1, 2, now=10) == ([1], [])
+    hosts.release(HOST, [], 11)
+    assert ask(hosts, 3, now=11) == ([2], [])
+    assert hosts.is_paused(HOST, 11)
