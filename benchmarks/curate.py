@@ -2,10 +2,9 @@
 
     python benchmarks/curate.py [--rows 3000000] [--cpus 2] [--smoke]
 
-A fortieth of the rows are equal originals of earlier rows, another fortieth near duplicates. One
-hash is that of 20,000 rows: half of them look the same, half of them are all different. Prints the
-seconds of the stage per million rows and the largest memory of a worker; the ratio is to reading
-the columns once with pyarrow. Nothing is downloaded or decoded: the JPEGs are empty.
+``drawn_looks.py`` says which copies are planted. Prints the seconds of the stage per million rows
+and the largest memory of a worker; the ratio is to reading the columns once with pyarrow. Nothing
+is downloaded or decoded: the JPEGs are empty.
 """
 
 import argparse
@@ -18,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from drawn_looks import looks
 from measuring import parse_options, timed
-from numpy.typing import NDArray
 from rich.console import Console
 
 from dataprep.schemas import IMAGES
@@ -30,9 +29,7 @@ from orchestration.reporting.usage import read_usage
 from orchestration.slices import range_slices
 from orchestration.storage.store import Store
 from pipelines.curate import curate
-from pipelines.curate.exchange import mixed, to_column
 
-NUM_OF_ONE_HASH = 20_000
 SLICE_ROWS = 100_000
 COLUMNS = ["sha256", "phash", "colors", "gray", "captions", "original_width", "original_height"]
 
@@ -95,15 +92,6 @@ def source(name: str, start: int, stop: int, num_rows: int) -> Stage:
 def drawn(name: str, first: int, num_rows: int, slice_: Slice) -> Output:
     """Return the images of a slice."""
     rows = np.arange(first + slice_.payload["start"], first + slice_.payload["stop"])
-    kind = words(rows, 1)[:, 0] % np.uint64(40)
-    earlier = (words(rows, 2)[:, 0] % np.maximum(rows, 1).astype(np.uint64)).astype(np.int64)
-    is_equal, is_near = kind == 0, kind == 1
-    of_one_hash = rows % max(num_rows // NUM_OF_ONE_HASH, 10) == 0
-    look = np.where(is_equal | is_near, earlier, rows)
-    look[of_one_hash & (rows % 2 == 0)] = num_rows
-    phash = words(look, 3)[:, 0] ^ np.where(is_near, np.uint64(5), np.uint64(0))
-    phash[of_one_hash] = 12345
-    digests = words(np.where(is_equal, earlier, rows), 4, 4)
     captions = [[f"caption {row} of some plain words about image {row}"] for row in rows.tolist()]
     size = pa.array(np.full(len(rows), 256, np.int32))
     columns: dict[str, Any] = {
@@ -112,25 +100,11 @@ def drawn(name: str, first: int, num_rows: int, slice_: Slice) -> Output:
         "jpeg": pa.repeat(b"", len(rows)),
         "original_width": size,
         "original_height": size,
-        "sha256": hexadecimal(digests),
-        "phash": hexadecimal(phash[:, None]),
-        "colors": to_column(words(look, 5, 6).view(np.uint8)).cast(pa.binary()),
-        "gray": to_column(words(look, 6, 32).view(np.uint8)).cast(pa.binary()),
+        **looks(rows, num_rows),
         "captions": captions if name == "pairs" else [[]] * len(rows),
     }
     missing = {field.name: pa.nulls(len(rows), field.type) for field in IMAGES}
     return Output(len(rows), {"data": pa.table(missing | columns, schema=IMAGES)})
-
-
-def words(rows: NDArray[np.int64], purpose: int, number: int = 1) -> NDArray[np.uint64]:
-    """Return random numbers that depend on the row and purpose alone: (N, number)."""
-    keys = rows.astype(np.uint64)[:, None] * np.uint64(64) + np.arange(number, dtype=np.uint64)
-    return mixed(mixed(keys) + np.uint64(purpose))
-
-
-def hexadecimal(numbers: NDArray[np.uint64]) -> list[str]:
-    """Return each row of numbers as one string."""
-    return [row.tobytes().hex() for row in numbers]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import parse_options
+from measuring import parse_options, resident_bytes
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -237,17 +237,10 @@ def peak_bytes(
         before = torch.cuda.memory_allocated()
         step(batch)
         return torch.cuda.max_memory_allocated() - before
-    before = _resident("VmRSS")
+    before = resident_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     step(batch)
-    return _resident("VmHWM") - before
-
-
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
+    return resident_bytes("VmHWM") - before
 
 
 def _wait() -> None:

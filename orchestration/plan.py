@@ -49,6 +49,8 @@ class PlannedStage:
     "Name of the output's content, which enters the fingerprints of dependent stages."
     unfinished: tuple[str, ...] = ()
     "Trainings of this stage with other settings that are not complete, if this one is not started."
+    manifest: Manifest | None = None
+    "The manifest of a complete output; None in every other state."
 
     @property
     def path(self) -> str:
@@ -75,8 +77,9 @@ def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
         fingerprint = fingerprint_of(identity)
         state, reason = _judge(workdir, stage.name, fingerprint, identity, old.get(stage.name))
         folder = workdir.sub(f"{stage.name}/{fingerprint}")
-        if state is State.FRESH and (changed := changed_parents(workdir, folder)):
-            state = State.STALE
+        manifest = read_manifest(folder) if state is State.FRESH else None
+        if manifest is not None and (changed := changed_parents(workdir, manifest)):
+            state, manifest = State.STALE, None
             reason = f"made from another content of {', '.join(changed)}"
         unfinished: tuple[str, ...] = ()
         if state in (State.STALE, State.MISSING) and isinstance(stage.params, TrainingParams):
@@ -85,18 +88,25 @@ def make_plan(stages: Sequence[Stage], workdir: Store) -> list[PlannedStage]:
         inputs[stage.name] = content_id(folder)
         plan.append(
             PlannedStage(
-                stage, fingerprint, identity, state, reason, inputs[stage.name], unfinished
+                stage,
+                fingerprint,
+                identity,
+                state,
+                reason,
+                inputs[stage.name],
+                unfinished=unfinished,
+                manifest=manifest,
             )
         )
     return plan
 
 
-def changed_parents(workdir: Store, folder: Store) -> list[str]:
+def changed_parents(workdir: Store, manifest: Manifest) -> list[str]:
     """Return the names of a committed output's parents whose manifests have changed since.
 
     A parent without a manifest is about to be computed again and is not judged.
     """
-    parents = [parent for role in read_manifest(folder).parents.values() for parent in role]
+    parents = [parent for role in manifest.parents.values() for parent in role]
     changed = []
     for parent in parents:
         present = workdir.sub(f"{parent.stage}/{parent.fingerprint}")
@@ -105,11 +115,9 @@ def changed_parents(workdir: Store, folder: Store) -> list[str]:
     return list(dict.fromkeys(changed))
 
 
-def complete_manifests(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Manifest]:
+def complete_manifests(plan: Sequence[PlannedStage]) -> dict[str, Manifest]:
     """Return the manifest of each complete stage of a plan, by stage name."""
-    return {
-        p.stage.name: read_manifest(workdir.sub(p.path)) for p in plan if p.state is State.FRESH
-    }
+    return {p.stage.name: p.manifest for p in plan if p.manifest is not None}
 
 
 def latest_record(workdir: Store) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from orchestration.recipe import SliceParams
 from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import StageProgress
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.usage import Expected, peak_memory
+from orchestration.reporting.usage import Expected, Workers, peak_memory
 from orchestration.resources import Resources
 from orchestration.slices import Process, Quarantine, Slice
 from orchestration.storage import remote_files
@@ -62,6 +62,8 @@ class Stage:
     "Returns the expected size of the output; called for a plan when there is none yet."
     resources: Resources = field(default_factory=Resources)
     "What must be free for the stage to start."
+    workers: Callable[[Mapping[str, Expected]], Workers | None] = lambda inputs: None
+    "Returns the workers and their memory, given the size of each input stage's output by name."
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -291,9 +293,8 @@ class Context:
     def _parents(self, names: Sequence[str]) -> Iterator[Parent]:
         for name in names:
             folder = self.input_folders[name]
-            yield Parent(
-                stage=name, fingerprint=folder.name, manifest_sha256=manifest_sha256(folder)
-            )
+            digest = manifest_sha256(folder)
+            yield Parent(stage=name, fingerprint=folder.name, manifest_sha256=digest)
 
     def _file(self, file: str | File) -> File:
         return file if isinstance(file, File) else file_of(self.folder, file)

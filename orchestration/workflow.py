@@ -86,7 +86,7 @@ class Workflow:
             _refuse_new_training(todo)
         self.check(todo)
         if todo:
-            complete = complete_manifests(plan, workdir)
+            complete = complete_manifests(plan)
             if not only:
                 self.refuse_impossible(complete)
             check_ray_can_start(self.recipe.cluster)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.manifest import MANIFEST, Manifest, read_manifest
-from orchestration.plan import PlannedStage, State
-from orchestration.reporting.usage import Expected, Usage, read_usage
+from orchestration.plan import PlannedStage
+from orchestration.reporting.usage import Expected, Usage, Workers, read_usage
 from orchestration.storage.store import Store
 
 
@@ -27,6 +27,8 @@ class Estimate:
     "Largest peak memory of a worker in bytes."
     measured: bool = False
     "Whether the numbers are those of the existing output."
+    workers: Workers | None = None
+    "The workers and their memory in the machines, as the stage predicts them."
 
 
 def estimate(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Estimate]:
@@ -34,26 +36,33 @@ def estimate(plan: Sequence[PlannedStage], workdir: Store) -> dict[str, Estimate
     estimates: dict[str, Estimate] = {}
     for planned in plan:
         stage = planned.stage
-        if planned.state is State.FRESH:
-            estimates[stage.name] = _measured(workdir.sub(planned.path))
+        if planned.manifest is not None:
+            estimates[stage.name] = _measured(planned.manifest, workdir.sub(planned.path))
             continue
         inputs = [estimates[name].rows for name in stage.input_names]
         rows_in = None if None in inputs or not inputs else sum(filter(None, inputs))
-        expected = stage.expects()
-        estimates[stage.name] = _estimate(expected, rows_in, _earlier(workdir, stage.name))
+        expected, sizes = stage.expects(), {}
+        for name in stage.input_names:
+            sizes[name] = Expected(estimates[name].rows, estimates[name].bytes)
+        earlier = _earlier(workdir, stage.name)
+        estimates[stage.name] = _estimate(expected, rows_in, stage.workers(sizes), earlier)
     return estimates
 
 
-def _measured(folder: Store) -> Estimate:
-    manifest, usage = read_manifest(folder), read_usage(folder)
+def _measured(manifest: Manifest, folder: Store) -> Estimate:
+    usage = read_usage(folder)
     rows = manifest.num_rows_out() or usage.work
     return Estimate(rows, manifest.num_bytes, usage.seconds, usage.memory or None, measured=True)
 
 
 def _estimate(
-    expected: Expected, rows_in: int | None, earlier: tuple[Manifest, Usage] | None
+    expected: Expected,
+    rows_in: int | None,
+    workers: Workers | None,
+    earlier: tuple[Manifest, Usage] | None,
 ) -> Estimate:
-    rows, size, seconds, memory = expected.rows, expected.bytes, None, expected.memory
+    rows, size, seconds = expected.rows, expected.bytes, None
+    memory = expected.memory or (workers.memory if workers else None)
     if earlier is not None:
         manifest, usage = earlier
         now, then = expected.rows or rows_in, usage.work or manifest.num_rows_in
@@ -62,7 +71,7 @@ def _estimate(
         rows = rows or round(manifest.num_rows_out() * scale) or None
         size = size or round(manifest.num_bytes * scale)
         memory = memory or usage.memory or None
-    return Estimate(rows, size, seconds, memory)
+    return Estimate(rows, size, seconds, memory, workers=workers)
 
 
 def _earlier(workdir: Store, name: str) -> tuple[Manifest, Usage] | None:

@@ -19,6 +19,10 @@ from orchestration.storage.store import Store
 logger = logging.getLogger(__name__)
 
 USAGE: Final = "usage.json"
+WORKER_BYTES: Final = 220_000_000
+"Memory of a worker before its first row: Python, Ray, Arrow and the code of a stage."
+TORCH_BYTES: Final = 500_000_000
+"What torch adds to it."
 _MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 
@@ -53,6 +57,16 @@ class Expected:
     "Size of the output."
     memory: int | None = None
     "Peak memory of a worker in bytes."
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers of a stage, as its parameters and the size of its inputs determine them."""
+
+    memory: int
+    "Peak resident memory of a worker in bytes."
+    number: int | None = None
+    "Number of workers that run at once; None stands for one per CPU core."
 
 
 _ADAPTER: Final = TypeAdapter(Usage)

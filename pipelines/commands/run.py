@@ -91,6 +91,7 @@ def plan(
     """
     from orchestration.plan import complete_manifests
     from orchestration.reporting.estimates import estimate
+    from orchestration.reporting.memory import machine_memory, memory_warnings
     from orchestration.reporting.summary import plan_table
     from pipelines.open_recipe import open_recipe
     from pipelines.workflows.feasibility import implications
@@ -102,9 +103,13 @@ def plan(
     console.print(plan_table(planned, estimates))
     _print_sources(opened)
     _print_proxies(opened)
-    complete = complete_manifests(planned, opened.store)
+    complete = complete_manifests(planned)
     for line in implications(opened.recipe, estimates, complete):
         console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
+    cluster = opened.recipe.cluster
+    if available := machine_memory(cluster):
+        for line in memory_warnings(planned, estimates, cluster, available):
+            console.print(f"memory: {line}", highlight=False, markup=False, soft_wrap=True)
     for line in possible_leaks(opened.recipe):
         console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)

@@ -17,11 +17,12 @@ with the slices that are missing. Rounds hand sorted tables to each other (``exc
 the number of partitions nor that of workers changes a byte of the output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from orchestration import Context, Slice, Stage, feeding
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.slices import Process
 from pipelines.curate.decisions import SCHEMAS, decide
 from pipelines.curate.edges import (
@@ -42,6 +43,10 @@ from pipelines.curate.resolve import NearTables, resolve
 from pipelines.curate.rules import Params
 
 _ROW_GROUP_ROWS: Final = 65_536
+_COMPARED_BYTES: Final = 1600
+"Memory of an image that a task compares: its look, in Arrow, sorted, and as NumPy."
+_RESOLVED_BYTES: Final = 10
+"Memory of any image in the one task that resolves all verdicts."
 
 
 def stage(
@@ -67,7 +72,15 @@ def stage(
         params,
         feeding(evaluation_sets=evaluation_sets, pairs=pairs, images=images, held_out=held_out),
         version=5,
+        workers=partial(workers, params),
     )
+
+
+def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of a worker: the images that a task compares, and a little of all."""
+    rows = sum(found.rows or 0 for found in inputs.values())
+    compared = min(params.partition_rows, rows or params.partition_rows)
+    return Workers(WORKER_BYTES + compared * _COMPARED_BYTES + rows * _RESOLVED_BYTES)
 
 
 def run(context: Context, params: Params) -> None:

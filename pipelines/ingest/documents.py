@@ -9,11 +9,11 @@ size of a slice nor on that of a file.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -23,9 +23,12 @@ from dataprep.sources.lines import ListError
 from dataprep.sources.names import safe_name
 from orchestration import Context, Output, Slice, Stage
 from orchestration.params import EXTERNAL_FILE
-from orchestration.reporting.usage import Expected
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from pipelines.ingest.download import Params as DownloadParams
 from pipelines.ingest.source import Kind, Source, as_recipe_errors
+
+_SLICE_BYTES: Final = 150_000_000
+"Documents of a slice: their objects, their rows and their Parquet."
 
 
 class Corpus(Source):
@@ -70,6 +73,7 @@ def stage(params: Corpus, *, name: str) -> Stage:
         params,
         version=6,
         expects=partial(expects, params),
+        workers=workers,
     )
 
 
@@ -103,3 +107,8 @@ def expects(params: Corpus) -> Expected:
     with as_recipe_errors(params):
         rows = params.expected_rows()
     return Expected(rows=rows)
+
+
+def workers(inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of a worker: the documents of a slice."""
+    return Workers(WORKER_BYTES + _SLICE_BYTES)

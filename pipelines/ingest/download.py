@@ -9,7 +9,7 @@ thousands of sites.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from dataprep.schemas import IMAGES, REJECTS, reject
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.retries import rejected_rows, retry
 from orchestration.slices import read_slice, row_slices
 from orchestration.storage.store import Store
@@ -36,12 +37,15 @@ from orchestration.suspects import KILLED_WORKER
 from pipelines.ingest.cluster_host_limiter import LimiterShards, num_shards, open_limiter
 from pipelines.ingest.fetch_engines import Engine, Img2datasetEngine, NativeEngine, worker_limiter
 from pipelines.ingest.local_images import LocalImagesEngine, refuse_urls
-from pipelines.ingest.store_images import StoreParams, image_row, stored_output
+from pipelines.ingest.store_images import StoreParams, image_row, slice_bytes, stored_output
+from pipelines.readers.expected_memory import DECODING_BYTES
 
 logger = logging.getLogger(__name__)
 
 _MIN_ROWS_OF_AN_OUTAGE: Final = 32
 _ROW_GROUP_ROWS: Final = 256
+_BODY_BYTES: Final = 1_000_000
+"Of a connection: a large original as it arrives."
 
 
 class OutageError(RuntimeError):
@@ -140,7 +144,14 @@ def stage(params: Params, *, name: str, index: Stage) -> Stage:
         feeding(index=index),
         version=5,
         retry=lambda context, reasons: retry_rejects(context, params, reasons),
+        workers=partial(workers, params),
     )
+
+
+def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict an actor's memory: the images of a slice, bodies that arrive, and decodes."""
+    arriving = params.max_connections * _BODY_BYTES + params.threads_per_actor * DECODING_BYTES
+    return Workers(WORKER_BYTES + slice_bytes(params.slice_rows) + arriving, params.num_actors)
 
 
 def run(context: Context, params: Params) -> None:

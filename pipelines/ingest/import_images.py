@@ -7,20 +7,23 @@ exactly one of the two. Drops: ``missing_file``, ``damaged_file``, ``linked_file
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from dataprep.schemas import IMAGES, REJECTS
 from orchestration import Context, Output, Slice, Stage
-from orchestration.reporting.usage import Expected
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from pipelines.ingest.download import Params as DownloadParams
 from pipelines.ingest.source import Source, as_recipe_errors
-from pipelines.ingest.store_images import Found, StoreParams, store_found
+from pipelines.ingest.store_images import Found, StoreParams, slice_bytes, store_found
+from pipelines.readers.expected_memory import DECODING_BYTES
 
 _ROW_GROUP_ROWS: Final = 256
+_SLICE_IMAGES: Final = 2048
+"Images of a large slice."
 
 
 class ImageArchive(Source):
@@ -78,6 +81,7 @@ def stage(params: ImageArchive, *, name: str) -> Stage:
         params,
         version=5,
         expects=partial(expects, params),
+        workers=workers,
     )
 
 
@@ -108,3 +112,8 @@ def expects(params: ImageArchive) -> Expected:
     """
     with as_recipe_errors(params):
         return Expected(rows=params.expected_rows())
+
+
+def workers(inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of a worker: the images of a piece of a slice, and a decode."""
+    return Workers(WORKER_BYTES + slice_bytes(_SLICE_IMAGES) + DECODING_BYTES)

@@ -8,10 +8,10 @@ published one is reported in the log and in the data report.
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 import pyarrow as pa
 from pydantic import Field
@@ -21,7 +21,7 @@ from dataprep.sources.entries import BadEntry, Entry, index_tables
 from dataprep.sources.lines import ListError
 from orchestration import Context, Output, Slice, Stage
 from orchestration.params import EXTERNAL_FILE, OR_URI, is_uri
-from orchestration.reporting.usage import Expected
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from pipelines.ingest.download import Params as DownloadParams
@@ -30,6 +30,8 @@ from pipelines.ingest.published_counts import published_numbers
 from pipelines.ingest.source import Kind, Source, as_recipe_errors
 
 Entries = Iterator[Entry | BadEntry]
+_ROW_BYTES: Final = 1500
+"Memory of a line of a list: its objects, its row and its Parquet."
 
 
 class PairList(Source):
@@ -118,6 +120,7 @@ def stage(params: PairList, *, name: str) -> Stage:
         params,
         version=5,
         expects=partial(expects, params),
+        workers=partial(workers, params),
     )
 
 
@@ -152,3 +155,8 @@ def expects(params: PairList) -> Expected:
     with as_recipe_errors(params):
         rows = params.expected_rows()
     return Expected(rows=rows)
+
+
+def workers(params: PairList, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of a worker: the lines of a slice."""
+    return Workers(WORKER_BYTES + params.slice_lines * _ROW_BYTES)

@@ -15,6 +15,7 @@ from dataprep.schemas import IMAGES, reject, rejects_table, table_of
 from dataprep.sources.members import MemberError
 from orchestration import Output
 from orchestration.params import StageParams
+from pipelines.readers.expected_memory import COPIES, IMAGE_BYTES
 
 _MAX_PIECE_BYTES: Final = 1 << 27
 "Bytes of JPEGs after which a piece of a slice's output is written."
@@ -95,6 +96,11 @@ def stored_output(
             "rejects": rejects_table(rejects),
         },
     )
+
+
+def slice_bytes(num_images: int) -> int:
+    """Predict the memory that the images of a slice take while they are stored."""
+    return num_images * IMAGE_BYTES * COPIES
 
 
 def refuse(reason: str, detail: str) -> bytes:

@@ -8,7 +8,7 @@ once from the seed, without color jitter and stochastic depth.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -23,6 +23,7 @@ from model.training import objectives, randomness
 from model.training.batch import STREAMS, Stream
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, GpusPerActor, StageParams
+from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
 from orchestration.slice_commit import read_tables
 from pipelines.pretrain.checkpoints import load_network
@@ -30,7 +31,8 @@ from pipelines.pretrain.neighbors import draw_images, neighbor_numbers
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.pretrain import ROLES
 from pipelines.pretrain.samples import FeedParams, SampleBuilder
-from pipelines.readers.rows import RowReader
+from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes
+from pipelines.readers.rows import CACHED_GROUPS, RowReader
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
@@ -112,7 +114,17 @@ def stage(
         seed=seed,
         version=3,
         resources=Resources(params.cpus_per_actor, params.gpus_per_actor),
+        workers=partial(workers, params, train, (images.name, pairs.name)),
     )
+
+
+def workers(
+    params: Params, train: PretrainParams, tables: Sequence[str], inputs: Mapping[str, Expected]
+) -> Workers:
+    """Predict an actor's memory: the network, and row groups of images and pairs."""
+    network = train.network.weight_bytes() + (CUDA_BYTES if params.gpus_per_actor else 0)
+    held = network + cached_bytes(inputs, tables, CACHED_GROUPS)
+    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_actors)
 
 
 def run(context: Context, params: Params, train: PretrainParams) -> None:

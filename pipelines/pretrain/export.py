@@ -24,10 +24,12 @@ from model import BEiT3
 from model.network.interop import to_official, to_timm
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
+from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Workers
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
 from pipelines.pretrain.foreign_configs import official_file, timm_config, tokenizer_config
 from pipelines.pretrain.model_card import model_card
+from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.tokens import image_tokenizer, text_tokenizer
 from tokenizer.text import FILE_NAME, TextTokenizer
 
@@ -71,7 +73,14 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         version=4,
+        workers=lambda inputs: workers(checkpoint.params),
     )
+
+
+def workers(train: StageParams) -> Workers:
+    """Predict the memory of the one worker: the weights and their copies in other layouts."""
+    assert isinstance(train, PretrainParams)
+    return Workers(WORKER_BYTES + TORCH_BYTES + 3 * train.network.weight_bytes(), 1)
 
 
 def run(context: Context, params: Params) -> None:

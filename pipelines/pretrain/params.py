@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from model import BEiT3Config
 from model.network.config import SIZES
 from model.training.batch import Stream
+from model.training.cost import parameters_by_part
 from model.training.objectives import complete_loss_weights
 from model.training.parallel import Sharding
 from orchestration.params import OPERATIONAL, StageParams
@@ -62,6 +63,10 @@ class NetworkParams(StageParams):
         assert self.size in SIZES
         changes = self.model_dump(exclude={"size"}, exclude_none=True)
         return BEiT3Config.named(self.size, vocab_size=vocab_size, num_codes=num_codes, **changes)
+
+    def weight_bytes(self) -> int:
+        """Return the bytes of the weights, for the default numbers of pieces and codes."""
+        return 4 * sum(parameters_by_part(self.config(vocab_size=64_010, num_codes=8192)).values())
 
 
 class Params(TrainingLoopParams):

@@ -17,12 +17,13 @@ from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
 from orchestration import Context, Stage, feeding
 from orchestration.branches import branch_numbers
 from orchestration.errors import StageError
-from orchestration.reporting.usage import Expected
+from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.training import files_of, fit
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.training_task import PretrainJob
+from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
 from pipelines.tokens import (
     image_tokenizer,
     image_tokens,
@@ -37,6 +38,8 @@ from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
 
 FIGURE_FILE: Final = "losses.png"
+_ORDERED_BYTES: Final = 12
+"Memory of a row in the order of its stream, while the order is built."
 ROLES: Final[Mapping[Stream, str]] = {"image": "images", "text": "texts", "pair": "pairs"}
 "Role of the input of each stream."
 
@@ -79,6 +82,7 @@ def stage(
         version=5,
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
+        workers=partial(workers, params, images, pairs),
     )
 
 
@@ -115,6 +119,18 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
         bytes=memory["weights"] + memory["optimizer state"],
         memory=sum(memory.values()),
     )
+
+
+def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict a worker's memory in its machine: the order, and the row groups of its windows."""
+    held = total_rows(inputs, [images.name, pairs.name]) * _ORDERED_BYTES
+    for stage, in_step in ((images, params.images_per_step), (pairs, params.pairs_per_step)):
+        assert isinstance(stage.params, image_tokens.Params)
+        groups = params.shuffle_window * params.substreams // params.num_workers
+        if in_step:
+            held += cached_bytes(inputs, [stage.name], groups, stage.params.row_group_rows)
+    held += CUDA_BYTES if params.use_gpu else 4 * params.network.weight_bytes()
+    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
 
 
 def run(context: Context, params: Params, crops: image_tokens.CropParams) -> None:

@@ -13,6 +13,7 @@ from dataprep.views import random_cut
 from orchestration import Dataset
 from pipelines.readers.rows import RowReader
 
+CACHED_GROUPS: Final = 2
 _READ_ROWS: Final = 65_536
 
 
@@ -28,7 +29,7 @@ class KeptImages:
         kept: Sequence[Dataset],
         images: Sequence[Dataset],
         columns: Sequence[str],
-        keep: int = 2,
+        keep: int = CACHED_GROUPS,
     ) -> None:
         """Open the images.
 

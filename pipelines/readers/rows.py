@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from orchestration import Dataset
 
-_CACHED_GROUPS: Final = 64
+CACHED_GROUPS: Final = 64
 
 
 class RowReader:
     """Reads rows of one table by number and keeps the row groups that were used last."""
 
-    def __init__(
-        self, dataset: Dataset, columns: Sequence[str], keep: int = _CACHED_GROUPS
-    ) -> None:
+    def __init__(self, dataset: Dataset, columns: Sequence[str], keep: int = CACHED_GROUPS) -> None:
         """Open the table.
 
         Args:

@@ -9,15 +9,18 @@ the rest from columns that one worker reads.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from pydantic import Field
 
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.store import Store
+from pipelines.readers.expected_memory import kept_images_bytes
 from pipelines.report.contact_sheets import Sheets, dropped_sheets, sheet
 from pipelines.report.held_out_counts import Splits
 from pipelines.report.page import render
@@ -25,6 +28,8 @@ from pipelines.report.source_counts import ROLES, SourceStages, count, numbers_o
 
 HTML_FILE: Final = "data_report.html"
 JSON_FILE: Final = "data_report.json"
+_READ_BYTES: Final = 450_000_000
+"Memory of the ranges of columns that are counted at the same time, and of the counts by host."
 
 
 class Params(StageParams):
@@ -84,7 +89,13 @@ def stage(
             held_out=held_out,
         ),
         version=4,
+        workers=partial(workers, [image.name for image in images]),
     )
+
+
+def workers(images: Sequence[str], inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of the one worker: the columns that it reads, and the kept images."""
+    return Workers(WORKER_BYTES + _READ_BYTES + kept_images_bytes(inputs, images, 0), 1)
 
 
 def run(context: Context, params: ReportParams) -> None:

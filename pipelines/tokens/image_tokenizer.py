@@ -9,10 +9,10 @@ or cosine, since every later stage would train on poor codes. A given tokenizer
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -21,11 +21,12 @@ from orchestration.branches import branch_files, branch_numbers
 from orchestration.errors import RecipeError, StageError
 from orchestration.manifest import File
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, is_uri
-from orchestration.reporting.usage import Expected
+from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from orchestration.training import fit
+from pipelines.readers.expected_memory import CUDA_BYTES, kept_images_bytes
 from pipelines.tokens.codebook_report import (
     MAPS_FILE,
     PATCHES_FILE,
@@ -34,11 +35,19 @@ from pipelines.tokens.codebook_report import (
     write_codebook_report,
 )
 from pipelines.tokens.given_weights import misfit, remote_problem, stated_heads
-from pipelines.tokens.vqkd_training import MODEL_FILE, VQKDJob, VQKDTrainingParams
+from pipelines.tokens.vqkd_training import (
+    MODEL_FILE,
+    SHUFFLE_WINDOW,
+    VQKDJob,
+    VQKDTrainingParams,
+)
 from pipelines.training.history import complete_curve
 from pipelines.training.loop import train
 from tokenizer.teachers import unreachable
 from tokenizer.vqkd import VQKD
+
+_TRAINED_BYTES: Final = 4_000_000_000
+"Memory of a training of the default size on the CPU: weights, teacher, optimizer, activations."
 
 
 class Params(VQKDTrainingParams):
@@ -84,6 +93,7 @@ def stage(
         requires=partial(requires, params),
         expects=partial(expects, params),
         resources=params.resources if params.weights is None else Resources(1, int(params.use_gpu)),
+        workers=partial(workers, params, [each.name for each in images]),
     )
 
 
@@ -135,6 +145,14 @@ def _given_tokenizer(params: Params, path: Path) -> VQKD:
 def expects(params: Params) -> Expected:
     """Return what the recipe alone says of the work: the number of images to train on."""
     return Expected(rows=None if params.weights else params.steps * params.batch_size)
+
+
+def workers(params: Params, images: Sequence[str], inputs: Mapping[str, Expected]) -> Workers:
+    """Predict a worker's memory in its machine: row groups of the windows, see ``VQKDTask``."""
+    cached = SHUFFLE_WINDOW * params.substreams // params.num_workers + 1
+    network = CUDA_BYTES if params.use_gpu else _TRAINED_BYTES
+    held = network + kept_images_bytes(inputs, images, cached)
+    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
 
 
 def run(context: Context, params: CropParams) -> None:

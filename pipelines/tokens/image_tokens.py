@@ -6,7 +6,7 @@ each of k views), codes: fixed_size_list<uint16, k N>. The JPEG is the stored on
 training cuts exactly the pixels that the codes were computed from.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Final
@@ -22,10 +22,18 @@ from dataprep.schemas import reject, rejects_table
 from dataprep.views import View, random_cut
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import OPERATIONAL, GpusPerActor, StageParams
+from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
 from orchestration.slices import row_slices
 from orchestration.suspects import KILLED_WORKER
-from pipelines.readers.kept_images import KeptImages
+from pipelines.readers.expected_memory import (
+    COPIES,
+    CUDA_BYTES,
+    IMAGE_BYTES,
+    kept_images_bytes,
+    row_bytes,
+)
+from pipelines.readers.kept_images import CACHED_GROUPS, KeptImages
 from pipelines.readers.prefetch import prefetch
 from pipelines.tokens import held_out
 from pipelines.tokens.vqkd_training import MODEL_FILE
@@ -33,6 +41,12 @@ from tokenizer.vqkd import VQKD, to_input
 
 VIEW_NUMBERS: Final = 5
 "Numbers that describe a view: x, y, width, height, flip."
+_NETWORK_BYTES: Final = 450_000_000
+"Weights of the image tokenizer of the default size."
+_ENCODED_BYTES: Final = 10_000_000
+"Memory of a view while the CPU encodes it."
+_CUT_BYTES: Final = 500_000
+"Memory of a view that is cut: its crop, the next batch's, and its part of the image."
 _COLUMNS: Final = ("sample_id", "source", "label", "jpeg", *held_out.COLUMNS)
 
 
@@ -95,7 +109,25 @@ def stage(
         seed=seed,
         version=3,
         resources=resources(complete),
+        workers=partial(workers, complete, [each.name for each in images]),
     )
+
+
+def workers(params: Params, images: Sequence[str], inputs: Mapping[str, Expected]) -> Workers:
+    """Predict an actor's memory: the network, cached row groups, a slice and a batch.
+
+    Args:
+        params: of the stage.
+        images: names of the inputs that hold the images.
+        inputs: size of each input by name.
+    """
+    network = _NETWORK_BYTES + params.batch_size * _ENCODED_BYTES
+    if params.gpus_per_actor:
+        network = CUDA_BYTES
+    held = kept_images_bytes(inputs, images, CACHED_GROUPS)
+    held += round(params.slice_rows * row_bytes(inputs, images, IMAGE_BYTES) * COPIES)
+    held += params.batch_size * params.num_views * _CUT_BYTES
+    return Workers(WORKER_BYTES + TORCH_BYTES + network + held, params.num_actors)
 
 
 def resources(params: Params) -> Resources:

@@ -74,6 +74,7 @@ def stage(
         seed=seed,
         version=3,
         resources=image_tokens.resources(complete),
+        workers=partial(image_tokens.workers, complete, [each.name for each in images]),
     )
 
 

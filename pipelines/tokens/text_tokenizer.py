@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,7 +22,7 @@ from pydantic import Field
 from orchestration import Context, Stage, feeding
 from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, is_uri
-from orchestration.reporting.usage import Expected
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.remote_files import head_of
 from orchestration.storage.store import Store
 from pipelines.curate.exchange import remove_rounds
@@ -33,6 +34,12 @@ REPORT_FILE: Final = "report.json"
 _MAX_MODEL_BYTES: Final = 64 << 20
 _MAX_REPORT_LINES: Final = 1000
 _NUM_LONGEST_PIECES: Final = 20
+_LINE_CHARS: Final = 200
+"Characters of a line of the sample, on average."
+_DRAWN_BYTES: Final = 200_000_000
+"Memory of a worker that counts or draws the lines of a slice."
+_TRAINED_BYTES: Final = 15 * _LINE_CHARS
+"Memory of a line in SentencePiece's training."
 
 
 class Params(StageParams):
@@ -77,6 +84,7 @@ def stage(
         seed=seed,
         version=2,
         expects=lambda: expects(params),
+        workers=partial(workers, params),
     )
 
 
@@ -95,6 +103,12 @@ def expects(params: Params) -> Expected:
         except ValueError as error:
             raise RecipeError(f"text_tokenizer.model: {error}") from None
     return Expected()
+
+
+def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of the largest worker, which trains on the sample of lines."""
+    trained = params.sample_lines * _TRAINED_BYTES if params.model is None else 0
+    return Workers(WORKER_BYTES + _DRAWN_BYTES + trained, 1)
 
 
 def _load_remote(uri: str) -> None:

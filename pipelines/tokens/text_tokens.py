@@ -6,8 +6,9 @@ tokens; the remainder at the end of a slice is dropped and counted (``num_tokens
 is a run of row groups of documents, which are read, encoded and written one after the other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,17 @@ from pydantic import Field
 
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.params import StageParams
+from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.slices import group_slices, read_groups
 from pipelines.tokens.held_out import is_held_out
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.packing import Packer
 from tokenizer.text import TextTokenizer
+
+_GROUP_BYTES: Final = 200_000_000
+"Memory of a row group of documents with its tokens."
+_WRITTEN_BYTES: Final = 12
+"Memory of a token of the sequences that are not written yet, of both tables."
 
 
 class Params(StageParams):
@@ -60,7 +67,14 @@ def stage(
         feeding(documents=documents, held_out=held_out, tokenizer=tokenizer),
         seed=seed,
         version=3,
+        workers=partial(workers, params),
     )
+
+
+def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict the memory of a worker: a row group of documents, and a row group of sequences."""
+    written = params.row_group_rows * params.length * _WRITTEN_BYTES
+    return Workers(WORKER_BYTES + _GROUP_BYTES + written)
 
 
 def run(context: Context, params: Params) -> None:

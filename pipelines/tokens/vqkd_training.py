@@ -41,7 +41,7 @@ from tokenizer.vqkd import VQKD, VQKDConfig, to_input
 
 MODEL_FILE: Final = "vqkd.pt"
 GROUP_ROWS: Final = 64
-_SHUFFLE_WINDOW: Final = 32
+SHUFFLE_WINDOW: Final = 32
 "Runs of images that a substream shuffles together: a corpus may be sorted by class."
 _KMEANS_BATCHES: Final = 8
 
@@ -159,14 +159,14 @@ class VQKDTask:
         )
         self.replica = _replicated(self.network)
         # The row groups of a worker's windows stay in memory, so each is read about once an epoch.
-        keep = _SHUFFLE_WINDOW * params.substreams // session.num_workers + 1
+        keep = SHUFFLE_WINDOW * params.substreams // session.num_workers + 1
         self.images = KeptImages(job.kept, job.images, ["sample_id", "jpeg"], keep)
         total = len(self.images)
         self.order = Order(
             self.images.row_groups(GROUP_ROWS),
             batch=params.batch_size,
             num_substreams=params.substreams,
-            shuffle_window=_SHUFFLE_WINDOW,
+            shuffle_window=SHUFFLE_WINDOW,
             seed=int(randomness.bits(job.seed, 10)),
         )
         # Consecutive slots for each worker, so that features gathered over workers are in the

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from orchestration.params import StageParams
-from orchestration.plan import make_plan
+from orchestration.plan import complete_manifests, make_plan
 from orchestration.reporting.estimates import estimate
 from orchestration.reporting.usage import Expected, Usage, add_usage
 from orchestration.stage import Stage
@@ -70,3 +70,21 @@ def test_the_latest_of_several_earlier_runs_is_used(tmp_path):
     pretend_to_run(two_stages(0), store, {"a": 100, "b": 50}, Usage(10.0, work=100))
     pretend_to_run(two_stages(1), store, {"a": 100, "b": 50}, Usage(20.0, work=100))
     assert estimate(make_plan(two_stages(2, rows=100), store), store)["a"].seconds == 20.0
+
+
+def test_the_manifest_of_a_complete_stage_is_read_once_for_a_plan_and_its_estimates(
+    tmp_path, monkeypatch
+):
+    store, stages = Store(tmp_path), two_stages(0)
+    pretend_to_run(stages, store, {"a": 100, "b": 50}, Usage(10.0))
+    read, original = [], Store.read
+
+    def counted(folder: Store, name: str) -> bytes:
+        read.append(folder.uri_of(name))
+        return original(folder, name)
+
+    monkeypatch.setattr(Store, "read", counted)
+    plan = make_plan(stages, store)
+    estimate(plan, store)
+    assert complete_manifests(plan).keys() == {"a", "b"}
+    assert read.count(store.sub(plan[1].path).uri_of("manifest.json")) == 1

@@ -32,7 +32,7 @@ def order(groups, batch=512, num_substreams=8) -> Order:
         groups,
         batch=batch,
         num_substreams=num_substreams,
-        shuffle_window=vqkd_training._SHUFFLE_WINDOW,
+        shuffle_window=vqkd_training.SHUFFLE_WINDOW,
         seed=3,
     )
 
@@ -74,7 +74,7 @@ def test_each_row_group_is_read_a_few_times_in_an_epoch(tmp_path, monkeypatch):
         return read_group(dataset, group, columns)
 
     monkeypatch.setattr(Dataset, "read_group", counted)
-    keep = vqkd_training._SHUFFLE_WINDOW * 8 + 1
+    keep = vqkd_training.SHUFFLE_WINDOW * 8 + 1
     images = opened(tmp_path, np.arange(PER_CLASS * NUM_CLASSES), keep)
     batches = order(images.row_groups(vqkd_training.GROUP_ROWS))
     for step in range(PER_CLASS * NUM_CLASSES // 512):
