@@ -85,6 +85,10 @@ class Workflow:
         if not new_training:
             _refuse_new_training(todo)
         self.check(todo)
+        if missing := self.missing_here(todo):
+            raise RecipeError(
+                "\n".join(["this machine is too small, nothing was started", *missing])
+            )
         if todo:
             complete = complete_manifests(plan)
             if not only:
@@ -154,21 +158,30 @@ class Workflow:
         )
 
     def check(self, planned: Sequence[PlannedStage]) -> None:
-        """Check that the stages that are not fresh find what they need, on this machine included.
+        """Check the requirements of the stages that are not fresh.
 
         Raises:
             RecipeError: requirements are not met; the message lists all of them.
         """
-        cluster = self.recipe.cluster
         unmet = [
             f"{p.stage.name}: {need}"
             for p in planned
-            if p.state is not State.FRESH
-            for need in (p.stage.requires(), missing_here(p.stage.resources, cluster))
-            if need
+            if p.state is not State.FRESH and (need := p.stage.requires())
         ]
         if unmet:
             raise RecipeError("\n".join(["some stages cannot run, nothing was started", *unmet]))
+
+    def missing_here(self, planned: Sequence[PlannedStage]) -> list[str]:
+        """Return what this machine lacks for the stages that are not fresh, one text for each.
+
+        Nothing is said of a cluster that is joined.
+        """
+        return [
+            f"{p.stage.name}: {words}"
+            for p in planned
+            if p.state is not State.FRESH
+            and (words := missing_here(p.stage.resources, self.recipe.cluster))
+        ]
 
     def refuse_impossible(self, complete: Mapping[str, Manifest]) -> None:
         """Check that the complete stages allow the workflow to be completed.

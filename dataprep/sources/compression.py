@@ -45,11 +45,11 @@ class CompressionDamage(ValueError):
         self.is_cut = is_cut
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _damage, (str(self), self.is_cut)
+        return _damage, (type(self), str(self), self.is_cut)
 
 
-def _damage(detail: str, is_cut: bool) -> CompressionDamage:
-    return CompressionDamage(detail, is_cut=is_cut)
+def _damage(kind: type[CompressionDamage], detail: str, is_cut: bool) -> CompressionDamage:
+    return kind(detail, is_cut=is_cut)
 
 
 def compression_of(path: Path) -> str | None:

@@ -112,6 +112,8 @@ def plan(
             console.print(f"memory: {line}", highlight=False, markup=False, soft_wrap=True)
     for line in possible_leaks(opened.recipe):
         console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in opened.workflow.missing_here(planned):
+        console.print(f"this machine: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(complete)
 

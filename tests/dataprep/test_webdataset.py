@@ -11,6 +11,7 @@ import tarfile
 import pyarrow as pa
 import pytest
 
+from dataprep.sources.tars import tar_files
 from dataprep.sources.webdataset import Sample, read_tar, split_name
 from tests.dataprep.test_imagenet21k import tar_of
 
@@ -170,7 +171,7 @@ def test_a_tar_behind_the_end_of_a_tar_does_not_vanish(tmp_path):
 
 
 def test_a_file_above_the_limit_is_one_reject(tmp_path, monkeypatch):
-    monkeypatch.setattr("dataprep.sources.tars.MAX_FILE_BYTES", 2_000_000)
+    monkeypatch.setattr(tar_files, "__defaults__", (None, 2_000_000))
     members = pair("0") | {"1.jpg": bytes(3_000_000), "1.txt": b"large"} | pair("2")
     first, bad, last = samples_of(tmp_path, members)
     assert (first.reason, bad.reason, last.reason) == (None, "damaged_file", None)

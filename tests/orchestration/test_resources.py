@@ -62,4 +62,6 @@ def test_a_workflow_that_does_not_fit_starts_nothing(tmp_path):
     workflow = Workflow(Recipe(name="fits", cluster=TWO_CORES), tuple(stages))
     with pytest.raises(RecipeError, match="nothing was started\nlarge: a worker needs 4 GPUs"):
         workflow.run(Store(tmp_path), console)
+    workflow.check(workflow.plan(Store(tmp_path)))  # a plan says it and is no failure
+    assert len(workflow.missing_here(workflow.plan(Store(tmp_path)))) == 1
     assert ran == [] and not list(tmp_path.iterdir())
