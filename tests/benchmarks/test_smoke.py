@@ -11,13 +11,17 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+LONG = {"full_size": pytest.mark.exhaustive}
+"It runs six stages, each in a session of its own."
 BENCHMARKS = [
-    path for path in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in path.read_text()
+    pytest.param(path, id=path.stem, marks=LONG.get(path.stem, ()))
+    for path in sorted((ROOT / "benchmarks").glob("*.py"))
+    if "__main__" in path.read_text()
 ]
 RATIO = re.compile(r"\d(\.\d+)?x ")
 
 
-@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", BENCHMARKS)
 def test_a_benchmark_runs_in_its_smallest_form_and_prints_a_ratio(path: Path, tmp_path: Path):
     done = subprocess.run(
         [sys.executable, str(path), "--smoke"],
