@@ -1,7 +1,7 @@
 """Rows of one committed table by row number, whose row groups are read in the background."""
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 
 import pyarrow as pa
 
@@ -51,7 +51,10 @@ class HeldRows(RowReader):
     def _group(self, index: int) -> pa.Table:
         with self._lock:
             held = self._held.get(index)
-        return held.result() if held is not None else self._read(index)
+        try:
+            return held.result() if held is not None else self._read(index)
+        except CancelledError:  # another thread has dropped it before its read began
+            return self._read(index)
 
     def _read(self, index: int) -> pa.Table:
         self.num_reads += 1

@@ -1,6 +1,6 @@
 """Row groups that are read in the background: which are held, and that rows are the right ones."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,24 @@ def test_what_a_read_raises_reaches_the_caller_of_take(dataset):
         rows.take(np.arange(20))
         with pytest.raises(ManifestError, match="missing"):
             rows.take(np.arange(25))
+
+
+def test_a_row_group_that_is_dropped_before_it_was_read_is_read_by_who_needs_it(dataset):
+    class Waiting(Executor):
+        """Starts nothing."""
+
+        def submit(self, function, /, *args):
+            return Future()
+
+    rows = HeldRows(dataset, ["n"], Waiting())
+    rows.hold([0])
+    held = rows._held[0]
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(rows.take, np.arange(4))
+        while not held._waiters and not taken.running():
+            pass
+        rows.hold([1])
+        assert taken.result(timeout=60)["n"].to_pylist() == [0, 1, 2, 3]
 
 
 def test_groups_of_rows_are_those_that_hold_them(rows):
