@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parse_options(parser, images=256, rounds=1)
+    options = parse_options(parser, images=512, rounds=1)
     torch.set_num_threads(1)
     ray.init(num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
