@@ -29,6 +29,8 @@ _OPEN: Final[dict[str, Callable[[BinaryIO], Any]]] = {
 }
 _HEAD_BYTES: Final = 10
 _DAMAGE: Final = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+_AFTER_GOOD: Final = ("Truncated", "Not a gzipped file")
+"Words of zstd on a file that ends early, and of gzip on what follows the end of a whole file."
 _BLOCK_BYTES: Final = 1 << 20
 _SMALL_BYTES: Final = 1 << 16
 
@@ -36,8 +38,9 @@ _SMALL_BYTES: Final = 1 << 16
 class CompressionDamage(ValueError):
     """A compressed file cannot be unpacked.
 
-    Where ``is_cut`` is set, the file ends early and what was read before is good. Otherwise bytes
-    were altered, and what was read before may be wrong too: gzip checks its sum at the end alone.
+    Where ``is_cut`` is set, the file ends early, or other bytes follow its end, and what was read
+    before is good. Otherwise bytes were altered, and what was read before may be wrong too: gzip
+    checks its sum at the end alone.
     """
 
     def __init__(self, detail: str, *, is_cut: bool = False) -> None:
@@ -96,7 +99,7 @@ class Unpacked:
             words = str(error) or type(error).__name__
             raise CompressionDamage(
                 f"damaged {self.compression} file ({words})",
-                is_cut=isinstance(error, EOFError) or words.startswith("Truncated"),
+                is_cut=isinstance(error, EOFError) or words.startswith(_AFTER_GOOD),
             ) from None
 
     def raw_offset(self) -> int:

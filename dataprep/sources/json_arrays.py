@@ -70,6 +70,8 @@ class _Text:
         encoding = json.detect_encoding(head)
         self._decode = codecs.getincrementaldecoder(encoding)("surrogatepass").decode
         self._text, self._at = self._decode(head), 0
+        self._num_dropped = 0
+        "Characters before those in memory."
         self._is_end = False
 
     def peek(self) -> str:
@@ -90,7 +92,7 @@ class _Text:
         found = self.peek()
         if not found or found not in characters:
             wanted = " or ".join(characters)
-            raise ValueError(f"expected {wanted}, found {found or 'the end'}")
+            raise self._error(f"expected {wanted}, found {found or 'the end'}", self._at)
         self._at += 1
         return found
 
@@ -107,8 +109,10 @@ class _Text:
                 if self._is_end or not _NUMBER_GOES_ON.match(self._text, end):
                     self._at = end
                     return value
-            except ValueError:
+            except ValueError as error:
                 if self._is_end or len(self._text) - self._at > MAX_ELEMENT_CHARS:
+                    if isinstance(error, json.JSONDecodeError):
+                        raise self._error(error.msg, error.pos) from None
                     raise
             self._more(len(self._text) - self._at)  # twice as long, so that repeats cost little
 
@@ -131,7 +135,7 @@ class _Text:
             return
         while True:
             if self.peek() != '"':
-                raise ValueError(f"expected a key, found {self.peek() or 'the end'}")
+                raise self._error(f"expected a key, found {self.peek() or 'the end'}", self._at)
             key = self.value()
             self.take(":")
             yield key
@@ -147,6 +151,9 @@ class _Text:
         if self.peek() not in ("[", "{"):
             self.value()
 
+    def _error(self, words: str, at: int) -> ValueError:
+        return ValueError(f"{words} at character {self._num_dropped + at}")
+
     def _more(self, num_bytes: int = 0) -> bool:
         """Read on; return False at the end."""
         blocks = []
@@ -157,5 +164,6 @@ class _Text:
             num_bytes -= len(block)
             if blocks[-1] and num_bytes <= 0:
                 break
+        self._num_dropped += self._at
         self._text, self._at = self._text[self._at :] + "".join(blocks), 0
         return bool(self._text)

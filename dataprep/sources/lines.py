@@ -127,10 +127,11 @@ def about_lines(path: Path) -> int:
     """
     check_text(path)
     lines = read = 0
-    with Unpacked(path) as file, suppress(CompressionDamage):
-        while read < _BLOCK_BYTES and (block := file.read(_BLOCK_BYTES)):
-            lines += block.count(b"\n")
-            read += len(block)
+    with Unpacked(path) as file:
+        with suppress(CompressionDamage):
+            while read < _BLOCK_BYTES and (block := file.read(_BLOCK_BYTES)):
+                lines += block.count(b"\n")
+                read += len(block)
         read_raw = file.raw_offset()
     return round(lines * path.stat().st_size / read_raw) if lines else 0
 

@@ -183,10 +183,12 @@ def _record(file: BinaryIO, info: zipfile.ZipInfo) -> bytes:
     """
     head = file.read(_RECORD.size)
     _, *lengths, offset = _RECORD.unpack(head)
-    if offset not in (info.header_offset, _IN_EXTRA):
-        if info.header_offset >= _IN_EXTRA:
-            raise zipfile.BadZipFile("an archive of 4 GB behind other data; write it anew")
+    if info.header_offset < 0:
+        raise zipfile.BadZipFile("the beginning of the archive is missing; copy it anew")
+    if info.header_offset < _IN_EXTRA:
         head = head[:_OFFSET_AT] + info.header_offset.to_bytes(4, "little")
+    elif offset != _IN_EXTRA:
+        raise zipfile.BadZipFile("an archive of 4 GB behind other data; write it anew")
     return head + file.read(sum(lengths))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Executor, Future
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -51,10 +52,10 @@ class HeldRows(RowReader):
     def _group(self, index: int) -> pa.Table:
         with self._lock:
             held = self._held.get(index)
-        try:
-            return held.result() if held is not None else self._read(index)
-        except CancelledError:  # another thread has dropped it before its read began
-            return self._read(index)
+        if held is not None:
+            with suppress(CancelledError):  # another thread may drop it meanwhile
+                return held.result()
+        return self._read(index)
 
     def _read(self, index: int) -> pa.Table:
         self.num_reads += 1

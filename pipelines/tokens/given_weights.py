@@ -69,13 +69,14 @@ def safetensors_shapes(head: bytes) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(head[_LENGTH_BYTES : _LENGTH_BYTES + length])
-        return {
-            name: _Shaped(tuple(entry["shape"]))
-            for name, entry in header.items()
-            if name != "__metadata__"
+        shapes = {
+            name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
         }
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    if not all(isinstance(size, int) for shape in shapes.values() for size in shape):
+        return None
+    return {name: _Shaped(shape) for name, shape in shapes.items()}
 
 
 def stated_heads(params: VQKDTrainingParams) -> int | None:

@@ -46,6 +46,7 @@ COMPRESSED = {
     "members with names": named_members,
     "an empty member": lambda data: gzip.compress(b"") + in_members(data) + gzip.compress(b""),
     "zeros behind it": lambda data: gzip.compress(data) + bytes(20_000),
+    "many zeros behind it": lambda data: gzip.compress(data) + bytes(1 << 20),
     "nothing compressed": lambda data: gzip.compress(data, 0),
 }
 

@@ -72,6 +72,19 @@ def test_what_is_not_json_is_said_to_be_so(text):
         assert not isinstance(raised.value, FormError) or text[:1] in "[{"
 
 
+@pytest.mark.parametrize(
+    "broken", ['{"a" 1}', "{'a': 1}", '{"a": 1', '{"a": tru}', "nul", '"\n"', ""]
+)
+@pytest.mark.parametrize("num_bytes", [3, 1 << 20])
+def test_an_error_is_located_in_the_whole_text(monkeypatch, broken, num_bytes):
+    monkeypatch.setattr(json_arrays, "_READ_BYTES", num_bytes)
+    text = "[" + '{"a": "é"},\n' * 500 + f"{broken}, 2]"
+    with pytest.raises(json.JSONDecodeError) as by_json:
+        json.loads(text)
+    with pytest.raises(ValueError, match=rf" at character {by_json.value.pos}$"):
+        read(text.encode(), None, num_bytes)
+
+
 def test_a_value_without_end_is_given_up(monkeypatch):
     monkeypatch.setattr(json_arrays, "MAX_ELEMENT_CHARS", 1 << 20)
     blocks = iter([b'["', *[b"a" * (1 << 20)] * 50])

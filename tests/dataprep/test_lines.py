@@ -86,6 +86,7 @@ def test_a_compressed_list_that_is_cut_off_gives_its_lines_and_one_reject(tmp_pa
         assert [line.text for line in good] == LINES[: len(good)]
         assert program in bad.problem and all(line.problem is None for line in good)
         assert program == "bzip2" or len(good) > len(LINES) * size / len(data) * 0.7
+        assert about_lines(path) == pytest.approx(len(good), rel=0.1)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -97,6 +98,18 @@ def test_a_compressed_list_with_altered_bytes_is_one_reject(tmp_path, program):
     path.write_bytes(bytes(data))
     (bad,) = lines_of(path)
     assert program in bad.problem
+    assert about_lines(path) <= len(LINES)
+
+
+@pytest.mark.parametrize("behind", [b"junk", b"\n", b"\0\0junk", b"\x1f\x8c" * 9])
+def test_what_follows_the_end_of_a_gzip_file_costs_none_of_its_lines(tmp_path, behind):
+    path = compressed(tmp_path / "list", "gzip", TEXT)
+    path.write_bytes(path.read_bytes() + behind)
+    for found in (lines_of(path), list(read_lines(path))):
+        *good, bad = found
+        assert [line.text for line in good] == LINES
+        assert "Not a gzipped file" in bad.problem and bad.number == len(LINES) + 1
+    assert about_lines(path) == pytest.approx(len(LINES), rel=0.1)
 
 
 @pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8bnothing", b"BZh9", b"\xfd7zXZ\0\0"])

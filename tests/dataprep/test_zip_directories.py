@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import struct
 import subprocess
 import zipfile
 from pathlib import Path
@@ -60,6 +61,24 @@ def behind_a_program(path: Path) -> None:
     path.write_bytes(b"#!/bin/sh\n" * 99 + path.read_bytes())
 
 
+def with_offsets_in_extra_fields(path: Path) -> None:
+    """Behind a program, with every offset in a zip64 extra field (APPNOTE 4.5.3)."""
+    by_zipfile(path)
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        at, records = archive.start_dir, b""
+        for info in archive.infolist():
+            name = info.filename.encode()
+            extra = struct.pack("<HHQ", 1, 8, info.header_offset)
+            head = bytearray(data[at : at + 46])
+            head[30:32], head[42:46] = struct.pack("<H", len(extra)), b"\xff" * 4
+            records += bytes(head) + name + extra
+            at += 46 + len(name)
+        end = bytearray(data[at:])
+        end[12:16] = struct.pack("<I", len(records))
+        path.write_bytes(b"#!/bin/sh\n" * 99 + data[: archive.start_dir] + records + end)
+
+
 def behind_four_gigabytes(path: Path) -> None:
     """Most of the file is a hole."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -78,6 +97,7 @@ WRITERS = {
     "Info-ZIP, data descriptors": lambda path: by_info_zip(path, "-fd"),
     "Info-ZIP, zip64": lambda path: by_info_zip(path, "-fz"),
     "behind a program": behind_a_program,
+    "behind a program, zip64": with_offsets_in_extra_fields,
     "more than 4 GB": behind_four_gigabytes,
 }
 

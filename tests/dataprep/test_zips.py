@@ -103,3 +103,12 @@ def test_a_member_without_a_name_does_not_end_the_archive(tmp_path):
     (tmp_path / "b.zip").write_bytes(bytes(size))
     with contextlib.suppress(zipfile.BadZipFile):
         assert list(open_zips([tmp_path / "b.zip"]).names) == []
+
+
+@pytest.mark.parametrize("num_bytes", [1, 30, 400])
+def test_an_archive_whose_beginning_is_missing_is_refused_by_name(tmp_path, num_bytes):
+    path = tmp_path / "a.zip"
+    write(path, [("x.jpg", bytes(500)), ("y.jpg", b"y")])
+    path.write_bytes(path.read_bytes()[num_bytes:])
+    with pytest.raises(zipfile.BadZipFile, match=r"a\.zip: the beginning of the archive"):
+        open_zips([path])

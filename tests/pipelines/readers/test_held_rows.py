@@ -1,6 +1,7 @@
 """Row groups that are read in the background: which are held, and that rows are the right ones."""
 
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -56,22 +57,25 @@ def test_what_a_read_raises_reaches_the_caller_of_take(dataset):
             rows.take(np.arange(25))
 
 
-def test_a_row_group_that_is_dropped_before_it_was_read_is_read_by_who_needs_it(dataset):
-    class Waiting(Executor):
-        """Starts nothing."""
-
-        def submit(self, function, /, *args):
-            return Future()
-
-    rows = HeldRows(dataset, ["n"], Waiting())
+def test_a_row_group_that_another_thread_drops_before_it_is_read_is_read_by_its_taker(dataset):
+    pool, free, waits = ThreadPoolExecutor(1), threading.Event(), threading.Event()
+    rows = HeldRows(dataset, ["n"], pool)
+    pool.submit(free.wait)
     rows.hold([0])
-    held = rows._held[0]
-    with ThreadPoolExecutor(1) as pool:
-        taken = pool.submit(rows.take, np.arange(4))
-        while not held._waiters and not taken.running():
-            pass
-        rows.hold([1])
-        assert taken.result(timeout=60)["n"].to_pylist() == [0, 1, 2, 3]
+    result = rows._held[0].result
+
+    def result_of_a_wait() -> pa.Table:
+        waits.set()
+        return result()
+
+    rows._held[0].result = result_of_a_wait
+    with ThreadPoolExecutor(1) as other:
+        taken = other.submit(rows.take, np.arange(4))
+        assert waits.wait(60)
+        rows.hold([5])
+        free.set()
+        assert taken.result(60)["n"].to_pylist() == [0, 1, 2, 3]
+    pool.shutdown()
 
 
 def test_groups_of_rows_are_those_that_hold_them(rows):
