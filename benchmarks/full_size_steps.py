@@ -50,7 +50,7 @@ def recipe_values(options: Options, fraction: float) -> dict[str, Any]:
         "download": {"contact": "rehearsal@example.org"},
         "cluster": {"num_cpus": options.cpus, "object_store_mb": 256},
         "image_tokenizer": {"teacher": "hand_crafted"},
-        "text_tokenizer": {"vocab_size": 8000, "sample_lines": max(int(1e7 * fraction), 1)},
+        "text_tokenizer": {"vocab_size": 8000},
         "image_tokens": {"num_actors": options.cpus},
         "pair_tokens": {"num_actors": options.cpus},
     }
