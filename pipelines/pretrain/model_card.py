@@ -22,7 +22,7 @@ def model_card(
     lines = [
         "# BEiT-3 checkpoint",
         "",
-        "Pretrained by masked data modeling on images, texts and pairs.",
+        "Pretrained by masked data modeling.",
         "",
         "| file | read by |",
         "|---|---|",
