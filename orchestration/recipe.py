@@ -183,16 +183,24 @@ def _explain(schema: type[BaseModel], path: Path, error: ValidationError, origin
     lines = [f"{path}: the recipe has {words}, nothing was run"]
     for item in error.errors():
         where = ".".join(str(key) for key in item["loc"])
-        if item["type"] == "extra_forbidden":
-            known = _known_keys(schema, item["loc"][:-1])
-            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-            message = f"unknown key{hint}"
-        else:
-            message = f"{_words(item)}{_given(item)}"
-        origin = _origin(item["loc"], origins)
+        message, origin = message_of(schema, item), _origin(item["loc"], origins)
         lines.append(f"  {f'{where}: ' if where else ''}{message}{origin}")
     return "\n".join(lines)
+
+
+def message_of(schema: type[BaseModel], item: Mapping[str, Any]) -> str:
+    """Return one of pydantic's errors in words; for an unknown key, with the nearest known one.
+
+    Args:
+        schema: model of the values.
+        item: an entry of ``ValidationError.errors()``.
+    """
+    if item["type"] != "extra_forbidden":
+        return f"{_words(item)}{_given(item)}"
+    known = _known_keys(schema, item["loc"][:-1])
+    near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"unknown key; {hint}"
 
 
 def _words(item: Mapping[str, Any]) -> str:

@@ -43,9 +43,9 @@ def missing_in_cluster(needed: Resources) -> str | None:
 def _missing(needed: Resources, cpus: float, gpus: float) -> str | None:
     one = needed.num_workers == 1
     subject = "a worker needs" if one else f"{needed.num_workers} workers at once need"
-    for what, each, held in (("CPU cores", needed.num_cpus, cpus), ("GPUs", needed.num_gpus, gpus)):
+    for what, each, held in (("CPU core", needed.num_cpus, cpus), ("GPU", needed.num_gpus, gpus)):
         if (total := each * needed.num_workers) > held:
-            return f"{subject} {total:g} {what}, there are {held:g}"
+            return f"{subject} {total:g} {what}{'s' if total > 1 else ''}, there are {held:g}"
     return None
 
 

@@ -66,9 +66,12 @@ def open_recipe(
 
     Raises:
         RecipeError: the recipe has an error, or a file that it names is missing.
+        StoreError: the workdir is a file, lies in one, or cannot be read.
     """
     path = recipe_path(name)
     root = Store(workdir)
+    if root.is_local:
+        root.folders()  # raises where a file lies in its path, before anything is drawn there
     web = _miniweb_folder(root)
     recipe = load_recipe(
         PretrainRecipe,

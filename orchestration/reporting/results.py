@@ -56,7 +56,9 @@ def result_words(folder: Store, manifest: Manifest) -> str:
         words += [f"{skipped:.0f} steps skipped"] if skipped else []
     else:
         words = [f"{key} {value:.4g}" for key, value in manifest.numbers.items() if "/" not in key]
-        words = words[:_MAX_NUMBERS] or [f"{len(manifest.files)} files"]
+        words = words[:_MAX_NUMBERS] or [
+            f"{len(manifest.files)} files" if manifest.files else "no rows"
+        ]
     return ", ".join(filter(None, words))
 
 

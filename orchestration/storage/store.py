@@ -227,6 +227,10 @@ class Store:
         try:
             yield
         except OSError as error:
+            if isinstance(error, NotADirectoryError | FileExistsError):
+                for folder in (Path(self.uri), *Path(self.uri).parents):
+                    if folder.is_file():
+                        raise StoreError(f"{folder} is a file, not a folder") from None
             raise StoreError(f"{self.uri_of(path)}: {error.strerror or error}") from error
 
 

@@ -104,6 +104,7 @@ def _network(size: str, overrides: list[str]) -> Any:
     from pydantic import ValidationError
 
     from orchestration.errors import RecipeError
+    from orchestration.recipe import message_of
     from orchestration.recipe_text import parse_value
     from pipelines.pretrain.params import NetworkParams
 
@@ -117,8 +118,8 @@ def _network(size: str, overrides: list[str]) -> Any:
         return NetworkParams.model_validate(values)
     except ValidationError as error:
         reasons = "; ".join(
-            ": ".join([*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")])
-            for e in error.errors()
+            ": ".join([*map(str, item["loc"]), message_of(NetworkParams, item)])
+            for item in error.errors()
         )
         raise RecipeError(f"inspect model {size}: the network cannot be built: {reasons}") from None
 

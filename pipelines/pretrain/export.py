@@ -72,7 +72,7 @@ def stage(
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
         ),
-        version=4,
+        version=5,
         workers=lambda inputs: workers(checkpoint.params),
     )
 

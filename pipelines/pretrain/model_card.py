@@ -22,7 +22,7 @@ def model_card(
     lines = [
         "# BEiT-3 checkpoint",
         "",
-        "Pretrained by masked data modeling on images, texts and pairs.",
+        "Pretrained by masked data modeling.",
         "",
         "| file | read by |",
         "|---|---|",
@@ -80,13 +80,15 @@ def _warnings(config: BEiT3Config, omitted: list[str]) -> Iterator[str]:
     if not config.subln:
         yield (
             "The authors' classes always build sub-LayerNorm, which this network does not have: "
-            f"they would load `{official_file(config)}` with warnings and compute something else."
+            f"they would load `{official_file(config)}` with warnings and compute other values."
         )
         yield ""
     if config.fusion_layers:
+        one = config.fusion_layers == 1
+        blocks = "last block" if one else f"last {config.fusion_layers} blocks"
         yield (
-            f"The vision-language experts of the last {config.fusion_layers} blocks have no name "
-            "in the official layout: programs of that layout compute pairs otherwise."
+            f"The vision-language experts of the {blocks} have no name in the official layout: "
+            "programs of that layout compute other values for pairs."
         )
         yield ""
     if config.attention == "shared":

@@ -47,7 +47,8 @@ def compute_times(
             operations,
             tokenizer.resources,
             tokenizer.precision,
-            "image_tokenizer.use_gpu=true, more num_workers, or image_tokenizer.weights",
+            "image_tokenizer.use_gpu=true",
+            "more image_tokenizer.num_workers, or image_tokenizer.weights",
         )
     for stream in _IMAGE_STREAMS:
         name = f"{stream}_tokens"
@@ -60,7 +61,8 @@ def compute_times(
                 num_views * encoding,
                 Resources(tokens.cpus_per_actor, tokens.gpus_per_actor, tokens.num_actors),
                 "fp32",
-                f"{name}.gpus_per_actor, more num_actors, or fewer num_views",
+                f"{name}.gpus_per_actor",
+                f"more {name}.num_actors, or fewer num_views",
             )
     if _is_unknown(estimates, "pretrain"):
         yield from _line(
@@ -69,7 +71,8 @@ def compute_times(
             train.steps * step_operations(recipe),
             train.resources,
             train.precision,
-            "train.use_gpu=true, more train.num_workers, or a smaller train.network.size",
+            "train.use_gpu=true",
+            "more train.num_workers, or a smaller train.network.size",
         )
 
 
@@ -115,7 +118,8 @@ def _line(
     operations: float,
     resources: Resources,
     precision: Precision,
-    remedy: str,
+    gpu: str,
+    more: str,
 ) -> Iterator[str]:
     if resources.num_gpus:
         number, unit, speed = (
@@ -132,4 +136,5 @@ def _line(
         f"{stage}: {work} take about {human_seconds(seconds)} on {number:g} "
         f"{unit}{'' if number == 1 else 's'} (assumed: {speed / 1e12:g} TFLOP/s each)"
     )
+    remedy = more if resources.num_gpus else f"{gpu}, {more}"
     yield line + (f"; set {remedy}" if seconds > _LONG_S else "")

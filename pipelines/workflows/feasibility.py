@@ -162,7 +162,7 @@ def implications(
 
 
 def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[str]:
-    """A view that is seen often is learned by heart: its crop and codes never change."""
+    """A view that is seen often is memorized: its crop and codes never change."""
     num_views = getattr(recipe, f"{stream}_tokens").num_views
     if recipe.train.codes == "online":
         if num_views > 1:

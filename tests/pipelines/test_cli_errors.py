@@ -1,5 +1,6 @@
 """Broken recipes on the command line: one clear message, exit code 1, nothing written."""
 
+from functools import partial
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -7,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestration.errors import RecipeError, StoreError
+from orchestration.storage.store import Store
 from pipelines.cli import app, main
 from pipelines.commands.options import console
 from pipelines.commands.run import plan, run_opened
@@ -77,9 +79,10 @@ def test_a_broken_setting_is_one_message_that_names_the_key(recipe, setting, wor
 
 
 def test_a_miniature_web_that_cannot_be_drawn_is_one_message(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RecipeError, match=r"file/work/miniweb: cannot draw the miniature web \("):
-        open_recipe("tiny", str(tmp_path / "file" / "work"), [], console)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "miniweb").write_text("")
+    with pytest.raises(RecipeError, match=r"work/miniweb: cannot draw the miniature web \("):
+        open_recipe("tiny", str(tmp_path / "work"), [], console)
 
 
 def test_missing_files_are_named_all_at_once(recipe):
@@ -132,6 +135,17 @@ def test_a_workdir_without_runs_has_no_status(tmp_path):
         status(str(tmp_path))
     with pytest.raises(RecipeError, match="no MLflow runs yet"):
         ui(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["file", "file/x", "file/x/y"])
+def test_a_file_in_place_of_the_workdir_is_named(recipe, name, tmp_path):
+    (tmp_path / "file").write_text("")
+    workdir, words = str(tmp_path / name), f"^{tmp_path / 'file'} is a file, not a folder"
+    for command in (status, ui, partial(plan, str(recipe)), partial(plan, "tiny")):
+        with pytest.raises(StoreError, match=words):
+            command(workdir=workdir)
+    with pytest.raises(StoreError, match=words):
+        Store(workdir).write_bytes("a", b"")
 
 
 def fingerprints(recipe: Path, workdir: str, settings: list[str]) -> list[str]:

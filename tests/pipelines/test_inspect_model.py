@@ -39,7 +39,9 @@ def test_fields_of_the_network_can_be_set():
     ("setting", "words"),
     [
         ("fusion_layers=99", "fusion_layers 99 is not between 0 and depth 12"),
-        ("fusion_layrs=1", "fusion_layrs"),
+        ("fusion_layrs=1", "fusion_layrs: unknown key; did you mean 'fusion_layers'"),
+        ("widht=8", "widht: unknown key; did you mean 'width'"),
+        ("depth=x", "depth: .*valid integer.*given: 'x'"),
         ("fusion_layers", "expected KEY=VALUE"),
     ],
 )
