@@ -20,7 +20,7 @@ from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.store import Store
-from pipelines.readers.expected_memory import kept_images_bytes
+from pipelines.readers.expected_memory import kept_images_bytes, total_rows
 from pipelines.report.contact_sheets import Sheets, dropped_sheets, sheet
 from pipelines.report.held_out_counts import Splits
 from pipelines.report.page import render
@@ -29,7 +29,9 @@ from pipelines.report.source_counts import ROLES, SourceStages, count, numbers_o
 HTML_FILE: Final = "data_report.html"
 JSON_FILE: Final = "data_report.json"
 _READ_BYTES: Final = 450_000_000
-"Memory of the ranges of columns that are counted at the same time, and of the counts by host."
+"Memory of the ranges of columns that are counted at the same time."
+_COUNTED_BYTES: Final = 40
+"Memory for each image: counts by host, and columns of which a quantile is taken."
 
 
 class Params(StageParams):
@@ -95,7 +97,8 @@ def stage(
 
 def workers(images: Sequence[str], inputs: Mapping[str, Expected]) -> Workers:
     """Predict the memory of the one worker: the columns that it reads, and the kept images."""
-    return Workers(WORKER_BYTES + _READ_BYTES + kept_images_bytes(inputs, images, 0), 1)
+    counted = total_rows(inputs, images) * _COUNTED_BYTES
+    return Workers(WORKER_BYTES + _READ_BYTES + kept_images_bytes(inputs, images, 0) + counted, 1)
 
 
 def run(context: Context, params: ReportParams) -> None:
