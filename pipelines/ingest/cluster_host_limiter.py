@@ -5,8 +5,8 @@ Hosts are divided among *shards* by a hash of their names. Each shard is a Ray a
 needs through a ``worker_limiter.WorkerLimiter``.
 
 A worker joins with what it holds and what it waits for, and gets a session. Then it exchanges
-messages with the shard from time to time: what it wants and what has ended, for what was granted
-and refused since. A worker that has been silent for a while is taken for dead: its session ends,
+messages with the shard from time to time: its new and its ended requests, for what was granted
+and refused since. A worker that has been silent for a while counts as lost: its session ends,
 its tickets are dropped, and those that it held are released. A worker whose session is unknown,
 because it was silent too long or because the actor was restarted, joins again with its present
 state. A restarted actor grants nothing until each living worker has had the time to do so. So
@@ -36,12 +36,12 @@ _CALLS_PER_S: Final = 500
 _MIN_PAUSE_S: Final = 0.05
 "Shortest pause of a worker between two calls of a shard."
 _WORKER_TIMEOUT_S: Final = 20.0
-"Time without a call after which a worker is taken for dead."
+"Time without a call after which a worker counts as lost."
 _handles: Final[list[Any]] = []
 
 
 class Reply(NamedTuple):
-    """What a shard tells a worker."""
+    """Reply of a shard to a call of a worker."""
 
     granted: list[int]
     "Tickets that were granted."
@@ -78,7 +78,7 @@ class ClusterHostLimiter:
 
         Args:
             rules: limits of each host.
-            worker_timeout_s: time without a call after which a worker is taken for dead.
+            worker_timeout_s: time without a call after which a worker counts as lost.
             was_restarted: whether workers may hold tickets of a former actor; None asks Ray.
         """
         if was_restarted is None:
@@ -123,7 +123,7 @@ class ClusterHostLimiter:
         Args:
             name: of the worker.
             session: of the worker, from :meth:`join`.
-            acquired: tickets that it wants.
+            acquired: new tickets.
             ended: tickets that it held.
         """
         self._check_time()
@@ -142,7 +142,7 @@ class ClusterHostLimiter:
         return reply
 
     def _check_time(self) -> None:
-        """Remove dead workers, and end the rest after a restart."""
+        """Remove lost workers, and end the rest after a restart."""
         now = time.monotonic()
         if now < self._next_check:
             return
