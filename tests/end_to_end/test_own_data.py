@@ -99,7 +99,7 @@ def test_a_sample_with_two_texts_is_one_pair_with_two_captions(tmp_path):
     assert (sample.name, sample.captions) == ("000/12", ["one", "two"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_trial_of_the_page_runs_to_an_export_that_its_python_lines_read(tmp_path, capsys):
     write_list(tmp_path, 400)
     draw_images(tmp_path)
