@@ -90,11 +90,18 @@ def run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_actors", [0, 2])
 @pytest.mark.parametrize(
-    ("end", "deadly"),
-    [(kill_by_signal, {21}), (read_address_zero, {0, 39}), (leave, {8, 9, 15})],
-    ids=["SIGKILL", "SIGSEGV", "exit"],
+    ("end", "deadly", "num_actors"),
+    [
+        pytest.param(kill_by_signal, {21}, 0, id="SIGKILL, tasks"),
+        pytest.param(kill_by_signal, {21}, 2, id="SIGKILL, actors"),
+        pytest.param(read_address_zero, {0, 39}, 0, id="SIGSEGV, tasks"),
+        pytest.param(
+            read_address_zero, {0, 39}, 2, id="SIGSEGV, actors", marks=pytest.mark.exhaustive
+        ),
+        pytest.param(leave, {8, 9, 15}, 0, id="exit, tasks"),
+        pytest.param(leave, {8, 9, 15}, 2, id="exit, actors"),
+    ],
 )
 def test_rows_that_end_their_worker_are_rejects_and_the_others_come_through(
     tmp_path, num_actors, end, deadly

@@ -73,7 +73,8 @@ def serving(server: CountingServer) -> Iterator[int]:
 
 @pytest.fixture
 def shards() -> Iterator[LimiterShards]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.shutdown()  # workflows of other tests leave their session open
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     actor = ray.remote(ClusterHostLimiter).options(num_cpus=0, max_restarts=-1)
     handles = tuple(actor.remote(RULES, WORKER_TIMEOUT_S) for _ in range(NUM_SHARDS))
     yield LimiterShards(handles, RULES)
