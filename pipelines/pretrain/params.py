@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from model import BEiT3Config
 from model.network.config import SIZES
 from model.training.batch import Stream
-from model.training.cost import parameters_by_part
+from model.training.cost import SampleShape, parameters_by_part, sample_shapes
 from model.training.objectives import complete_loss_weights
 from model.training.parallel import Sharding
 from orchestration.params import OPERATIONAL, StageParams
@@ -150,6 +150,17 @@ class Params(TrainingLoopParams):
             "text": self.texts_per_step,
             "pair": self.pairs_per_step,
         }
+
+    def sample_shapes(self, config: BEiT3Config, text_length: int) -> dict[Stream, SampleShape]:
+        """Return the shape of a mean sample of each stream, for texts of ``text_length`` tokens."""
+        return sample_shapes(
+            config,
+            text_length=text_length,
+            caption_length=self.max_caption_length,
+            image_mask_ratio=self.image_mask_ratio,
+            text_mask_ratio=self.text_mask_ratio,
+            pair_text_mask_ratio=self.pair_text_mask_ratio,
+        )
 
     def feed_params(self) -> FeedParams:
         """Return the part of the parameters that the feed reads."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from model.training.batch import Stream
-from model.training.cost import ParallelLayout, memory_bytes, sample_shapes
+from model.training.cost import ParallelLayout, memory_bytes
 from orchestration import Context, Stage, feeding
 from orchestration.branches import branch_numbers
 from orchestration.errors import StageError
@@ -97,14 +97,7 @@ def _expects_after(params: Params, texts: Stage, words: Stage, codes: Stage) -> 
 def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -> Expected:
     """Return the samples to train on, the checkpoint's bytes and a worker's memory."""
     config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
-    per_sample = sample_shapes(
-        config,
-        text_length=text_length,
-        caption_length=params.max_caption_length,
-        image_mask_ratio=params.image_mask_ratio,
-        text_mask_ratio=params.text_mask_ratio,
-        pair_text_mask_ratio=params.pair_text_mask_ratio,
-    )
+    per_sample = params.sample_shapes(config, text_length)
     largest = max(params.samples_per_step.values()) // params.num_workers
     layout = ParallelLayout(
         num_workers=params.num_workers,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from model.training.batch import Stream
-from model.training.cost import sample_shapes, step_flops
+from model.training.cost import step_flops
 from orchestration.reporting.estimates import Estimate
 from orchestration.reporting.results import human_seconds
 from orchestration.resources import Resources
@@ -93,14 +93,7 @@ def step_operations(recipe: PretrainRecipe) -> float:
         vocab_size=recipe.text_tokenizer.vocab_size,
         num_codes=num_codes_of(tokenizer, tokenizer.weights),
     )
-    shapes = sample_shapes(
-        config,
-        text_length=recipe.text_tokens.length,
-        caption_length=train.max_caption_length,
-        image_mask_ratio=train.image_mask_ratio,
-        text_mask_ratio=train.text_mask_ratio,
-        pair_text_mask_ratio=train.pair_text_mask_ratio,
-    )
+    shapes = train.sample_shapes(config, recipe.text_tokens.length)
     counts = train.samples_per_step
     total = float(step_flops(config, shapes, counts, train.activation_checkpointing))
     if train.codes == "online":
