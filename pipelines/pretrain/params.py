@@ -151,6 +151,11 @@ class Params(TrainingLoopParams):
             "pair": self.pairs_per_step,
         }
 
+    @property
+    def num_groups_held(self) -> int:
+        """Number of row groups of each stream that the feed of a worker holds: those of windows."""
+        return self.shuffle_window * self.substreams // self.num_workers
+
     def sample_shapes(self, config: BEiT3Config, text_length: int) -> dict[Stream, SampleShape]:
         """Return the shape of a mean sample of each stream, for texts of ``text_length`` tokens."""
         return sample_shapes(

@@ -119,9 +119,10 @@ def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Ex
     held = total_rows(inputs, [images.name, pairs.name]) * _ORDERED_BYTES
     for stage, in_step in ((images, params.images_per_step), (pairs, params.pairs_per_step)):
         assert isinstance(stage.params, image_tokens.Params)
-        groups = params.shuffle_window * params.substreams // params.num_workers
         if in_step:
-            held += cached_bytes(inputs, [stage.name], groups, stage.params.row_group_rows)
+            held += cached_bytes(
+                inputs, [stage.name], params.num_groups_held, stage.params.row_group_rows
+            )
     held += CUDA_BYTES if params.use_gpu else 4 * params.network.weight_bytes()
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
 

@@ -44,4 +44,4 @@ def held_bytes(recipe: PretrainRecipe) -> int:
             codes = tokens.num_views * num_patches * _BYTES_PER_NUMBER
             each = _JPEG_BYTES + (codes if train.codes == "stored" else 0)
         rows += each * tokens.row_group_rows
-    return rows * train.shuffle_window * train.substreams // train.num_workers
+    return rows * train.num_groups_held
