@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from model.training.spikes import Spikes
 from orchestration import Context, Recipe, Stage, Workflow
 from orchestration.branches import branch_numbers
 from orchestration.recipe import ClusterParams
@@ -53,6 +54,8 @@ class LineJob:
 
 class LineTask:
     """Counts nothing and draws its data from the step alone."""
+
+    spikes: Spikes | None = None
 
     def __init__(self, job: LineJob, rank: int = 0) -> None:
         self.job, self.rank = job, rank

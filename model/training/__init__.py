@@ -6,6 +6,9 @@
 - ``batch.py``: the tensors of one micro-batch.
 - ``objectives.py``: the table of pretraining objectives and their losses.
 - ``cross_entropy.py``, ``optimizer.py``, ``step.py``: the loss, AdamW with its schedule, the step.
+- ``parallel.py``, ``copies.py``, ``gradients.py``: the network on several workers, whether its
+  copies are equal, and norms and clipping of the gradient.
+- ``per_sample.py``, ``spikes.py``: which samples made a step fail, and which losses are too high.
 - ``cost.py``: parameters, operations and memory, computed without running anything.
 
 The loop around the step, checkpoints, metrics and figures live in ``pipelines/``; they iterate the

@@ -72,7 +72,7 @@ class StoredViewCutter:
                 f"each view has {codes.shape[1] // num_views} codes, but the network has "
                 f"{network.num_patches} patches: tokenizer and network disagree on the grid"
             )
-        chosen = randomness.integers(num_views, self.view_seed, step, slots)
+        chosen = self.drawn_views(num_views, step, slots)
         uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
         crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
         images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)
@@ -85,6 +85,10 @@ class StoredViewCutter:
             crops[i] = crop
         of_view = codes.reshape(len(slots), num_views, -1)[np.arange(len(slots)), chosen]
         return Crops(crops, codes=of_view.astype(np.int64))
+
+    def drawn_views(self, num_views: int, step: int, slots: Ints) -> Ints:
+        """Return the index of the stored view drawn for each slot (B,) of a step."""
+        return randomness.integers(num_views, self.view_seed, step, slots)
 
 
 class NewViewCutter:

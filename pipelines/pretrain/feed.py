@@ -90,7 +90,7 @@ class Feed:
         self._lock = threading.Lock()
         self._groups: dict[Stream, Ints] = {}
         "Indices of the row groups that have rows."
-        self._reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
+        self.reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
         self._building = ThreadPoolExecutor(num_threads, "feed-build")
         for stream, dataset in datasets.items():
             if not samples_per_step[stream]:
@@ -111,7 +111,7 @@ class Feed:
                 self.slots[stream] = self.orders[stream].slots(rank, num_workers)
             except ValueError as error:
                 raise ValueError(f"{stream} stream: {error}") from None
-            self.readers[stream] = HeldRows(dataset, builders[stream].columns, self._reading)
+            self.readers[stream] = HeldRows(dataset, builders[stream].columns, self.reading)
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches of a step; threads may ask for several steps at once.

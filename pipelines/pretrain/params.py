@@ -10,6 +10,7 @@ from model.training.batch import Stream
 from model.training.cost import SampleShape, parameters_by_part, sample_shapes
 from model.training.objectives import complete_loss_weights
 from model.training.parallel import Sharding
+from model.training.spikes import Spikes
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.training import Steps
 from pipelines.pretrain.samples import FeedParams
@@ -97,6 +98,10 @@ class Params(TrainingLoopParams):
     weight_decay: WeightDecay = 0.05
     max_grad_norm: float | None = Field(default=3.0, gt=0)
     "Norm to which larger gradients are scaled down; null does not limit it."
+    spike_factor: float | None = Field(default=None, gt=1)
+    "Skip a step in which the loss of an objective exceeds its median times this; null skips none."
+    spike_window: int = Field(default=100, ge=1)
+    "Number of accepted steps over which that median is taken; no spike is found before them."
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
     text_mask_ratio: float = Field(default=0.15, gt=0, lt=1)
@@ -166,6 +171,10 @@ class Params(TrainingLoopParams):
             text_mask_ratio=self.text_mask_ratio,
             pair_text_mask_ratio=self.pair_text_mask_ratio,
         )
+
+    def spikes(self) -> Spikes | None:
+        """Return what judges the losses, or None if no step is skipped for its loss."""
+        return None if self.spike_factor is None else Spikes(self.spike_factor, self.spike_window)
 
     def feed_params(self) -> FeedParams:
         """Return the part of the parameters that the feed reads."""

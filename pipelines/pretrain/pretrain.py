@@ -2,8 +2,8 @@
 
 In: image, text and pair tokens, both tokenizers. Out: the last checkpoint
 (``torch.distributed.checkpoint`` shards), ``network.json``, the history of the metrics (Parquet
-files in ``history``) and a figure of the losses. Each step takes exactly as many samples of each
-stream as the recipe says (paper, section 2.3).
+files in ``history``), a figure of the losses, and records of skipped steps. Each step takes exactly
+as many samples of each stream as the recipe says (paper, section 2.3).
 """
 
 import tempfile
@@ -22,6 +22,7 @@ from orchestration.training import files_of, fit
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.skipped_steps import skipped_files
 from pipelines.pretrain.training_task import PretrainJob
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
 from pipelines.tokens import (
@@ -79,7 +80,7 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=5,
+        version=6,
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
         workers=partial(workers, params, images, pairs),
@@ -144,7 +145,9 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
     new_views = None
     if params.codes == "online":  # drawn as the stored ones, cut at the tokenizer's size
         new_views = NewViews(crops.min_crop_scale, crops.flip, codes.image_size)
-    job = PretrainJob(params, context.seed, datasets, text, config, tokenizer, new_views)
+    job = PretrainJob(
+        params, context.seed, datasets, text, config, tokenizer, new_views, context.folder
+    )
     try:  # report a mismatch here, before any worker starts
         job.make_feed(0, params.num_workers)
     except ValueError as error:
@@ -161,4 +164,7 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         "num_skipped_steps": curve.num_skipped,
         **branch_numbers(context.folder),
     }
-    context.commit(files=[*files_of(context, checkpoint), *curve.files], numbers=numbers)
+    if params.spike_factor is not None:
+        numbers["num_spikes"] = curve.num_spikes
+    records = skipped_files(context.folder)
+    context.commit(files=[*files_of(context, checkpoint), *curve.files, *records], numbers=numbers)

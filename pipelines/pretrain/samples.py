@@ -99,14 +99,18 @@ class SampleBuilder:
             self._add_images(batch, rows, step, slots, image_masked)
         if self.stream != "image":
             if self.stream == "pair" and captions is None:
-                numbers = pc.list_value_length(rows["captions"]).to_numpy()
-                captions = randomness.integers(numbers, self._seed(_CAPTION), step, slots)
+                captions = self.drawn_captions(rows, step, slots)
             self._add_text(batch, rows, step, slots, text_masked, captions)
         scale = residual_scale(
             self.network.depth, self.params.drop_path, self._seed(_DEPTH), step, slots
         )
         batch.residual_scale = None if scale is None else torch.from_numpy(scale)
         return batch
+
+    def drawn_captions(self, rows: pa.Table, step: int, slots: Ints) -> Ints:
+        """Return the index of the caption drawn for each slot (B,), which ``rows`` fill."""
+        numbers = pc.list_value_length(rows["captions"]).to_numpy()
+        return randomness.integers(numbers, self._seed(_CAPTION), step, slots)
 
     def _seed(self, purpose: int) -> int:
         return int(randomness.bits(self.seed, purpose))

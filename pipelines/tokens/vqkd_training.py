@@ -148,6 +148,8 @@ class VQKDJob:
 class VQKDTask:
     """Distillation of a frozen teacher into the tokenizer, on one worker."""
 
+    spikes = None
+
     def __init__(self, job: VQKDJob, session: Session) -> None:
         params = job.params
         self.job, self.device = job, session.device

@@ -5,6 +5,8 @@
                     guard against non-finite steps, metrics, checkpoints, resume.
 ``checkpoints.py``  One format for all trainings: ``torch.distributed.checkpoint``
                     shards, ``history.json``, and files that a task adds.
+``guards.py``       What ends a training: steps skipped in a row, copies of the
+                    weights that differ.
 ``params.py``       ``TrainingLoopParams``: base of each training's parameters.
 ==================  ================================================================
 
