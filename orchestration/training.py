@@ -40,7 +40,7 @@ from orchestration.resources import Resources
 from orchestration.session import STOP, UNSENT, Reporter, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
-from orchestration.training_failures import ending_at_once
+from orchestration.training_failures import ending_in_time
 
 _SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
 "Ray Train's own record of checkpoints, which does not know whether they are whole."
@@ -68,7 +68,9 @@ class TrainingParams(StageParams):
     use_gpu: Annotated[bool, OPERATIONAL] = False
     "Whether each worker uses one GPU."
     max_failures: Annotated[int, OPERATIONAL] = Field(default=3, ge=0)
-    "Largest number of restarts from the newest checkpoint before the stage fails."
+    "Largest number of failures within `failures_within_hours` after which the workers restart."
+    failures_within_hours: Annotated[float, OPERATIONAL] = Field(default=24, gt=0)
+    "Hours after which a failure no longer counts toward `max_failures`."
 
     def saves_after(self, step: int) -> bool:
         """Return whether a checkpoint is due after so many steps."""
@@ -173,6 +175,9 @@ def _run_workers(
         if (last := newest()) is not None:
             remove_old(folder, last, params.keep_checkpoints, params.keep_every)
 
+    def newest_step() -> int:
+        return step_of(last) if (last := newest()) is not None else 0
+
     def worker(_: dict[str, Any]) -> int:
         here = ray.train.get_context()
         rank, size, threads = here.get_world_rank(), here.get_world_size(), params.cpus_per_worker
@@ -209,8 +214,10 @@ def _run_workers(
             name=RAY_TRAIN,
             storage_path=folder.native_path(),
             storage_filesystem=folder.file_system(),
-            failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
-            callbacks=[ending_at_once()],
+            failure_config=ray.train.FailureConfig(max_failures=-1),
+            callbacks=[
+                ending_in_time(newest_step, params.max_failures, params.failures_within_hours)
+            ],
         ),
     )
     try:
