@@ -18,7 +18,7 @@ from model.training.optimizer import cosine_lr
 from orchestration.errors import StageError
 from orchestration.session import Session, Wish
 from pipelines.readers.prefetch import prefetch
-from pipelines.training.checkpoints import restore, save
+from pipelines.training.checkpoints import Saver, restore
 from pipelines.training.history import History
 from pipelines.training.params import TrainingLoopParams
 
@@ -94,6 +94,7 @@ def train(session: Session, job: TrainJob) -> None:
     task = job.make_task(session)
     history = History(session.folder, params.log_every)
     restore(session, task.network, task.optimizer, history)
+    saver = Saver(session, task.network, task.optimizer, history, task.write_files)
     start = history.step
 
     def prepare(step: int) -> Any:
@@ -121,7 +122,7 @@ def train(session: Session, job: TrainJob) -> None:
             session.log(row)
         wish = Wish.NOTHING if is_last else session.wish()
         if wish >= Wish.SAVE or params.saves_after(step + 1):
-            save(session, task.network, task.optimizer, history, task.write_files)
+            saver.save(now=wish is Wish.SAVE_NOW, is_last=is_last or wish is Wish.STOP)
         if wish is Wish.STOP:
             return
 
