@@ -16,6 +16,7 @@ from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
+from model.training.useful_work import Work, step_work
 from orchestration import Dataset
 from orchestration.session import Session
 from orchestration.storage.store import Store
@@ -170,6 +171,16 @@ class PretrainTask:
             spiked=result.fault == "spike",
             listed_in=self.skipped.record(step, data_step, result, batches, ids),
         )
+
+    def work(self, batches: list[MicroBatch]) -> Work:
+        """Return the useful work of a step."""
+        return step_work(self.job.config, batches, self.job.params.samples_per_step)
+
+    def slow_feed(self, seconds: float) -> str:
+        """Return what makes the feed faster."""
+        lighter = ["train.codes=stored"] if self.job.new_views is not None else []
+        lighter += ["train.color_jitter=0"] if self.job.params.color_jitter else []
+        return self.feed.use.remedy(seconds, lighter)
 
     def _add_codes(self, batches: list[MicroBatch]) -> None:
         """Compute the codes of new views; on the device they delay no copy of the next step."""
