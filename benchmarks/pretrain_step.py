@@ -33,6 +33,7 @@ from rich.console import Console
 
 from model import BEiT3
 from model.training.batch import STREAMS
+from model.training.compiling import compile_blocks
 from model.training.optimizer import adamw
 from model.training.step import train_step
 from orchestration import Context, Dataset, Output, Recipe, Slice, Stage, Workflow
@@ -252,8 +253,7 @@ def bare_step(of: PretrainJob) -> float:
     device = torch.device("cuda" if params.use_gpu else "cpu")
     network = BEiT3(of.config).to(device)
     if params.compile:
-        for block in network.blocks:
-            block.compile()
+        compile_blocks(network)
     optimizer = adamw(network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps)
     feed = of.make_feed(0, 1, params.cpus_per_worker)
     steps = [feed.step(step) for step in range(NUM_BARE_BATCHES)]

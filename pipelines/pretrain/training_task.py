@@ -13,6 +13,7 @@ import torch
 from model import BEiT3, BEiT3Config
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
+from model.training.compiling import compile_blocks
 from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
@@ -116,8 +117,7 @@ class PretrainTask:
         self.network = BEiT3(job.config).to(session.device)
         self.network.activation_checkpointing = params.activation_checkpointing
         if params.compile:
-            for block in self.network.blocks:
-                block.compile()
+            compile_blocks(self.network)
         dtype = torch.bfloat16 if params.precision == "bf16" else None
         distribute(self.network, params.sharding, dtype)
         self.optimizer = adamw(

@@ -71,7 +71,7 @@ def tables(num: int) -> dict[str, pa.Table]:
     ids = rng.integers(4, 25, num * 16).astype(np.uint16)
     ids[rng.random(len(ids)) < 0.1] = BOS
     captions = [
-        [rng.integers(4, 25, 1 + (i + 3 * k) % 12).tolist() for k in range(1 + i % 3)]
+        [rng.integers(4, 25, 1 + (7 * i + 3 * k) % 30).tolist() for k in range(1 + i % 3)]
         for i in range(num)
     ]
     pairs = images(num).append_column(
@@ -118,14 +118,14 @@ def committed(folder: Path, num_rows: int, row_group_rows: int) -> Mapping[Any, 
     return datasets
 
 
-def take_step(task: PretrainTask, step: int, **changes: Any) -> StepOutcome:
-    """Take one step as the training loop does."""
+def take_step(task: PretrainTask, step: int, *changes: Callable[[Any], None]) -> StepOutcome:
+    """Take one step as the training loop does, on batches with some changes."""
     params = task.job.params
     lr = cosine_lr(
         step, lr=params.lr, min_lr=params.min_lr, warmup_steps=params.warmup_steps,
         steps=params.steps,
     )  # fmt: skip
     batches = task.batches(task.data_step(step))
-    for change in changes.values():
+    for change in changes:
         change(batches)
     return task.step(batches, step, lr, FP32)

@@ -93,7 +93,7 @@ def test_the_ids_are_those_of_the_rows_that_fill_the_batches(job):
 
 
 def test_a_sample_that_is_not_finite_is_named_with_its_tensors(task, tmp_path):
-    outcome = take_step(task, 2, broken=partial(break_sample, 5, 3))
+    outcome = take_step(task, 2, partial(break_sample, 5, 3))
     assert outcome.skipped and not outcome.spiked
     assert outcome.listed_in == f"{tmp_path}/skipped"
     described, samples, tensors = record(tmp_path, "step-00000003-data-00000103")
@@ -134,7 +134,7 @@ def test_tensors_and_records_are_limited(task, tmp_path, monkeypatch):
     monkeypatch.setattr(skipped_steps, "MAX_RECORDS", 2)
     monkeypatch.setattr(skipped_steps, "MAX_DUMP_BYTES", 9_000)
     for step in range(3):
-        take_step(task, step, one=partial(break_sample, 0, 2), other=partial(break_sample, 1, 0))
+        take_step(task, step, partial(break_sample, 0, 2), partial(break_sample, 1, 0))
     names = [f"step-0000000{i}-data-0000010{i}" for i in (1, 2)]
     assert Store(tmp_path).folders("skipped") == names
     tensors = record(tmp_path, names[0])[2]
@@ -150,7 +150,7 @@ def test_a_store_that_fails_ends_no_training(task, method, monkeypatch, caplog):
         raise StoreError("s3://b/k: 503")
 
     monkeypatch.setattr(Store, method, fail)
-    assert take_step(task, 0, broken=partial(break_sample, 0, 0)).skipped
+    assert take_step(task, 0, partial(break_sample, 0, 0)).skipped
     assert "samples of the skipped step 1 are not recorded: s3://b/k: 503" in caplog.text
     monkeypatch.undo()
     assert not take_step(task, 1).skipped
@@ -165,7 +165,7 @@ def test_a_spike_is_skipped_and_recorded_without_tensors(job, tmp_path):
     weights = [take_step(task, step) for step in range(3)]
     assert not any(outcome.spiked for outcome in weights)
     before = task.network.mlm_head.weight.clone()
-    outcome = take_step(task, 3, surprise=surprise)
+    outcome = take_step(task, 3, surprise)
     assert outcome.spiked and not outcome.skipped
     assert torch.equal(task.network.mlm_head.weight, before)
     described, samples, tensors = record(tmp_path, "step-00000004")
