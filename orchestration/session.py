@@ -31,6 +31,8 @@ UNSENT: Final = "unsent_metrics"
 "Folder of the metrics that a worker could not send; the driver sends them."
 STOP: Final = "stop.json"
 "File by which the driver asks a training to save a checkpoint and to end."
+SAVE: Final = "save.json"
+"File by which a running training is asked to save a checkpoint; each content asks once."
 _HEARTBEAT_EVERY_S: Final = 1.0
 _FLUSH_EVERY_S: Final = 5.0
 _LOOK_EVERY_S: Final = 5.0
@@ -179,6 +181,8 @@ class Session:
             return Wish.NOTHING
         if self._reporter.must_stop:
             return Wish.STOP
+        if self._reporter.must_save():
+            return Wish.SAVE_NOW
         if now - self._saved_at >= self._save_every_s:
             self._saved_at = now
             return Wish.SAVE
@@ -229,6 +233,8 @@ class Reporter:
     def __init__(self, folder: Store, log: RunLog) -> None:
         self.folder, self.log = folder, log
         self.must_stop = False
+        self._asked = self._answered = b""
+        "What the file asked for last, and which of it was answered."
         self._unsent = f"{UNSENT}/{uuid.uuid4().hex}.json"
         self._latest: tuple[int, int, str] | None = None
         self._stop = threading.Event()
@@ -244,6 +250,12 @@ class Reporter:
         """Show the losses of one step."""
         losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
         self._latest = (done, total, ", ".join(losses))
+
+    def must_save(self) -> bool:
+        """Return whether a checkpoint has been asked for since the last call."""
+        is_new = self._asked != self._answered
+        self._answered = self._asked
+        return is_new
 
     def close(self) -> None:
         """Write the last heartbeat and all pending metrics."""
@@ -272,6 +284,8 @@ class Reporter:
             self._beat()
             with suppress(StoreError):
                 self.must_stop = self.must_stop or self.folder.exists(STOP)
+                if self.folder.exists(SAVE):
+                    self._asked = self.folder.read(SAVE)
 
     def _send_metrics(self) -> None:
         while not self._stop.wait(_FLUSH_EVERY_S):

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from orchestration.branches import branch_files, read_branches
 from orchestration.checkpoint_files import (
@@ -37,15 +37,23 @@ from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import peak_memory
 from orchestration.resources import Resources
-from orchestration.session import STOP, UNSENT, Reporter, Session
+from orchestration.session import SAVE, STOP, UNSENT, Reporter, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
 from orchestration.training_failures import ending_in_time
+from orchestration.training_size import saving_before_resizing
 
 _SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
 "Ray Train's own record of checkpoints, which does not know whether they are whole."
 _STOP_EVERY_S: Final = 0.2
 
+_NumWorkers = Annotated[int, Field(ge=1)]
+Workers = Annotated[
+    Annotated[_NumWorkers, Tag("number")]
+    | Annotated[tuple[_NumWorkers, _NumWorkers], Tag("range")],
+    Discriminator(lambda value: "range" if isinstance(value, list | tuple) else "number"),
+]
+"A number of workers, or the smallest and the largest; errors speak of the one that is meant."
 Steps = Annotated[int, Field(ge=1, description="Number of optimizer steps.")]
 
 
@@ -61,8 +69,8 @@ class TrainingParams(StageParams):
     "Number of newest checkpoints to keep."
     keep_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
     "A checkpoint at each multiple of this number of steps is saved and never removed."
-    num_workers: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of Ray Train workers."
+    num_workers: Annotated[Workers, OPERATIONAL] = 1
+    "Number of Ray Train workers, or the fewest and the most: as many as the cluster has room for."
     cpus_per_worker: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of CPU cores reserved for each worker."
     use_gpu: Annotated[bool, OPERATIONAL] = False
@@ -77,10 +85,29 @@ class TrainingParams(StageParams):
         every = [n for n in (self.checkpoint_every, self.keep_every) if n is not None]
         return step == self.steps or any(step % number == 0 for number in every)
 
+    @model_validator(mode="after")
+    def _fewest_workers_first(self) -> Self:
+        if self.min_workers > self.max_workers:
+            raise ValueError(
+                f"num_workers = [{self.min_workers}, {self.max_workers}]: "
+                "the smaller number comes first"
+            )
+        return self
+
+    @property
+    def min_workers(self) -> int:
+        """Smallest number of workers."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Largest number of workers."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
     @property
     def resources(self) -> Resources:
         """Return what the workers reserve; a step needs all of them."""
-        return Resources(self.cpus_per_worker, int(self.use_gpu), self.num_workers)
+        return Resources(self.cpus_per_worker, int(self.use_gpu), self.min_workers)
 
 
 def fit(
@@ -135,7 +162,7 @@ def files_of(context: Context, checkpoint: Store) -> list[File]:
 def _start(context: Context, params: TrainingParams) -> Store | None:
     """Return the checkpoint to continue from, or None; say which, and which are damaged."""
     folder = context.folder
-    for leftover in (_SNAPSHOT, STOP):
+    for leftover in (_SNAPSHOT, STOP, SAVE):
         folder.remove(leftover)
     damaged: list[str] = []
     start = newest_whole(folder, tell=damaged.append)
@@ -216,7 +243,8 @@ def _run_workers(
             storage_filesystem=folder.file_system(),
             failure_config=ray.train.FailureConfig(max_failures=-1),
             callbacks=[
-                ending_in_time(newest_step, params.max_failures, params.failures_within_hours)
+                ending_in_time(newest_step, params.max_failures, params.failures_within_hours),
+                saving_before_resizing(folder, newest_step),
             ],
         ),
     )
