@@ -123,7 +123,10 @@ def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Ex
             held += cached_bytes(
                 inputs, [stage.name], params.num_groups_held, stage.params.row_group_rows
             )
-    held += CUDA_BYTES if params.use_gpu else 4 * params.network.weight_bytes()
+    weights = params.network.weight_bytes()
+    copied = 3 * weights  # with the optimizer state, while a checkpoint is written
+    held += copied // (params.min_workers if params.sharding == "full" else 1)
+    held += CUDA_BYTES if params.use_gpu else 4 * weights
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.min_workers)
 
 

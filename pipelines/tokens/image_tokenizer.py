@@ -48,6 +48,8 @@ from tokenizer.vqkd import VQKD
 
 _TRAINED_BYTES: Final = 4_000_000_000
 "Memory of a training of the default size on the CPU: weights, teacher, optimizer, activations."
+_COPIED_BYTES: Final = 1_200_000_000
+"Copy of its weights and optimizer state, while a checkpoint is written."
 
 
 class Params(VQKDTrainingParams):
@@ -151,7 +153,7 @@ def workers(params: Params, images: Sequence[str], inputs: Mapping[str, Expected
     """Predict a worker's memory in its machine: row groups of the windows, see ``VQKDTask``."""
     cached = SHUFFLE_WINDOW * params.substreams // params.min_workers + 1
     network = CUDA_BYTES if params.use_gpu else _TRAINED_BYTES
-    held = network + kept_images_bytes(inputs, images, cached)
+    held = network + _COPIED_BYTES + kept_images_bytes(inputs, images, cached)
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.min_workers)
 
 
