@@ -70,7 +70,8 @@ def main() -> None:
 
 def measured(folder: Store, network: nn.Module, optimizer, take_steps, number: int) -> dict:
     """Return the seconds of each checkpoint, by whether it was waited for."""
-    session = Session(0, 1, 1, DEVICE, None, writer=CheckpointWriter(folder, 0, 1))
+    writer = CheckpointWriter(folder, 0, 1)
+    session = Session(0, 1, 1, DEVICE, None, writer=writer)
     history = History(folder, log_every=1)
     saver = Saver(session, network, optimizer, history, lambda _: None)
     waited: dict[bool, list[float]] = {False: [], True: []}
@@ -78,11 +79,11 @@ def measured(folder: Store, network: nn.Module, optimizer, take_steps, number: i
         for now in waited:
             take_steps()
             history.add({"skipped": 0.0}, is_last=False)
-            session.close()  # a step that still waits for the checkpoint before is another matter
+            writer.close()  # a step that still waits for the checkpoint before is another matter
             start = time.perf_counter()
             saver.save(now=now)
             waited[now].append(time.perf_counter() - start)
-    session.close()
+    writer.close()
     return waited
 
 

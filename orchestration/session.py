@@ -21,6 +21,7 @@ from orchestration.errors import StoreError
 from orchestration.reporting.progress import write_heartbeat
 from orchestration.reporting.run_log import RunLog
 from orchestration.storage.store import Store
+from orchestration.termination import is_terminating, leave_if_terminating
 
 if TYPE_CHECKING:
     import torch
@@ -128,28 +129,21 @@ class Session:
         """Save a checkpoint after ``step`` steps; every worker calls this.
 
         The training waits for the checkpoint before and for ``copy``. A checkpoint that could not
-        be saved is reported, and the next one is saved when it is due.
-
-        Args:
-            step: number of steps done.
-            copy: see :data:`Copy`.
-            now: whether to wait until the checkpoint is whole or has failed.
-            is_last: whether the training ends with it; it is waited for, and must be whole.
+        be saved is reported, and the next one is saved when it is due. ``now`` waits until it is
+        whole or has failed. ``is_last``, with which the training ends, waits until it is whole.
 
         Raises:
             StoreError: the last checkpoint could not be saved at present.
             StageError: a checkpoint failed in a way that would come again.
+            WorkerTerminated: this worker received SIGTERM, and the checkpoint is saved.
         """
         assert self._writer is not None
         self._writer.save(step, len(self._branches), copy)
         self._saved_at = time.monotonic()
         if now or is_last:
             self._writer.wait(must_be_whole=is_last)
-
-    def close(self) -> None:
-        """Wait for a checkpoint that is still being written."""
-        if self._writer is not None:
-            self._writer.close()
+        if now:
+            leave_if_terminating()
 
     def data_step(self, step: int) -> int:
         """Return the step whose data to take in ``step``, as data may have been left out."""
@@ -159,7 +153,7 @@ class Session:
         """Return what the training should do after this step; the same on every worker.
 
         Every worker calls this after every step. A training is asked to stop by the user. It is
-        asked to save if the last checkpoint is old, or if a machine is about to go.
+        asked to save if the last checkpoint is old, or if a machine or worker is about to go.
         """
         if self._writer is not None:
             self._writer.refuse_lasting_failure()
@@ -175,8 +169,10 @@ class Session:
         return Wish.SAVE_NOW if is_new else Wish.NOTHING
 
     def _own_wish(self) -> Wish:
-        """Return the wish of this worker, of which the first one alone has any."""
+        """Return the wish of this worker; only the first has any but that of SIGTERM to itself."""
         now = time.monotonic()
+        if is_terminating():
+            return Wish.SAVE_NOW
         if self._reporter is None:
             return Wish.NOTHING
         if self._reporter.must_stop:
@@ -192,10 +188,10 @@ class Session:
         return Wish.NOTHING
 
     def _agreed(self, mine: Wish) -> Wish:
-        """Return the wish of the first worker at the step before.
+        """Return the largest wish of all workers at the step before.
 
-        The others receive it between processors while the next step runs, so it is a step late
-        and neither a step nor a GPU waits for it.
+        It is exchanged between processors while the next step runs, so it is a step late and
+        neither a step nor a GPU waits for it.
         """
         if self.num_workers == 1:
             return mine

@@ -9,11 +9,9 @@ Ray Train is imported inside functions, as it imports slowly and a plan never ne
 """
 
 import json
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -28,20 +26,20 @@ from orchestration.checkpoint_files import (
     remove_old,
     step_of,
 )
-from orchestration.checkpoint_writer import CheckpointWriter
 from orchestration.errors import StageError, StoreError
 from orchestration.manifest import File
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.usage import peak_memory
 from orchestration.resources import Resources
-from orchestration.session import SAVE, STOP, UNSENT, Reporter, Session
+from orchestration.session import SAVE, STOP, UNSENT, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
+from orchestration.termination import heeding_sigterm
 from orchestration.training_failures import ending_in_time
 from orchestration.training_size import saving_before_resizing
+from orchestration.training_worker import Checkpoints, TrainingWorker
 
 _SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
 "Ray Train's own record of checkpoints, which does not know whether they are whole."
@@ -88,10 +86,8 @@ class TrainingParams(StageParams):
     @model_validator(mode="after")
     def _fewest_workers_first(self) -> Self:
         if self.min_workers > self.max_workers:
-            raise ValueError(
-                f"num_workers = [{self.min_workers}, {self.max_workers}]: "
-                "the smaller number comes first"
-            )
+            numbers = f"[{self.min_workers}, {self.max_workers}]"
+            raise ValueError(f"num_workers = {numbers}: the smaller number comes first")
         return self
 
     @property
@@ -185,52 +181,25 @@ def _start(context: Context, params: TrainingParams) -> Store | None:
 
 
 def _run_workers(
-    context: Context,
-    params: TrainingParams,
-    loop: Callable[[Session, Any], None],
-    job: Any,
+    context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
 ) -> Store | None:
     """Run the loop on the workers; return the newest checkpoint, or None if there is none."""
     import ray.train
     import ray.train.torch
 
-    folder, log = context.folder, context.log
-    branches = read_branches(folder)
-    newest = partial(newest_whole, folder, read=False)  # those that are damaged have no lists
-
-    def remove() -> None:  # Ray Train's own way cannot spare the multiples of a number
-        if (last := newest()) is not None:
-            remove_old(folder, last, params.keep_checkpoints, params.keep_every)
-
-    def newest_step() -> int:
-        return step_of(last) if (last := newest()) is not None else 0
-
-    def worker(_: dict[str, Any]) -> int:
-        here = ray.train.get_context()
-        rank, size, threads = here.get_world_rank(), here.get_world_size(), params.cpus_per_worker
-        reporter = Reporter(folder, log) if rank == 0 else None
-        before = reporter.keep_unsent if reporter is not None else lambda: None
-        session = Session(
-            rank,
-            size,
-            threads,
-            ray.train.torch.get_device(),  # by local rank: workers of a node see all of its GPUs
-            reporter,
-            newest,
-            writer=CheckpointWriter(folder, rank, size, before_last=before, after=remove),
-            save_every_s=60 * (params.checkpoint_every_minutes or math.inf),
-            branches=branches,
-        )
-        try:
-            loop(session, job)
-        finally:
-            session.close()
-            if reporter is not None:
-                reporter.close()
-        return peak_memory()
-
+    folder = context.folder
+    saved = Checkpoints(folder, params.keep_checkpoints, params.keep_every)
+    worker = TrainingWorker(
+        loop,
+        job,
+        saved,
+        context.log,
+        params.cpus_per_worker,
+        params.checkpoint_every_minutes,
+        read_branches(folder),
+    )
     trainer = ray.train.torch.TorchTrainer(
-        worker,
+        worker.__call__,
         train_loop_config={},
         scaling_config=ray.train.ScalingConfig(
             num_workers=params.num_workers,
@@ -243,8 +212,11 @@ def _run_workers(
             storage_filesystem=folder.file_system(),
             failure_config=ray.train.FailureConfig(max_failures=-1),
             callbacks=[
-                ending_in_time(newest_step, params.max_failures, params.failures_within_hours),
-                saving_before_resizing(folder, newest_step),
+                ending_in_time(
+                    saved.newest_step, params.max_failures, params.failures_within_hours
+                ),
+                saving_before_resizing(folder, saved.newest_step),
+                heeding_sigterm(),
             ],
         ),
     )
@@ -257,7 +229,7 @@ def _run_workers(
             f"{error_words(cause)}"
         ) from error
     context.memory = result.return_value or 0
-    return newest()
+    return saved.newest()
 
 
 @contextmanager

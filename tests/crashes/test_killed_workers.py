@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestration.checkpoint_files import newest_whole, step_of
+from orchestration.checkpoint_files import checkpoints, newest_whole, step_of
 from orchestration.storage.store import Store
 from tests.crashes.counting import arm
 from tests.crashes.test_trainings import (
@@ -98,3 +98,22 @@ def test_a_driver_that_is_killed_continues_with_other_numbers_of_workers(tmp_pat
             assert process.returncode == 0, output
     last = newest_whole(stage_folder(tmp_path / "work"))
     assert last is not None and step_of(last) == 60 and weight(last) == weight(undisturbed)
+
+
+def terminated_at(traces: Path, step: int, rank: int) -> None:
+    """Send SIGTERM to the second worker when it reaches step 20 for the first time."""
+    slowly(traces, step, rank)
+    reached = [each for each, of, _ in traced(traces) if each == step and of == rank]
+    if step == 20 and rank == 1 and len(reached) == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_worker_that_receives_sigterm_saves_a_checkpoint_and_is_replaced(tmp_path):
+    traces, store = tmp_path / "traces", Store(tmp_path / "work")
+    changes = {"steps": 200, "checkpoint_every": None, "keep_checkpoints": 9, "num_workers": 2}
+    job = LineJob(params(**changes, max_failures=0), before=partial(terminated_at, traces))
+    workflow(job).run(store, Console(file=io.StringIO()))
+    saved, last = sorted(map(step_of, checkpoints(stage_folder(tmp_path / "work"))))
+    assert 20 < saved < last == 200
+    steps = [step for step, rank, _ in traced(traces) if rank == 1]
+    assert steps == list(range(200)), "no step is lost"

@@ -20,7 +20,8 @@ def test_each_checkpoint_holds_the_state_of_its_step(tmp_path):
     folder = Store(tmp_path)
     network = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 1))
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    session = Session(0, 1, 1, torch.device("cpu"), None, writer=CheckpointWriter(folder, 0, 1))
+    writer = CheckpointWriter(folder, 0, 1)
+    session = Session(0, 1, 1, torch.device("cpu"), None, writer=writer)
     history = History(folder, log_every=1)
     go_on = threading.Event()
     saver = Saver(session, network, optimizer, history, lambda local: None)
@@ -37,14 +38,14 @@ def test_each_checkpoint_holds_the_state_of_its_step(tmp_path):
         optimizer.step()
         history.add({"skipped": 0.0}, is_last=False)
         go_on.set()  # for the checkpoint before, which this one waits for
-        session.close()
+        writer.close()
         go_on.clear()
         saver.save()
         expected[step] = {name: value.clone() for name, value in network.state_dict().items()}
         with torch.no_grad():
             network[0].weight.fill_(7.0)  # what a later step does while it is written
     go_on.set()
-    session.close()
+    writer.close()
     found = {step_of(checkpoint): checkpoint for checkpoint in checkpoints(folder)}
     assert sorted(found) == [1, 2, 3, 4, 5]
     for step, checkpoint in found.items():
