@@ -1,6 +1,6 @@
 """Parameters of pretraining; defaults are the paper's where it gives them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -73,6 +73,7 @@ class NetworkParams(StageParams):
 class Params(TrainingLoopParams):
     """Pretraining; defaults are the paper's where it gives them."""
 
+    uneven_workers: ClassVar[bool] = True
     network: NetworkParams = NetworkParams()
     "Size and architecture of the network."
     steps: Steps = 1_000_000
@@ -159,7 +160,7 @@ class Params(TrainingLoopParams):
     @property
     def num_groups_held(self) -> int:
         """Number of row groups of each stream that the feed of a worker holds: those of windows."""
-        return self.shuffle_window * self.substreams // self.num_workers
+        return self.shuffle_window * -(-self.substreams // self.min_workers)
 
     def sample_shapes(self, config: BEiT3Config, text_length: int) -> dict[Stream, SampleShape]:
         """Return the shape of a mean sample of each stream, for texts of ``text_length`` tokens."""

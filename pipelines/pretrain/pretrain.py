@@ -99,9 +99,9 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     """Return the samples to train on, the checkpoint's bytes and a worker's memory."""
     config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
     per_sample = params.sample_shapes(config, text_length)
-    largest = max(params.samples_per_step.values()) // params.num_workers
+    largest = -(-max(params.samples_per_step.values()) // params.min_workers)
     layout = ParallelLayout(
-        num_workers=params.num_workers,
+        num_workers=params.min_workers,
         micro_batch=min(params.micro_batch, largest),
         sharded=params.sharding == "full",
         precision=params.precision,
@@ -124,8 +124,11 @@ def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Ex
             held += cached_bytes(
                 inputs, [stage.name], params.num_groups_held, stage.params.row_group_rows
             )
-    held += CUDA_BYTES if params.use_gpu else 4 * params.network.weight_bytes()
-    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
+    weights = params.network.weight_bytes()
+    copied = 3 * weights  # with the optimizer state, while a checkpoint is written
+    held += copied // (params.min_workers if params.sharding == "full" else 1)
+    held += CUDA_BYTES if params.use_gpu else 4 * weights
+    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.min_workers)
 
 
 def run(context: Context, params: Params, crops: image_tokens.CropParams) -> None:
@@ -149,7 +152,7 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         params, context.seed, datasets, text, config, tokenizer, new_views, context.folder
     )
     try:  # report a mismatch here, before any worker starts
-        job.make_feed(0, params.num_workers)
+        job.make_feed(0, params.max_workers)
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
     checkpoint = fit(context, params, train, job)

@@ -59,7 +59,7 @@ def sample_ids(feed: Feed, step: int) -> pa.Table:
     tables, num_before = [SCHEMA.empty_table()], 0
     for stream in feed.orders:
         tables.append(_of_stream(feed, stream, step, num_before))
-        num_before += -(-len(feed.slots[stream]) // feed.micro_batch)
+        num_before += feed.num_micro_batches(stream)
     return pa.concat_tables(tables)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -142,12 +143,14 @@ def skipped_files(folder: Store) -> list[str]:
 
 
 def _with_losses(ids: pa.Table, samples: Sequence[PerSample]) -> pa.Table:
+    first = np.cumsum([0, *(len(each.loss) for each in samples[:-1])])
+    # A micro-batch that only keeps workers in step has no samples of its own, so no rows.
+    places = first[ids["micro_batch"].to_numpy()] + ids["index"].to_numpy()
     loss, is_finite = (
-        torch.cat([getattr(each, name) for each in samples]) for name in ("loss", "is_finite")
+        torch.cat([getattr(each, name) for each in samples]).numpy()[places]
+        for name in ("loss", "is_finite")
     )
-    return ids.append_column("loss", [loss.numpy()]).append_column(
-        "is_finite", [is_finite.tolist()]
-    )
+    return ids.append_column("loss", [loss]).append_column("is_finite", [is_finite.tolist()])
 
 
 def _tensors(
