@@ -109,6 +109,10 @@ class Session:
         """Folder of the stage on the worker of rank 0, else None."""
         return self._reporter.folder if self._reporter is not None else None
 
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to continue from."""
+        return self._newest() is not None
+
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         """Yield a local folder with the newest checkpoint, or None if there is none."""

@@ -31,6 +31,9 @@ class OneWorker:
         self.metrics: dict[int, Mapping[str, float]] = {}
         self.rows: list[Mapping[str, float]] = []
 
+    def has_checkpoint(self) -> bool:
+        return newest_whole(self.folder) is not None
+
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         found = newest_whole(self.folder)

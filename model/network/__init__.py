@@ -6,6 +6,7 @@
 - ``beit3.py``: embeddings, the stack of blocks, the prediction heads.
 - ``layer_norm.py``, ``cache.py``: LayerNorm under autocast; keys and values for generation.
 - ``loading.py``: loading weights into a network of another resolution or with other parts.
+- ``starting.py``: what a new training takes from given weights.
 - ``weight_files.py``: reading weights that other programs saved.
 - ``interop.py``: the official layout and timm's.
 

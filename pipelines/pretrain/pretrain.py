@@ -17,11 +17,14 @@ from model.training.cost import ParallelLayout, memory_bytes
 from orchestration import Context, Stage, feeding
 from orchestration.branches import branch_numbers
 from orchestration.errors import StageError
+from orchestration.manifest import File
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.training import files_of, fit
+from pipelines.pretrain import start_from
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.start_tokenizers import TokenizerParams, tokenizer_params
 from pipelines.pretrain.training_task import PretrainJob
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
 from pipelines.tokens import (
@@ -66,10 +69,12 @@ def stage(
         image_tokenizer: ``image_tokenizer``.
     """
     crops = images.params
+    words, codes = text_tokenizer.params, image_tokenizer.params
     assert isinstance(crops, image_tokens.CropParams)
+    tokenizers = tokenizer_params(words, codes)
     return Stage(
         "pretrain",
-        lambda context: run(context, params, crops),
+        lambda context: run(context, params, crops, tokenizers),
         params,
         feeding(
             images=images,
@@ -79,7 +84,8 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=5,
+        version=6,
+        requires=partial(start_from.requires, params, tokenizers),
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
         workers=partial(workers, params, images, pairs),
@@ -127,7 +133,12 @@ def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Ex
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
 
 
-def run(context: Context, params: Params, crops: image_tokens.CropParams) -> None:
+def run(
+    context: Context,
+    params: Params,
+    crops: image_tokens.CropParams,
+    tokenizers: TokenizerParams,
+) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
     vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
@@ -144,11 +155,14 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
     new_views = None
     if params.codes == "online":  # drawn as the stored ones, cut at the tokenizer's size
         new_views = NewViews(crops.min_crop_scale, crops.flip, codes.image_size)
-    job = PretrainJob(params, context.seed, datasets, text, config, tokenizer, new_views)
+    start = context.folder if params.start_from is not None else None
+    job = PretrainJob(params, context.seed, datasets, text, config, tokenizer, new_views, start)
     try:  # report a mismatch here, before any worker starts
         job.make_feed(0, params.num_workers)
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
+    outputs = {"text_tokenizer": text, "image_tokenizer": tokenizer}
+    start_from.prepare(context, params, config, tokenizers, outputs)
     checkpoint = fit(context, params, train, job)
     curve = complete_curve(context, checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
@@ -161,4 +175,10 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         "num_skipped_steps": curve.num_skipped,
         **branch_numbers(context.folder),
     }
-    context.commit(files=[*files_of(context, checkpoint), *curve.files], numbers=numbers)
+    files: list[str | File] = [
+        *files_of(context, checkpoint),
+        *curve.files,
+        *start_from.report_files(context),
+    ]
+    context.commit(files=files, numbers=numbers)
+    context.folder.remove(start_from.START_FOLDER)

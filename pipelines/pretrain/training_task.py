@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file
 
 from model import BEiT3, BEiT3Config
+from model.network.starting import apply_start
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.optimizer import adamw
@@ -17,11 +19,13 @@ from model.training.parallel import distribute
 from model.training.step import train_step
 from orchestration import Dataset
 from orchestration.session import Session
+from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.feed import Feed, PairOrder
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.samples import SampleBuilder
+from pipelines.pretrain.start_from import WEIGHTS_FILE
 from pipelines.tokens.pair_tokens import COUNTS_FILE
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from pipelines.tokens.vqkd_training import MODEL_FILE as TOKENIZER_FILE
@@ -45,6 +49,8 @@ class PretrainJob:
     "Output of the stage ``image_tokenizer``."
     new_views: NewViews | None
     "How a new view is drawn at each visit; None takes the stored views and codes."
+    start: Store | None = None
+    "Folder of the stage, which holds the weights to start from; None starts with random ones."
 
     def make_task(self, session: Session) -> "PretrainTask":
         """Build the task on a worker."""
@@ -106,7 +112,10 @@ class PretrainTask:
     def __init__(self, job: PretrainJob, session: Session) -> None:
         params = job.params
         self.job, self.device = job, session.device
-        self.network = BEiT3(job.config).to(session.device)
+        self.network = BEiT3(job.config)
+        if job.start is not None and not session.has_checkpoint():
+            apply_start(self.network, load_file(job.start.fetch(WEIGHTS_FILE)))
+        self.network = self.network.to(session.device)
         self.network.activation_checkpointing = params.activation_checkpointing
         if params.compile:
             for block in self.network.blocks:
