@@ -137,7 +137,8 @@ def _equal(stage: str, mine: Path, theirs: Path) -> bool:
         return False
     ours, others = (VQKD.load(path).state_dict() for path in (mine, theirs))
     return ours.keys() == others.keys() and all(
-        "positions" in name or torch.equal(tensor, others[name]) for name, tensor in ours.items()
+        name.endswith("pos_embed") or torch.equal(tensor, others[name])
+        for name, tensor in ours.items()
     )
 
 
