@@ -21,6 +21,7 @@ from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.order import Order
 from orchestration import Dataset
+from pipelines.pretrain.feed_use import FeedUse
 from pipelines.pretrain.samples import SampleBuilder
 from pipelines.readers.held_rows import HeldRows
 
@@ -92,6 +93,7 @@ class Feed:
         "Indices of the row groups that have rows."
         self._reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
         self._building = ThreadPoolExecutor(num_threads, "feed-build")
+        self.use = FeedUse(num_threads)
         for stream, dataset in datasets.items():
             if not samples_per_step[stream]:
                 continue
@@ -122,7 +124,7 @@ class Feed:
             StoreError: the store cannot be read at present.
         """
         started = [
-            self._building.submit(self.builders[stream].build, *rest)
+            self._building.submit(self.use.building, self.builders[stream].build, *rest)
             for stream, *rest in self._planned(step)
         ]
         return [micro.result() for micro in started]
@@ -133,7 +135,8 @@ class Feed:
             slots = self.slots[stream]
             numbers, captions = order.samples(step, slots)
             self._hold(stream, step, numbers)
-            table = self.readers[stream].take(numbers)
+            with self.use.reading():
+                table = self.readers[stream].take(numbers)
             for i in range(0, len(slots), self.micro_batch):
                 rows, some = table.slice(i, self.micro_batch), slice(i, i + self.micro_batch)
                 chosen = captions[some] if stream == "pair" and self.by_caption else None

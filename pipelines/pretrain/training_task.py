@@ -17,6 +17,7 @@ from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
+from model.training.useful_work import Work, step_work
 from orchestration import Dataset
 from orchestration.session import Session
 from orchestration.storage.store import Store
@@ -159,6 +160,16 @@ class PretrainTask:
         metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
         metrics["grad_norm"] = result.grad_norm
         return StepOutcome(metrics, result.skipped)
+
+    def work(self, batches: list[MicroBatch]) -> Work:
+        """Return the useful work of a step."""
+        return step_work(self.job.config, batches, self.job.params.samples_per_step)
+
+    def slow_feed(self, seconds: float) -> str:
+        """Return what makes the feed faster."""
+        lighter = ["train.codes=stored"] if self.job.new_views is not None else []
+        lighter += ["train.color_jitter=0"] if self.job.params.color_jitter else []
+        return self.feed.use.remedy(seconds, lighter)
 
     def _add_codes(self, batches: list[MicroBatch]) -> None:
         """Compute the codes of new views; on the device they delay no copy of the next step."""

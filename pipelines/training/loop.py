@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from model.training.optimizer import cosine_lr
+from model.training.useful_work import Work
 from orchestration.errors import StageError
 from orchestration.session import Session, Wish
 from pipelines.readers.prefetch import prefetch
-from pipelines.training.checkpoints import restore, save
+from pipelines.training.checkpoints import Saver, restore
 from pipelines.training.history import History
 from pipelines.training.params import TrainingLoopParams
+from pipelines.training.speed import SpeedMeter, largest_memory
 
 Batches = TypeVar("Batches")
 "What one worker trains on in one step; its type is the task's choice."
@@ -63,6 +65,15 @@ class TrainTask(Protocol[Batches]):
             autocast: context for the forward pass.
         """
 
+    def work(self, batches: Batches) -> Work:
+        """Return the useful work of a step of which this worker has ``batches``."""
+
+    def slow_feed(self, seconds: float) -> str:
+        """Return what to set so that the training waits less for :meth:`batches`.
+
+        ``seconds`` have passed since the last call, which the answer is about.
+        """
+
     def write_files(self, folder: Path) -> None:
         """Write the task's own files into a checkpoint's folder; on the first worker only."""
 
@@ -94,6 +105,7 @@ def train(session: Session, job: TrainJob) -> None:
     task = job.make_task(session)
     history = History(session.folder, params.log_every)
     restore(session, task.network, task.optimizer, history)
+    saver = Saver(session, task.network, task.optimizer, history, task.write_files)
     start = history.step
 
     def prepare(step: int) -> Any:
@@ -102,7 +114,8 @@ def train(session: Session, job: TrainJob) -> None:
         return task.batches(session.data_step(step))
 
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
-    prepared = prefetch(prepare, start, params.steps)
+    speed = SpeedMeter(session, torch.bfloat16 if params.precision == "bf16" else torch.float32)
+    prepared = speed.waiting_for(prefetch(prepare, start, params.steps))
     for step, batches in zip(range(start, params.steps), prepared, strict=True):
         lr = cosine_lr(
             step,
@@ -112,16 +125,19 @@ def train(session: Session, job: TrainJob) -> None:
             steps=params.steps,
         )
         outcome = task.step(batches, step, lr, autocast)
+        speed.add(task.work(batches))
         metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
         is_last = step + 1 == params.steps
         row = history.add(metrics, is_last=is_last)
         _refuse_divergence(history, params.max_skipped_steps)
-        session.show(step + 1, params.steps, metrics)
         if row is not None:
-            session.log(row)
+            session.log({**row, **speed.take(step + 1, task.slow_feed)})
+        session.show(step + 1, params.steps, metrics, speed.words)
         wish = Wish.NOTHING if is_last else session.wish()
         if wish >= Wish.SAVE or params.saves_after(step + 1):
-            save(session, task.network, task.optimizer, history, task.write_files)
+            with speed.paused():
+                saver.save(now=wish is Wish.SAVE_NOW, is_last=is_last or wish is Wish.STOP)
+                session.log({"step": step + 1, **largest_memory(device)})
         if wish is Wish.STOP:
             return
 
