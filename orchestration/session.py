@@ -112,6 +112,10 @@ class Session:
         """Folder of the stage on the worker of rank 0, else None."""
         return self._reporter.folder if self._reporter is not None else None
 
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to continue from."""
+        return self._newest() is not None
+
     @property
     def messages(self) -> Messages:
         """Takes tags, files and warnings; those of workers of another rank than 0 are dropped."""

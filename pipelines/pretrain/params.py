@@ -1,19 +1,21 @@
 """Parameters of pretraining; defaults are the paper's where it gives them."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from model import BEiT3Config
 from model.network.config import SIZES
+from model.network.starting import Fresh
 from model.training.batch import Stream
 from model.training.cost import SampleShape, parameters_by_part, sample_shapes
 from model.training.objectives import complete_loss_weights
 from model.training.parallel import Sharding
 from model.training.spikes import Spikes
-from orchestration.params import OPERATIONAL, StageParams
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, OrOutput, StageParams
 from orchestration.training import Steps
 from pipelines.pretrain.samples import FeedParams
+from pipelines.pretrain.start_source import digest_of_folder, is_folder
 from pipelines.training.params import (
     Lr,
     MinLr,
@@ -22,6 +24,8 @@ from pipelines.training.params import (
     WarmupSteps,
     WeightDecay,
 )
+
+OR_FOLDER: Final = OrOutput(is_folder, digest_of_folder)
 
 
 class NetworkParams(StageParams):
@@ -76,6 +80,10 @@ class Params(TrainingLoopParams):
     uneven_workers: ClassVar[bool] = True
     network: NetworkParams = NetworkParams()
     "Size and architecture of the network."
+    start_from: Annotated[str | None, EXTERNAL_FILE, OR_URI, OR_FOLDER] = None
+    "Weights to start from: a workdir, checkpoint or export, a released file, or a URI of one."
+    start_fresh: list[Fresh] = Field(default_factory=list)
+    "What of these weights is not taken, as it belongs to another tokenizer."
     steps: Steps = 1_000_000
     images_per_step: int = Field(default=2048, ge=0)
     "Number of images without caption in a step, over all workers."
@@ -137,6 +145,12 @@ class Params(TrainingLoopParams):
     "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
     activation_checkpointing: Annotated[bool, OPERATIONAL] = False
     "Recompute activations in the backward pass: less memory, a third more work."
+
+    @model_validator(mode="after")
+    def _fresh_of_a_start(self) -> Self:
+        if self.start_fresh and self.start_from is None:
+            raise ValueError(f"start_fresh = {self.start_fresh} needs start_from; give the weights")
+        return self
 
     @model_validator(mode="after")
     def _substreams_divide_batches(self) -> Self:

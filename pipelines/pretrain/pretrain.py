@@ -17,12 +17,15 @@ from model.training.cost import ParallelLayout, memory_bytes
 from orchestration import Context, Stage, feeding
 from orchestration.branches import branch_numbers
 from orchestration.errors import StageError
+from orchestration.manifest import File
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.training import files_of, fit
+from pipelines.pretrain import start_from
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.skipped_steps import skipped_files
+from pipelines.pretrain.start_tokenizers import TokenizerParams, tokenizer_params
 from pipelines.pretrain.training_task import PretrainJob
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
 from pipelines.tokens import (
@@ -67,10 +70,12 @@ def stage(
         image_tokenizer: ``image_tokenizer``.
     """
     crops = images.params
+    words, codes = text_tokenizer.params, image_tokenizer.params
     assert isinstance(crops, image_tokens.CropParams)
+    tokenizers = tokenizer_params(words, codes)
     return Stage(
         "pretrain",
-        lambda context: run(context, params, crops),
+        lambda context: run(context, params, crops, tokenizers),
         params,
         feeding(
             images=images,
@@ -81,6 +86,7 @@ def stage(
         ),
         seed=seed,
         version=6,
+        requires=partial(start_from.requires, params, tokenizers),
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
         workers=partial(workers, params, images, pairs),
@@ -131,7 +137,12 @@ def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Ex
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.min_workers)
 
 
-def run(context: Context, params: Params, crops: image_tokens.CropParams) -> None:
+def run(
+    context: Context,
+    params: Params,
+    crops: image_tokens.CropParams,
+    tokenizers: TokenizerParams,
+) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
     vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
@@ -155,6 +166,8 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         job.make_feed(0, params.max_workers)
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
+    outputs = {"text_tokenizer": text, "image_tokenizer": tokenizer}
+    start_from.prepare(context, params, config, tokenizers, outputs)
     checkpoint = fit(context, params, train, job)
     curve = complete_curve(context, checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
@@ -169,5 +182,11 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
     }
     if params.spike_factor is not None:
         numbers["num_spikes"] = curve.num_spikes
-    records = skipped_files(context.folder)
-    context.commit(files=[*files_of(context, checkpoint), *curve.files, *records], numbers=numbers)
+    files: list[str | File] = [
+        *files_of(context, checkpoint),
+        *curve.files,
+        *skipped_files(context.folder),
+        *start_from.report_files(context),
+    ]
+    context.commit(files=files, numbers=numbers)
+    context.folder.remove(start_from.START_FOLDER)

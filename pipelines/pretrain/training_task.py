@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file
 
 from model import BEiT3, BEiT3Config
+from model.network.starting import apply_start
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.compiling import compile_blocks
@@ -28,6 +30,7 @@ from pipelines.pretrain.params import Params
 from pipelines.pretrain.sample_ids import sample_ids
 from pipelines.pretrain.samples import SampleBuilder
 from pipelines.pretrain.skipped_steps import SkippedSteps
+from pipelines.pretrain.start_from import WEIGHTS_FILE
 from pipelines.tokens.pair_tokens import COUNTS_FILE
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from pipelines.tokens.vqkd_training import MODEL_FILE as TOKENIZER_FILE
@@ -52,7 +55,7 @@ class PretrainJob:
     new_views: NewViews | None
     "How a new view is drawn at each visit; None takes the stored views and codes."
     folder: Store
-    "Folder of the stage, where skipped steps are recorded."
+    "Folder of the stage: the weights to start from, and where skipped steps are recorded."
 
     def make_task(self, session: Session) -> "PretrainTask":
         """Build the task on a worker."""
@@ -114,7 +117,10 @@ class PretrainTask:
     def __init__(self, job: PretrainJob, session: Session) -> None:
         params = job.params
         self.job, self.device = job, session.device
-        self.network = BEiT3(job.config).to(session.device)
+        self.network = BEiT3(job.config)
+        if params.start_from is not None and not session.has_checkpoint():
+            apply_start(self.network, load_file(job.folder.fetch(WEIGHTS_FILE)))
+        self.network = self.network.to(session.device)
         self.network.activation_checkpointing = params.activation_checkpointing
         if params.compile:
             compile_blocks(self.network)
