@@ -20,8 +20,10 @@ from orchestration.errors import StageError
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.training import files_of, fit
 from pipelines.pretrain.crops import NewViews
+from pipelines.pretrain.evaluate_while_training import CheckpointEvaluator, Evaluation
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.predictions import Params as EvaluationParams
 from pipelines.pretrain.training_task import PretrainJob
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
 from pipelines.tokens import (
@@ -53,6 +55,7 @@ def stage(
     pairs: Stage,
     text_tokenizer: Stage,
     image_tokenizer: Stage,
+    evaluation: EvaluationParams | None = None,
 ) -> Stage:
     """Return the stage ``pretrain``.
 
@@ -64,12 +67,13 @@ def stage(
         pairs: ``pair_tokens``.
         text_tokenizer: ``text_tokenizer``.
         image_tokenizer: ``image_tokenizer``.
+        evaluation: how checkpoints are evaluated while the training goes on.
     """
     crops = images.params
     assert isinstance(crops, image_tokens.CropParams)
     return Stage(
         "pretrain",
-        lambda context: run(context, params, crops),
+        lambda context: run(context, params, crops, evaluation or EvaluationParams()),
         params,
         feeding(
             images=images,
@@ -127,14 +131,20 @@ def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Ex
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
 
 
-def run(context: Context, params: Params, crops: image_tokens.CropParams) -> None:
+def run(
+    context: Context,
+    params: Params,
+    crops: image_tokens.CropParams,
+    evaluation: EvaluationParams,
+) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
     vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
     tokenizer = context.input("image_tokenizer")
     codes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
     config = params.network.config(vocab_size=vocab_size, num_codes=codes.num_codes)
-    datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
+    inputs = {stream: context.input(role) for stream, role in ROLES.items()}
+    datasets = {stream: dataset.table("train") for stream, dataset in inputs.items()}
     if codes.grid != config.grid:
         raise StageError(
             f"pretrain cannot start: the tokenizer's grid is {codes.grid} x {codes.grid}, the "
@@ -149,7 +159,11 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         job.make_feed(0, params.num_workers)
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
-    checkpoint = fit(context, params, train, job)
+    evaluator = None
+    if params.evaluate_every is not None:
+        measured = Evaluation(evaluation, params.feed_params(), context.seed, inputs, text)
+        evaluator = CheckpointEvaluator(context, measured, params.evaluate_every, params.steps)
+    checkpoint = fit(context, params, train, job, evaluator)
     curve = complete_curve(context, checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         figure = Path(temporary) / FIGURE_FILE
