@@ -6,8 +6,6 @@ Ray Train is imported inside functions, as it imports slowly and a plan never ne
 import json
 import logging
 import math
-import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -18,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestration.branches import Branch, data_step
-from orchestration.checkpoint_files import checkpoint_name, write_list
+from orchestration.checkpoint_writer import CheckpointWriter, Copy
 from orchestration.errors import StoreError
 from orchestration.reporting.progress import write_heartbeat
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.usage import peak_memory
 from orchestration.storage.store import Store
 from orchestration.training_messages import Messages
 
@@ -49,7 +46,9 @@ class Wish(IntEnum):
     "Ask Ray Train whether it is about to lose a node; all workers must ask together."
     SAVE = 2
     "Save a checkpoint."
-    STOP = 3
+    SAVE_NOW = 3
+    "Save a checkpoint and wait until it is whole."
+    STOP = 4
     "Save a checkpoint and end."
 
 
@@ -72,8 +71,8 @@ class Session:
         reporter: "Reporter | None",
         newest: Callable[[], Store | None] = lambda: None,
         *,
+        writer: CheckpointWriter | None = None,
         save_every_s: float = math.inf,
-        remove_old: Callable[[], None] = lambda: None,
         branches: Sequence[Branch] = (),
     ) -> None:
         """Begin the work of one worker.
@@ -85,8 +84,8 @@ class Session:
             device: device of the worker.
             reporter: of the worker of rank 0; None on the others.
             newest: returns the newest whole checkpoint or None.
+            writer: writes the checkpoints of this worker; None if it never saves any.
             save_every_s: time after which a checkpoint is due.
-            remove_old: removes the checkpoints that are no longer kept.
             branches: how the training went back so far.
         """
         self.rank = rank
@@ -95,8 +94,8 @@ class Session:
         self.device = device
         self._reporter = reporter
         self._newest = newest
+        self._writer = writer
         self._save_every_s = save_every_s
-        self._remove_old = remove_old
         self._branches = branches
         self._saved_at = self._looked_at = time.monotonic()
         self._lost_nodes: set[str] = set()
@@ -129,29 +128,32 @@ class Session:
             with checkpoint.as_directory() as folder:
                 yield Path(folder)
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Save a checkpoint; every worker calls this, and ``write`` puts its files in a folder."""
-        import ray.train
+    def save(self, step: int, copy: Copy, *, now: bool = False, is_last: bool = False) -> None:
+        """Save a checkpoint after ``step`` steps; every worker calls this.
 
-        folder = Path(tempfile.mkdtemp(prefix="checkpoint_"))
-        try:
-            write(folder)
-            write_list(folder, self.rank, self.num_workers)
-            if self._reporter is not None:
-                self._reporter.keep_unsent()
-            ray.train.report(
-                {"step": step, "memory": peak_memory()},
-                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
-                checkpoint_dir_name=checkpoint_name(step, len(self._branches)),
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        The training waits for the checkpoint before and for ``copy``. A checkpoint that could not
+        be saved is reported, and the next one is saved when it is due.
+
+        Args:
+            step: number of steps done.
+            copy: see :data:`Copy`.
+            now: whether to wait until the checkpoint is whole or has failed.
+            is_last: whether the training ends with it; it is waited for, and must be whole.
+
+        Raises:
+            StoreError: the last checkpoint could not be saved at present.
+            StageError: a checkpoint failed in a way that would come again.
+        """
+        assert self._writer is not None
+        self._writer.save(step, len(self._branches), copy)
         self._saved_at = time.monotonic()
-        if self.rank == 0:
-            try:
-                self._remove_old()
-            except StoreError as error:
-                logger.warning("an old checkpoint could not be removed: %s", error)
+        if now or is_last:
+            self._writer.wait(must_be_whole=is_last)
+
+    def close(self) -> None:
+        """Wait for a checkpoint that is still being written."""
+        if self._writer is not None:
+            self._writer.close()
 
     def data_step(self, step: int) -> int:
         """Return the step whose data to take in ``step``, as data may have been left out."""
@@ -163,6 +165,8 @@ class Session:
         Every worker calls this after every step. A training is asked to stop by the user. It is
         asked to save if the last checkpoint is old, or if a machine is about to go.
         """
+        if self._writer is not None:
+            self._writer.refuse_lasting_failure()
         agreed = self._agreed(self._own_wish())
         if agreed is not Wish.LOOK:
             return agreed
@@ -172,7 +176,7 @@ class Session:
         nodes = set(notice.preempted_node_ids) if notice is not None else set()
         is_new = bool(nodes - self._lost_nodes)
         self._lost_nodes |= nodes
-        return Wish.SAVE if is_new else Wish.NOTHING
+        return Wish.SAVE_NOW if is_new else Wish.NOTHING
 
     def _own_wish(self) -> Wish:
         """Return the wish of this worker, of which the first one alone has any."""

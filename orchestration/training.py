@@ -24,21 +24,24 @@ from orchestration.checkpoint_files import (
     checkpoints,
     newest_whole,
     own_files,
+    remove_lists,
     remove_old,
     step_of,
 )
 from orchestration.checkpoint_watch import OnCheckpoint, watching_checkpoints
+from orchestration.checkpoint_writer import CheckpointWriter
 from orchestration.errors import StageError, StoreError
 from orchestration.manifest import File
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.run_log import RunLog
+from orchestration.reporting.usage import peak_memory
 from orchestration.resources import Resources
 from orchestration.session import STOP, UNSENT, Reporter, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
-from orchestration.training_failures import ending_at_once
+from orchestration.training_failures import ending_in_time
 
 _SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
 "Ray Train's own record of checkpoints, which does not know whether they are whole."
@@ -66,7 +69,9 @@ class TrainingParams(StageParams):
     use_gpu: Annotated[bool, OPERATIONAL] = False
     "Whether each worker uses one GPU."
     max_failures: Annotated[int, OPERATIONAL] = Field(default=3, ge=0)
-    "Largest number of restarts from the newest checkpoint before the stage fails."
+    "Largest number of failures within `failures_within_hours` after which the workers restart."
+    failures_within_hours: Annotated[float, OPERATIONAL] = Field(default=24, gt=0)
+    "Hours after which a failure no longer counts toward `max_failures`."
 
     def saves_after(self, step: int) -> bool:
         """Return whether a checkpoint is due after so many steps."""
@@ -110,7 +115,7 @@ def fit(
             watching_checkpoints(folder, start, on_checkpoint),
             _asked_to_stop(context),
         ):
-            checkpoint = _run_workers(context, params, loop, job, start)
+            checkpoint = _run_workers(context, params, loop, job)
     finally:
         _send_unsent(folder, context.log)
     step = step_of(checkpoint) if checkpoint is not None else 0
@@ -153,6 +158,10 @@ def _start(context: Context, params: TrainingParams) -> Store | None:
         _say(context, f"all {step} steps are done")
     elif step or damaged:
         _say(context, f"continues at step {step + 1}")
+    for checkpoint in checkpoints(folder):
+        if start is not None and step_of(checkpoint) <= step:
+            break
+        remove_lists(checkpoint)  # later questions for the newest one then need not read files
     if start is not None:
         remove_old(folder, start, params.keep_checkpoints, params.keep_every)
     return start
@@ -163,7 +172,6 @@ def _run_workers(
     params: TrainingParams,
     loop: Callable[[Session, Any], None],
     job: Any,
-    start: Store | None,
 ) -> Store | None:
     """Run the loop on the workers; return the newest checkpoint, or None if there is none."""
     import ray.train
@@ -171,37 +179,38 @@ def _run_workers(
 
     folder, log = context.folder, context.log
     branches = read_branches(folder)
-    # Those that are damaged now are not read again by every worker; the others are whole.
-    damaged = [c.name for c in checkpoints(folder) if start is None or step_of(c) > step_of(start)]
-    newest = partial(newest_whole, folder, read=False, ignored=damaged)
+    newest = partial(newest_whole, folder, read=False)  # those that are damaged have no lists
 
     def remove() -> None:  # Ray Train's own way cannot spare the multiples of a number
         if (last := newest()) is not None:
             remove_old(folder, last, params.keep_checkpoints, params.keep_every)
 
-    def worker(_: dict[str, Any]) -> None:
+    def newest_step() -> int:
+        return step_of(last) if (last := newest()) is not None else 0
+
+    def worker(_: dict[str, Any]) -> int:
         here = ray.train.get_context()
-        rank = here.get_world_rank()
+        rank, size, threads = here.get_world_rank(), here.get_world_size(), params.cpus_per_worker
         reporter = Reporter(folder, log) if rank == 0 else None
+        before = reporter.keep_unsent if reporter is not None else lambda: None
+        session = Session(
+            rank,
+            size,
+            threads,
+            ray.train.torch.get_device(),  # by local rank: workers of a node see all of its GPUs
+            reporter,
+            newest,
+            writer=CheckpointWriter(folder, rank, size, before_last=before, after=remove),
+            save_every_s=60 * (params.checkpoint_every_minutes or math.inf),
+            branches=branches,
+        )
         try:
-            # get_device() picks by local rank: the workers of a node see all of its GPUs.
-            device = ray.train.torch.get_device()
-            size, threads = here.get_world_size(), params.cpus_per_worker
-            session = Session(
-                rank,
-                size,
-                threads,
-                device,
-                reporter,
-                newest,
-                save_every_s=60 * (params.checkpoint_every_minutes or math.inf),
-                remove_old=remove,
-                branches=branches,
-            )
             loop(session, job)
         finally:
+            session.close()
             if reporter is not None:
                 reporter.close()
+        return peak_memory()
 
     trainer = ray.train.torch.TorchTrainer(
         worker,
@@ -215,8 +224,10 @@ def _run_workers(
             name=RAY_TRAIN,
             storage_path=folder.native_path(),
             storage_filesystem=folder.file_system(),
-            failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
-            callbacks=[ending_at_once()],
+            failure_config=ray.train.FailureConfig(max_failures=-1),
+            callbacks=[
+                ending_in_time(newest_step, params.max_failures, params.failures_within_hours)
+            ],
         ),
     )
     try:
@@ -227,11 +238,8 @@ def _run_workers(
             f"training failed; a new run continues from the checkpoints in {folder.uri}.\n"
             f"{error_words(cause)}"
         ) from error
-    context.memory = (result.metrics or {}).get("memory", 0)
-    found = [newest()]
-    if result.checkpoint is not None:  # it may have replaced a damaged one
-        found.append(folder.sub(result.checkpoint.path.removeprefix(f"{folder.native_path()}/")))
-    return max((c for c in found if c is not None), key=step_of, default=None)
+    context.memory = result.return_value or 0
+    return newest()
 
 
 @contextmanager

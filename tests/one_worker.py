@@ -1,6 +1,6 @@
 """A training session of one worker, without Ray."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 
 from orchestration.branches import data_step, read_branches
 from orchestration.checkpoint_files import RAY_TRAIN, checkpoint_name, newest_whole, write_list
+from orchestration.checkpoint_writer import Copy
 from orchestration.session import Wish
 from orchestration.storage.store import Store
 from orchestration.training_messages import Messages
@@ -38,10 +39,10 @@ class OneWorker:
         found = newest_whole(self.folder)
         yield None if found is None else Path(found.uri)
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
+    def save(self, step: int, copy: Copy, *, now: bool = False, is_last: bool = False) -> None:
         checkpoint = Path(self.folder.uri) / RAY_TRAIN / checkpoint_name(step, len(self.branches))
         checkpoint.mkdir(parents=True, exist_ok=True)
-        write(checkpoint)
+        copy(checkpoint, None)()
         write_list(checkpoint, self.rank, self.num_workers)
         if step == self.stop_after:
             raise KeyboardInterrupt

@@ -64,11 +64,13 @@ def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PA
     )
 
 
-def check_whole(state: Mapping[str, Tensor], config: BEiT3Config) -> None:
-    """Raise :class:`StateMismatch` unless ``state`` is the whole state of ``config``'s network."""
+def check_whole(
+    state: Mapping[str, Tensor], config: BEiT3Config, parts: Iterable[Part] = PARTS
+) -> None:
+    """Raise :class:`StateMismatch` unless ``state`` holds the parts of ``config``'s network."""
     with torch.device("meta"):
         ours = BEiT3(config).state_dict()
-    _check(state, ours, set(PARTS))
+    _check(state, ours, set(parts))
 
 
 def _check(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], wanted: set[Part]) -> None:

@@ -19,7 +19,7 @@ from model.training.useful_work import Work
 from orchestration.errors import StageError
 from orchestration.session import Session, Wish
 from pipelines.readers.prefetch import prefetch
-from pipelines.training.checkpoints import restore, save
+from pipelines.training.checkpoints import Saver, restore
 from pipelines.training.history import History
 from pipelines.training.params import TrainingLoopParams
 from pipelines.training.speed import SpeedMeter, largest_memory
@@ -105,6 +105,7 @@ def train(session: Session, job: TrainJob) -> None:
     task = job.make_task(session)
     history = History(session.folder, params.log_every)
     restore(session, task.network, task.optimizer, history)
+    saver = Saver(session, task.network, task.optimizer, history, task.write_files)
     start = history.step
 
     def prepare(step: int) -> Any:
@@ -135,7 +136,7 @@ def train(session: Session, job: TrainJob) -> None:
         wish = Wish.NOTHING if is_last else session.wish()
         if wish >= Wish.SAVE or params.saves_after(step + 1):
             with speed.paused():
-                save(session, task.network, task.optimizer, history, task.write_files)
+                saver.save(now=wish is Wish.SAVE_NOW, is_last=is_last or wish is Wish.STOP)
                 session.log({"step": step + 1, **largest_memory(device)})
         if wish is Wish.STOP:
             return

@@ -118,7 +118,7 @@ def test_a_notice_that_a_node_will_be_lost_saves_a_checkpoint_once(clock, monkey
     for _ in range(25):
         clock[0] += 1
         wishes.append(session.wish())
-    assert [i + 101 for i, wish in enumerate(wishes) if wish is Wish.SAVE] == [110, 120]
+    assert [i + 101 for i, wish in enumerate(wishes) if wish is Wish.SAVE_NOW] == [110, 120]
     assert asked_at == [105, 110, 115, 120, 125]
 
 

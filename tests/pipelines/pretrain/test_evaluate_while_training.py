@@ -26,7 +26,7 @@ from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.predictions import Params
 from pipelines.pretrain.samples import SampleBuilder
 from pipelines.tokens.text_tokenizer import MODEL_FILE
-from pipelines.training.checkpoints import save
+from pipelines.training.checkpoints import Saver
 from pipelines.training.history import History
 from tests.committing import commit_outputs, commit_tables
 from tests.one_worker import OneWorker, last_checkpoint
@@ -77,7 +77,11 @@ def checkpoint(tmp_path) -> Store:
     history.step = 7
     optimizer = adamw(network, weight_decay=0, betas=(0.9, 0.98), eps=1e-6)
     config = json.dumps(NETWORK.to_dict())
-    save(session, network, optimizer, history, lambda to: (to / NETWORK_FILE).write_text(config))
+
+    def write_files(folder: Path) -> None:
+        (folder / NETWORK_FILE).write_text(config)
+
+    Saver(session, network, optimizer, history, write_files).save(is_last=True)
     return last_checkpoint(Path(session.folder.uri))
 
 
