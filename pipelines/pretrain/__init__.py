@@ -10,6 +10,7 @@
 ``checkpoints.py``    the network of a committed checkpoint
 ``loss_figure.py``    figure of the losses
 ``evaluate.py``       stage: held-out losses, accuracies, k-nearest neighbors
+``predictions.py``    what both evaluations compute; also of a training that goes on
 ``export.py``         stage: safetensors, official and timm layouts, model card
 ====================  ==============================================================
 

@@ -146,6 +146,9 @@ class Params(TrainingLoopParams):
     activation_checkpointing: Annotated[bool, OPERATIONAL] = False
     "Recompute activations in the backward pass: less memory, a third more work."
 
+    evaluate_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
+    "Steps between evaluations of a checkpoint beside the training, where CPUs and GPUs are free."
+
     @model_validator(mode="after")
     def _fresh_of_a_start(self) -> Self:
         if self.start_fresh and self.start_from is None:
@@ -161,6 +164,11 @@ class Params(TrainingLoopParams):
                     f"{self.substreams}"
                 )
         return self
+
+    def saves_after(self, step: int) -> bool:
+        """Return whether a checkpoint is due after so many steps."""
+        is_evaluated = self.evaluate_every is not None and step % self.evaluate_every == 0
+        return is_evaluated or super().saves_after(step)
 
     @property
     def samples_per_step(self) -> dict[Stream, int]:

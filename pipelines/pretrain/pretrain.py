@@ -22,8 +22,10 @@ from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, W
 from orchestration.training import files_of, fit
 from pipelines.pretrain import start_from
 from pipelines.pretrain.crops import NewViews
+from pipelines.pretrain.evaluate_while_training import CheckpointEvaluator, Evaluation
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.predictions import Params as EvaluationParams
 from pipelines.pretrain.skipped_steps import skipped_files
 from pipelines.pretrain.start_tokenizers import TokenizerParams, tokenizer_params
 from pipelines.pretrain.training_task import PretrainJob
@@ -57,6 +59,7 @@ def stage(
     pairs: Stage,
     text_tokenizer: Stage,
     image_tokenizer: Stage,
+    evaluation: EvaluationParams | None = None,
 ) -> Stage:
     """Return the stage ``pretrain``.
 
@@ -68,6 +71,7 @@ def stage(
         pairs: ``pair_tokens``.
         text_tokenizer: ``text_tokenizer``.
         image_tokenizer: ``image_tokenizer``.
+        evaluation: how checkpoints are evaluated while the training goes on.
     """
     crops = images.params
     words, codes = text_tokenizer.params, image_tokenizer.params
@@ -75,7 +79,7 @@ def stage(
     tokenizers = tokenizer_params(words, codes)
     return Stage(
         "pretrain",
-        lambda context: run(context, params, crops, tokenizers),
+        lambda context: run(context, params, crops, tokenizers, evaluation or EvaluationParams()),
         params,
         feeding(
             images=images,
@@ -142,6 +146,7 @@ def run(
     params: Params,
     crops: image_tokens.CropParams,
     tokenizers: TokenizerParams,
+    evaluation: EvaluationParams,
 ) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
@@ -149,7 +154,8 @@ def run(
     tokenizer = context.input("image_tokenizer")
     codes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
     config = params.network.config(vocab_size=vocab_size, num_codes=codes.num_codes)
-    datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
+    inputs = {stream: context.input(role) for stream, role in ROLES.items()}
+    datasets = {stream: dataset.table("train") for stream, dataset in inputs.items()}
     if codes.grid != config.grid:
         raise StageError(
             f"pretrain cannot start: the tokenizer's grid is {codes.grid} x {codes.grid}, the "
@@ -168,7 +174,11 @@ def run(
         raise StageError(f"pretrain cannot start: {error}") from None
     outputs = {"text_tokenizer": text, "image_tokenizer": tokenizer}
     start_from.prepare(context, params, config, tokenizers, outputs)
-    checkpoint = fit(context, params, train, job)
+    evaluator = None
+    if params.evaluate_every is not None:
+        measured = Evaluation(evaluation, params.feed_params(), context.seed, inputs, text)
+        evaluator = CheckpointEvaluator(context, measured, params.evaluate_every, params.steps)
+    checkpoint = fit(context, params, train, job, evaluator)
     curve = complete_curve(context, checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         figure = Path(temporary) / FIGURE_FILE

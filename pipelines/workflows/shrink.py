@@ -31,7 +31,7 @@ _REPLACED: Final = ("miniweb", "cluster")
 _DROPPED: Final = {
     "model", "weights", "teacher_weights", "start_from", "start_fresh",
     "use_gpu", "num_workers", "compile",
-    "gpus_per_actor", "cpus_per_actor", "num_actors",
+    "gpus_per_actor", "cpus_per_actor", "num_actors", "evaluate_every",
     "size", "image_size", "patch_size", "width", "depth", "num_heads", "ffn_width",
 }  # fmt: skip
 "Keys about given files, hardware and size: without one in the template, the default is used."
