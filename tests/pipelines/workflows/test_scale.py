@@ -1,4 +1,4 @@
-"""Pretraining on other numbers of GPUs, against the account of a step and numbers worked by hand."""
+"""Pretraining on other numbers of GPUs, against the account of a step and hand-worked numbers."""
 
 from itertools import pairwise
 
