@@ -56,7 +56,8 @@ class StartReport:
 
     def lines(self) -> Iterator[str]:
         """Yield the report in words, names in full."""
-        yield f"{len(self.loaded)} parameters are loaded from the {self.layout} layout"
+        layout = "the official" if self.layout == "official" else "this project's"
+        yield f"{len(self.loaded)} parameters are loaded, given in {layout} layout"
         yield from self.adapted
         if self.fresh:
             yield f"initial values are kept by {listed(self.fresh)}"

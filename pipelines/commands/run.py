@@ -39,6 +39,10 @@ Retry = Annotated[
         help="With --only: process again the rejects with these reasons, e.g. timeout,http_5xx.",
     ),
 ]
+Scale = Annotated[
+    bool,
+    typer.Option("--scale", help="Tabulate the pretraining on 8 to 512 GPUs; print nothing else."),
+]
 FromStep = Annotated[
     int | None,
     typer.Option(
@@ -82,6 +86,7 @@ def plan(
     set_: Overrides = [],  # noqa: B006
     data: DataFolder = None,
     shrink: Shrink = False,
+    scale: Scale = False,
 ) -> None:
     """Print the state of each stage and why, what the sources hold, and what the settings imply.
 
@@ -89,6 +94,9 @@ def plan(
 
     Example: beit3 plan tiny --workdir runs/tiny --set train.steps=50
     """
+    if scale:
+        _print_scale(recipe, set_)
+        return
     from orchestration.plan import complete_manifests
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.memory import machine_memory, memory_warnings
@@ -116,6 +124,19 @@ def plan(
         console.print(f"this machine: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(complete)
+
+
+def _print_scale(name: str, overrides: Sequence[str]) -> None:
+    """Print a pretraining on 8 to 512 GPUs; no file that the recipe names is read."""
+    from orchestration.recipe import load_recipe
+    from pipelines.builtin_recipes import recipe_path
+    from pipelines.workflows.pretrain_recipe import PretrainRecipe
+    from pipelines.workflows.scale import GPUS, scale_table
+
+    recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=overrides)
+    for gpu in GPUS:
+        for line in scale_table(recipe, gpu):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_proxies(opened: "Opened") -> None:

@@ -8,7 +8,7 @@ from model import BEiT3Config
 from model.network.config import SIZES
 from model.network.starting import Fresh
 from model.training.batch import Stream
-from model.training.cost import SampleShape, parameters_by_part, sample_shapes
+from model.training.cost import ParallelLayout, SampleShape, parameters_by_part, sample_shapes
 from model.training.objectives import complete_loss_weights
 from model.training.parallel import Sharding
 from model.training.spikes import Spikes
@@ -183,6 +183,17 @@ class Params(TrainingLoopParams):
     def num_groups_held(self) -> int:
         """Number of row groups of each stream that the feed of a worker holds: those of windows."""
         return self.shuffle_window * -(-self.substreams // self.min_workers)
+
+    def layout(self, num_workers: int) -> ParallelLayout:
+        """Return how a step is distributed over so many workers."""
+        largest = -(-max(self.samples_per_step.values()) // num_workers)
+        return ParallelLayout(
+            num_workers=num_workers,
+            micro_batch=max(min(self.micro_batch, largest), 1),
+            sharded=self.sharding == "full",
+            precision=self.precision,
+            activation_checkpointing=self.activation_checkpointing,
+        )
 
     def sample_shapes(self, config: BEiT3Config, text_length: int) -> dict[Stream, SampleShape]:
         """Return the shape of a mean sample of each stream, for texts of ``text_length`` tokens."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from model.training.batch import Stream
-from model.training.cost import ParallelLayout, memory_bytes
+from model.training.cost import memory_bytes
 from orchestration import Context, Stage, feeding
 from orchestration.branches import branch_numbers
 from orchestration.errors import StageError
@@ -23,13 +23,14 @@ from orchestration.training import files_of, fit
 from pipelines.pretrain import start_from
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.evaluate_while_training import CheckpointEvaluator, Evaluation
+from pipelines.pretrain.feed_bytes import feed_bytes
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.predictions import Params as EvaluationParams
 from pipelines.pretrain.skipped_steps import skipped_files
 from pipelines.pretrain.start_tokenizers import TokenizerParams, tokenizer_params
 from pipelines.pretrain.training_task import PretrainJob
-from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
+from pipelines.readers.expected_memory import CUDA_BYTES, total_rows
 from pipelines.tokens import (
     image_tokenizer,
     image_tokens,
@@ -93,7 +94,7 @@ def stage(
         requires=partial(start_from.requires, params, tokenizers),
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
-        workers=partial(workers, params, images, pairs),
+        workers=partial(workers, params, {"image": images, "text": texts, "pair": pairs}),
     )
 
 
@@ -109,14 +110,7 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     """Return the samples to train on, the checkpoint's bytes and a worker's memory."""
     config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
     per_sample = params.sample_shapes(config, text_length)
-    largest = -(-max(params.samples_per_step.values()) // params.min_workers)
-    layout = ParallelLayout(
-        num_workers=params.min_workers,
-        micro_batch=min(params.micro_batch, largest),
-        sharded=params.sharding == "full",
-        precision=params.precision,
-        activation_checkpointing=params.activation_checkpointing,
-    )
+    layout = params.layout(params.min_workers)
     memory = memory_bytes(config, per_sample, layout)
     return Expected(
         rows=params.steps * sum(params.samples_per_step.values()),
@@ -125,15 +119,17 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     )
 
 
-def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Expected]) -> Workers:
+def workers(
+    params: Params, streams: Mapping[Stream, Stage], inputs: Mapping[str, Expected]
+) -> Workers:
     """Predict a worker's memory in its machine: the order, and the row groups of its windows."""
-    held = total_rows(inputs, [images.name, pairs.name]) * _ORDERED_BYTES
-    for stage, in_step in ((images, params.images_per_step), (pairs, params.pairs_per_step)):
-        assert isinstance(stage.params, image_tokens.Params)
-        if in_step:
-            held += cached_bytes(
-                inputs, [stage.name], params.num_groups_held, stage.params.row_group_rows
-            )
+    ordered = [streams[stream].name for stream in ("image", "pair")]
+    held = total_rows(inputs, ordered) * _ORDERED_BYTES
+    held += feed_bytes(
+        params,
+        {stream: stage.params for stream, stage in streams.items()},
+        {stream: inputs[stage.name] for stream, stage in streams.items()},
+    )
     weights = params.network.weight_bytes()
     copied = 3 * weights  # with the optimizer state, while a checkpoint is written
     held += copied // (params.min_workers if params.sharding == "full" else 1)

@@ -22,6 +22,7 @@ from pipelines.workflows.compute_time import compute_times
 from pipelines.workflows.feed_memory import feed_memory
 from pipelines.workflows.pair_counts import pair_counts
 from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
+from pipelines.workflows.scale import scale_lines
 
 _BYTES_PER_PIECE: Final = 50
 "Text per piece of the vocabulary below which its training usually fails."
@@ -168,6 +169,7 @@ def implications(
     num_images = {stream: rows[stream] + num_held_out[stream] for stream in _IMAGE_STREAMS}
     yield from compute_times(recipe, num_images, estimates)
     yield from feed_memory(recipe)
+    yield from scale_lines(recipe)
     yield from plan_lines(
         recipe.train, tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
     )
