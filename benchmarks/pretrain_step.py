@@ -88,7 +88,7 @@ def main() -> None:
         "use_gpu": options.gpu, "compile": options.compile, "log_every": options.steps // 3,
         "precision": "bf16" if options.gpu else "fp32",
     })  # fmt: skip
-    ray.init(num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
     found: list[tuple[float, float, float]] = []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         for round_ in range(options.rounds):

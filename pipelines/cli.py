@@ -10,7 +10,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipelines.commands import doctor, export, inspect_model, recipes, rejects, run, ui, workdir
+from pipelines.commands import (
+    doctor,
+    export,
+    inspect_model,
+    profile,
+    recipes,
+    rejects,
+    run,
+    ui,
+    workdir,
+)
 
 app = typer.Typer(
     name="beit3",
@@ -25,6 +35,7 @@ for command in (
     run.run,
     workdir.status,
     workdir.report,
+    profile.profile,
     rejects.rejects,
     ui.ui,
     doctor.doctor,

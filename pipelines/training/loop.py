@@ -24,6 +24,7 @@ from pipelines.training.checkpoints import Saver, restore
 from pipelines.training.guards import refuse_different_copies, refuse_divergence
 from pipelines.training.history import History
 from pipelines.training.params import TrainingLoopParams
+from pipelines.training.profiler import StepProfiler
 from pipelines.training.speed import SpeedMeter, largest_memory
 
 Batches = TypeVar("Batches")
@@ -122,10 +123,12 @@ def train(session: Session, job: TrainJob) -> None:
     def prepare(step: int) -> Any:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else this thread creates a context on GPU 0
+        profiler.look()
         return task.batches(session.data_step(step))
 
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
     speed = SpeedMeter(session, torch.bfloat16 if params.precision == "bf16" else torch.float32)
+    profiler = StepProfiler(session, params.profile_steps)
     prepared = speed.waiting_for(prefetch(prepare, start, params.steps))
     for step, batches in zip(range(start, params.steps), prepared, strict=True):
         lr = cosine_lr(
@@ -135,12 +138,15 @@ def train(session: Session, job: TrainJob) -> None:
             warmup_steps=params.warmup_steps,
             steps=params.steps,
         )
+        profiler.before(step + 1)
         outcome = task.step(batches, step, lr, autocast)
         speed.add(task.work(batches))
         metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
         if task.spikes is not None:
             metrics["spikes"] = float(outcome.spiked)
         is_last = step + 1 == params.steps
+        with speed.paused():
+            profiler.after(step + 1, is_last=is_last)
         row = history.add(metrics, is_last=is_last)
         refuse_divergence(history, params.max_skipped_steps, outcome.listed_in)
         if row is not None:

@@ -4,12 +4,15 @@ A field's constraint and description live in an annotated type, because pydantic
 them on to a subclass that changes the default.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from orchestration.params import OPERATIONAL
 from orchestration.training import TrainingParams
+
+MAX_TRACED_STEPS: Final = 20
+"Steps in a trace of the profiler; a step of a large network takes some megabytes."
 
 Lr = Annotated[float, Field(gt=0, description="Peak learning rate, reached after warm-up.")]
 MinLr = Annotated[
@@ -50,6 +53,19 @@ class TrainingLoopParams(TrainingParams):
 
     uneven_workers: ClassVar[bool] = False
     "Whether some workers may take more samples than others in a step."
+    profile_steps: Annotated[tuple[int, int] | None, OPERATIONAL] = None
+    "First and last step of a trace by torch's profiler, counted from 1; null makes none."
+
+    @model_validator(mode="after")
+    def _trace_is_short(self) -> Self:
+        if self.profile_steps is not None:
+            first, last = self.profile_steps
+            if not 1 <= first <= last < first + MAX_TRACED_STEPS:
+                raise ValueError(
+                    f"profile_steps = [{first}, {last}] is no range of 1 to {MAX_TRACED_STEPS} "
+                    "steps, counted from 1"
+                )
+        return self
 
     @model_validator(mode="after")
     def _workers_fit_substreams(self) -> Self:
