@@ -21,9 +21,10 @@ def looks(rows: NDArray[np.int64], num_rows: int) -> dict[str, Any]:
     kind = words(rows, 1)[:, 0] % np.uint64(40)
     earlier = (words(rows, 2)[:, 0] % np.maximum(rows, 1).astype(np.uint64)).astype(np.int64)
     is_equal, is_near = kind == 0, kind == 1
-    of_one_hash = rows % max(num_rows // NUM_OF_ONE_HASH, 10) == 0
+    every = max(num_rows // NUM_OF_ONE_HASH, 10)
+    of_one_hash = rows % every == 0
     look = np.where(is_equal | is_near, earlier, rows)
-    look[of_one_hash & (rows % 2 == 0)] = num_rows
+    look[of_one_hash & (rows // every % 2 == 0)] = num_rows
     phash = words(look, 3)[:, 0] ^ np.where(is_near, np.uint64(5), np.uint64(0))
     phash[of_one_hash] = 12345
     return {

@@ -32,6 +32,11 @@ def checkpoint_name(step: int, branch: int = 0) -> str:
     return f"step_{step:08d}" + (f"_branch_{branch}" if branch else "")
 
 
+def is_checkpoint_name(name: str) -> bool:
+    """Return whether a folder of this name may be a checkpoint."""
+    return _NAME.fullmatch(name) is not None
+
+
 def step_of(checkpoint: Store) -> int:
     """Return the number of steps that a checkpoint has done."""
     return _step_and_branch(checkpoint.name)[0]

@@ -22,6 +22,7 @@ from orchestration.reporting.progress import write_heartbeat
 from orchestration.reporting.run_log import RunLog
 from orchestration.storage.store import Store
 from orchestration.termination import is_terminating, leave_if_terminating
+from orchestration.training_messages import Messages
 
 if TYPE_CHECKING:
     import torch
@@ -110,6 +111,15 @@ class Session:
     def folder(self) -> Store | None:
         """Folder of the stage on the worker of rank 0, else None."""
         return self._reporter.folder if self._reporter is not None else None
+
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to continue from."""
+        return self._newest() is not None
+
+    @property
+    def messages(self) -> Messages:
+        """Takes tags, files and warnings; those of workers of another rank than 0 are dropped."""
+        return self._reporter.messages if self._reporter is not None else Messages(None)
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
@@ -208,10 +218,10 @@ class Session:
         last[1].wait()
         return Wish(int(last[0]))
 
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Show losses after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
+    def show(self, done: int, total: int, metrics: Mapping[str, float], rates: str = "") -> None:
+        """Show losses and ``rates`` after ``done`` of ``total`` steps; only rank 0 does so."""
         if self._reporter is not None:
-            self._reporter.show(done, total, metrics)
+            self._reporter.show(done, total, metrics, rates)
 
     def log(self, row: Mapping[str, float]) -> None:
         """Send metrics and their ``step`` to MLflow; only the worker of rank 0 does so."""
@@ -227,7 +237,7 @@ class Reporter:
     """
 
     def __init__(self, folder: Store, log: RunLog) -> None:
-        self.folder, self.log = folder, log
+        self.folder, self.log, self.messages = folder, log, Messages(log)
         self.must_stop = False
         self._asked = self._answered = b""
         "What the file asked for last, and which of it was answered."
@@ -242,10 +252,10 @@ class Reporter:
         for thread in self._threads:
             thread.start()
 
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Show the losses of one step."""
-        losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
-        self._latest = (done, total, ", ".join(losses))
+    def show(self, done: int, total: int, metrics: Mapping[str, float], rates: str = "") -> None:
+        """Show the losses of one step, and rates."""
+        losses = [f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss")]
+        self._latest = (done, total, ", ".join(filter(None, [*losses, rates])))
 
     def must_save(self) -> bool:
         """Return whether a checkpoint has been asked for since the last call."""
@@ -260,6 +270,7 @@ class Reporter:
             thread.join()
         self._beat()
         self.log.flush()
+        self.messages.send()
         self.keep_unsent()
 
     def keep_unsent(self) -> None:
@@ -286,8 +297,9 @@ class Reporter:
     def _send_metrics(self) -> None:
         while not self._stop.wait(_FLUSH_EVERY_S):
             self.log.flush()
+            self.messages.send()
 
     def _beat(self) -> None:
         if self._latest is not None:
             done, total, note = self._latest
-            write_heartbeat(self.folder, done, total, "steps", note)
+            write_heartbeat(self.folder, done, total, "steps", note, self.messages.warning)

@@ -26,6 +26,7 @@ from orchestration.checkpoint_files import (
     remove_old,
     step_of,
 )
+from orchestration.checkpoint_watch import OnCheckpoint, watching_checkpoints
 from orchestration.errors import StageError, StoreError
 from orchestration.manifest import File
 from orchestration.params import OPERATIONAL, StageParams
@@ -107,7 +108,11 @@ class TrainingParams(StageParams):
 
 
 def fit(
-    context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
+    context: Context,
+    params: TrainingParams,
+    loop: Callable[[Session, Any], None],
+    job: Any,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> Store:
     """Run ``loop(session, job)`` on every worker; return the folder of the last checkpoint.
 
@@ -116,6 +121,7 @@ def fit(
         params: length, workers and checkpoints.
         loop: the training loop; it calls :meth:`Session.save` at least after the last step.
         job: everything that the loop needs; it is pickled and sent to the workers.
+        on_checkpoint: called in a thread for each new checkpoint while the training goes on.
 
     Raises:
         StageError: the workers failed too often or in a way that would come again, the user
@@ -127,7 +133,11 @@ def fit(
     if start is not None and step_of(start) == params.steps:
         return start
     try:
-        with context.progress.following_heartbeat(), _asked_to_stop(context):
+        with (
+            context.progress.following_heartbeat(),
+            watching_checkpoints(folder, start, on_checkpoint),
+            _asked_to_stop(context),
+        ):
             checkpoint = _run_workers(context, params, loop, job)
     finally:
         _send_unsent(folder, context.log)

@@ -11,6 +11,7 @@ from orchestration.checkpoint_files import RAY_TRAIN, checkpoint_name, newest_wh
 from orchestration.checkpoint_writer import Copy
 from orchestration.session import Wish
 from orchestration.storage.store import Store
+from orchestration.training_messages import Messages
 
 
 class OneWorker:
@@ -31,6 +32,10 @@ class OneWorker:
         self.must_stop_after = must_stop_after
         self.metrics: dict[int, Mapping[str, float]] = {}
         self.rows: list[Mapping[str, float]] = []
+        self.messages = Messages(None)
+
+    def has_checkpoint(self) -> bool:
+        return newest_whole(self.folder) is not None
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
@@ -53,7 +58,7 @@ class OneWorker:
             return Wish.STOP
         return Wish.SAVE if max(self.metrics) in self.save_after else Wish.NOTHING
 
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+    def show(self, done: int, total: int, metrics: Mapping[str, float], rates: str = "") -> None:
         self.metrics[done] = metrics
 
     def log(self, row: Mapping[str, float]) -> None:

@@ -79,7 +79,7 @@ def stage(params: ImageArchive, *, name: str) -> Stage:
         f"import/{name}",
         lambda context: run(context, params, name),
         params,
-        version=5,
+        version=6,
         expects=partial(expects, params),
         workers=workers,
     )

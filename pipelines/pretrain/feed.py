@@ -26,6 +26,7 @@ from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.order import Order
 from orchestration import Dataset
+from pipelines.pretrain.feed_use import FeedUse
 from pipelines.pretrain.samples import SampleBuilder
 from pipelines.readers.held_rows import HeldRows
 
@@ -97,8 +98,9 @@ class Feed:
         self._lock = threading.Lock()
         self._groups: dict[Stream, Ints] = {}
         "Indices of the row groups that have rows."
-        self._reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
+        self.reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
         self._building = ThreadPoolExecutor(num_threads, "feed-build")
+        self.use = FeedUse(num_threads)
         for stream, dataset in datasets.items():
             if not samples_per_step[stream]:
                 continue
@@ -119,7 +121,7 @@ class Feed:
                 self._most_slots[stream] = len(self.orders[stream].slots(0, num_workers))
             except ValueError as error:
                 raise ValueError(f"{stream} stream: {error}") from None
-            self.readers[stream] = HeldRows(dataset, builders[stream].columns, self._reading)
+            self.readers[stream] = HeldRows(dataset, builders[stream].columns, self.reading)
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches of a step; threads may ask for several steps at once.
@@ -130,10 +132,14 @@ class Feed:
             StoreError: the store cannot be read at present.
         """
         started = [
-            self._building.submit(_built, self.builders[stream], is_empty, *rest)
+            self._building.submit(self.use.building, _built, self.builders[stream], is_empty, *rest)
             for stream, is_empty, *rest in self._planned(step)
         ]
         return [micro.result() for micro in started]
+
+    def num_micro_batches(self, stream: Stream) -> int:
+        """Return the number of micro-batches of a stream in a step, the same on every worker."""
+        return -(-self._most_slots[stream] // self.micro_batch)
 
     def _planned(
         self, step: int
@@ -143,7 +149,8 @@ class Feed:
             slots = self.slots[stream]
             numbers, captions = order.samples(step, slots)
             self._hold(stream, step, numbers)
-            table = self.readers[stream].take(numbers)
+            with self.use.reading():
+                table = self.readers[stream].take(numbers)
             for i in range(0, self._most_slots[stream], self.micro_batch):
                 is_empty = i >= len(slots)
                 first = 0 if is_empty else i  # of the first one, whose shape is that of most
