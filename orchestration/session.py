@@ -59,8 +59,7 @@ class Session:
     """The interface of a training loop to Ray Train in one worker.
 
     Attributes:
-        rank: index of the worker.
-        num_workers: number of workers.
+        rank: index of the worker, of ``num_workers``.
         num_threads: CPU threads that the worker may use.
         device: device of the worker.
     """
@@ -81,10 +80,7 @@ class Session:
         """Begin the work of one worker.
 
         Args:
-            rank: index of the worker.
-            num_workers: number of workers.
-            num_threads: CPU threads that the worker may use.
-            device: device of the worker.
+            rank, num_workers, num_threads, device: the attributes.
             reporter: of the worker of rank 0; None on the others.
             newest: returns the newest whole checkpoint or None.
             writer: writes the checkpoints of this worker; None if it never saves any.
@@ -140,12 +136,12 @@ class Session:
 
         The training waits for the checkpoint before and for ``copy``. A checkpoint that could not
         be saved is reported, and the next one is saved when it is due. ``now`` waits until it is
-        whole or has failed. ``is_last``, with which the training ends, waits until it is whole.
+        whole or has failed, ``is_last`` until it is whole.
 
         Raises:
             StoreError: the last checkpoint could not be saved at present.
             StageError: a checkpoint failed in a way that would come again.
-            WorkerTerminated: this worker received SIGTERM, and the checkpoint is saved.
+            WorkerTerminated: this worker received SIGTERM.
         """
         assert self._writer is not None
         self._writer.save(step, len(self._branches), copy)
@@ -200,8 +196,7 @@ class Session:
     def _agreed(self, mine: Wish) -> Wish:
         """Return the largest wish of all workers at the step before.
 
-        It is exchanged between processors while the next step runs, so it is a step late and
-        neither a step nor a GPU waits for it.
+        It is exchanged between processors while the next step runs, so neither waits for it.
         """
         if self.num_workers == 1:
             return mine

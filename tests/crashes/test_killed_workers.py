@@ -8,6 +8,9 @@ import io
 import os
 import random
 import signal
+import subprocess
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -117,3 +120,51 @@ def test_a_worker_that_receives_sigterm_saves_a_checkpoint_and_is_replaced(tmp_p
     assert 20 < saved < last == 200
     steps = [step for step, rank, _ in traced(traces) if rank == 1]
     assert steps == list(range(200)), "no step is lost"
+
+
+def wait_for(seen: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not seen():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.exhaustive
+def test_a_lost_machine_is_gone_on_without_and_a_new_one_is_taken(tmp_path):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    traces = tmp_path / "traces"
+    environment = {
+        "RAY_ADDRESS": cluster.address,
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # the wait for the machine to come back
+    }
+    changes = {"steps": 9000, "checkpoint_every": 97, "num_workers": [1, 2]}
+
+    def firsts(of: int) -> list[int]:
+        """Return the first step of each process that was the worker of a rank."""
+        found: dict[int, int] = {}
+        for step, rank, pid in traced(traces):
+            if rank == of:
+                found.setdefault(pid, step)
+        return list(found.values())
+
+    def last() -> int:
+        return [step for step, rank, _ in traced(traces) if rank == 0][-1]
+
+    try:
+        process = start(tmp_path, environment, **changes)
+        wait_for_step(tmp_path, 2 * 120, process)
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        wait_for(lambda: len(firsts(0)) == 2 and last() > firsts(0)[1] + 30, process)
+        cluster.add_node(num_cpus=1)
+        wait_for(lambda: len(firsts(0)) == 3 and len(firsts(1)) == 2, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finally:
+        cluster.shutdown()
+    two, one, two_again = firsts(0)
+    assert two == 0 and one > 0 and one % 97 == 0 and firsts(1) == [two, two_again]
+    assert two_again > one + 30 and two_again % 97, "saved before the number changed"
