@@ -20,6 +20,7 @@ from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
 
 from model import BEiT3, BEiT3Config
 from model.training.batch import STREAMS
+from model.training.compiling import compile_blocks
 from model.training.cost import ParallelLayout, memory_bytes, sample_shapes, step_flops
 from model.training.objectives import complete_loss_weights
 from model.training.optimizer import adamw
@@ -42,8 +43,7 @@ def main() -> None:
         network = BEiT3(config)
     network.activation_checkpointing = options.activation_checkpointing
     if options.compile:
-        for block in network.blocks:
-            block.compile()
+        compile_blocks(network)
     optimizer = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
     batches = [
         micro_batch(stream, config, options.micro_batch)

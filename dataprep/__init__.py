@@ -18,8 +18,8 @@
 | ``compositing.py`` | transparency on white, strip by strip |
 | ``jpeg_segments.py``, ``png_chunks.py``, ``webp_chunks.py``, ``avif_boxes.py`` | file structure |
 | ``color_profiles.py``, ``image_hashes.py`` | conversion to sRGB; what images look like |
-| ``image_errors.py`` | reasons for which an image is rejected |
-| ``views.py`` | crops, flips and color jitter, drawn from the sample's name |
+| ``image_errors.py``, ``row_errors.py`` | reasons for which an image, or any row, is rejected |
+| ``views.py``, ``color_jitter.py`` | crops, flips and color jitter, drawn from the sample's name |
 | ``near_duplicates.py`` | pairs of near hashes, and comparison of their images |
 | ``text.py``, ``captions.py`` | cleaning of captions and documents; which captions are used |
 | ``randomness.py`` | random generators keyed by name |

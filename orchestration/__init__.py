@@ -4,15 +4,20 @@ A *recipe* holds the parameters; a *stage* turns committed datasets into one com
 *workflow* is a graph of stages; a *slice* is the unit of work of a stage; the *store* holds all
 state, so any process can be killed at any time and the next run continues with the missing slices.
 
-- ``params.py``, ``recipe.py``: parameter models, and reading a recipe.
+- ``params.py``, ``recipe.py``, ``recipe_text.py``: parameter models, and reading a recipe.
+- ``errors.py``, ``masking.py``: the exceptions, and the masking of secrets in every text.
 - ``stage.py``, ``workflow.py``, ``fingerprint.py``, ``plan.py``: declaring stages, and deciding
   which of them must run.
-- ``runner.py``, ``cluster.py``: running a plan on Ray.
+- ``runner.py``, ``stage_threads.py``, ``cluster.py``, ``resources.py``: running a plan on Ray.
 - ``slices.py``, ``slice_runner.py``, ``slice_commit.py``, ``suspects.py``: the slices of a stage,
   running them on Ray Data, committing one, and finding those that end their worker.
 - ``telemetry.py``: the telemetry of Ray and MLflow, off by default.
-- ``training.py``: a training loop on Ray Train.
-- ``manifest.py``, ``dataset.py``: committed outputs, and reading them by row number.
+- ``training.py``, ``session.py``, ``training_failures.py``, ``training_messages.py``: a training on
+  Ray Train, what its loop sees, which failures are repeated, and what workers say.
+- ``checkpoint_files.py``, ``checkpoint_writer.py``: what makes a checkpoint whole, and writing one
+  in the background. ``branches.py``, ``going_back.py``: going back to an earlier one.
+- ``manifest.py``, ``generations.py``, ``dataset.py``, ``empty_tables.py``: committed outputs, and
+  reading them by row number. ``external_files.py``: files that a recipe names.
 - ``retries.py``, ``integrity.py``, ``gc.py``, ``doctor.py``: retrying rejected rows, finding and
   repairing damage, removing unused outputs, checking the installation.
 - ``storage/``: files and the lock of a workdir. ``reporting/``: MLflow, progress, logs, tables.

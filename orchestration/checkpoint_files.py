@@ -2,9 +2,9 @@
 
 A checkpoint is the folder ``ray_train/step_<number>``, or ``step_<number>_branch_<number>`` after
 the training went back (:mod:`orchestration.branches`). Each worker adds a list of its own files
-with sizes and digests. The checkpoint is whole if the lists of all workers are there and every
-listed file is as its list says. Other files, such as those of a killed attempt with more workers,
-do not count.
+with sizes and digests once the files of all workers are durable. The checkpoint is whole if the
+lists of all workers are there and every listed file is as its list says. Other files, such as those
+of a killed attempt with more workers, do not count.
 """
 
 import json
@@ -32,6 +32,11 @@ def checkpoint_name(step: int, branch: int = 0) -> str:
     return f"step_{step:08d}" + (f"_branch_{branch}" if branch else "")
 
 
+def is_checkpoint_name(name: str) -> bool:
+    """Return whether a folder of this name may be a checkpoint."""
+    return _NAME.fullmatch(name) is not None
+
+
 def step_of(checkpoint: Store) -> int:
     """Return the number of steps that a checkpoint has done."""
     return _step_and_branch(checkpoint.name)[0]
@@ -48,7 +53,14 @@ def write_list(folder: Path, rank: int, num_workers: int) -> None:
     local = Store(folder)
     files = [file_of(local, path) for path, _ in local.walk()]
     text = json.dumps([file.model_dump() for file in files])
-    (folder / _list_name(rank, num_workers)).write_text(text)
+    (folder / list_name(rank, num_workers)).write_text(text)
+
+
+def remove_lists(checkpoint: Store) -> None:
+    """Remove all lists of a checkpoint, so that it is not whole whatever its files are."""
+    for name in checkpoint.names("", ".json"):
+        if name.startswith(_LIST):
+            checkpoint.remove(name)
 
 
 def own_files(checkpoint: Store) -> list[File]:
@@ -152,7 +164,7 @@ def _whole(checkpoint: Store, *, read: bool) -> tuple[list[str], list[File]]:
     counts = sorted({_num_workers(name) for name in names} - {0})
     read = read or len(counts) > 1  # of the lists of two attempts, sizes alone may fit both
     for num_workers in counts:
-        lists = [_list_name(rank, num_workers) for rank in range(num_workers)]
+        lists = [list_name(rank, num_workers) for rank in range(num_workers)]
         if missing := sorted(set(lists) - names):
             damage = f"{missing[0]} is missing"
             continue
@@ -187,7 +199,8 @@ def _wrong_content(checkpoint: Store, files: list[File]) -> str | None:
     return None
 
 
-def _list_name(rank: int, num_workers: int) -> str:
+def list_name(rank: int, num_workers: int) -> str:
+    """Return the name of a worker's list of its files."""
     return f"{_LIST}{rank:0{_DIGITS}d}-of-{num_workers:0{_DIGITS}d}.json"
 
 

@@ -6,8 +6,6 @@ Ray Train is imported inside functions, as it imports slowly and a plan never ne
 import json
 import logging
 import math
-import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -18,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestration.branches import Branch, data_step
-from orchestration.checkpoint_files import checkpoint_name, write_list
+from orchestration.checkpoint_writer import CheckpointWriter, Copy
 from orchestration.errors import StoreError
 from orchestration.reporting.progress import write_heartbeat
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.usage import peak_memory
 from orchestration.storage.store import Store
+from orchestration.termination import is_terminating, leave_if_terminating
+from orchestration.training_messages import Messages
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +33,8 @@ UNSENT: Final = "unsent_metrics"
 "Folder of the metrics that a worker could not send; the driver sends them."
 STOP: Final = "stop.json"
 "File by which the driver asks a training to save a checkpoint and to end."
+SAVE: Final = "save.json"
+"File by which a running training is asked to save a checkpoint; each content asks once."
 _HEARTBEAT_EVERY_S: Final = 1.0
 _FLUSH_EVERY_S: Final = 5.0
 _LOOK_EVERY_S: Final = 5.0
@@ -48,7 +49,9 @@ class Wish(IntEnum):
     "Ask Ray Train whether it is about to lose a node; all workers must ask together."
     SAVE = 2
     "Save a checkpoint."
-    STOP = 3
+    SAVE_NOW = 3
+    "Save a checkpoint and wait until it is whole."
+    STOP = 4
     "Save a checkpoint and end."
 
 
@@ -71,8 +74,8 @@ class Session:
         reporter: "Reporter | None",
         newest: Callable[[], Store | None] = lambda: None,
         *,
+        writer: CheckpointWriter | None = None,
         save_every_s: float = math.inf,
-        remove_old: Callable[[], None] = lambda: None,
         branches: Sequence[Branch] = (),
     ) -> None:
         """Begin the work of one worker.
@@ -84,8 +87,8 @@ class Session:
             device: device of the worker.
             reporter: of the worker of rank 0; None on the others.
             newest: returns the newest whole checkpoint or None.
+            writer: writes the checkpoints of this worker; None if it never saves any.
             save_every_s: time after which a checkpoint is due.
-            remove_old: removes the checkpoints that are no longer kept.
             branches: how the training went back so far.
         """
         self.rank = rank
@@ -94,8 +97,8 @@ class Session:
         self.device = device
         self._reporter = reporter
         self._newest = newest
+        self._writer = writer
         self._save_every_s = save_every_s
-        self._remove_old = remove_old
         self._branches = branches
         self._saved_at = self._looked_at = time.monotonic()
         self._lost_nodes: set[str] = set()
@@ -108,6 +111,15 @@ class Session:
     def folder(self) -> Store | None:
         """Folder of the stage on the worker of rank 0, else None."""
         return self._reporter.folder if self._reporter is not None else None
+
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to continue from."""
+        return self._newest() is not None
+
+    @property
+    def messages(self) -> Messages:
+        """Takes tags, files and warnings; those of workers of another rank than 0 are dropped."""
+        return self._reporter.messages if self._reporter is not None else Messages(None)
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
@@ -123,29 +135,25 @@ class Session:
             with checkpoint.as_directory() as folder:
                 yield Path(folder)
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Save a checkpoint; every worker calls this, and ``write`` puts its files in a folder."""
-        import ray.train
+    def save(self, step: int, copy: Copy, *, now: bool = False, is_last: bool = False) -> None:
+        """Save a checkpoint after ``step`` steps; every worker calls this.
 
-        folder = Path(tempfile.mkdtemp(prefix="checkpoint_"))
-        try:
-            write(folder)
-            write_list(folder, self.rank, self.num_workers)
-            if self._reporter is not None:
-                self._reporter.keep_unsent()
-            ray.train.report(
-                {"step": step, "memory": peak_memory()},
-                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
-                checkpoint_dir_name=checkpoint_name(step, len(self._branches)),
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        The training waits for the checkpoint before and for ``copy``. A checkpoint that could not
+        be saved is reported, and the next one is saved when it is due. ``now`` waits until it is
+        whole or has failed. ``is_last``, with which the training ends, waits until it is whole.
+
+        Raises:
+            StoreError: the last checkpoint could not be saved at present.
+            StageError: a checkpoint failed in a way that would come again.
+            WorkerTerminated: this worker received SIGTERM, and the checkpoint is saved.
+        """
+        assert self._writer is not None
+        self._writer.save(step, len(self._branches), copy)
         self._saved_at = time.monotonic()
-        if self.rank == 0:
-            try:
-                self._remove_old()
-            except StoreError as error:
-                logger.warning("an old checkpoint could not be removed: %s", error)
+        if now or is_last:
+            self._writer.wait(must_be_whole=is_last)
+        if now:
+            leave_if_terminating()
 
     def data_step(self, step: int) -> int:
         """Return the step whose data to take in ``step``, as data may have been left out."""
@@ -155,8 +163,10 @@ class Session:
         """Return what the training should do after this step; the same on every worker.
 
         Every worker calls this after every step. A training is asked to stop by the user. It is
-        asked to save if the last checkpoint is old, or if a machine is about to go.
+        asked to save if the last checkpoint is old, or if a machine or worker is about to go.
         """
+        if self._writer is not None:
+            self._writer.refuse_lasting_failure()
         agreed = self._agreed(self._own_wish())
         if agreed is not Wish.LOOK:
             return agreed
@@ -166,15 +176,19 @@ class Session:
         nodes = set(notice.preempted_node_ids) if notice is not None else set()
         is_new = bool(nodes - self._lost_nodes)
         self._lost_nodes |= nodes
-        return Wish.SAVE if is_new else Wish.NOTHING
+        return Wish.SAVE_NOW if is_new else Wish.NOTHING
 
     def _own_wish(self) -> Wish:
-        """Return the wish of this worker, of which the first one alone has any."""
+        """Return the wish of this worker; only the first has any but that of SIGTERM to itself."""
         now = time.monotonic()
+        if is_terminating():
+            return Wish.SAVE_NOW
         if self._reporter is None:
             return Wish.NOTHING
         if self._reporter.must_stop:
             return Wish.STOP
+        if self._reporter.must_save():
+            return Wish.SAVE_NOW
         if now - self._saved_at >= self._save_every_s:
             self._saved_at = now
             return Wish.SAVE
@@ -184,10 +198,10 @@ class Session:
         return Wish.NOTHING
 
     def _agreed(self, mine: Wish) -> Wish:
-        """Return the wish of the first worker at the step before.
+        """Return the largest wish of all workers at the step before.
 
-        The others receive it between processors while the next step runs, so it is a step late
-        and neither a step nor a GPU waits for it.
+        It is exchanged between processors while the next step runs, so it is a step late and
+        neither a step nor a GPU waits for it.
         """
         if self.num_workers == 1:
             return mine
@@ -204,10 +218,10 @@ class Session:
         last[1].wait()
         return Wish(int(last[0]))
 
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Show losses after ``done`` of ``total`` steps; only the worker of rank 0 does so."""
+    def show(self, done: int, total: int, metrics: Mapping[str, float], rates: str = "") -> None:
+        """Show losses and ``rates`` after ``done`` of ``total`` steps; only rank 0 does so."""
         if self._reporter is not None:
-            self._reporter.show(done, total, metrics)
+            self._reporter.show(done, total, metrics, rates)
 
     def log(self, row: Mapping[str, float]) -> None:
         """Send metrics and their ``step`` to MLflow; only the worker of rank 0 does so."""
@@ -223,8 +237,10 @@ class Reporter:
     """
 
     def __init__(self, folder: Store, log: RunLog) -> None:
-        self.folder, self.log = folder, log
+        self.folder, self.log, self.messages = folder, log, Messages(log)
         self.must_stop = False
+        self._asked = self._answered = b""
+        "What the file asked for last, and which of it was answered."
         self._unsent = f"{UNSENT}/{uuid.uuid4().hex}.json"
         self._latest: tuple[int, int, str] | None = None
         self._stop = threading.Event()
@@ -236,10 +252,16 @@ class Reporter:
         for thread in self._threads:
             thread.start()
 
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Show the losses of one step."""
-        losses = (f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss"))
-        self._latest = (done, total, ", ".join(losses))
+    def show(self, done: int, total: int, metrics: Mapping[str, float], rates: str = "") -> None:
+        """Show the losses of one step, and rates."""
+        losses = [f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss")]
+        self._latest = (done, total, ", ".join(filter(None, [*losses, rates])))
+
+    def must_save(self) -> bool:
+        """Return whether a checkpoint has been asked for since the last call."""
+        is_new = self._asked != self._answered
+        self._answered = self._asked
+        return is_new
 
     def close(self) -> None:
         """Write the last heartbeat and all pending metrics."""
@@ -248,6 +270,7 @@ class Reporter:
             thread.join()
         self._beat()
         self.log.flush()
+        self.messages.send()
         self.keep_unsent()
 
     def keep_unsent(self) -> None:
@@ -268,12 +291,15 @@ class Reporter:
             self._beat()
             with suppress(StoreError):
                 self.must_stop = self.must_stop or self.folder.exists(STOP)
+                if self.folder.exists(SAVE):
+                    self._asked = self.folder.read(SAVE)
 
     def _send_metrics(self) -> None:
         while not self._stop.wait(_FLUSH_EVERY_S):
             self.log.flush()
+            self.messages.send()
 
     def _beat(self) -> None:
         if self._latest is not None:
             done, total, note = self._latest
-            write_heartbeat(self.folder, done, total, "steps", note)
+            write_heartbeat(self.folder, done, total, "steps", note, self.messages.warning)

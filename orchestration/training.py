@@ -9,14 +9,12 @@ Ray Train is imported inside functions, as it imports slowly and a plan never ne
 """
 
 import json
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from orchestration.branches import branch_files, read_branches
 from orchestration.checkpoint_files import (
@@ -24,9 +22,11 @@ from orchestration.checkpoint_files import (
     checkpoints,
     newest_whole,
     own_files,
+    remove_lists,
     remove_old,
     step_of,
 )
+from orchestration.checkpoint_watch import OnCheckpoint, watching_checkpoints
 from orchestration.errors import StageError, StoreError
 from orchestration.manifest import File
 from orchestration.params import OPERATIONAL, StageParams
@@ -34,15 +34,25 @@ from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.run_log import RunLog
 from orchestration.resources import Resources
-from orchestration.session import STOP, UNSENT, Reporter, Session
+from orchestration.session import SAVE, STOP, UNSENT, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
-from orchestration.training_failures import ending_at_once
+from orchestration.termination import heeding_sigterm
+from orchestration.training_failures import ending_in_time
+from orchestration.training_size import saving_before_resizing
+from orchestration.training_worker import Checkpoints, TrainingWorker
 
 _SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
 "Ray Train's own record of checkpoints, which does not know whether they are whole."
 _STOP_EVERY_S: Final = 0.2
 
+_NumWorkers = Annotated[int, Field(ge=1)]
+Workers = Annotated[
+    Annotated[_NumWorkers, Tag("number")]
+    | Annotated[tuple[_NumWorkers, _NumWorkers], Tag("range")],
+    Discriminator(lambda value: "range" if isinstance(value, list | tuple) else "number"),
+]
+"A number of workers, or the smallest and the largest; errors speak of the one that is meant."
 Steps = Annotated[int, Field(ge=1, description="Number of optimizer steps.")]
 
 
@@ -58,28 +68,51 @@ class TrainingParams(StageParams):
     "Number of newest checkpoints to keep."
     keep_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
     "A checkpoint at each multiple of this number of steps is saved and never removed."
-    num_workers: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of Ray Train workers."
+    num_workers: Annotated[Workers, OPERATIONAL] = 1
+    "Number of Ray Train workers, or the fewest and the most: as many as the cluster has room for."
     cpus_per_worker: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of CPU cores reserved for each worker."
     use_gpu: Annotated[bool, OPERATIONAL] = False
     "Whether each worker uses one GPU."
     max_failures: Annotated[int, OPERATIONAL] = Field(default=3, ge=0)
-    "Largest number of restarts from the newest checkpoint before the stage fails."
+    "Largest number of failures within `failures_within_hours` after which the workers restart."
+    failures_within_hours: Annotated[float, OPERATIONAL] = Field(default=24, gt=0)
+    "Hours after which a failure no longer counts toward `max_failures`."
 
     def saves_after(self, step: int) -> bool:
         """Return whether a checkpoint is due after so many steps."""
         every = [n for n in (self.checkpoint_every, self.keep_every) if n is not None]
         return step == self.steps or any(step % number == 0 for number in every)
 
+    @model_validator(mode="after")
+    def _fewest_workers_first(self) -> Self:
+        if self.min_workers > self.max_workers:
+            numbers = f"[{self.min_workers}, {self.max_workers}]"
+            raise ValueError(f"num_workers = {numbers}: the smaller number comes first")
+        return self
+
+    @property
+    def min_workers(self) -> int:
+        """Smallest number of workers."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Largest number of workers."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
     @property
     def resources(self) -> Resources:
         """Return what the workers reserve; a step needs all of them."""
-        return Resources(self.cpus_per_worker, int(self.use_gpu), self.num_workers)
+        return Resources(self.cpus_per_worker, int(self.use_gpu), self.min_workers)
 
 
 def fit(
-    context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
+    context: Context,
+    params: TrainingParams,
+    loop: Callable[[Session, Any], None],
+    job: Any,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> Store:
     """Run ``loop(session, job)`` on every worker; return the folder of the last checkpoint.
 
@@ -88,6 +121,7 @@ def fit(
         params: length, workers and checkpoints.
         loop: the training loop; it calls :meth:`Session.save` at least after the last step.
         job: everything that the loop needs; it is pickled and sent to the workers.
+        on_checkpoint: called in a thread for each new checkpoint while the training goes on.
 
     Raises:
         StageError: the workers failed too often or in a way that would come again, the user
@@ -99,8 +133,12 @@ def fit(
     if start is not None and step_of(start) == params.steps:
         return start
     try:
-        with context.progress.following_heartbeat(), _asked_to_stop(context):
-            checkpoint = _run_workers(context, params, loop, job, start)
+        with (
+            context.progress.following_heartbeat(),
+            watching_checkpoints(folder, start, on_checkpoint),
+            _asked_to_stop(context),
+        ):
+            checkpoint = _run_workers(context, params, loop, job)
     finally:
         _send_unsent(folder, context.log)
     step = step_of(checkpoint) if checkpoint is not None else 0
@@ -130,7 +168,7 @@ def files_of(context: Context, checkpoint: Store) -> list[File]:
 def _start(context: Context, params: TrainingParams) -> Store | None:
     """Return the checkpoint to continue from, or None; say which, and which are damaged."""
     folder = context.folder
-    for leftover in (_SNAPSHOT, STOP):
+    for leftover in (_SNAPSHOT, STOP, SAVE):
         folder.remove(leftover)
     damaged: list[str] = []
     start = newest_whole(folder, tell=damaged.append)
@@ -143,58 +181,35 @@ def _start(context: Context, params: TrainingParams) -> Store | None:
         _say(context, f"all {step} steps are done")
     elif step or damaged:
         _say(context, f"continues at step {step + 1}")
+    for checkpoint in checkpoints(folder):
+        if start is not None and step_of(checkpoint) <= step:
+            break
+        remove_lists(checkpoint)  # later questions for the newest one then need not read files
     if start is not None:
         remove_old(folder, start, params.keep_checkpoints, params.keep_every)
     return start
 
 
 def _run_workers(
-    context: Context,
-    params: TrainingParams,
-    loop: Callable[[Session, Any], None],
-    job: Any,
-    start: Store | None,
+    context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
 ) -> Store | None:
     """Run the loop on the workers; return the newest checkpoint, or None if there is none."""
     import ray.train
     import ray.train.torch
 
-    folder, log = context.folder, context.log
-    branches = read_branches(folder)
-    # Those that are damaged now are not read again by every worker; the others are whole.
-    damaged = [c.name for c in checkpoints(folder) if start is None or step_of(c) > step_of(start)]
-    newest = partial(newest_whole, folder, read=False, ignored=damaged)
-
-    def remove() -> None:  # Ray Train's own way cannot spare the multiples of a number
-        if (last := newest()) is not None:
-            remove_old(folder, last, params.keep_checkpoints, params.keep_every)
-
-    def worker(_: dict[str, Any]) -> None:
-        here = ray.train.get_context()
-        rank = here.get_world_rank()
-        reporter = Reporter(folder, log) if rank == 0 else None
-        try:
-            # get_device() picks by local rank: the workers of a node see all of its GPUs.
-            device = ray.train.torch.get_device()
-            size, threads = here.get_world_size(), params.cpus_per_worker
-            session = Session(
-                rank,
-                size,
-                threads,
-                device,
-                reporter,
-                newest,
-                save_every_s=60 * (params.checkpoint_every_minutes or math.inf),
-                remove_old=remove,
-                branches=branches,
-            )
-            loop(session, job)
-        finally:
-            if reporter is not None:
-                reporter.close()
-
+    folder = context.folder
+    saved = Checkpoints(folder, params.keep_checkpoints, params.keep_every)
+    worker = TrainingWorker(
+        loop,
+        job,
+        saved,
+        context.log,
+        params.cpus_per_worker,
+        params.checkpoint_every_minutes,
+        read_branches(folder),
+    )
     trainer = ray.train.torch.TorchTrainer(
-        worker,
+        worker.__call__,
         train_loop_config={},
         scaling_config=ray.train.ScalingConfig(
             num_workers=params.num_workers,
@@ -205,8 +220,14 @@ def _run_workers(
             name=RAY_TRAIN,
             storage_path=folder.native_path(),
             storage_filesystem=folder.file_system(),
-            failure_config=ray.train.FailureConfig(max_failures=params.max_failures),
-            callbacks=[ending_at_once()],
+            failure_config=ray.train.FailureConfig(max_failures=-1),
+            callbacks=[
+                ending_in_time(
+                    saved.newest_step, params.max_failures, params.failures_within_hours
+                ),
+                saving_before_resizing(folder, saved.newest_step),
+                heeding_sigterm(),
+            ],
         ),
     )
     try:
@@ -217,11 +238,8 @@ def _run_workers(
             f"training failed; a new run continues from the checkpoints in {folder.uri}.\n"
             f"{error_words(cause)}"
         ) from error
-    context.memory = (result.metrics or {}).get("memory", 0)
-    found = [newest()]
-    if result.checkpoint is not None:  # it may have replaced a damaged one
-        found.append(folder.sub(result.checkpoint.path.removeprefix(f"{folder.native_path()}/")))
-    return max((c for c in found if c is not None), key=step_of, default=None)
+    context.memory = result.return_value or 0
+    return saved.newest()
 
 
 @contextmanager

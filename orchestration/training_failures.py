@@ -1,14 +1,18 @@
 """Failures of training workers: those that may pass are repeated, the others end the training.
 
-Ray Train restarts its workers after every failure, up to ``max_failures`` times. An error that a
-repetition meets again, such as a wrong shape or a diverged loss, would only be replayed.
+Ray Train restarts its workers after every failure. An error that a repetition meets again, such as
+a wrong shape or a diverged loss, would only be replayed.
 """
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-from orchestration.errors import PipelineError, StoreError
+from orchestration.errors import PipelineError, StageError, StoreError
+from orchestration.reporting.attempts import error_words
+from orchestration.termination import WorkerTerminated
 
 _LASTING: Final = (
     FileNotFoundError,
@@ -34,27 +38,32 @@ def may_pass(error: BaseException) -> bool:
         return False
     if type(error) is RuntimeError:
         return _DEVICE_OR_PEER.search(str(error)) is not None
-    passing = (OSError, MemoryError, EOFError, torch.OutOfMemoryError, torch.AcceleratorError)
-    return isinstance(error, (*passing, torch.distributed.DistError)) or type(
-        error
-    ).__module__.startswith("ray.")
+    of_machine = (OSError, MemoryError, EOFError, WorkerTerminated)
+    of_torch = (torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError)
+    return isinstance(error, (*of_machine, *of_torch)) or type(error).__module__.startswith("ray.")
 
 
-def ending_at_once() -> Any:
-    """Return a callback of Ray Train that ends a training whose failure would come again.
+def ending_in_time(newest_step: Callable[[], int], max_failures: int, within_hours: float) -> Any:
+    """Return a callback of Ray Train that decides which failure of workers ends a training.
 
-    That is so if the error cannot pass, or if the same error ends the training a second time
-    without a checkpoint in between. A store or a file that is out of reach may be so for long.
+    That is an error that cannot pass; the same error a second time without a checkpoint in between,
+    unless a store or a file is out of reach, which may be so for long; and a failure above the
+    budget. Ray Train's own budget counts all failures of a run, however long it is. A machine that
+    was taken away is no failure.
+
+    Args:
+        newest_step: returns the step of the newest whole checkpoint, 0 if there is none.
+        max_failures: largest number of failures within the window.
+        within_hours: length of the window.
     """
     import ray.train
 
-    class EndingAtOnce(ray.train.UserCallback):
+    class EndingInTime(ray.train.UserCallback):
         def __init__(self) -> None:
-            self.before = ""
-            "Errors since the last checkpoint."
-
-        def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
-            self.before = ""
+            self.before: tuple[str, int] | None = None
+            "Errors of the last failure, and the newest checkpoint then."
+            self.failed_at: list[float] = []
+            "Times of the failures within the window."
 
         def after_exception(
             self, run_context: Any, worker_exceptions: Mapping[int, Exception]
@@ -63,12 +72,36 @@ def ending_at_once() -> Any:
             for error in errors:
                 if not may_pass(error):
                     raise error
+            if any(_is_taken_away(error) for error in errors):
+                return
             words = _words([e for e in errors if not isinstance(e, StoreError | OSError)])
-            if words and words == self.before:
-                raise errors[0]
-            self.before = words
+            if words:
+                with suppress(StoreError):
+                    now = words, newest_step()
+                    if now == self.before:
+                        raise errors[0]
+                    self.before = now
+            self._count(errors[0])
 
-    return EndingAtOnce()
+        def _count(self, error: Exception) -> None:
+            now = time.monotonic()
+            since = now - 3600 * within_hours
+            self.failed_at = [*(each for each in self.failed_at if each > since), now]
+            if len(self.failed_at) > max_failures:
+                raise StageError(
+                    f"{len(self.failed_at)} failures within {within_hours:g} h are more than "
+                    f"max_failures = {max_failures}; the last one: {error_words(error)}"
+                )
+
+    return EndingInTime()
+
+
+def _is_taken_away(error: Exception) -> bool:
+    """Return whether a worker was lost whose end, or that of its machine, had been announced."""
+    if isinstance(error, WorkerTerminated):
+        return True
+    # Ray Train wraps the error of an actor that does not answer.
+    return bool(getattr(getattr(error, "health_check_failure", error), "preempted", False))
 
 
 def _words(errors: list[Exception]) -> str:

@@ -149,6 +149,12 @@ def _check_files(path: Path, recipe: PretrainRecipe, to_draw: Path | None) -> No
 
 def _why_unreadable(file: ExternalFile, to_draw: Path | None) -> str | None:
     """Return why a file cannot be read, or None."""
+    if file.output is not None:
+        try:
+            file.output.digest(file.location)
+        except RecipeError as error:
+            return str(error)
+        return None
     if not file.is_remote:
         path = Path(file.location)
         return None if path.exists() or to_draw in path.parents else file.location

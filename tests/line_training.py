@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from model.training.spikes import Spikes
+from model.training.useful_work import Work
 from orchestration import Context, Recipe, Stage, Workflow
 from orchestration.branches import branch_numbers
 from orchestration.recipe import ClusterParams
@@ -54,6 +56,8 @@ class LineJob:
 class LineTask:
     """Counts nothing and draws its data from the step alone."""
 
+    spikes: Spikes | None = None
+
     def __init__(self, job: LineJob, rank: int = 0) -> None:
         self.job, self.rank = job, rank
         self.network = torch.nn.Linear(1, 1)
@@ -76,6 +80,12 @@ class LineTask:
             group["lr"] = lr
         self.optimizer.step()
         return StepOutcome({"loss": float(loss.detach())}, skipped=False)
+
+    def work(self, batches: torch.Tensor) -> Work:
+        return Work(len(batches), 0)
+
+    def slow_feed(self, seconds: float) -> str:
+        return "draw faster"
 
     def write_files(self, folder: Path) -> None:
         (folder / "weight.json").write_text(json.dumps(self.network.weight.tolist()))

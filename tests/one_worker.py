@@ -1,6 +1,6 @@
 """A training session of one worker, without Ray."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,8 +8,10 @@ import torch
 
 from orchestration.branches import data_step, read_branches
 from orchestration.checkpoint_files import RAY_TRAIN, checkpoint_name, newest_whole, write_list
+from orchestration.checkpoint_writer import Copy
 from orchestration.session import Wish
 from orchestration.storage.store import Store
+from orchestration.training_messages import Messages
 
 
 class OneWorker:
@@ -30,16 +32,20 @@ class OneWorker:
         self.must_stop_after = must_stop_after
         self.metrics: dict[int, Mapping[str, float]] = {}
         self.rows: list[Mapping[str, float]] = []
+        self.messages = Messages(None)
+
+    def has_checkpoint(self) -> bool:
+        return newest_whole(self.folder) is not None
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         found = newest_whole(self.folder)
         yield None if found is None else Path(found.uri)
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
+    def save(self, step: int, copy: Copy, *, now: bool = False, is_last: bool = False) -> None:
         checkpoint = Path(self.folder.uri) / RAY_TRAIN / checkpoint_name(step, len(self.branches))
         checkpoint.mkdir(parents=True, exist_ok=True)
-        write(checkpoint)
+        copy(checkpoint, None)()
         write_list(checkpoint, self.rank, self.num_workers)
         if step == self.stop_after:
             raise KeyboardInterrupt
@@ -52,7 +58,7 @@ class OneWorker:
             return Wish.STOP
         return Wish.SAVE if max(self.metrics) in self.save_after else Wish.NOTHING
 
-    def show(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+    def show(self, done: int, total: int, metrics: Mapping[str, float], rates: str = "") -> None:
         self.metrics[done] = metrics
 
     def log(self, row: Mapping[str, float]) -> None:

@@ -78,7 +78,9 @@ def read_saved(path: str | Path) -> Any:
                 "map_location='cpu').state_dict(), 'weights.pt')"
             )
         with torch.serialization.safe_globals(list(_harmless())):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Old files are bare pickles, which cannot be mapped into memory.
+            is_zip = zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except UnreadableWeights:
         raise
     except Exception as error:  # a damaged file raises whatever its bytes lead the readers to

@@ -5,8 +5,12 @@
 | URLs with captions (``entries.py``) | ``conceptual``, ``sbu``, ``own_lists``, ``hash_list`` |
 | annotated images in archives (``annotations.py``) | ``coco``, ``flickr30k``, ``visual_genome`` |
 | images in archives | ``imagenet21k``, ``webdataset``, ``folders`` |
-| documents (``documents.py``) | ``wikipedia``, ``openwebtext``, ``cc_news``, ``documents`` |
-| access to containers | ``lines``, ``tars``, ``zips``, ``seekable_gzip`` |
+| documents (``documents.py``) | ``wikipedia``, ``openwebtext``, ``cc_news``, ``parquet_files`` |
+| parts of formats | ``karpathy``, ``wikitext``, ``language_variants``, ``web_encodings`` |
+| access to JSON | ``json_arrays``, ``json_keys`` |
+| access to containers | ``lines``, ``tars``, ``zips``, ``members`` |
+| access to compressed files | ``compression``, ``unpacked_files`` |
+| access to gzip files | ``gzip_members``, ``gzip_pass``, ``seekable_gzip`` |
 | published counts and download rates | ``published`` |
 
 A reader takes a path and a range that it can read alone, and yields rows in the file's order. A row

@@ -182,7 +182,7 @@ class BEiT3(nn.Module):
             text_padding=text_padding,
             text_documents=text_documents,
             num_cached=sum(cached),
-            device=self.mlm_head.weight.device,
+            device=self.language.positions.device,
         )
 
         layers: list[Tensor] = []
@@ -197,6 +197,10 @@ class BEiT3(nn.Module):
                 layers.append(joined(parts))
         hidden = joined(parts if self.norm is None else self.norm(parts))
         return Encoded(hidden, image_length, tuple(layers))
+
+    def drop_heads(self) -> None:
+        """Remove the prediction heads, which networks of downstream tasks do not have."""
+        del self.mlm_head, self.mim_head
 
     def _embed(self, images: Tensor, mask: Tensor | None) -> Tensor:
         size = self.config.image_size

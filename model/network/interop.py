@@ -9,14 +9,14 @@ sub-LayerNorm: :func:`same_in_official_classes`. timm's layout holds the vision 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from model.network.config import BEiT3Config
-from model.network.loading import StateMismatch, check_whole, with_nearest
+from model.network.loading import PARTS, Part, StateMismatch, check_whole, with_nearest
 from model.network.weight_files import unwrapped
 
 _UNUSED_ROWS: Final = 2
@@ -104,17 +104,22 @@ def same_in_official_classes(config: BEiT3Config) -> bool:
 
 
 def to_official(
-    state: Mapping[str, Tensor], config: BEiT3Config
+    state: Mapping[str, Tensor], config: BEiT3Config, parts: Iterable[Part] = PARTS
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return (official state, names of ``state`` that the official layout does not have).
 
     The text position table gets the length that the authors' classes build: zeros fill it up, and
     positions beyond it, which no text in those classes can have, are omitted.
 
+    Args:
+        state: of the network.
+        config: of the network.
+        parts: what ``state`` must hold; networks of tasks have ``ENCODER`` alone.
+
     Raises:
-        StateMismatch: ``state`` is not the whole state of a network of ``config``.
+        StateMismatch: ``state`` lacks a part of a network of ``config``, or has other names.
     """
-    check_whole(state, config)
+    check_whole(state, config, parts)
     official: dict[str, Tensor] = {}
     omitted: list[str] = []
     for name, tensor in state.items():

@@ -10,6 +10,8 @@ from torch import Tensor
 
 Stream = Literal["image", "text", "pair"]
 STREAMS: Final[tuple[Stream, ...]] = ("image", "text", "pair")
+_SAMPLE_AXIS: Final = {"residual_scale": 2, "pixel_mean": None, "pixel_std": None}
+"Axis of the samples in a tensor; the first in all others."
 
 
 @dataclass
@@ -43,6 +45,28 @@ class MicroBatch:
     "(B, T) long, the token ids before masking."
     residual_scale: Tensor | None = None
     "(depth, 2, B) float32, factors of the residual branches; None without stochastic depth."
+
+    @property
+    def num_samples(self) -> int:
+        """Return B."""
+        samples = self.image_mask if self.text_ids is None else self.text_ids
+        assert samples is not None
+        return len(samples)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the fields that the batch has, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def rows(self, index: Tensor) -> "MicroBatch":
+        """Return a copy with the samples of an index (B',) alone, in host memory."""
+        taken = MicroBatch(self.stream)
+        for name, value in self.tensors().items():
+            axis = _SAMPLE_AXIS.get(name, 0)
+            setattr(
+                taken, name, value.cpu() if axis is None else value.cpu().index_select(axis, index)
+            )
+        return taken
 
     @cached_property
     def masked_image_positions(self) -> Tensor | None:

@@ -6,8 +6,8 @@ the samples within each window. Slot s of a batch of B belongs to substream s //
 hold several samples (``model.training.epoch_samples``), which are spread over the epoch
 (``model.training.dealing``).
 
-So resuming needs only the step, and the batch is the same for every number of workers that
-divides C; the price is a shuffle that is complete over row groups but local over rows.
+So resuming needs only the step, and the batch is the same for every number of workers up to
+C; the price is a shuffle that is complete over row groups but local over rows.
 """
 
 from collections.abc import Sequence
@@ -86,12 +86,14 @@ class Order:
     def slots(self, rank: int, num_workers: int) -> Ints:
         """Return the slots of the global batch that a worker fills: substreams c ≡ rank (mod W).
 
+        Where W does not divide C, the first workers fill one substream more than the last ones.
+
         Raises:
-            ValueError: the number of workers does not divide C.
+            ValueError: there are more workers than substreams.
         """
-        if self.num_substreams % num_workers:
+        if num_workers > self.num_substreams:
             raise ValueError(
-                f"{num_workers} workers do not divide {self.num_substreams} substreams; "
+                f"{num_workers} workers are more than {self.num_substreams} substreams; "
                 "set substreams to a multiple of the workers"
             )
         slots = np.arange(self.batch)

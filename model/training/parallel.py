@@ -19,9 +19,9 @@ Sharding = Literal["none", "full"]
 
 
 def distribute(network: BEiT3, sharding: Sharding, dtype: torch.dtype | None = None) -> None:
-    """Spread a network over all workers, in place; nothing happens where there is one.
+    """Spread the first worker's network over all workers, in place; one worker does nothing.
 
-    Every worker must hold the same weights. Call it before the optimizer is made.
+    Call it before the optimizer is made.
 
     Args:
         network: on the worker's device.
@@ -31,6 +31,8 @@ def distribute(network: BEiT3, sharding: Sharding, dtype: torch.dtype | None = N
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
+    for tensor in (*network.parameters(), *network.buffers()):
+        dist.broadcast(tensor.detach(), src=0)
     device, number = next(network.parameters()).device.type, dist.get_world_size()
     if sharding == "full":
         mesh = init_device_mesh(device, (number,), mesh_dim_names=("shard",))
@@ -61,7 +63,7 @@ def before_backward(network: nn.Module, *, is_last: bool) -> None:
     gradient of a whole network would not fit.
     """
     if isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(is_last or _is_sharded(network))
+        network.set_requires_gradient_sync(is_last or is_sharded(network))
         network.set_is_last_backward(is_last)
 
 
@@ -70,6 +72,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _is_sharded(network: nn.Module) -> bool:
+def is_sharded(network: nn.Module) -> bool:
+    """Return whether each worker holds a shard of every parameter rather than a copy."""
     parameter = next(network.parameters())
     return isinstance(parameter, DTensor) and parameter.device_mesh.ndim == 1

@@ -37,7 +37,7 @@ _HEARTBEAT_EVERY_S = 1.0
 def read_heartbeat(folder: Store) -> dict[str, Any] | None:
     """Return a stage's last heartbeat, or None.
 
-    Its keys are done, total, unit, note, and updated_at (seconds since the epoch).
+    Its keys are done, total, unit, note, warning, and updated_at (seconds since the epoch).
     """
     if not folder.exists(HEARTBEAT):
         return None
@@ -45,9 +45,15 @@ def read_heartbeat(folder: Store) -> dict[str, Any] | None:
     return heartbeat
 
 
-def write_heartbeat(folder: Store, done: int, total: int, unit: str, note: str) -> None:
-    """Write a stage's heartbeat; a failure is logged, as no work depends on it."""
-    record = {"done": done, "total": total, "unit": unit, "note": note, "updated_at": time.time()}
+def write_heartbeat(
+    folder: Store, done: int, total: int, unit: str, note: str, warning: str = ""
+) -> None:
+    """Write a stage's heartbeat; a failure is logged, as no work depends on it.
+
+    The driver prints ``warning`` once, when it changes.
+    """
+    record = {"done": done, "total": total, "unit": unit, "note": note, "warning": warning}
+    record["updated_at"] = time.time()
     try:
         folder.write_bytes(HEARTBEAT, json.dumps(record).encode())
     except StoreError as error:
@@ -151,8 +157,10 @@ class StageProgress:
     def following_heartbeat(self) -> Iterator[None]:
         """Display the heartbeat that another process writes while the block runs."""
         stop = threading.Event()
+        warned = ""
 
         def follow() -> None:
+            nonlocal warned
             while not stop.wait(0.5):
                 heartbeat = None
                 with suppress(StoreError):
@@ -163,6 +171,9 @@ class StageProgress:
                     self.done, self.total = heartbeat["done"], heartbeat["total"]
                     self.unit, self._note = heartbeat["unit"], heartbeat["note"]
                     self._show(beat=False)
+                    if (warning := heartbeat.get("warning", "")) and warning != warned:
+                        warned = warning
+                        self.console.print(f"{self.name}: {warning}", highlight=False)
 
         began = time.time()
         thread = threading.Thread(target=follow, name=f"progress {self.name}", daemon=True)

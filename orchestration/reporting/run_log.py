@@ -127,6 +127,10 @@ class RunLog:
         """Copy a local file into the artifacts of the run."""
         self._do(f"{path.name}", "log_artifact", str(path), folder)
 
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag of the run; unlike a parameter it may change."""
+        self._do(f"tag {name}", "set_tag", name, masked(value))
+
     def inputs(self, folders: Mapping[str, Store]) -> None:
         """Log the input datasets of a stage, each with the digest of its manifest."""
         from mlflow.entities import Dataset, DatasetInput, InputTag

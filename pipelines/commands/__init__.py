@@ -1,5 +1,13 @@
 """Commands of the command line, one file per group.
 
+- ``run.py``: ``demo``, ``plan`` and ``run``, which take a recipe; ``recipes.py`` lists the built-in
+  ones.
+- ``workdir.py``: ``status``, ``report`` and ``gc``, which read a workdir; ``rejects.py`` lists the
+  rows that a stage rejected, ``ui.py`` leads to the MLflow pages.
+- ``doctor.py``: checks of the machine, the cluster, the store and the tracking server.
+- ``inspect_model.py``: what a network costs. ``export.py``: an export beside other programs.
+- ``options.py``: arguments and options that several commands have.
+
 A module here imports nothing slow at its top: typer reads the signatures, and the function imports
 the engine and the stages when it is called. A test lists what ``beit3 --help`` imports.
 """

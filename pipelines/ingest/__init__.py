@@ -11,7 +11,9 @@
 - ``fetch_engines.py``: how URLs are fetched.
 - ``cluster_host_limiter.py``, ``worker_limiter.py``, ``host_runs.py``: one limit per host over all
   workers.
-- ``file_slices.py``, ``annotated_images.py``, ``published_counts.py``: shared by several sources.
+- ``line_lists.py``, ``local_images.py``, ``file_slices.py``, ``annotated_images.py``,
+  ``published_counts.py``: shared by several sources.
+- ``preview.py``: what the files that a recipe names look like, for ``plan``.
 
 Every row of a list, every image of an archive and every document of a corpus ends in exactly one
 table: ``data``, or ``rejects`` with a reason. Each stage's slices depend on its input and its

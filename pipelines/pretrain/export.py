@@ -30,11 +30,11 @@ from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
 from pipelines.pretrain.foreign_configs import official_file, timm_config, tokenizer_config
 from pipelines.pretrain.model_card import model_card
 from pipelines.pretrain.params import Params as PretrainParams
+from pipelines.pretrain.start_source import EXPORT as FOLDER
+from pipelines.pretrain.start_source import WEIGHTS_FILE
 from pipelines.tokens import image_tokenizer, text_tokenizer
 from tokenizer.text import FILE_NAME, TextTokenizer
 
-FOLDER: Final = "export"
-WEIGHTS_FILE: Final = "model.safetensors"
 TIMM_FOLDER: Final = "timm"
 TOKENIZER_CONFIG_FILE: Final = "tokenizer_config.json"
 VQKD_FILE: Final = "vqkd.pt"

@@ -1,18 +1,21 @@
 """Parameters of pretraining; defaults are the paper's where it gives them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from model import BEiT3Config
 from model.network.config import SIZES
+from model.network.starting import Fresh
 from model.training.batch import Stream
 from model.training.cost import SampleShape, parameters_by_part, sample_shapes
 from model.training.objectives import complete_loss_weights
 from model.training.parallel import Sharding
-from orchestration.params import OPERATIONAL, StageParams
+from model.training.spikes import Spikes
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, OrOutput, StageParams
 from orchestration.training import Steps
 from pipelines.pretrain.samples import FeedParams
+from pipelines.pretrain.start_source import digest_of_folder, is_folder
 from pipelines.training.params import (
     Lr,
     MinLr,
@@ -21,6 +24,8 @@ from pipelines.training.params import (
     WarmupSteps,
     WeightDecay,
 )
+
+OR_FOLDER: Final = OrOutput(is_folder, digest_of_folder)
 
 
 class NetworkParams(StageParams):
@@ -72,8 +77,13 @@ class NetworkParams(StageParams):
 class Params(TrainingLoopParams):
     """Pretraining; defaults are the paper's where it gives them."""
 
+    uneven_workers: ClassVar[bool] = True
     network: NetworkParams = NetworkParams()
     "Size and architecture of the network."
+    start_from: Annotated[str | None, EXTERNAL_FILE, OR_URI, OR_FOLDER] = None
+    "Weights to start from: a workdir, checkpoint or export, a released file, or a URI of one."
+    start_fresh: list[Fresh] = Field(default_factory=list)
+    "What of these weights is not taken, as it belongs to another tokenizer."
     steps: Steps = 1_000_000
     images_per_step: int = Field(default=2048, ge=0)
     "Number of images without caption in a step, over all workers."
@@ -97,6 +107,10 @@ class Params(TrainingLoopParams):
     weight_decay: WeightDecay = 0.05
     max_grad_norm: float | None = Field(default=3.0, gt=0)
     "Norm to which larger gradients are scaled down; null does not limit it."
+    spike_factor: float | None = Field(default=None, gt=1)
+    "Skip a step in which the loss of an objective exceeds its median times this; null skips none."
+    spike_window: int = Field(default=100, ge=1)
+    "Number of accepted steps over which that median is taken; no spike is found before them."
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
     text_mask_ratio: float = Field(default=0.15, gt=0, lt=1)
@@ -132,6 +146,15 @@ class Params(TrainingLoopParams):
     activation_checkpointing: Annotated[bool, OPERATIONAL] = False
     "Recompute activations in the backward pass: less memory, a third more work."
 
+    evaluate_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
+    "Steps between evaluations of a checkpoint beside the training, where CPUs and GPUs are free."
+
+    @model_validator(mode="after")
+    def _fresh_of_a_start(self) -> Self:
+        if self.start_fresh and self.start_from is None:
+            raise ValueError(f"start_fresh = {self.start_fresh} needs start_from; give the weights")
+        return self
+
     @model_validator(mode="after")
     def _substreams_divide_batches(self) -> Self:
         for stream, number in self.samples_per_step.items():
@@ -141,6 +164,11 @@ class Params(TrainingLoopParams):
                     f"{self.substreams}"
                 )
         return self
+
+    def saves_after(self, step: int) -> bool:
+        """Return whether a checkpoint is due after so many steps."""
+        is_evaluated = self.evaluate_every is not None and step % self.evaluate_every == 0
+        return is_evaluated or super().saves_after(step)
 
     @property
     def samples_per_step(self) -> dict[Stream, int]:
@@ -154,7 +182,7 @@ class Params(TrainingLoopParams):
     @property
     def num_groups_held(self) -> int:
         """Number of row groups of each stream that the feed of a worker holds: those of windows."""
-        return self.shuffle_window * self.substreams // self.num_workers
+        return self.shuffle_window * -(-self.substreams // self.min_workers)
 
     def sample_shapes(self, config: BEiT3Config, text_length: int) -> dict[Stream, SampleShape]:
         """Return the shape of a mean sample of each stream, for texts of ``text_length`` tokens."""
@@ -166,6 +194,10 @@ class Params(TrainingLoopParams):
             text_mask_ratio=self.text_mask_ratio,
             pair_text_mask_ratio=self.pair_text_mask_ratio,
         )
+
+    def spikes(self) -> Spikes | None:
+        """Return what judges the losses, or None if no step is skipped for its loss."""
+        return None if self.spike_factor is None else Spikes(self.spike_factor, self.spike_window)
 
     def feed_params(self) -> FeedParams:
         """Return the part of the parameters that the feed reads."""

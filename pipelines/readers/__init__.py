@@ -3,6 +3,8 @@
 ======================  ============================================================
 ``rows.py``             ``RowReader``: rows of one table by row number, through a cache of
                         row groups.
+``held_rows.py``        ``HeldRows``: the same, with row groups that are read in the background
+                        before their rows are needed.
 ``kept_images.py``      ``KeptImages``: the images that curation kept, across all source
                         datasets; ``cut_views`` decodes and crops them.
 ``prefetch.py``         ``prefetch``: items made in a thread ahead of the loop that uses

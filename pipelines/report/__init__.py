@@ -3,6 +3,7 @@
 - ``data_report.py``: the stage ``data_report``: what each source gave, why the other rows were
   rejected, and what curation dropped.
 - ``source_counts.py``: its numbers as dataclasses; these are the JSON file.
+- ``pair_counts.py``: pairs and images of each source, beside the paper's.
 - ``held_out_counts.py``: kept rows that the token stages will hold out.
 - ``column_counts.py``: counts over columns of committed datasets, in Arrow.
 - ``contact_sheets.py``: thumbnails as data URIs.

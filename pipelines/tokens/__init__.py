@@ -5,6 +5,7 @@
 ``text_sample.py``       seeded sample of lines to train the vocabulary on
 ``text_tokens.py``       stage: documents → packed sequences of ids
 ``image_tokenizer.py``   stage: images and a teacher → VQ-KD checkpoint, report
+``given_weights.py``     checks of weights that a recipe names
 ``vqkd_training.py``     parameters and training task of VQ-KD
 ``codebook_report.py``   codebook usage, perplexity, cosine; ``codebook_figures.py`` draws
 ``image_tokens.py``      stage: images → JPEG, views, codes

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model.training import randomness
 from model.training.optimizer import adamw
 from model.training.order import Order
+from model.training.useful_work import Work
 from orchestration import Dataset
 from orchestration.params import EXTERNAL_FILE, OR_URI
 from orchestration.session import Session
@@ -148,6 +149,8 @@ class VQKDJob:
 class VQKDTask:
     """Distillation of a frozen teacher into the tokenizer, on one worker."""
 
+    spikes = None
+
     def __init__(self, job: VQKDJob, session: Session) -> None:
         params = job.params
         self.job, self.device = job, session.device
@@ -249,6 +252,19 @@ class VQKDTask:
         numbers = self.counts.over_workers().numbers(self.job.sources)
         self.counts = self._new_counts()
         return {f"epoch/{name}": value for name, value in numbers.items()}
+
+    def work(self, batches: tuple[Tensor, Tensor]) -> Work:
+        """Return the images and patches of a step; their operations are not counted."""
+        params = self.job.params
+        num_patches = (params.image_size // params.patch_size) ** 2
+        return Work(params.batch_size, params.batch_size * num_patches)
+
+    def slow_feed(self, seconds: float) -> str:
+        """Return what makes the feed faster: a few threads of each worker read and cut images."""
+        return (
+            "raise image_tokenizer.num_workers, as each reads and cuts its own images, or move the "
+            "images to a faster store"
+        )
 
     def write_files(self, folder: Path) -> None:
         """Write the tokenizer in BEiT v2's layout."""

@@ -10,42 +10,75 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from orchestration.session import Session
 from pipelines.training.history import History
 
 
-def save(
-    session: Session,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    history: History,
-    write_files: Callable[[Path], None],
-) -> None:
-    """Save a checkpoint after the last step of ``history``; every worker must call it.
+class Saver:
+    """Saves checkpoints of a training on one worker.
 
-    Args:
-        session: the worker's session.
-        network: replicated or sharded over the workers.
-        optimizer: over the network's parameters.
-        history: of the steps so far.
-        write_files: writes the task's own files into a folder; only the first worker calls it.
+    The step loop waits for the copy of weights and optimizer state into host memory, which is kept
+    and used again; they are written while the training goes on.
     """
-    import torch.distributed.checkpoint as dcp
 
-    step = history.step
+    def __init__(
+        self,
+        session: Session,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        history: History,
+        write_files: Callable[[Path], None],
+    ) -> None:
+        """Prepare the copies.
 
-    def write(folder: Path) -> None:
-        dcp.save(
-            {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step},
-            checkpoint_id=folder,
+        Args:
+            session: the worker's session.
+            network: replicated or sharded over the workers.
+            optimizer: over the network's parameters.
+            history: of the steps so far.
+            write_files: writes the task's own files into a folder; only the first worker calls it.
+        """
+        from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+        self._session, self._network, self._optimizer = session, network, optimizer
+        self._history, self._write_files = history, write_files
+        on_gpu = session.device.type == "cuda"
+        self._stager = DefaultStager(
+            StagingOptions(
+                use_pinned_memory=on_gpu,
+                use_shared_memory=False,
+                use_async_staging=False,
+                use_non_blocking_copy=on_gpu,
+            )
         )
-        if session.rank == 0:
-            history.write(folder)
-            write_files(folder)
 
-    session.save(step, write)
+    def save(self, *, now: bool = False, is_last: bool = False) -> None:
+        """Save a checkpoint after the last step of the history; every worker must call it.
+
+        For ``now``, ``is_last`` and errors see :meth:`Session.save`.
+        """
+        self._session.save(self._history.step, self._copy, now=now, is_last=is_last)
+
+    def _copy(self, folder: Path, group: dist.ProcessGroup | None) -> Callable[[], None]:
+        import torch.distributed.checkpoint as dcp
+
+        state = self._stager.stage(
+            {
+                "network": self._network.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "step": self._history.step,
+            }
+        )
+        assert isinstance(state, dict)
+        if self._session.rank == 0:
+            self._history.write(folder)
+            self._write_files(folder)
+        # The folder is temporary: the copies in the store are the durable ones.
+        writer = dcp.FileSystemWriter(folder, sync_files=False)
+        return lambda: dcp.save(state, storage_writer=writer, process_group=group)
 
 
 def restore(

@@ -4,7 +4,7 @@ A field's constraint and description live in an annotated type, because pydantic
 them on to a subclass that changes the default.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,8 +25,8 @@ Substreams = Annotated[
     int,
     Field(
         ge=1,
-        description="Number of substreams that the data is divided into; a multiple of every "
-        "num_workers to be used.",
+        description="Number of substreams that the data is divided into; a multiple of "
+        "num_workers; if that is a range, some workers may take more substreams than others.",
     ),
 ]
 Precision = Annotated[
@@ -48,10 +48,20 @@ class TrainingLoopParams(TrainingParams):
     max_skipped_steps: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
     "Number of consecutive non-finite steps that ends the training with an error."
 
+    uneven_workers: ClassVar[bool] = False
+    "Whether some workers may take more samples than others in a step."
+
     @model_validator(mode="after")
-    def _workers_divide_substreams(self) -> Self:
-        if self.substreams % self.num_workers:
-            raise ValueError(
-                f"num_workers = {self.num_workers} does not divide substreams = {self.substreams}"
-            )
+    def _workers_fit_substreams(self) -> Self:
+        if self.min_workers < self.max_workers and self.uneven_workers:
+            if self.max_workers > self.substreams:
+                raise ValueError(
+                    f"num_workers = {self.max_workers} is more than substreams = {self.substreams}"
+                )
+            return self  # Ray Train may take any number of the range
+        for number in range(self.min_workers, self.max_workers + 1):
+            if self.substreams % number:
+                raise ValueError(
+                    f"num_workers = {number} does not divide substreams = {self.substreams}"
+                )
         return self

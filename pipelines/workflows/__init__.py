@@ -4,5 +4,10 @@
 what several sections must agree on. ``pretrain.py`` lists the stages and says which stage reads
 which. ``shrink.py`` turns any recipe into a trial run. A stage itself, with its name, version and
 expectations, is declared beside its code in ``ingest/``, ``curate/``, ``report/``, ``tokens/`` and
-``pretrain/``; nothing here computes anything.
+``pretrain/``; nothing here computes data.
+
+The other files are lines of a plan that need several sections: ``feasibility.py`` (what does not
+fit the data or the machine), ``leaks.py`` (evaluation images that may be among the sources),
+``pair_counts.py`` (pairs and images of the sources), ``compute_time.py`` (how long networks
+compute), ``feed_memory.py`` (what the feed holds).
 """

@@ -14,6 +14,8 @@ from model.training.batch import Stream
 from orchestration.manifest import Manifest
 from orchestration.reporting.estimates import Estimate
 from pipelines.ingest.source import Kind
+from pipelines.pretrain.start_from import plan_lines
+from pipelines.pretrain.start_tokenizers import contradictions_of, tokenizer_params
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
 from pipelines.tokens.vqkd_training import GROUP_ROWS
 from pipelines.workflows.compute_time import compute_times
@@ -38,7 +40,16 @@ def impossible(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> list
         recipe: the recipe.
         complete: manifests of the complete stages by name.
     """
-    return [*_empty_kinds(recipe, complete), *_too_few_rows(recipe, complete)]
+    start = () if "pretrain" in complete else _start_contradictions(recipe, complete)
+    return [*_empty_kinds(recipe, complete), *_too_few_rows(recipe, complete), *start]
+
+
+def _start_contradictions(
+    recipe: PretrainRecipe, complete: Mapping[str, Manifest]
+) -> Iterator[str]:
+    """Weights to start from belong to a vocabulary and a codebook."""
+    tokenizers = tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
+    return contradictions_of(recipe.train, tokenizers, complete)
 
 
 def _empty_kinds(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> Iterator[str]:
@@ -157,6 +168,9 @@ def implications(
     num_images = {stream: rows[stream] + num_held_out[stream] for stream in _IMAGE_STREAMS}
     yield from compute_times(recipe, num_images, estimates)
     yield from feed_memory(recipe)
+    yield from plan_lines(
+        recipe.train, tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
+    )
     yield from _held_out(recipe, estimates)
     yield from _vocabulary(recipe, captioned)
 

@@ -29,8 +29,9 @@ _SOURCES: Final = ("sources", "evaluation_sets")
 _REPLACED: Final = ("miniweb", "cluster")
 "Sections that are taken from the template as a whole."
 _DROPPED: Final = {
-    "model", "weights", "teacher_weights", "use_gpu", "num_workers", "compile",
-    "gpus_per_actor", "cpus_per_actor", "num_actors",
+    "model", "weights", "teacher_weights", "start_from", "start_fresh",
+    "use_gpu", "num_workers", "compile",
+    "gpus_per_actor", "cpus_per_actor", "num_actors", "evaluate_every",
     "size", "image_size", "patch_size", "width", "depth", "num_heads", "ffn_width",
 }  # fmt: skip
 "Keys about given files, hardware and size: without one in the template, the default is used."

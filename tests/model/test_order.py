@@ -279,10 +279,19 @@ def test_a_window_with_far_fewer_rows_than_a_block_has_positions_is_ordered_with
     assert min(num_different) > 30
 
 
-def test_a_number_of_workers_must_divide_the_substreams():
+@pytest.mark.parametrize("num_workers", range(1, 9))
+def test_any_number_of_workers_up_to_that_of_substreams_fills_each_slot_once(num_workers):
+    order = Order([3] * 9, batch=16, num_substreams=8, shuffle_window=1, seed=0)
+    parts = [order.slots(rank, num_workers) for rank in range(num_workers)]
+    assert sorted(np.concatenate(parts)) == list(range(16))
+    sizes = [len(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] in (0, 2)
+
+
+def test_more_workers_than_substreams_are_refused():
     order = Order([3] * 9, batch=4, num_substreams=4, shuffle_window=1, seed=0)
-    with pytest.raises(ValueError, match="3 workers"):
-        order.slots(0, 3)
+    with pytest.raises(ValueError, match="5 workers are more than 4 substreams"):
+        order.slots(0, 5)
 
 
 @given(

@@ -7,6 +7,11 @@ A source is a frozen pydantic class that derives from the base of what it is:
   ``AnnotatedImages`` (``ingest/annotated_images.py``) is an archive with one annotation file.
 - ``Corpus`` (``ingest/documents.py``): documents.
 
+Lists: ``cc3m.py``, ``cc12m.py``, ``sbu.py``, ``own_lists.py``. Images: ``imagenet21k.py``,
+``image_folder.py``, ``webdataset.py``; annotated ones: ``coco.py``, ``flickr30k.py``,
+``visual_genome.py``. Documents: ``wikipedia.py``, ``openwebtext.py``, ``cc_news.py``, ``text.py``,
+``jsonl.py``, ``parquet.py``.
+
 To add a source:
 
 1. Write its reader in ``dataprep/sources/``: a generator over entries, images or documents.

@@ -1,5 +1,7 @@
 """The feed: pixels match their codes, counts are exact, and a batch depends on its step alone."""
 
+import itertools
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from dataprep.images import decode_stored, encode_jpeg
 from dataprep.views import View, cut, random_view
 from model import BEiT3Config
 from model.training.batch import MicroBatch
+from model.training.objectives import num_predictions
 from orchestration.dataset import Dataset
 from orchestration.storage.store import Store
 from pipelines.pretrain.feed import Feed
@@ -177,7 +180,7 @@ def test_captions_are_wrapped_truncated_and_padded_to_a_multiple_of_eight(tmp_pa
         assert not set(masked.tolist()) & {BOS, EOS, PAD}
 
 
-@pytest.mark.parametrize("num_workers", [1, 2, 4])
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 4])
 def test_workers_share_one_global_batch(tmp_path, text, num_workers):
     """Each sample, including masks and stochastic depth, is the same on any worker."""
 
@@ -186,6 +189,8 @@ def test_workers_share_one_global_batch(tmp_path, text, num_workers):
         for batch in feed.step(step):
             ids = batch.text_ids  # padding depends on the micro-batch, so it does not count
             parts = [batch.pixels, batch.image_mask, None if ids is None else ids * (ids != PAD)]
+            if not sum(num_predictions(batch).values()):
+                continue  # its samples stand in another micro-batch too
             for i in range(len(batch.codes if ids is None else ids)):
                 key = [part[i].double().sum().item() for part in parts if part is not None]
                 key.append(batch.residual_scale[..., i].double().sum().item())
@@ -200,6 +205,23 @@ def test_workers_share_one_global_batch(tmp_path, text, num_workers):
     for stream, keys in whole.items():
         together = sorted(key for part in parts for key in part[stream])
         np.testing.assert_allclose(together, keys)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 64])
+def test_workers_with_fewer_samples_have_as_many_micro_batches(tmp_path, text, micro_batch):
+    """Three workers of four substreams: shards of the network are exchanged in each one."""
+    steps = [
+        make_feed(tmp_path / f"{rank}", text, rank, 3, micro_batch).step(9) for rank in range(3)
+    ]
+    streams = [[batch.stream for batch in batches] for batches in steps]
+    assert streams[0] == streams[1] == streams[2]
+    total: Counter[str] = Counter()
+    for batch in itertools.chain(*steps):
+        total.update({batch.stream: sum(num_predictions(batch).values())})
+    alone: Counter[str] = Counter()
+    for batch in make_feed(tmp_path / "alone", text).step(9):
+        alone.update({batch.stream: sum(num_predictions(batch).values())})
+    assert total == alone
 
 
 def test_a_step_does_not_depend_on_earlier_steps(tmp_path, text):

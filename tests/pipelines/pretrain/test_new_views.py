@@ -90,7 +90,7 @@ def job(tmp_path):
         images_per_step=8, texts_per_step=0, pairs_per_step=0, substreams=4, shuffle_window=2,
         steps=3, micro_batch=4, precision="fp32", codes="online",
     )  # fmt: skip
-    return PretrainJob(params, 3, datasets, text, NETWORK, tokenizer, VIEWS)
+    return PretrainJob(params, 3, datasets, text, NETWORK, tokenizer, VIEWS, text.folder)
 
 
 def test_the_network_predicts_the_codes_of_the_crop_that_it_sees(job, tmp_path):

@@ -1,0 +1,10 @@
+"""Fine-tuning: networks for downstream tasks, and what their training needs beside the encoder.
+
+- ``task_networks.py``: the encoder with the head of each task, as the authors released them.
+- ``contrastive.py``: the symmetric contrastive loss over the global batch.
+- ``feature_cache.py``: its gradient for batches whose activations do not fit in memory.
+- ``released.py``: files of the authors' fine-tuned networks, both ways.
+- ``layer_decay.py``: learning rates that fall from the head to the embeddings.
+
+Names of heads are those of the released files, see ``model.network.interop.task_heads``.
+"""
