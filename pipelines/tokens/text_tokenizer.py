@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from orchestration import Context, Stage, feeding
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StageError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, is_uri
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.remote_files import head_of
@@ -189,18 +189,21 @@ def make_model(
         corpus_numbers: numbers of the whole corpus, for the report.
 
     Raises:
-        ValueError: the corpus is too small for the vocabulary, or the given file is not a
-            SentencePiece model.
+        StageError: the corpus is too small for the vocabulary.
+        ValueError: the given file is not a SentencePiece model.
     """
     noted = [_Noted(sample, len(names)) for sample, names in zip(samples, sources, strict=True)]
     lines = chain.from_iterable(noted)
     if params.model is None:
-        model = train(
-            lines,
-            vocab_size=params.vocab_size,
-            character_coverage=params.character_coverage,
-            byte_fallback=params.byte_fallback,
-        )
+        try:
+            model = train(
+                lines,
+                vocab_size=params.vocab_size,
+                character_coverage=params.character_coverage,
+                byte_fallback=params.byte_fallback,
+            )
+        except ValueError as error:
+            raise StageError(str(error)) from None
     else:
         model = Path(params.model).read_bytes()
         deque(lines, maxlen=0)
