@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -91,7 +92,10 @@ class Feed:
         self._groups: dict[Stream, Ints] = {}
         "Indices of the row groups that have rows."
         self._reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
-        self._building = ThreadPoolExecutor(num_threads, "feed-build")
+        # These threads use all cores; OpenCV's own would only compete with them.
+        self._building = ThreadPoolExecutor(
+            num_threads, "feed-build", initializer=cv2.setNumThreads, initargs=(0,)
+        )
         for stream, dataset in datasets.items():
             if not samples_per_step[stream]:
                 continue
