@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -99,7 +100,10 @@ class Feed:
         self._groups: dict[Stream, Ints] = {}
         "Indices of the row groups that have rows."
         self.reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
-        self._building = ThreadPoolExecutor(num_threads, "feed-build")
+        # These threads use all cores; OpenCV's own would only compete with them.
+        self._building = ThreadPoolExecutor(
+            num_threads, "feed-build", initializer=cv2.setNumThreads, initargs=(0,)
+        )
         self.use = FeedUse(num_threads)
         for stream, dataset in datasets.items():
             if not samples_per_step[stream]:
