@@ -18,7 +18,12 @@ from model.network.beit3 import BEiT3
 Sharding = Literal["none", "full"]
 
 
-def distribute(network: BEiT3, sharding: Sharding, dtype: torch.dtype | None = None) -> None:
+def distribute(
+    network: BEiT3,
+    sharding: Sharding,
+    dtype: torch.dtype | None = None,
+    reduce_dtype: torch.dtype | None = None,
+) -> None:
     """Spread the first worker's network over all workers, in place; one worker does nothing.
 
     Call it before the optimizer is made.
@@ -28,6 +33,9 @@ def distribute(network: BEiT3, sharding: Sharding, dtype: torch.dtype | None = N
         sharding: ``full`` keeps 1/W of weights, gradients and optimizer state on each of W workers,
             and gathers one block at a time; ``none`` keeps all of them on each worker.
         dtype: type of the gathered weights under ``full``; None is that of the weights.
+        reduce_dtype: type in which gradients are summed over the workers under ``full``; None is
+            that of the weights. Each micro-batch is summed in it and added up in that of the
+            weights. Copies would add up their micro-batches in it, too.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
@@ -38,7 +46,7 @@ def distribute(network: BEiT3, sharding: Sharding, dtype: torch.dtype | None = N
         mesh = init_device_mesh(device, (number,), mesh_dim_names=("shard",))
         policy = MixedPrecisionPolicy(
             param_dtype=dtype,
-            reduce_dtype=None if dtype is None else torch.float32,
+            reduce_dtype=reduce_dtype or next(network.parameters()).dtype,
             cast_forward_inputs=False,
         )
     else:

@@ -111,6 +111,8 @@ class Params(TrainingLoopParams):
     "Skip a step in which the loss of an objective exceeds its median times this; null skips none."
     spike_window: int = Field(default=100, ge=1)
     "Number of accepted steps over which that median is taken; no spike is found before them."
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    "Data type in which shards of the gradient are summed; bf16 halves the traffic and rounds them."
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
     text_mask_ratio: float = Field(default=0.15, gt=0, lt=1)
@@ -153,6 +155,12 @@ class Params(TrainingLoopParams):
     def _fresh_of_a_start(self) -> Self:
         if self.start_fresh and self.start_from is None:
             raise ValueError(f"start_fresh = {self.start_fresh} needs start_from; give the weights")
+        return self
+
+    @model_validator(mode="after")
+    def _copies_sum_exactly(self) -> Self:
+        if self.reduce_dtype == "bf16" and self.sharding == "none":
+            raise ValueError("reduce_dtype = bf16 needs sharding = full; copies are summed in fp32")
         return self
 
     @model_validator(mode="after")

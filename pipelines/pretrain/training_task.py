@@ -125,7 +125,8 @@ class PretrainTask:
         if params.compile:
             compile_blocks(self.network)
         dtype = torch.bfloat16 if params.precision == "bf16" else None
-        distribute(self.network, params.sharding, dtype)
+        reduce_dtype = torch.bfloat16 if params.reduce_dtype == "bf16" else None
+        distribute(self.network, params.sharding, dtype, reduce_dtype)
         self.optimizer = adamw(
             self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
         )

@@ -139,3 +139,42 @@ def test_a_copy_that_differs_in_one_bit_is_named_with_its_worker(tmp_path):
 
 def test_one_worker_has_no_copies_to_compare():
     assert different_copy(BEiT3(CONFIG)) is None
+
+
+def summing(rank: int, folder: Path, port: int) -> None:
+    """Save the gradient's norm, and whether it has only values of bf16, for each way of summing."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    found = {}
+    for sharding, reduce_dtype in (("none", None), ("full", None), ("full", torch.bfloat16)):
+        torch.manual_seed(0)
+        network = BEiT3(CONFIG)
+        distribute(network, sharding, None, reduce_dtype)
+        optimizer = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+        # One micro-batch: several are added up in fp32.
+        mine = [rows(global_batch()[2], rank * 3, rank * 3 + 3)]
+        for batch in mine:
+            batch.residual_scale = batch.residual_scale.float()
+            batch.images = None if batch.images is None else batch.images.float()
+        result = train_step(
+            network, optimizer, mine,
+            lr=1e-3, loss_weights=WEIGHTS, max_grad_norm=None, autocast=FP32,
+        )  # fmt: skip
+        gradients = [p.grad.to_local() for p in network.parameters()]
+        assert all(gradient.dtype == torch.float32 for gradient in gradients)
+        rounded = all(torch.equal(g, g.bfloat16().float()) for g in gradients)
+        found[sharding, reduce_dtype is None] = result.grad_norm, rounded
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_gradients_are_summed_in_the_type_that_is_asked_for(tmp_path):
+    mp.spawn(summing, (tmp_path, free_port()), nprocs=2)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        exact = found["none", True][0]
+        for (sharding, is_exact), (norm, rounded) in found.items():
+            assert rounded == (not is_exact), sharding
+            assert norm == pytest.approx(exact, rel=1e-5 if is_exact else 0.01)
