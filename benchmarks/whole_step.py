@@ -1,7 +1,7 @@
 """Samples per second of a whole optimizer step, against the rate of a bare matrix product.
 
     python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--smoke]
-        [--compile] [--activation-checkpointing]
+        [--compile] [--activation-checkpointing full]
 
 Equal numbers of images, texts and pairs from pinned memory, in bf16 on a GPU: forward, backward,
 clipping, AdamW. Prints the ratio of the step's operations per second, counted by
@@ -13,12 +13,14 @@ import argparse
 import statistics
 import sys
 import time
+from typing import get_args
 
 import torch
 from measuring import parse_options
 from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
 
 from model import BEiT3, BEiT3Config
+from model.network.config import Recomputing
 from model.training.batch import STREAMS
 from model.training.compiling import compile_blocks
 from model.training.cost import ParallelLayout, memory_bytes, sample_shapes, step_flops
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--activation-checkpointing", action="store_true")
+    parser.add_argument("--activation-checkpointing", choices=get_args(Recomputing), default="none")
     options = parse_options(parser, size="tiny", samples=4, micro_batch=2, steps=3)
     config = BEiT3Config.named(options.size)
     torch.manual_seed(0)
@@ -72,7 +74,7 @@ def main() -> None:
     )
     counts = dict.fromkeys(STREAMS, options.samples)
     rate = matmul_rate(256) if options.smoke else matmul_rate()
-    flops = step_flops(config, per_sample, counts, activation_checkpointing=False)
+    flops = step_flops(config, per_sample, counts, activation_checkpointing="none")
     plan = ParallelLayout(
         micro_batch=options.micro_batch, activation_checkpointing=options.activation_checkpointing
     )

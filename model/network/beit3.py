@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from model.network.attention_mask import Attending, attention_mask
 from model.network.cache import Cache
-from model.network.config import BEiT3Config
+from model.network.config import BEiT3Config, Recomputing
 from model.network.input_checks import check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
+from model.network.recomputing import run
 
 INIT_STD = 0.02
 
@@ -103,8 +103,8 @@ class BEiT3(nn.Module):
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
         self.config = config
-        self.activation_checkpointing = False
-        "Recompute the activations of each block in the backward instead of keeping them."
+        self.activation_checkpointing: Recomputing = "none"
+        "What the backward computes again instead of keeping it, see ``recomputing.py``."
         self.vision = VisionEmbedding(config)
         self.language = LanguageEmbedding(config)
         first_fused = config.depth - config.fusion_layers
@@ -189,10 +189,7 @@ class BEiT3(nn.Module):
         for layer, block in enumerate(self.blocks):
             scale = None if residual_scale is None else residual_scale[layer]
             past = None if cache is None else cache.layers[layer]
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                parts = checkpoint(block, parts, mask, scale, fused, past, use_reentrant=False)
-            else:
-                parts = block(parts, mask, scale, fused, past)
+            parts = run(block, self.activation_checkpointing, parts, mask, scale, fused, past)
             if keep_layers:
                 layers.append(joined(parts))
         hidden = joined(parts if self.norm is None else self.norm(parts))

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from model import BEiT3Config
-from model.network.config import SIZES
+from model.network.config import SIZES, Recomputing
 from model.network.starting import Fresh
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, SampleShape, parameters_by_part, sample_shapes
@@ -145,8 +145,8 @@ class Params(TrainingLoopParams):
     "Keep a copy of the network on each worker (none), or 1/W of it on each of W workers (full)."
     compile: Annotated[bool, OPERATIONAL] = False
     "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
-    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
-    "Recompute activations in the backward pass: less memory, a third more work."
+    activation_checkpointing: Annotated[Recomputing, OPERATIONAL] = "none"
+    "Compute again in the backward: nothing, what costs little (selective), or every block (full)."
 
     evaluate_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
     "Steps between evaluations of a checkpoint beside the training, where CPUs and GPUs are free."
@@ -177,6 +177,15 @@ class Params(TrainingLoopParams):
         """Return whether a checkpoint is due after so many steps."""
         is_evaluated = self.evaluate_every is not None and step % self.evaluate_every == 0
         return is_evaluated or super().saves_after(step)
+
+    @model_validator(mode="after")
+    def _compiled_blocks_are_kept_whole(self) -> Self:
+        if self.compile and self.activation_checkpointing == "selective":
+            raise ValueError(
+                "activation_checkpointing = selective needs compile = false, as the parts of a "
+                "compiled block cannot be told apart; set it to none or full"
+            )
+        return self
 
     @property
     def samples_per_step(self) -> dict[Stream, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from model import BEiT3Config
+from model.network.config import Recomputing
 from model.training.batch import STREAMS
 from model.training.cost import memory_bytes, parameters_by_part, sample_shapes, step_flops
 from model.training.device_rates import published_peak
@@ -63,8 +64,8 @@ class Measured:
 
     size: str
     samples_per_s: float
-    recomputed: bool
-    "Whether activations were recomputed in the backward."
+    recomputed: Recomputing
+    "What was computed again in the backward."
 
     @property
     def share(self) -> float:
@@ -76,8 +77,8 @@ class Measured:
 
 
 MEASURED: Final[Mapping[str, Measured]] = {
-    "base": Measured("base", 2520, False),
-    "giant": Measured("giant", 191, True),
+    "base": Measured("base", 2520, "none"),
+    "giant": Measured("giant", 191, "full"),
 }
 "Of base on an H100; of giant on an H200, whose dense peak is that of an H100."
 

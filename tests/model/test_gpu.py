@@ -111,11 +111,12 @@ def test_bf16_is_close_to_fp32(config, stream, compiled):
 
 
 @FORMS
-def test_activation_checkpointing_changes_no_gradient(config):
+@pytest.mark.parametrize("recomputing", ["selective", "full"])
+def test_activation_checkpointing_changes_no_gradient(config, recomputing):
     made = network(config).to(GPU)
     batch = batches(config)[2]
     _, expected = gradients(made, batch, BF16)
-    made.activation_checkpointing = True
+    made.activation_checkpointing = recomputing
     _, found = gradients(made, batch, BF16)
     assert angle(found, expected) > 0.9999
 
