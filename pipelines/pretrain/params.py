@@ -19,7 +19,6 @@ from pipelines.pretrain.start_source import digest_of_folder, is_folder
 from pipelines.training.params import (
     Lr,
     MinLr,
-    Substreams,
     TrainingLoopParams,
     WarmupSteps,
     WeightDecay,
@@ -83,7 +82,7 @@ class Params(TrainingLoopParams):
     start_from: Annotated[str | None, EXTERNAL_FILE, OR_URI, OR_FOLDER] = None
     "Weights to start from: a workdir, checkpoint or export, a released file, or a URI of one."
     start_fresh: list[Fresh] = Field(default_factory=list)
-    "What of these weights is not taken, as it belongs to another tokenizer."
+    "What of these weights is left out, as its tokenizer is another one: vocabulary, codebook."
     steps: Steps = 1_000_000
     images_per_step: int = Field(default=2048, ge=0)
     "Number of images without caption in a step, over all workers."
@@ -91,7 +90,8 @@ class Params(TrainingLoopParams):
     "Number of packed texts in a step, over all workers."
     pairs_per_step: int = Field(default=2048, ge=0)
     "Number of image-text pairs in a step, over all workers."
-    substreams: Substreams = 256
+    substreams: int = Field(default=256, ge=1)
+    "Number of substreams of the data; a multiple of num_workers, or at least the most of a range."
     shuffle_window: int = Field(default=8, ge=1)
     "Number of row groups in a substream that are shuffled together."
     lr: Lr = 1e-3
@@ -112,7 +112,7 @@ class Params(TrainingLoopParams):
     spike_window: int = Field(default=100, ge=1)
     "Number of accepted steps over which that median is taken; no spike is found before them."
     reduce_dtype: Literal["fp32", "bf16"] = "fp32"
-    "Data type in which shards of the gradient are summed; bf16 halves the traffic and rounds them."
+    "Data type in which shards of gradients are summed; bf16 halves their traffic and rounds them."
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
     text_mask_ratio: float = Field(default=0.15, gt=0, lt=1)
@@ -149,7 +149,7 @@ class Params(TrainingLoopParams):
     "Compute again in the backward: nothing, what costs little (selective), or every block (full)."
 
     evaluate_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
-    "Steps between evaluations of a checkpoint beside the training, where CPUs and GPUs are free."
+    "Steps between evaluations beside the training, if CPUs and GPUs are free; null makes none."
 
     @model_validator(mode="after")
     def _fresh_of_a_start(self) -> Self:

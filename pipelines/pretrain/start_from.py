@@ -80,8 +80,10 @@ def plan_lines(params: Params, tokenizers: TokenizerParams) -> Iterator[str]:
         yield f"{KEY}: {line}"
     for stage, theirs in tokenizer_files(weights.folder):
         if theirs is not None and not given_file(tokenizers, stage):
+            each = TOKENIZERS[stage]
             yield (
-                f"{KEY}: {stage} must give the {TOKENIZERS[stage].part} of the weights, {theirs}"
+                f"{KEY}: {stage} must give the {each.part} of the weights; if it would train "
+                f"another one, set {stage}.{each.key}={theirs}"
             )
 
 

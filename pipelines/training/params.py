@@ -29,7 +29,7 @@ Substreams = Annotated[
     Field(
         ge=1,
         description="Number of substreams that the data is divided into; a multiple of "
-        "num_workers; if that is a range, some workers may take more substreams than others.",
+        "num_workers, or of each number if that is a range.",
     ),
 ]
 Precision = Annotated[
@@ -49,7 +49,7 @@ class TrainingLoopParams(TrainingParams):
     log_every: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
     "Number of steps over which recorded metrics are averaged, in MLflow and in the history."
     max_skipped_steps: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
-    "Number of consecutive non-finite steps that ends the training with an error."
+    "Number of consecutive skipped steps that ends the training with an error."
 
     uneven_workers: ClassVar[bool] = False
     "Whether some workers may take more samples than others in a step."

@@ -25,8 +25,8 @@ from pipelines.workflows.pretrain_recipe import PretrainRecipe
 NUM_WORKERS: Final = (8, 16, 32, 64, 128, 256, 512)
 _NODE: Final = 8
 "GPUs of a machine."
-_GRADIENT_BYTES: Final = 4
-"Of a weight's gradient when it is summed over the workers."
+_GRADIENT_BYTES: Final = {"fp32": 4, "bf16": 2}
+"Of a weight's gradient when it is summed over the workers, by ``train.reduce_dtype``."
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,13 @@ def scale(recipe: PretrainRecipe, gpu: Gpu, num_workers: int) -> Scale:
     shapes = train.sample_shapes(config, recipe.text_tokens.length)
     own = [number / num_workers for number in train.samples_per_step.values()]
     num_micro_batches = sum(-(-number // layout.micro_batch) for number in own)
-    sent = sent_bytes(config, num_workers, int(num_micro_batches), sharded=layout.sharded)
+    sent = sent_bytes(
+        config,
+        num_workers,
+        int(num_micro_batches),
+        of_gradient=_GRADIENT_BYTES[train.reduce_dtype],
+        sharded=layout.sharded,
+    )
     bandwidth = gpu.in_node if num_workers <= _NODE else gpu.network
     share = measured_for(train).share
     here = recipe.model_copy(
@@ -156,19 +162,24 @@ def scale(recipe: PretrainRecipe, gpu: Gpu, num_workers: int) -> Scale:
 
 
 def sent_bytes(
-    config: BEiT3Config, num_workers: int, num_micro_batches: int, *, sharded: bool
+    config: BEiT3Config,
+    num_workers: int,
+    num_micro_batches: int,
+    *,
+    of_gradient: int,
+    sharded: bool,
 ) -> float:
     """Return the bytes that a worker sends in a step.
 
     Copies sum their gradients once, in a ring: each part travels twice. Shards gather the bf16
     weights for the forward and again for the backward of each micro-batch, and reduce its
-    gradients to their owners.
+    gradients to their owners. The gradient of a weight has ``of_gradient`` bytes.
     """
     parameters = sum(parameters_by_part(config).values())
     others = (num_workers - 1) / num_workers
     if not sharded:
-        return others * parameters * 2 * _GRADIENT_BYTES
-    return others * parameters * num_micro_batches * (2 + 2 + _GRADIENT_BYTES)
+        return others * parameters * 2 * of_gradient
+    return others * parameters * num_micro_batches * (2 + 2 + of_gradient)
 
 
 def scale_lines(recipe: PretrainRecipe) -> Iterator[str]:
@@ -193,8 +204,8 @@ def scale_table(recipe: PretrainRecipe, name: str) -> Iterator[str]:
     gpu, train = GPUS[name], recipe.train
     yield f"pretrain on {name}, train.sharding = {train.sharding}; {_assumptions(recipe, name)}"
     yield (
-        "workers  micro-batch  per step  GPU memory   feed  compute s  comm. s   step s     days  "
-        "efficiency"
+        "workers  micro-batch  in a step  GPU memory  feed memory  compute s  comm. s   step s     "
+        "days  computing"
     )
     for num_workers in NUM_WORKERS:
         each = scale(recipe, gpu, num_workers)
@@ -202,10 +213,10 @@ def scale_table(recipe: PretrainRecipe, name: str) -> Iterator[str]:
         if train.substreams % num_workers:
             notes += f"  needs train.substreams = a multiple of {num_workers}"
         yield (
-            f"{num_workers:7d}  {each.micro_batch:11d}  {each.num_micro_batches:8d}  "
-            f"{each.memory / 1e9:7.1f} GB  {each.host_memory / 1e9:4.1f}G  {each.compute_s:9.3f}  "
-            f"{each.communication_s:7.3f}  {each.step_s:7.3f}  {each.days:7.1f}  "
-            f"{each.efficiency:10.0%}{notes}"
+            f"{num_workers:7d}  {each.micro_batch:11d}  {each.num_micro_batches:9d}  "
+            f"{each.memory / 1e9:7.1f} GB  {each.host_memory / 1e9:8.1f} GB  "
+            f"{each.compute_s:9.3f}  {each.communication_s:7.3f}  {each.step_s:7.3f}  "
+            f"{each.days:7.1f}  {each.efficiency:9.0%}{notes}"
         )
 
 

@@ -307,6 +307,7 @@ def test_a_plan_says_what_is_interpolated_and_what_keeps_initial_values(tmp_path
     lines = "\n".join(start_from.plan_lines(params(folder, network=larger), tokenizers()))
     assert "interpolated (bicubic) from 4 x 4 to 8 x 8 patches" in lines
     assert "text_tokenizer must give the vocabulary of the weights" in lines
+    assert "set text_tokenizer.model=" in lines and "set image_tokenizer.weights=" in lines
     assert "trained with pixel_mean = (0.5, 0.5, 0.5), the recipe's is (0.4, 0.5, 0.6)" in lines
     state = {n: t for n, t in load_file(folder / "model.safetensors").items() if "head" not in n}
     save_file(state | {"pooler.weight": torch.zeros(3)}, folder / "model.safetensors")

@@ -63,6 +63,15 @@ def test_the_giant_s_step_is_that_of_the_published_sizes():
     assert found.communication_s == pytest.approx(3 * 8 * 1.9e9 / 25e9, rel=0.03)
 
 
+def test_gradients_that_are_summed_in_bf16_take_a_quarter_of_the_traffic_away():
+    """Of 2 + 2 + 4 bytes for each weight and micro-batch, 2 + 2 + 2 are left."""
+    sent = {
+        dtype: scale(recipe("giant", f"train.reduce_dtype={dtype}"), GPUS["H100"], 64).sent_bytes
+        for dtype in ("fp32", "bf16")
+    }
+    assert sent["bf16"] == pytest.approx(sent["fp32"] * 3 / 4)
+
+
 def test_copies_send_their_gradients_twice_in_a_step():
     found = scale(recipe("base"), GPUS["H100"], 8)
     tokens = recipe("base").text_tokenizer.vocab_size
