@@ -242,6 +242,7 @@ def job(flow: Workflow, workdir: Store) -> PretrainJob:
         params.network.config(vocab_size=vocabulary, num_codes=NUM_CODES),
         opened["image_tokenizer"],
         None,
+        workdir,
     )
 
 
