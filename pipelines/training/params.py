@@ -49,7 +49,7 @@ class TrainingLoopParams(TrainingParams):
     log_every: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
     "Number of steps over which recorded metrics are averaged, in MLflow and in the history."
     max_skipped_steps: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
-    "Number of consecutive non-finite steps that ends the training with an error."
+    "Number of consecutive skipped steps that ends the training with an error."
 
     uneven_workers: ClassVar[bool] = False
     "Whether some workers may take more samples than others in a step."
