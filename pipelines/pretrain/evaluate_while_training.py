@@ -75,10 +75,10 @@ class CheckpointEvaluator:
         step = step_of(checkpoint)
         if step % self._every or step == self._steps:
             return
-        if missing := self._missing():
-            self._say(step, f"not evaluated, as {missing}")
-            return
         try:
+            if missing := self._missing():
+                self._say(step, f"not evaluated, as {missing}")
+                return
             numbers = self._numbers(checkpoint, ended)
         except Exception as error:
             words = error_words(getattr(error, "cause", None) or error)

@@ -116,6 +116,14 @@ def test_a_cluster_without_room_and_a_failure_are_said_and_end_nothing(monkeypat
     made(Store("/tmp/step_00000007"), threading.Event())
     assert "step 7, not evaluated" in context.out.getvalue()
     assert "the disk is gone" in context.out.getvalue()
+
+    def lost() -> dict[str, float]:
+        raise ConnectionError("the cluster does not answer")
+
+    monkeypatch.setattr(ray, "available_resources", lost)
+    made(Store("/tmp/step_00000014"), threading.Event())
+    assert "step 14, not evaluated" in context.out.getvalue()
+    assert "the cluster does not answer" in context.out.getvalue()
     assert context.found == {}
 
 
