@@ -25,6 +25,7 @@ from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
 from pipelines.builtin_recipes import recipe_path
+from pipelines.pretrain.start_source import is_folder, open_folder
 from pipelines.workflows.pretrain import build_workflow
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink as shrink_recipe
@@ -81,6 +82,7 @@ def open_recipe(
         overrides=overrides,
     )
     _check_variables(path, recipe)
+    recipe = _with_checkpoint(path, recipe, root)
     _check_files(path, recipe, web if recipe.miniweb else None)
     if recipe.miniweb:
         with console.status("drawing the miniature web"):
@@ -107,6 +109,37 @@ def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
 def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
     template, _ = read_recipe(recipe_path(_TEMPLATE))
     return shrink_recipe(values, template)
+
+
+def _with_checkpoint(path: Path, recipe: PretrainRecipe, workdir: Store) -> PretrainRecipe:
+    """Return the recipe with the checkpoint that is the newest now in place of a workdir.
+
+    A training that completes in that workdir while this one runs then changes nothing.
+
+    Raises:
+        RecipeError: the weights to start from are those of this workdir, whichever is the newest.
+    """
+    given = recipe.train.start_from
+    if given is None or not is_folder(given):
+        return recipe
+    try:
+        found = open_folder(given).store.uri
+    except RecipeError:
+        return recipe  # reported with all other files
+    if _same_place(Store(given), workdir):
+        raise RecipeError(
+            f"{path}: train.start_from is the workdir of this run, whose newest training would "
+            f"soon be this one; name a checkpoint, such as {found}"
+        )
+    return recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"start_from": found})}
+    )
+
+
+def _same_place(one: Store, other: Store) -> bool:
+    if one.is_local and other.is_local:
+        return Path(one.uri).resolve() == Path(other.uri).resolve()
+    return one.uri == other.uri
 
 
 def _check_variables(path: Path, recipe: PretrainRecipe) -> None:

@@ -46,8 +46,14 @@ def _copies(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in network.state_dict(keep_vars=True).items():
         if not isinstance(tensor, DTensor):
             yield name, tensor.detach()
-        elif tensor.to_local().numel() == tensor.numel():
+        elif _is_copied(tensor):
             yield name, tensor.to_local().detach()
+
+
+def _is_copied(tensor: DTensor) -> bool:
+    """Return whether every worker has the whole tensor, not one worker a shard of all its rows."""
+    placed = zip(tensor.placements, tensor.device_mesh.shape, strict=True)
+    return all(placement.is_replicate() or size == 1 for placement, size in placed)
 
 
 def _digest(tensor: Tensor) -> Tensor:

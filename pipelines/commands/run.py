@@ -130,8 +130,9 @@ def _print_scale(name: str, overrides: Sequence[str]) -> None:
     """Print a pretraining on 8 to 512 GPUs; no file that the recipe names is read."""
     from orchestration.recipe import load_recipe
     from pipelines.builtin_recipes import recipe_path
+    from pipelines.workflows.gpu_rates import GPUS
     from pipelines.workflows.pretrain_recipe import PretrainRecipe
-    from pipelines.workflows.scale import GPUS, scale_table
+    from pipelines.workflows.scale import scale_table
 
     recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=overrides)
     for gpu in GPUS:

@@ -57,7 +57,9 @@ class Evaluation:
 class CheckpointEvaluator:
     """Evaluates the checkpoints at multiples of a number of steps, one at a time."""
 
-    def __init__(self, context: Context, evaluation: Evaluation, every: int, steps: int) -> None:
+    def __init__(
+        self, context: Context, evaluation: Evaluation, every: int, steps: int, done: int = 0
+    ) -> None:
         """Prepare.
 
         Args:
@@ -65,20 +67,22 @@ class CheckpointEvaluator:
             evaluation: how to evaluate.
             every: number of steps between evaluations.
             steps: number of steps of the training; the last checkpoint has a stage of its own.
+            done: number of steps that are done already.
         """
         self._context, self._evaluation = context, evaluation
-        self._every, self._steps = every, steps
+        self._every, self._steps, self._seen = every, steps, done
         self._slices: EvaluationSlices | None = None
 
     def __call__(self, checkpoint: Store, ended: threading.Event) -> None:
         """Evaluate a checkpoint if it is due; a failure is a warning."""
         step = step_of(checkpoint)
+        self._say_removed(step)
         if step % self._every or step == self._steps:
             return
-        if missing := self._missing():
-            self._say(step, f"not evaluated, as {missing}")
-            return
         try:
+            if missing := self._missing():
+                self._say(step, f"not evaluated, as {missing}")
+                return
             numbers = self._numbers(checkpoint, ended)
         except Exception as error:
             words = error_words(getattr(error, "cause", None) or error)
@@ -93,6 +97,18 @@ class CheckpointEvaluator:
         log.flush()
         shown = (f"{name} {value:.3g}" for name, value in numbers.items() if _is_shown(name))
         self._say(step, f"held-out rows: {', '.join(shown)}")
+
+    def _say_removed(self, step: int) -> None:
+        """Say which evaluations before a checkpoint have become impossible."""
+        first = (self._seen // self._every + 1) * self._every
+        if removed := range(first, step, self._every):
+            which = f"{removed[0]}" if len(removed) == 1 else f"{removed[0]} to {removed[-1]}"
+            self._say(
+                which,
+                "not evaluated, as the checkpoint was removed before its turn; a larger "
+                "train.keep_checkpoints keeps it longer",
+            )
+        self._seen = step
 
     def _missing(self) -> str | None:
         """Return what the cluster lacks at present, or None."""
@@ -137,7 +153,7 @@ class CheckpointEvaluator:
         ray.cancel(running, force=True)
         return None
 
-    def _say(self, step: int, words: str) -> None:
+    def _say(self, step: int | str, words: str) -> None:
         name = self._context.stage.name
         self._context.progress.console.print(f"{name}: step {step}, {words}", highlight=False)
 

@@ -16,6 +16,7 @@ from model.training.batch import Stream
 from model.training.cost import memory_bytes
 from orchestration import Context, Stage, feeding
 from orchestration.branches import branch_numbers
+from orchestration.checkpoint_files import newest_whole, step_of
 from orchestration.errors import StageError
 from orchestration.manifest import File
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
@@ -173,7 +174,10 @@ def run(
     evaluator = None
     if params.evaluate_every is not None:
         measured = Evaluation(evaluation, params.feed_params(), context.seed, inputs, text)
-        evaluator = CheckpointEvaluator(context, measured, params.evaluate_every, params.steps)
+        newest = newest_whole(context.folder, read=False)
+        done = 0 if newest is None else step_of(newest)
+        every = params.evaluate_every
+        evaluator = CheckpointEvaluator(context, measured, every, params.steps, done)
     checkpoint = fit(context, params, train, job, evaluator)
     curve = complete_curve(context, checkpoint)
     with tempfile.TemporaryDirectory() as temporary:

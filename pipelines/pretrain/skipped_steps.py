@@ -116,9 +116,11 @@ class SkippedSteps:
         """Write the files of a record; return the samples that are not finite."""
         path = f"{FOLDER}/{name}/worker-{self.rank:05d}-of-{self.num_workers:05d}"
         limit = MAX_DUMP_BYTES // self.num_workers if num_others < MAX_DUMPS else 0
-        if tensors := _tensors(batches, result.samples, limit):
-            self.folder.write_bytes(f"{path}.safetensors", save(tensors))
         samples = _with_losses(sample_ids(), result.samples)
+        # A micro-batch that only keeps workers in step repeats the samples of another one.
+        own = set(samples["micro_batch"].to_pylist())
+        if tensors := _tensors(batches, result.samples, own, limit):
+            self.folder.write_bytes(f"{path}.safetensors", save(tensors))
         file = io.BytesIO()
         pq.write_table(samples, file, compression="zstd")
         self.folder.write_bytes(f"{path}.parquet", file.getvalue())
@@ -144,7 +146,7 @@ def skipped_files(folder: Store) -> list[str]:
 
 def _with_losses(ids: pa.Table, samples: Sequence[PerSample]) -> pa.Table:
     first = np.cumsum([0, *(len(each.loss) for each in samples[:-1])])
-    # A micro-batch that only keeps workers in step has no samples of its own, so no rows.
+    # A micro-batch that only keeps workers in step has losses, but no rows.
     places = first[ids["micro_batch"].to_numpy()] + ids["index"].to_numpy()
     loss, is_finite = (
         torch.cat([getattr(each, name) for each in samples]).numpy()[places]
@@ -154,9 +156,9 @@ def _with_losses(ids: pa.Table, samples: Sequence[PerSample]) -> pa.Table:
 
 
 def _tensors(
-    batches: Sequence[MicroBatch], samples: Sequence[PerSample], limit: int
+    batches: Sequence[MicroBatch], samples: Sequence[PerSample], numbers: set[int], limit: int
 ) -> dict[str, Tensor]:
-    """Return the tensors of micro-batches with samples that are not finite.
+    """Return the tensors of those micro-batches ``numbers`` with samples that are not finite.
 
     The key is number of the micro-batch, stream and field. Of a micro-batch that would exceed the
     limit in bytes only these samples are taken, as many as fit; ``index`` says which.
@@ -164,7 +166,7 @@ def _tensors(
     found: dict[str, Tensor] = {}
     for number, (batch, sample) in enumerate(zip(batches, samples, strict=True)):
         suspects = (~sample.is_finite).nonzero()[:, 0]
-        if not len(suspects):
+        if not len(suspects) or number not in numbers:
             continue
         per_sample = _num_bytes(batch.tensors()) // batch.num_samples
         index = torch.arange(batch.num_samples)

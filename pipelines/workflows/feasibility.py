@@ -173,8 +173,26 @@ def implications(
     yield from plan_lines(
         recipe.train, tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
     )
+    yield from _beyond_the_end(recipe)
     yield from _held_out(recipe, estimates)
     yield from _vocabulary(recipe, captioned)
+
+
+def _beyond_the_end(recipe: PretrainRecipe) -> Iterator[str]:
+    """What is asked for at steps that a training does not have."""
+    for name in ("image_tokenizer", "train"):
+        params = getattr(recipe, name)
+        if params.profile_steps is not None and params.profile_steps[0] > params.steps:
+            yield (
+                f"{name}.profile_steps = {list(params.profile_steps)} begins after {name}.steps = "
+                f"{params.steps}: nothing is traced"
+            )
+    every, steps = recipe.train.evaluate_every, recipe.train.steps
+    if every is not None and every >= steps:
+        yield (
+            f"train.evaluate_every = {every} is not below train.steps = {steps}: only the stage "
+            "evaluate evaluates the network"
+        )
 
 
 def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[str]:

@@ -11,76 +11,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from model import BEiT3Config
-from model.network.config import Recomputing
-from model.training.batch import STREAMS
-from model.training.cost import memory_bytes, parameters_by_part, sample_shapes, step_flops
-from model.training.device_rates import published_peak
+from model.training.cost import memory_bytes, parameters_by_part
 from orchestration.reporting.results import human_bytes, human_seconds
-from pipelines.pretrain.params import Params
 from pipelines.tokens.given_weights import num_codes_of
+from pipelines.training.params import Precision
 from pipelines.workflows.compute_time import step_operations
 from pipelines.workflows.feed_memory import held_bytes
+from pipelines.workflows.gpu_rates import GPUS, USUAL, Gpu, measured_for, rate, share_of_peak
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 NUM_WORKERS: Final = (8, 16, 32, 64, 128, 256, 512)
 _NODE: Final = 8
 "GPUs of a machine."
-_GRADIENT_BYTES: Final = {"fp32": 4, "bf16": 2}
-"Of a weight's gradient when it is summed over the workers, by ``train.reduce_dtype``."
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A kind of GPU and what its links are assumed to carry."""
-
-    name: str
-    "As ``torch.cuda.get_device_name`` returns it."
-    memory: int
-    "Bytes."
-    in_node: float
-    "Bytes per second in one direction, between the GPUs of a machine (NVLink)."
-    network: float
-    "Bytes per second of a GPU between machines."
-
-    @property
-    def peak(self) -> float:
-        """Dense peak in bf16, in operations per second."""
-        peak = published_peak(self.name, "bf16")
-        assert peak is not None, self.name
-        return peak
-
-
-GPUS: Final[Mapping[str, Gpu]] = {
-    "A100 40GB": Gpu("NVIDIA A100-SXM4-40GB", 40_000_000_000, 300e9, 25e9),
-    "H100": Gpu("NVIDIA H100 80GB HBM3", 80_000_000_000, 450e9, 50e9),
-}
-_NAMED: Final = (("A100 40GB", 256), ("H100", 64))
-"Clusters that a plan names."
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A rate that was measured, bf16 and compiled, on one GPU."""
-
-    size: str
-    samples_per_s: float
-    recomputed: Recomputing
-    "What was computed again in the backward."
-
-    @property
-    def share(self) -> float:
-        """Share of the dense peak of an H100, recomputed operations included."""
-        config = BEiT3Config.named(self.size)
-        shapes, counts = sample_shapes(config), dict.fromkeys(STREAMS, 1)
-        operations = step_flops(config, shapes, counts, self.recomputed) / len(STREAMS)
-        return self.samples_per_s * operations / GPUS["H100"].peak
-
-
-MEASURED: Final[Mapping[str, Measured]] = {
-    "base": Measured("base", 2520, "none"),
-    "giant": Measured("giant", 191, "full"),
-}
-"Of base on an H100; of giant on an H200, whose dense peak is that of an H100."
+_BYTES: Final[Mapping[Precision, int]] = {"fp32": 4, "bf16": 2}
+_NAMED: Final = ((USUAL, 256), ("H100", 64))
+"Clusters that a plan names beside that of the recipe."
+_LONG_S: Final = 14 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -117,14 +63,6 @@ class Scale:
         return self.compute_s / self.step_s
 
 
-def measured_for(params: Params) -> Measured:
-    """Return the measured rate of the network that is nearest in width."""
-    width = params.network.config(vocab_size=1, num_codes=1).width
-    return min(
-        MEASURED.values(), key=lambda known: abs(BEiT3Config.named(known.size).width - width)
-    )
-
-
 def scale(recipe: PretrainRecipe, gpu: Gpu, num_workers: int) -> Scale:
     """Return the figures of a recipe's pretraining on so many GPUs."""
     train, tokenizer = recipe.train, recipe.image_tokenizer
@@ -140,11 +78,11 @@ def scale(recipe: PretrainRecipe, gpu: Gpu, num_workers: int) -> Scale:
         config,
         num_workers,
         int(num_micro_batches),
-        of_gradient=_GRADIENT_BYTES[train.reduce_dtype],
         sharded=layout.sharded,
+        weight_bytes=_BYTES[train.precision],
+        gradient_bytes=_BYTES[train.reduce_dtype],
     )
     bandwidth = gpu.in_node if num_workers <= _NODE else gpu.network
-    share = measured_for(train).share
     here = recipe.model_copy(
         update={"train": train.model_copy(update={"num_workers": num_workers})}
     )
@@ -154,7 +92,8 @@ def scale(recipe: PretrainRecipe, gpu: Gpu, num_workers: int) -> Scale:
         num_micro_batches=int(num_micro_batches),
         memory=sum(memory_bytes(config, shapes, layout).values()),
         host_memory=held_bytes(here),
-        compute_s=step_operations(recipe) / (num_workers * gpu.peak * share),
+        compute_s=step_operations(recipe)
+        / (num_workers * rate(gpu, train.precision, measured_for(train))),
         communication_s=sent / bandwidth,
         sent_bytes=sent,
         steps=train.steps,
@@ -166,37 +105,56 @@ def sent_bytes(
     num_workers: int,
     num_micro_batches: int,
     *,
-    of_gradient: int,
     sharded: bool,
+    weight_bytes: int = 2,
+    gradient_bytes: int = 4,
 ) -> float:
     """Return the bytes that a worker sends in a step.
 
-    Copies sum their gradients once, in a ring: each part travels twice. Shards gather the bf16
-    weights for the forward and again for the backward of each micro-batch, and reduce its
-    gradients to their owners. The gradient of a weight has ``of_gradient`` bytes.
+    Copies sum their gradients once, in a ring: each part travels twice. Shards gather the weights
+    for the forward and again for the backward of each micro-batch, and reduce its gradients to
+    their owners. A weight has ``weight_bytes`` when it is gathered, its gradient
+    ``gradient_bytes`` when it is summed.
     """
     parameters = sum(parameters_by_part(config).values())
     others = (num_workers - 1) / num_workers
     if not sharded:
-        return others * parameters * 2 * of_gradient
-    return others * parameters * num_micro_batches * (2 + 2 + of_gradient)
+        return others * parameters * 2 * gradient_bytes
+    return others * parameters * num_micro_batches * (2 * weight_bytes + gradient_bytes)
 
 
 def scale_lines(recipe: PretrainRecipe) -> Iterator[str]:
-    """Yield what a pretraining on GPUs takes on two clusters, for a plan."""
-    if not recipe.train.use_gpu:
+    """Yield what a pretraining on GPUs takes on the recipe's workers and on two clusters."""
+    train = recipe.train
+    if not train.use_gpu:
         return
-    for name, num_workers in _NAMED:
+    own = (USUAL, train.min_workers)
+    for name, num_workers in dict.fromkeys((own, *_NAMED)):
         found, gpu = scale(recipe, GPUS[name], num_workers), GPUS[name]
+        seconds = found.steps * found.step_s
         fits = "" if found.memory < gpu.memory else f", more than the {human_bytes(gpu.memory)}"
+        is_long = (name, num_workers) == own and seconds > _LONG_S
         yield (
             f"pretrain on {num_workers} {name}: micro-batch {found.micro_batch} x "
             f"{found.num_micro_batches} in a step, {human_bytes(found.memory)} of a GPU{fits}, "
             f"{human_bytes(found.host_memory)} of a machine for each feed, step "
             f"{found.step_s:.3g} s (computing {found.compute_s:.3g} s, communication "
-            f"{found.communication_s:.3g} s), {human_seconds(found.steps * found.step_s)} "
+            f"{found.communication_s:.3g} s), {human_seconds(seconds)} for {found.steps} steps "
             f"({_assumptions(recipe, name)})"
+            + (f"; set {_remedy(recipe, found)}" if is_long else "")
         )
+
+
+def _remedy(recipe: PretrainRecipe, found: Scale) -> str:
+    """Return what makes a pretraining take fewer days."""
+    train = recipe.train
+    if found.communication_s <= found.compute_s:
+        return "more train.num_workers, or a smaller train.network.size"
+    own = max(train.samples_per_step.values()) / found.num_workers
+    if found.micro_batch < own:
+        return "a larger train.micro_batch, which gathers the weights less often"
+    less = "train.reduce_dtype=bf16, or " if train.reduce_dtype == "fp32" else ""
+    return f"{less}a smaller train.network.size: communication takes longer than computing"
 
 
 def scale_table(recipe: PretrainRecipe, name: str) -> Iterator[str]:
@@ -221,10 +179,15 @@ def scale_table(recipe: PretrainRecipe, name: str) -> Iterator[str]:
 
 
 def _assumptions(recipe: PretrainRecipe, name: str) -> str:
-    known, gpu = measured_for(recipe.train), GPUS[name]
+    known, gpu, precision = measured_for(recipe.train), GPUS[name], recipe.train.precision
+    measured = (
+        f", as measured of {known.size} on one {known.gpu} ({known.samples_per_s:g} samples/s)"
+        if precision == "bf16"
+        else ""
+    )
     return (
-        f"assumed: {known.share:.0%} of the dense peak of {gpu.peak / 1e12:g} TFLOP/s, as measured "
-        f"of {known.size} on one {'H200' if known.size == 'giant' else 'H100'} "
-        f"({known.samples_per_s:g} samples/s); {gpu.in_node / 1e9:g} GB/s between the {_NODE} GPUs "
+        f"assumed: {share_of_peak(precision, known):.0%} of the dense peak of "
+        f"{gpu.peak(precision) / 1e12:g} TFLOP/s in {precision}{measured}; "
+        f"{gpu.in_node / 1e9:g} GB/s between the {_NODE} GPUs "
         f"of a machine, {gpu.network / 1e9:g} GB/s of each between machines, overlapped"
     )

@@ -101,6 +101,22 @@ def test_only_the_checkpoints_at_multiples_before_the_last_step_are_evaluated(mo
     assert "pretrain: step 7, held-out rows: loss/mlm 2.5" in context.out.getvalue()
 
 
+def test_checkpoints_that_are_removed_before_their_turn_are_said(monkeypatch):
+    """Evaluations may take longer than the steps between them."""
+    context = Asked()
+    made = CheckpointEvaluator(context, None, 10, 90, 20)  # type: ignore[arg-type]
+    monkeypatch.setattr(made, "_missing", lambda: None)
+    monkeypatch.setattr(made, "_numbers", lambda checkpoint, ended: {"loss/mlm": 2.5})
+    for step in (25, 30, 55, 60, 85):
+        made(Store(f"/tmp/step_{step:08d}"), threading.Event())
+    said = [line for line in context.out.getvalue().splitlines() if "removed" in line]
+    assert [line.split(", as")[0] for line in said] == [
+        "pretrain: step 40 to 50, not evaluated",
+        "pretrain: step 70 to 80, not evaluated",
+    ]
+    assert sorted(context.found) == [30, 60]
+
+
 def test_a_cluster_without_room_and_a_failure_are_said_and_end_nothing(monkeypatch, evaluation):
     context = Asked()
     made = evaluator(context, evaluation)
@@ -116,6 +132,14 @@ def test_a_cluster_without_room_and_a_failure_are_said_and_end_nothing(monkeypat
     made(Store("/tmp/step_00000007"), threading.Event())
     assert "step 7, not evaluated" in context.out.getvalue()
     assert "the disk is gone" in context.out.getvalue()
+
+    def lost() -> dict[str, float]:
+        raise ConnectionError("the cluster does not answer")
+
+    monkeypatch.setattr(ray, "available_resources", lost)
+    made(Store("/tmp/step_00000014"), threading.Event())
+    assert "step 14, not evaluated" in context.out.getvalue()
+    assert "the cluster does not answer" in context.out.getvalue()
     assert context.found == {}
 
 

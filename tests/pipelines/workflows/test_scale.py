@@ -10,10 +10,11 @@ from model.training.cost import memory_bytes, parameters_by_part
 from orchestration.recipe import load_recipe
 from pipelines.builtin_recipes import recipe_path
 from pipelines.cli import app
-from pipelines.workflows.compute_time import step_operations
+from pipelines.workflows.compute_time import compute_times, step_operations
 from pipelines.workflows.feed_memory import held_bytes
+from pipelines.workflows.gpu_rates import GPUS, measured_for
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
-from pipelines.workflows.scale import GPUS, NUM_WORKERS, measured_for, scale, scale_lines
+from pipelines.workflows.scale import NUM_WORKERS, scale, scale_lines
 
 CONTACT = "download.contact=a@b.example"
 
@@ -38,7 +39,7 @@ def test_more_workers_compute_and_hold_less_and_the_figures_agree_with_the_accou
         assert each.step_s == max(each.compute_s, each.communication_s)
         assert each.days == pytest.approx(chosen.train.steps * each.step_s / 86_400)
         assert 0 < each.efficiency <= 1
-        done = each.compute_s * each.num_workers * gpu.peak * measured_for(chosen.train).share
+        done = each.compute_s * each.num_workers * gpu.peak() * measured_for(chosen.train).share
         assert done == pytest.approx(step_operations(chosen))
         samples = each.micro_batch * each.num_micro_batches * each.num_workers
         assert samples >= sum(chosen.train.samples_per_step.values())
@@ -81,14 +82,66 @@ def test_copies_send_their_gradients_twice_in_a_step():
     assert found.sent_bytes == pytest.approx(7 / 8 * 8 * number)
 
 
-def test_a_plan_names_both_clusters_and_what_it_assumes():
-    lines = list(scale_lines(recipe("giant")))
-    assert [line.split(":")[0] for line in lines] == [
-        "pretrain on 256 A100 40GB", "pretrain on 64 H100",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "sent"),
+    [
+        ([], 2 + 2 + 4),
+        (["train.reduce_dtype=bf16"], 2 + 2 + 2),
+        (["train.precision=fp32"], 4 + 4 + 4),
+    ],
+)
+def test_shards_travel_in_the_types_of_the_recipe(changes, sent):
+    found = scale(recipe("giant", *changes), GPUS["H100"], 64)
+    usual = scale(recipe("giant"), GPUS["H100"], 64)
+    assert found.sent_bytes * 8 == pytest.approx(usual.sent_bytes * sent)
+
+
+def test_products_in_fp32_are_slower_than_those_in_bf16():
+    """An A100 has 19.5 TFLOP/s in fp32; 5 times the days, as bf16 reaches less of its peak."""
+    fp32, bf16 = (
+        scale(recipe("base", f"train.precision={precision}"), GPUS["A100 40GB"], 8)
+        for precision in ("fp32", "bf16")
+    )
+    assert fp32.compute_s > 4 * bf16.compute_s
+    assert "75% of the dense peak of 19.5 TFLOP/s in fp32;" in next(
+        iter(scale_lines(recipe("base", "train.precision=fp32")))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "clusters"),
+    [
+        ("base", ["8 A100 40GB", "256 A100 40GB", "64 H100"]),
+        ("giant", ["256 A100 40GB", "64 H100"]),
+    ],
+)
+def test_a_plan_names_each_cluster_once_and_what_it_assumes(name, clusters):
+    chosen = recipe(name)
+    lines = list(scale_lines(chosen))
+    assert [line.split(":")[0] for line in lines] == [f"pretrain on {each}" for each in clusters]
     for line in lines:
-        assert "micro-batch 8 x " in line and "of the dense peak of" in line and "GB/s" in line
+        assert " of the dense peak of" in line and "GB/s" in line
+    # No other line of a plan says how long the same pretraining takes.
+    assert not [
+        line
+        for line in compute_times(chosen, {"image": 10**7, "pair": 10**7}, {})
+        if line.startswith("pretrain")
+    ]
     assert not list(scale_lines(recipe("tiny")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        (["train.num_workers=8"], "set more train.num_workers, or a smaller train.network.size"),
+        (["train.num_workers=64", "train.micro_batch=8"], "set a larger train.micro_batch"),
+        ([], "set train.reduce_dtype=bf16, or a smaller train.network.size: communication"),
+        (["train.reduce_dtype=bf16"], "set a smaller train.network.size: communication"),
+    ],
+)
+def test_a_plan_says_what_makes_a_long_training_shorter(changes, remedy):
+    line = next(iter(scale_lines(recipe("giant", *changes))))
+    assert remedy in line
 
 
 def test_the_table_needs_no_data():
