@@ -17,6 +17,7 @@ _URL: Final = re.compile(r"(https?)://([^/?#\\]*)([^#]*)", re.IGNORECASE | re.DO
 _ILLEGAL: Final = re.compile(rb"[^!$&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~%]|%(?![0-9A-Fa-f]{2})")
 "Bytes that may not stand in a path or query; brackets are sent as browsers send them."
 _ILLEGAL_IN_HOST: Final = re.compile(r"[\x00-\x20\"#%/<>?@\[\\\]^`{|}\x7f]")
+_PATH: Final = re.compile(r"([^?#]*)(.*)", re.DOTALL)
 _TRIMMED: Final = "".join(map(chr, range(0x21)))
 "C0 controls and the space, which browsers trim from both ends of a URL."
 
@@ -44,7 +45,7 @@ def sendable(text: str) -> URL:
 
 
 def redirect_target(base: URL, location: str) -> URL:
-    """Return the URL that a ``Location`` header names.
+    """Return the URL that a ``Location`` header names, with backslashes read as browsers do.
 
     Args:
         base: URL of the answer with the header.
@@ -54,7 +55,8 @@ def redirect_target(base: URL, location: str) -> URL:
         FetchError: ``bad_url``, see :func:`sendable`.
     """
     try:
-        return sendable(urljoin(str(base), location.strip(_TRIMMED)))
+        path, rest = _PATH.match(location.strip(_TRIMMED)).groups()
+        return sendable(urljoin(str(base), path.replace("\\", "/") + rest))
     except ValueError as error:
         raise FetchError("bad_url", f"redirect to {location}: {error}") from None
 
