@@ -17,7 +17,6 @@ _URL: Final = re.compile(r"(https?)://([^/?#\\]*)([^#]*)", re.IGNORECASE | re.DO
 _ILLEGAL: Final = re.compile(rb"[^!$&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~%]|%(?![0-9A-Fa-f]{2})")
 "Bytes that may not stand in a path or query; brackets are sent as browsers send them."
 _ILLEGAL_IN_HOST: Final = re.compile(r"[\x00-\x20\"#%/<>?@\[\\\]^`{|}\x7f]")
-_PATH: Final = re.compile(r"([^?#]*)(.*)", re.DOTALL)
 _TRIMMED: Final = "".join(map(chr, range(0x21)))
 "C0 controls and the space, which browsers trim from both ends of a URL."
 
@@ -55,8 +54,8 @@ def redirect_target(base: URL, location: str) -> URL:
         FetchError: ``bad_url``, see :func:`sendable`.
     """
     try:
-        path, rest = _PATH.match(location.strip(_TRIMMED)).groups()
-        return sendable(urljoin(str(base), path.replace("\\", "/") + rest))
+        path, *rest = re.split("([?#])", location.strip(_TRIMMED), maxsplit=1)
+        return sendable(urljoin(str(base), "".join((path.replace("\\", "/"), *rest))))
     except ValueError as error:
         raise FetchError("bad_url", f"redirect to {location}: {error}") from None
 
