@@ -1,12 +1,14 @@
 """Checks of the network's inputs: whatever does not fit is refused in one sentence."""
 
-from typing import get_args
+from typing import Final, get_args
 
 import torch
 from torch import Tensor
 
 from model.network.attention_mask import Attending
 from model.network.cache import Cache
+
+_ATTENDING: Final = get_args(Attending)
 
 
 def check_batch(
@@ -19,8 +21,8 @@ def check_batch(
     Raises:
         ValueError: both are missing, or one has another type or shape.
     """
-    if attention not in get_args(Attending):
-        raise ValueError(f"attention={attention!r}; give {' or '.join(get_args(Attending))}")
+    if attention not in _ATTENDING:
+        raise ValueError(f"attention={attention!r}; give {' or '.join(_ATTENDING)}")
     if images is None and text_ids is None:
         raise ValueError("neither images nor text_ids are given; give one or both")
     if images is not None:
