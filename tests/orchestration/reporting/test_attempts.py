@@ -14,7 +14,7 @@ from orchestration.reporting.attempts import (
     without_tracebacks,
     write_attempt,
 )
-from orchestration.reporting.progress import write_heartbeat
+from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.results import result_line
 from orchestration.slices import Output
 from orchestration.storage.lock import take, workdir_lock
@@ -54,6 +54,11 @@ def test_any_message_is_recorded(tmp_path):
 def test_a_damaged_record_of_an_attempt_is_none(tmp_path, record):
     (tmp_path / "attempt.json").write_bytes(record)
     assert read_attempt(Store(tmp_path), Store(tmp_path)) is None
+
+
+def test_a_damaged_heartbeat_is_none(tmp_path):
+    (tmp_path / "progress.json").write_bytes(b"")
+    assert read_heartbeat(Store(tmp_path)) is None
 
 
 def chained(kind: str) -> str:
