@@ -33,7 +33,7 @@ def _harmless() -> Iterator[Any]:
     for module in ("numpy.core", "numpy._core"):
         yield np._core.multiarray.scalar, f"{module}.multiarray.scalar"  # type: ignore[attr-defined]
     yield np.dtype
-    yield from {type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "?")}
+    yield from {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "efd?US"}
 
 
 class UnreadableWeights(ValueError):

@@ -27,7 +27,7 @@ _S3 = "s3://"
 _SCHEME = re.compile(r"\w+://|(?:s3[an]?|gs|https?|file):", re.IGNORECASE)
 _UNFIT_IN_PREFIX = re.compile(r"[#?%\\\x00-\x1f\x7f]|//|(?<=/)\.\.?(?=/|$)")
 "MLflow cuts a URI at # and ?, and decodes %; pyarrow refuses empty names and follows dots."
-_S3_PREFIX = re.compile(r"s3://[^/]+/.*[^/]", re.DOTALL)
+_S3_PREFIX = re.compile(r"s3://[A-Za-z0-9._-]+/.*[^/]", re.DOTALL)
 
 
 class Store:
@@ -238,6 +238,8 @@ def _local(text: str) -> str:
     """Return the absolute path of a local folder."""
     if not text.strip():
         raise StoreError("the workdir is empty; give a path or s3://bucket/prefix")
+    if "\0" in text:
+        raise StoreError(f"{text!r}: no path holds U+0000; give a path or s3://bucket/prefix")
     try:
         return str(Path(text).expanduser().absolute())
     except RuntimeError:

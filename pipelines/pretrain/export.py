@@ -4,9 +4,9 @@ Out: ``model.safetensors`` and ``network.json`` (this project's network); ``offi
 layout of the released checkpoints, if the authors' classes compute the same, otherwise
 ``torchscale.pt``); ``timm/`` (the image encoder with its preprocessing);
 ``sentencepiece.bpe.model`` and ``tokenizer_config.json`` (transformers' ``AutoTokenizer``);
-``vqkd.pt``; and ``README.md``, the model card. transformers would give other ids for a text
-tokenizer with ``byte_fallback``, which is therefore written as ``spm.model``, a name that it does
-not look for. ``beit3 export --check`` compares an export with the programs that read it.
+``vqkd.pt``; and ``README.md``, the model card. A text tokenizer of which transformers would give
+other ids (as with ``byte_fallback``) is written as ``spm.model``, a name that it does not look for.
+``beit3 export --check`` compares an export with the programs that read it.
 """
 
 import json
@@ -72,7 +72,7 @@ def stage(
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
         ),
-        version=5,
+        version=6,
         workers=lambda inputs: workers(checkpoint.params),
     )
 
@@ -144,7 +144,7 @@ def write_text_tokenizer(folder: Path, model: Path, max_length: int) -> str:
         max_length: longest text of the network in tokens.
     """
     text = TextTokenizer.load(model)
-    if text.has_byte_pieces:
+    if not text.is_read_by_transformers:
         shutil.copyfile(model, folder / text_tokenizer.MODEL_FILE)
         return text_tokenizer.MODEL_FILE
     shutil.copyfile(model, folder / FILE_NAME)

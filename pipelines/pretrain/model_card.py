@@ -58,8 +58,8 @@ def _text_reader(text_file: str) -> str:
             "`transformers.AutoTokenizer.from_pretrained(folder)` |"
         )
     return (
-        f"| `{text_file}` | `tokenizer.TextTokenizer.load`; not transformers, whose XLM-R ignores "
-        "byte pieces |"
+        f"| `{text_file}` | `tokenizer.TextTokenizer.load`; not transformers, whose XLM-R gives "
+        "other ids |"
     )
 
 

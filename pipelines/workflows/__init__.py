@@ -9,5 +9,6 @@ expectations, is declared beside its code in ``ingest/``, ``curate/``, ``report/
 The other files are lines of a plan that need several sections: ``feasibility.py`` (what does not
 fit the data or the machine), ``leaks.py`` (evaluation images that may be among the sources),
 ``pair_counts.py`` (pairs and images of the sources), ``compute_time.py`` (how long networks
-compute), ``feed_memory.py`` (what the feed holds), ``scale.py`` (other numbers of GPUs).
+compute), ``feed_memory.py`` (what the feed holds), ``scale.py`` (other numbers of
+GPUs). ``gpu_rates.py`` holds what they assume of GPUs.
 """

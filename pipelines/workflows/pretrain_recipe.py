@@ -142,6 +142,12 @@ class PretrainRecipe(Recipe):
                 "sources: no source has text to train a vocabulary on; add one, or set "
                 "text_tokenizer.model to a SentencePiece model"
             )
+        with_images = any(source.kind != "texts" for source in self.sources.values())
+        if not with_images and self.image_tokenizer.weights is None:
+            raise ValueError(
+                "sources: no source has images to train the image tokenizer on; add one, or set "
+                "image_tokenizer.weights to the file of a trained one"
+            )
         for section in ("sources", "evaluation_sets"):
             for name, source in getattr(self, section).items():
                 if not isinstance(source, PairList) or source.names_local_images:

@@ -77,6 +77,13 @@ def test_counts_that_suffice_are_not_refused(tmp_path):
         (WEB_LIST | {"download": None}, ["download.contact", "sources.list"]),
         (WEB_LIST | {"download": {"num_actors": 1}}, ["download.contact", "sources.list"]),
         ({"sources": {"own": SOURCES["own"]}}, ["images with captions", "train.pairs_per_step=0"]),
+        (
+            {
+                "sources": {"texts": {"format": "jsonl", "file": "t.jsonl"}},
+                "train": {"images_per_step": 0, "pairs_per_step": 0},
+            },
+            ["no source has images", "image_tokenizer.weights"],
+        ),
         ({"text_tokens": {"length": 5000}}, ["text_tokens.length is 5000", "max_text_length"]),
         ({"train": {"max_caption_length": 6000}}, ["train.max_caption_length is 6000"]),
     ],
