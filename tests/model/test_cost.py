@@ -92,7 +92,7 @@ def test_activation_bytes_equal_what_the_blocks_keep(config, kind, precision):
             kept[storage.data_ptr()] = storage
         return tensor
 
-    image = made._embed(random_images(config), None).detach() if kind != "text" else None
+    image = made.vision(random_images(config), None).detach() if kind != "text" else None
     text = made.language(torch.randint(4, 60, (2, 12)), 0).detach() if kind != "image" else None
     parts = tuple(None if p is None else p.requires_grad_() for p in (image, text))
     with (
@@ -162,7 +162,7 @@ def test_selective_activation_bytes_equal_the_outputs_of_the_costly_operations(
             return made
 
     made = network(config)
-    image = made._embed(random_images(config), None).detach() if kind != "text" else None
+    image = made.vision(random_images(config), None).detach() if kind != "text" else None
     text = made.language(torch.randint(4, 60, (2, 12)), 0).detach() if kind != "image" else None
     parts = (image, text)
     inputs = sum(p.nbytes for p in parts if p is not None)
