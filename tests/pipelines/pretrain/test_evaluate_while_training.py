@@ -177,6 +177,7 @@ def test_a_checkpoint_is_saved_where_it_is_evaluated(every):
 def test_a_ray_task_evaluates_a_checkpoint_and_ends_with_the_training(evaluation, checkpoint):
     context = Asked()
     made = evaluator(context, evaluation)
+    ray.shutdown()  # a test before this one may have left its session
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         made(checkpoint, threading.Event())
