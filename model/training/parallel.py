@@ -75,11 +75,6 @@ def before_backward(network: nn.Module, *, is_last: bool) -> None:
         network.set_is_last_backward(is_last)
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of all workers; every worker must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 def is_sharded(network: nn.Module) -> bool:
     """Return whether each worker holds a shard of every parameter rather than a copy."""
     parameter = next(network.parameters())
