@@ -1,5 +1,6 @@
 """The gradient of a step: its norm by part of the network, and clipping."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -7,22 +8,22 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from model.network import loading
 from model.training.parallel import is_sharded
 
 PARTS: Final = ("vision", "language", "vision_language", "heads", "shared")
 """Parts of the network whose gradients are measured apart: the embedding, experts and own attention
 weights of each modality, the experts of fused layers, the prediction heads, and all the rest."""
-_HEADS: Final = ("mlm_head", "mim_head")
+_NAMES: Final[Mapping[str, str]] = {
+    "fusion": "vision_language", "mlm_head": "heads", "mim_head": "heads",
+}  # fmt: skip
+"Where a part is named otherwise than in ``model.network.loading``."
 
 
 def part_of(name: str) -> str:
     """Return the one of :data:`PARTS` to which a parameter of the network belongs."""
-    words = name.split(".")
-    if "fusion" in words:
-        return "vision_language"
-    if words[0] in _HEADS:
-        return "heads"
-    return next((part for part in ("vision", "language") if part in words), "shared")
+    part = loading.part_of(name)
+    return _NAMES.get(part, part)
 
 
 def parts_of(network: nn.Module) -> list[str]:
