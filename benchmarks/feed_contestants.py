@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -206,10 +205,14 @@ class ShuffledRows(IterableDataset[dict[str, Any]]):
 
 
 def loader_epoch(work: Work) -> Epoch:
-    """A torch DataLoader with a worker process for each core."""
-    return lambda: iter(
-        DataLoader(ShuffledRows(work.paths), batch_size=BATCH, num_workers=work.num_threads)
+    """A torch DataLoader with a worker process for each core, which all epochs share."""
+    loader = DataLoader(
+        ShuffledRows(work.paths),
+        batch_size=BATCH,
+        num_workers=work.num_threads,
+        persistent_workers=True,
     )
+    return lambda: iter(loader)
 
 
 def ray_epoch(work: Work) -> Epoch:
@@ -250,15 +253,14 @@ def write_litdata(rows: pa.Table, folder: Path, per_chunk: int) -> None:
 
 
 def litdata_epoch(work: Work) -> Epoch:
-    """LitData's StreamingDataLoader with a worker process for each core."""
+    """LitData's StreamingDataLoader with a worker process for each core, which all epochs share."""
     from litdata import StreamingDataLoader, StreamingDataset
 
-    dataset = partial(
-        StreamingDataset, str(work.folder / "litdata"), shuffle=True, transform=_transformed
+    dataset = StreamingDataset(str(work.folder / "litdata"), shuffle=True, transform=_transformed)
+    loader = StreamingDataLoader(
+        dataset, batch_size=BATCH, num_workers=work.num_threads, persistent_workers=True
     )
-    return lambda: iter(
-        StreamingDataLoader(dataset(), batch_size=BATCH, num_workers=work.num_threads)
-    )
+    return lambda: iter(loader)
 
 
 def _transformed(row: dict[str, Any], *_: object) -> dict[str, np.ndarray]:

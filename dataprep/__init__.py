@@ -4,6 +4,7 @@
 |---|---|
 | ``schemas.py`` | Arrow schemas of the datasets that stages exchange |
 | ``sources/`` | readers of list files, archives and dumps, one file per source |
+| ``tasks/`` | readers of the annotations of downstream tasks |
 | ``fetch.py`` | many images at once: retries, redirects, a reason for each failure |
 | ``fetch_rules.py``, ``urls.py`` | limits and reasons of fetching; URLs as they are sent |
 | ``http_client.py``, ``response_handler.py`` | one guarded request; bounds on what a server sends |
