@@ -18,6 +18,7 @@ from model import BEiT3
 from model.finetuning.task_networks import TaskNetwork
 from orchestration.params import StageParams
 from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.texts import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Task(StageParams):
     name: str
     "Name of the task."
 
+    @property
+    def final_norm(self) -> bool:
+        """Return whether the network has a LayerNorm after its last block, as released."""
+        return True
+
     @abstractmethod
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """Return the labels that the network chooses from, in the order of its scores.
@@ -61,8 +67,14 @@ class Task(StageParams):
         """
 
     @abstractmethod
-    def network(self, encoder: BEiT3, num_labels: int) -> TaskNetwork:
-        """Return the network of the task around a pretrained encoder."""
+    def network(self, encoder: BEiT3, labels: Sequence[str], texts: TextEncoder) -> TaskNetwork:
+        """Return the network of the task around a pretrained encoder.
+
+        Args:
+            encoder: of a configuration with :attr:`final_norm`.
+            labels: what :meth:`label_names` returned.
+            texts: encodes texts for the network, such as names of classes.
+        """
 
     @abstractmethod
     def targets(self, rows: pa.Table, labels: Mapping[str, int]) -> Tensor | None:
