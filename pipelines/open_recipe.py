@@ -26,7 +26,8 @@ from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
 from pipelines.builtin_recipes import recipe_path
 from pipelines.pretrain.start_source import is_folder, open_folder
-from pipelines.workflows.pretrain import build_workflow
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
+from pipelines.workflows.kinds import AnyRecipe, build_workflow, recipe_type
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink as shrink_recipe
 
@@ -39,7 +40,7 @@ _TEMPLATE: Final = "all_sources"
 class Opened:
     """A recipe, its workflow and the workdir that it runs in."""
 
-    recipe: PretrainRecipe
+    recipe: AnyRecipe
     workflow: Workflow
     store: Store
     miniweb: Path
@@ -74,8 +75,13 @@ def open_recipe(
     if root.is_local:
         root.folders()  # raises where a file lies in its path, before anything is drawn there
     web = _miniweb_folder(root)
-    recipe = load_recipe(
-        PretrainRecipe,
+    schema = recipe_type(read_recipe(path)[0])
+    if shrink and schema is FinetuneRecipe:
+        raise RecipeError(
+            f"{path}: a fine-tuning is not shrunk; `beit3 demo --task` runs each task in minutes"
+        )
+    recipe: AnyRecipe = load_recipe(
+        schema,
         path,
         variables=_variables(root, web, data),
         overlay=_shrunk if shrink else None,
@@ -111,7 +117,7 @@ def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
     return shrink_recipe(values, template)
 
 
-def _with_checkpoint(path: Path, recipe: PretrainRecipe, workdir: Store) -> PretrainRecipe:
+def _with_checkpoint(path: Path, recipe: AnyRecipe, workdir: Store) -> AnyRecipe:
     """Return the recipe with the checkpoint that is the newest now in place of a workdir.
 
     A training that completes in that workdir while this one runs then changes nothing.
@@ -119,18 +125,20 @@ def _with_checkpoint(path: Path, recipe: PretrainRecipe, workdir: Store) -> Pret
     Raises:
         RecipeError: the weights to start from are those of this workdir, whichever is the newest.
     """
-    given = recipe.train.start_from
+    given = recipe.train.start_from if isinstance(recipe, PretrainRecipe) else recipe.start_from
     if given is None or not is_folder(given):
         return recipe
     try:
         found = open_folder(given).store.uri
     except RecipeError:
         return recipe  # reported with all other files
-    if _same_place(Store(given), workdir):
+    if isinstance(recipe, PretrainRecipe) and _same_place(Store(given), workdir):
         raise RecipeError(
             f"{path}: train.start_from is the workdir of this run, whose newest training would "
             f"soon be this one; name a checkpoint, such as {found}"
         )
+    if not isinstance(recipe, PretrainRecipe):
+        return recipe.model_copy(update={"start_from": found})
     return recipe.model_copy(
         update={"train": recipe.train.model_copy(update={"start_from": found})}
     )
@@ -142,7 +150,7 @@ def _same_place(one: Store, other: Store) -> bool:
     return one.uri == other.uri
 
 
-def _check_variables(path: Path, recipe: PretrainRecipe) -> None:
+def _check_variables(path: Path, recipe: AnyRecipe) -> None:
     """Raise RecipeError for the first ``${name}`` that has no value."""
     for key, value in _texts(recipe.model_dump(), ""):
         if found := _VARIABLE.search(value):
@@ -166,7 +174,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{key}.{i}")
 
 
-def _check_files(path: Path, recipe: PretrainRecipe, to_draw: Path | None) -> None:
+def _check_files(path: Path, recipe: AnyRecipe, to_draw: Path | None) -> None:
     """Raise RecipeError that lists every file which cannot be read.
 
     Files below ``to_draw`` count as readable: they are drawn afterwards.
@@ -212,7 +220,7 @@ def _miniweb_folder(store: Store) -> Path:
 def miniweb_served(opened: Opened, todo: Sequence[PlannedStage]) -> Iterator[Workflow]:
     """Serve the miniature web if stages run that may download from it; yield their workflow."""
     recipe = opened.recipe
-    if not (recipe.miniweb and recipe.download and todo):
+    if not (isinstance(recipe, PretrainRecipe) and recipe.miniweb and recipe.download and todo):
         yield opened.workflow
         return
     with server.serving(opened.miniweb) as port:

@@ -102,24 +102,19 @@ def plan(
     from orchestration.reporting.memory import machine_memory, memory_warnings
     from orchestration.reporting.summary import plan_table
     from pipelines.open_recipe import open_recipe
-    from pipelines.workflows.feasibility import implications
-    from pipelines.workflows.leaks import possible_leaks
+    from pipelines.workflows.plan_lines import plan_lines
 
     opened = open_recipe(recipe, workdir, set_, console, data=data, shrink=shrink)
     planned = opened.workflow.plan(opened.store)
     estimates = estimate(planned, opened.store)
     console.print(plan_table(planned, estimates))
-    _print_sources(opened)
-    _print_proxies(opened)
     complete = complete_manifests(planned)
-    for line in implications(opened.recipe, estimates, complete):
-        console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in plan_lines(opened.recipe, estimates, complete):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     cluster = opened.recipe.cluster
     if available := machine_memory(cluster):
         for line in memory_warnings(planned, estimates, cluster, available):
             console.print(f"memory: {line}", highlight=False, markup=False, soft_wrap=True)
-    for line in possible_leaks(opened.recipe):
-        console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)
     for line in opened.workflow.missing_here(planned):
         console.print(f"this machine: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
@@ -137,37 +132,6 @@ def _print_scale(name: str, overrides: Sequence[str]) -> None:
     recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=overrides)
     for gpu in GPUS:
         for line in scale_table(recipe, gpu):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_proxies(opened: "Opened") -> None:
-    """Print through which proxies images would be downloaded, if there are any."""
-    from dataprep.proxies import Proxies
-    from orchestration.errors import RecipeError
-
-    download = opened.recipe.download
-    if download is None or download.engine != "native":
-        return
-    try:
-        words = Proxies.of_environment().words()
-    except ValueError as error:
-        raise RecipeError(f"download: {error}") from None
-    if words:
-        console.print(f"downloads: {words}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_sources(opened: "Opened") -> None:
-    from pipelines.ingest.preview import preview
-
-    recipe = opened.recipe
-    for section in ("sources", "evaluation_sets"):
-        for name, source in getattr(recipe, section).items():
-            stages = " → ".join(stage.name for stage in source.stages(name, recipe.download))
-            lines = [f"{section}.{name}: {source.format} ({source.kind}) → {stages}"]
-            for line in (*lines, *(f"  {line}" for line in preview(source))):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for section in ("text_tokenizer", "image_tokenizer"):
-        for line in preview(getattr(recipe, section), f"{section}."):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -7,6 +7,6 @@
 - ``params.py``: parameters of the training and of predictions.
 - ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input.
 - ``finetune.py``, ``finetune_task.py``, ``curve.py``: the stage that trains, its task in the one
-  training loop, and the figure of its curve.
+  training loop, and the figure of its curve. ``expected_bytes.py``: the size of its weights.
 - ``predict.py``, ``predicting.py``, ``score.py``: predictions for a split, and its metrics.
 """

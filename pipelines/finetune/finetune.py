@@ -2,7 +2,7 @@
 
 In: ``start``, ``labels``, ``prepare/train`` and, if there is one, ``prepare/dev``. Out:
 ``network.safetensors``, the best weights by the task's metric on the dev split (the last ones
-without a dev split); ``network.json``; the history of the metrics; ``curve.png``.
+without a dev split); ``network.json``, ``labels.json``; the history of the metrics; ``curve.png``.
 """
 
 import json
@@ -25,13 +25,13 @@ from orchestration.training import files_of, fit
 from pipelines.finetune import start
 from pipelines.finetune.curve import draw_curve
 from pipelines.finetune.example_builder import ExampleBuilder
+from pipelines.finetune.expected_bytes import weight_bytes
 from pipelines.finetune.finetune_task import (
     NETWORK_FILE,
     FinetuneJob,
-    make_builder,
     make_network,
 )
-from pipelines.finetune.labels import read_samples
+from pipelines.finetune.labels import LABELS_FILE, read_samples
 from pipelines.finetune.params import FinetuneParams
 from pipelines.finetune.task import Task
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes
@@ -41,6 +41,7 @@ from pipelines.training.loop import train
 
 WEIGHTS_FILE: Final = "network.safetensors"
 CURVE_FILE: Final = "curve.png"
+_FILES: Final = (WEIGHTS_FILE, NETWORK_FILE, LABELS_FILE)
 _WEIGHT_COPIES: Final = 8
 "Weights, gradient, optimizer state, best weights, and the copies of a checkpoint."
 
@@ -87,7 +88,7 @@ def workers(
     inputs: Mapping[str, Expected],
 ) -> Workers:
     """Predict a worker's memory in its machine."""
-    weights = start.weight_bytes(started)
+    weights = weight_bytes(started)
     held = _WEIGHT_COPIES * weights + (CUDA_BYTES if params.use_gpu else 0)
     groups = params.shuffle_window * -(-params.substreams // params.min_workers)
     held += cached_bytes(inputs, [train], groups, 64)
@@ -102,8 +103,8 @@ def run(context: Context, params: FinetuneParams, task: Task) -> None:
     dev = context.input("dev") if "dev" in splits else None
     job = FinetuneJob(task, params, context.seed, started, labels, context.input("train"), dev)
     if not params.steps:
-        numbers = context.run_task(write_start, context.folder, task, started, labels)
-        context.commit(files=[WEIGHTS_FILE, NETWORK_FILE], numbers=numbers)
+        numbers = context.run_task(write_start, context.folder, job)
+        context.commit(files=_FILES, numbers=numbers)
         return
     try:  # report a mismatch here, before any worker starts
         job.feed(job.builder(), 0, params.max_workers)
@@ -118,16 +119,15 @@ def run(context: Context, params: FinetuneParams, task: Task) -> None:
         context.log.artifact(figure)
         context.folder.write_file(CURVE_FILE, figure)
     numbers |= {"num_steps": params.steps, "num_skipped_steps": curve.num_skipped}
-    files = [*files_of(context, checkpoint), *curve.files, WEIGHTS_FILE, NETWORK_FILE, CURVE_FILE]
+    files = [*files_of(context, checkpoint), *curve.files, *_FILES, CURVE_FILE]
     context.commit(files=files, numbers=numbers)
 
 
-def write_start(folder: Store, task: Task, started: Dataset, labels: Dataset) -> dict[str, float]:
+def write_start(folder: Store, job: FinetuneJob) -> dict[str, float]:
     """Write the weights to start from as the result: nothing is trained."""
-    builder = make_builder(task, started, labels)
-    network = make_network(task, builder)
-    start.apply(network, start.load_weights(started))
-    _write(folder, network, builder)
+    torch.manual_seed(job.seed)
+    builder = job.builder()
+    _write(folder, job.started_network(builder), builder)
     return {"num_steps": 0}
 
 
@@ -171,3 +171,4 @@ def _write(folder: Store, network: TaskNetwork, builder: ExampleBuilder) -> None
         folder.write_file(WEIGHTS_FILE, path)
     configuration = json.dumps(builder.config.to_dict(), indent=1)
     folder.write_bytes(NETWORK_FILE, configuration.encode())
+    folder.write_bytes(LABELS_FILE, json.dumps(list(builder.numbers), ensure_ascii=False).encode())

@@ -60,6 +60,17 @@ class FinetuneJob:
         """Return what builds the network's input."""
         return make_builder(self.task, self.started, self.labels)
 
+    def started_network(self, builder: ExampleBuilder) -> TaskNetwork:
+        """Return the task's network with the weights that it starts from."""
+        network = make_network(self.task, builder)
+        start.apply(
+            network,
+            start.load_weights(self.started),
+            given_labels=start.load_labels(self.started),
+            labels=list(builder.numbers),
+        )
+        return network
+
     def feed(
         self, builder: ExampleBuilder, rank: int, num_workers: int, num_threads: int = 1
     ) -> TaskFeed:
@@ -109,9 +120,11 @@ class FinetuneTask:
         params = job.params
         self.job, self.device = job, session.device
         self.builder = job.builder()
-        network = make_network(job.task, self.builder)
-        if not session.has_checkpoint():
-            start.apply(network, start.load_weights(job.started))
+        network = (
+            make_network(job.task, self.builder)
+            if session.has_checkpoint()
+            else job.started_network(self.builder)
+        )
         network.to(session.device)
         network.network.activation_checkpointing = params.activation_checkpointing
         broadcast_weights(network)

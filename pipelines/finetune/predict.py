@@ -16,6 +16,7 @@ from orchestration import Context, Dataset, Output, Slice, Stage, feeding
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.slices import row_slices
 from pipelines.finetune import start
+from pipelines.finetune.expected_bytes import weight_bytes
 from pipelines.finetune.finetune import load_network
 from pipelines.finetune.finetune_task import make_builder
 from pipelines.finetune.params import PredictParams
@@ -60,7 +61,7 @@ def workers(
     params: PredictParams, started: start.StartParams, examples: str, inputs: Mapping[str, Expected]
 ) -> Workers:
     """Predict an actor's memory: the network and some row groups."""
-    held = 2 * start.weight_bytes(started) + (CUDA_BYTES if params.gpus_per_actor else 0)
+    held = 2 * weight_bytes(started) + (CUDA_BYTES if params.gpus_per_actor else 0)
     held += cached_bytes(inputs, [examples], 4, 64)
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_actors)
 
