@@ -55,6 +55,24 @@ def elements(read: Callable[[int], bytes], key: str | None = None) -> Iterator[A
         raise ValueError("data follow the end of the JSON")
 
 
+def members(read: Callable[[int], bytes]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of the object that is the content; None in place of an array.
+
+    ``read`` and the errors are those of :func:`elements`.
+    """
+    text = _Text(read)
+    if text.peek() != "{":
+        text.check()
+        raise FormError("no object")
+    for key in text.keys():  # noqa: SIM118  # not a dictionary
+        if text.peek() == "[":
+            for _ in text.array():
+                pass
+            yield key, None
+        else:
+            yield key, text.value()
+
+
 def _under(text: "_Text", key: str) -> Iterator[Any]:
     is_found = False
     for name in text.keys():  # noqa: SIM118  # not a dictionary
