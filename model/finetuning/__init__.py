@@ -3,6 +3,7 @@
 - ``task_networks.py``: the encoder with the head of each task, as the authors released them.
 - ``contrastive.py``: the symmetric contrastive loss over the global batch.
 - ``feature_cache.py``: its gradient for batches whose activations do not fit in memory.
+- ``starting.py``: what a task network takes from given weights.
 - ``released.py``: files of the authors' fine-tuned networks, both ways.
 - ``layer_decay.py``: learning rates that fall from the head to the embeddings.
 
