@@ -5,6 +5,7 @@
 - ``feature_cache.py``: its gradient for batches whose activations do not fit in memory.
 - ``class_texts.py``: classification as retrieval among the texts of the classes.
 - ``step.py``: one optimizer step. ``kept_weights.py``: averaged and best weights beside it.
+- ``starting.py``: what a task network takes from given weights.
 - ``released.py``: files of the authors' fine-tuned networks, both ways.
 - ``layer_decay.py``: learning rates that fall from the head to the embeddings.
 

@@ -29,6 +29,8 @@ FRESH: Final[Mapping[Fresh, tuple[str, ...]]] = {
 _MAY_BE_ABSENT: Final = ("mlm_head.", "mim_head.", "norm.")
 "Networks of other tasks have no prediction heads, and some of them no final norm."
 _NETWORK: Final = ("vision.", "language.", "blocks.", "norm.", "mlm_head.", "mim_head.")
+_OF_TASK: Final = "network."
+"Prefix of the encoder's names in a network of a task, see ``model.finetuning.task_networks``."
 _OFFICIAL: Final = "beit3."
 _TIMM: Final = "patch_embed.proj.weight"
 _MAX_NAMED: Final = 3
@@ -148,6 +150,9 @@ def in_our_layout(
             return "official", from_official(tensors), heads
         except ValueError as error:
             raise StartMismatch(" ".join(str(error).split())) from None
+    if any(name.startswith(_OF_TASK) for name in tensors):
+        inner = {n.removeprefix(_OF_TASK): t for n, t in tensors.items() if n.startswith(_OF_TASK)}
+        return "ours", inner, [name for name in tensors if not name.startswith(_OF_TASK)]
     if "vision.class_token" in tensors or "language.tokens.weight" in tensors:
         known = {n: t for n, t in tensors.items() if n.startswith(_NETWORK)}
         return "ours", known, [name for name in tensors if name not in known]
