@@ -3,5 +3,5 @@
 - ``task.py``: what a task is; ``tasks/`` has a file for each.
 - ``formats/``: the files that examples are read from.
 - ``batch.py``: the tensors of some examples.
-- ``views.py``: the pixels of their images.
+- ``views.py``: the pixels of their images; ``imagenet_augment.py``: timm's RandAugment.
 """
