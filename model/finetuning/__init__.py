@@ -4,6 +4,7 @@
 - ``contrastive.py``: the symmetric contrastive loss over the global batch.
 - ``feature_cache.py``: its gradient for batches whose activations do not fit in memory.
 - ``released.py``: files of the authors' fine-tuned networks, both ways.
+- ``mixing.py``: mixup, CutMix and label smoothing of images and their classes.
 - ``layer_decay.py``: learning rates that fall from the head to the embeddings.
 
 Names of heads are those of the released files, see ``model.network.interop.task_heads``.
