@@ -64,10 +64,17 @@ def adjust_contrast(pixels: Pixels, factor: float, out: Pixels | None = None) ->
 def adjust_saturation(pixels: Pixels, factor: float, out: Pixels | None = None) -> Pixels:
     """Move each pixel from its own gray by ``factor``."""
     gray = cv2.cvtColor(_gray(pixels), cv2.COLOR_GRAY2RGB)
+    return moved_from_image(gray, pixels, factor, out)
+
+
+def moved_from_image(
+    reference: Pixels, pixels: Pixels, factor: float, out: Pixels | None = None
+) -> Pixels:
+    """Move each pixel by ``factor`` from that of another image of the same shape."""
     factor = float(np.float32(factor))
     if _rounds_as_cut_off(factor * _DIFFERENCES):
-        return _array(cv2.addWeighted(pixels, factor, gray, 1 - factor, _CUT_OFF, out))
-    values = (pixels.astype(np.float32) - gray) * np.float32(factor) + gray
+        return _array(cv2.addWeighted(pixels, factor, reference, 1 - factor, _CUT_OFF, out))
+    values = (pixels.astype(np.float32) - reference) * np.float32(factor) + reference
     out = np.empty_like(pixels) if out is None else out
     out[...] = _cut_off(values)
     return out

@@ -7,6 +7,7 @@
 - ``step.py``: one optimizer step. ``kept_weights.py``: averaged and best weights beside it.
 - ``starting.py``: what a task network takes from given weights.
 - ``released.py``: files of the authors' fine-tuned networks, both ways.
+- ``mixing.py``: mixup, CutMix and label smoothing of images and their classes.
 - ``layer_decay.py``: learning rates that fall from the head to the embeddings.
 
 Names of heads are those of the released files, see ``model.network.interop.task_heads``.

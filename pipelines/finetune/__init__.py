@@ -9,4 +9,6 @@
 - ``finetune.py``, ``finetune_task.py``, ``curve.py``: the stage that trains, its task in the one
   training loop, and the figure of its curve. ``expected_bytes.py``: the size of its weights.
 - ``predict.py``, ``predicting.py``, ``score.py``: predictions for a split, and its metrics.
+- ``batch.py``: the tensors of some examples.
+- ``views.py``: the pixels of their images; ``imagenet_augment.py``: timm's RandAugment.
 """
