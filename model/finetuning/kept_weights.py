@@ -6,19 +6,24 @@ gives the same result as one without a stop.
 
 import math
 from copy import deepcopy
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+N = TypeVar("N", bound=nn.Module)
 
-class KeptWeights(nn.Module):
+
+class KeptWeights(nn.Module, Generic[N]):
     """A network, the exponential moving average of its weights, and its best weights so far."""
 
+    network: N
+    averaged: N | None
+    best: N
     best_value: Tensor
     best_step: Tensor
 
-    def __init__(self, network: nn.Module, ema_decay: float | None) -> None:
+    def __init__(self, network: N, ema_decay: float | None) -> None:
         """Keep copies of a network's weights.
 
         Args:
@@ -34,7 +39,7 @@ class KeptWeights(nn.Module):
         self._ema_decay = ema_decay
 
     @property
-    def evaluated(self) -> Any:
+    def evaluated(self) -> N:
         """Return the network that is evaluated: the average if there is one."""
         return self.network if self.averaged is None else self.averaged
 
@@ -43,8 +48,8 @@ class KeptWeights(nn.Module):
         """Move the average toward the weights, after a step that changed them."""
         if self.averaged is None or self._ema_decay is None:
             return
-        mean = [p for p in self.averaged.parameters() if p.is_floating_point()]
-        now = [p for p in self.network.parameters() if p.is_floating_point()]
+        mean: list[Tensor] = list(self.averaged.parameters())
+        now: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(mean, now, 1 - self._ema_decay)
 
     @torch.no_grad()

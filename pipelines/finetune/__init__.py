@@ -2,13 +2,14 @@
 
 - ``task.py``: what a task is; ``tasks/`` has a file for each, ``registry.py`` lists them.
   ``class_scores.py``, ``class_names.py``, ``answer_lists.py``: what several of them use.
-- ``formats/``: the files that examples are read from.
+- ``start.py``: the stage that fits given weights to the task's input size.
+- ``formats/``: the files that examples are read from; ``prepare.py`` is the stage that reads them.
 - ``labels.py``: the stage that collects the labels to choose from.
 - ``params.py``: parameters of the training and of predictions.
-- ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input.
+- ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input;
+  ``views.py``, ``imagenet_augment.py``: the pixels of their images.
 - ``finetune.py``, ``finetune_task.py``, ``curve.py``: the stage that trains, its task in the one
   training loop, and the figure of its curve. ``expected_bytes.py``: the size of its weights.
 - ``predict.py``, ``predicting.py``, ``score.py``: predictions for a split, and its metrics.
-- ``batch.py``: the tensors of some examples.
-- ``views.py``: the pixels of their images; ``imagenet_augment.py``: timm's RandAugment.
+- ``export.py``: the stage that writes a folder which this project and others read.
 """

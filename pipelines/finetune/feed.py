@@ -7,6 +7,7 @@ than substreams, so the order runs over runs of rows that are at most a row grou
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import cv2
@@ -107,9 +108,15 @@ class TaskFeed:
         started = []
         for i in range(0, len(self.slots), self.micro_batch):
             some = slice(i, i + self.micro_batch)
-            batch = rows.slice(i, self.micro_batch)
-            arguments = (batch, numbers[some], step, self.slots[some], texts[some])
-            started.append(self._threads.submit(self.use.building, self._build, *arguments))
+            made = partial(
+                self._build,
+                rows.slice(i, self.micro_batch),
+                numbers[some],
+                step,
+                self.slots[some],
+                texts[some],
+            )
+            started.append(self._threads.submit(self.use.building, made))
         return [micro.result() for micro in started]
 
     def _hold(self, step: int) -> None:

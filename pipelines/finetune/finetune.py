@@ -19,6 +19,7 @@ from model.finetuning.kept_weights import KeptWeights
 from model.finetuning.task_networks import TaskNetwork
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.errors import StageError
+from orchestration.manifest import File
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.storage.store import Store
 from orchestration.training import files_of, fit
@@ -119,7 +120,7 @@ def run(context: Context, params: FinetuneParams, task: Task) -> None:
         context.log.artifact(figure)
         context.folder.write_file(CURVE_FILE, figure)
     numbers |= {"num_steps": params.steps, "num_skipped_steps": curve.num_skipped}
-    files = [*files_of(context, checkpoint), *curve.files, *_FILES, CURVE_FILE]
+    files: list[str | File] = [*files_of(context, checkpoint), *curve.files, *_FILES, CURVE_FILE]
     context.commit(files=files, numbers=numbers)
 
 

@@ -27,7 +27,7 @@ class FinetuneParams(TrainingLoopParams):
     "Number of epochs of the training split; 0 evaluates the weights as they are."
     warmup_epochs: Epochs = 1
     "Number of epochs in which the learning rate rises linearly."
-    steps: int = Field(default=0, ge=0)  # type: ignore[assignment]
+    steps: int = Field(default=0, ge=0)
     "Number of optimizer steps; 0 takes `epochs` and `warmup_epochs`."
     warmup_steps: WarmupSteps = 0
     "Number of optimizer steps of the warm-up if `steps` is given."

@@ -2,7 +2,7 @@
 
 from orchestration import Stage, Workflow
 from pipelines.finetune import export, finetune, labels, predict, prepare, score, start
-from pipelines.workflows.finetune_recipe import FinetuneRecipe, Split
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
 
 
 def build_finetuning(recipe: FinetuneRecipe) -> Workflow:
@@ -11,7 +11,7 @@ def build_finetuning(recipe: FinetuneRecipe) -> Workflow:
 
     # The weights at the task's input size, and the examples.
     started = start.stage(recipe.start_params())
-    examples: dict[Split, Stage] = {
+    examples: dict[str, Stage] = {
         split: prepare.stage(
             files,
             split=split,

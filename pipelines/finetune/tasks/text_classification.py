@@ -5,7 +5,7 @@ accuracy and F1 for MRPC and QQP, Matthews correlation for CoLA, Pearson and Spe
 for STS-B, whose labels are numbers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Final, Literal
 
@@ -101,7 +101,7 @@ class TextClassification(Task):
 
     def score(self, predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
         """Return the metrics of :attr:`scored_by`, and their mean as ``score``."""
-        metrics = {
+        metrics: dict[str, Callable[[pa.Table, pa.Table], dict[str, float]]] = {
             "accuracy": partial(accuracies, ks=(1,)),
             "accuracy_and_f1": _with_f1,
             "matthews": _matthews,
