@@ -27,7 +27,7 @@ class Mix:
     """How the images of a group are mixed."""
 
     weight: float
-    "Of an image's own label; the rest is its partner's."
+    "Weight of an image's own label; its partner's label has the rest."
     box: tuple[int, int, int, int] | None = None
     "Top, bottom, left and right of the box that CutMix copies; None for mixup."
 

@@ -39,14 +39,14 @@ _LARGEST: Final = {
 }
 "Argument of the highest magnitude, in degrees or as a fraction; its sign is drawn."
 _LARGEST_CHANGE: Final = 0.9
-"Of a factor from 1, in either direction."
+"Largest distance of a factor from 1."
 _LEAST_FACTOR: Final = 0.1
 _FACTORS: Final = ("Color", "Contrast", "Brightness", "Sharpness")
-_HOW: Final[dict[str, Any]] = {
+_FURTHER: Final[dict[str, Any]] = {
     "fillcolor": tuple(round(255 * value) for value in IMAGENET_DEFAULT_MEAN),
     "resample": Image.Resampling.BICUBIC,
 }
-"What timm's functions take besides: the color outside of the image, and the interpolation."
+"Further arguments of timm's functions: the color outside of the image, and the interpolation."
 
 
 def imagenet_rand_augment(pixels: Pixels, uniforms: NDArray[np.float64]) -> Pixels:
@@ -81,11 +81,11 @@ def augmented(image: Image.Image, name: str, magnitude: float, sign: int) -> Ima
         arguments = (sign * level * _LARGEST[name],)
     elif name.removesuffix("Increasing") in _FACTORS:
         arguments = (max(_LEAST_FACTOR, 1 + sign * level * _LARGEST_CHANGE),)
-    else:  # what is left of timm's functions draws nothing
+    else:  # the other levels of timm draw nothing
         of_level = auto_augment.LEVEL_TO_ARG[name]
         arguments = of_level(magnitude, {}) if of_level else ()
         if name == "PosterizeIncreasing" and arguments == (0,):
             # Pillow 13 refuses to keep no bits, of which earlier ones made black.
             return Image.new(image.mode, image.size)
-    found: Image.Image = auto_augment.NAME_TO_OP[name](image, *arguments, **_HOW)
+    found: Image.Image = auto_augment.NAME_TO_OP[name](image, *arguments, **_FURTHER)
     return found

@@ -37,12 +37,12 @@ def rand_augment_of_timm():
     return next(each for each in transform.transforms if isinstance(each, timms.RandAugment))
 
 
-def test_the_operations_and_what_they_take_besides_are_those_of_timms_transform():
+def test_operations_and_their_further_arguments_are_those_of_timms_transform():
     theirs = rand_augment_of_timm()
     assert [op.name for op in theirs.ops] == list(OPERATIONS)
     assert theirs.num_layers * 4 == NUM_UNIFORMS
     for op in theirs.ops:
-        assert op.kwargs == imagenet_augment._HOW
+        assert op.kwargs == imagenet_augment._FURTHER
         assert (op.prob, op.magnitude, op.magnitude_std) == (0.5, 9, 0.5)
 
 
