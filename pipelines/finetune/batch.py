@@ -1,6 +1,6 @@
 """The tensors of some examples of a task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from model.finetuning.mixing import Mix
 
 Ints = NDArray[np.int64]
 
@@ -34,6 +36,8 @@ class TaskBatch:
     "(B,) long, number of texts of each example if all of its texts are given, one after another."
     targets: Tensor | None = None
     "What the task predicts; its shape and type are the task's choice."
+    mixes: Sequence[Mix] = ()
+    "How the images are mixed with each other, in groups; empty if they are not."
     residual_scale: Tensor | None = None
     "(depth, 2, passes, B) float32, factors of the residual branches in each pass of the encoder."
 

@@ -4,6 +4,7 @@ Everything that is drawn is a pure function of (seed, step, slot).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from pipelines.finetune.task import Task
 from pipelines.finetune.texts import TextEncoder
 from pipelines.finetune.views import AugmentParams, EvaluationViews, TrainingViews
 
-_VIEWS, _DEPTH = range(2)
+_VIEWS, _DEPTH, _MIX = range(3)
 "Purposes of random numbers; each purpose has its own seed, so that draws are independent."
 _TEXT_COLUMNS: Final = ("example_id", "texts", "labels", "main_label")
 
@@ -54,7 +55,7 @@ class ExampleBuilder:
             seed: of all draws.
         """
         views = TrainingViews(augment, self.config.image_size, int(randomness.bits(seed, _VIEWS)))
-        depth_seed = int(randomness.bits(seed, _DEPTH))
+        depth_seed, mix_seed = (int(randomness.bits(seed, use)) for use in (_DEPTH, _MIX))
 
         def build(rows: pa.Table, numbers: Ints, step: int, slots: Ints, texts: Ints) -> TaskBatch:
             images = None
@@ -70,8 +71,11 @@ class ExampleBuilder:
                 for i in range(self.task.num_passes)
             ]
             scale = [torch.from_numpy(each) for each in scales if each is not None]
-            return self._batch(
-                rows, numbers, images, chosen, torch.stack(scale, 2) if scale else None
+            batch = self._batch(rows, numbers, images, chosen)
+            return replace(
+                batch,
+                mixes=self.task.mixes(self.config.image_size, mix_seed, step, slots),
+                residual_scale=torch.stack(scale, 2) if scale else None,
             )
 
         return build
@@ -80,15 +84,13 @@ class ExampleBuilder:
         """Return rows as a micro-batch of an evaluation, with all their texts."""
         images = None
         if self.task.num_images:
-            views = EvaluationViews(self.config.image_size)
+            views = EvaluationViews(self.config.image_size, self.task.crop_mode)
             images = views(rows["images"].to_pylist(), _names(rows))
         texts = rows["texts"].to_pylist()
         if not self.task.by_text:
-            return self._batch(rows, numbers, images, texts, None)
-        counts = torch.tensor([len(some) for some in texts])
-        return self._batch(
-            rows, numbers, images, [[text] for some in texts for text in some], None, counts
-        )
+            return self._batch(rows, numbers, images, texts)
+        batch = self._batch(rows, numbers, images, [[text] for some in texts for text in some])
+        return replace(batch, text_counts=torch.tensor([len(some) for some in texts]))
 
     def _batch(
         self,
@@ -96,8 +98,6 @@ class ExampleBuilder:
         numbers: Ints,
         images: Pixels | None,
         texts: Sequence[Sequence[str]],
-        scale: torch.Tensor | None,
-        counts: torch.Tensor | None = None,
     ) -> TaskBatch:
         ids = padding = None
         if self.task.num_texts != (0, 0):
@@ -109,9 +109,7 @@ class ExampleBuilder:
             pixel_std=self._pixel_std,
             text_ids=ids,
             text_padding=padding,
-            text_counts=counts,
             targets=self.task.targets(rows.select(_TEXT_COLUMNS), self.numbers),
-            residual_scale=scale,
         )
 
 

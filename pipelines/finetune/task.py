@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from model import BEiT3
+from model.finetuning.mixing import Mix
 from model.finetuning.task_networks import TaskNetwork
 from orchestration.params import StageParams
-from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.texts import TextEncoder
+from pipelines.finetune.views import CropMode
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Task(StageParams):
     "Whether examples of the training split must have labels."
     num_passes: ClassVar[int] = 1
     "How often the encoder sees an example in one step; each has its own stochastic depth."
+    crop_mode: ClassVar[CropMode] = "squash"
+    "How an evaluated image gets its square form."
     by_text: ClassVar[bool] = False
     "Whether a training sample is one text of an example rather than the example."
 
@@ -88,6 +92,10 @@ class Task(StageParams):
     def is_used(self, rows: pa.Table, labels: Mapping[str, int]) -> Sequence[bool]:
         """Return for each training example whether it is trained on."""
         return [True] * rows.num_rows
+
+    def mixes(self, image_size: int, seed: int, step: int, slots: Ints) -> Sequence[Mix]:
+        """Return how images of a training's micro-batch are mixed with each other."""
+        return ()
 
     @abstractmethod
     def losses(self, network: TaskNetwork, batch: TaskBatch) -> dict[str, Tensor]:

@@ -33,6 +33,10 @@ _CUT, _OPERATIONS, _JITTER, _ERASING = range(4)
 "Purposes of random numbers; each purpose has its own seed, so that draws are independent."
 
 
+CropMode = Literal["squash", "center"]
+"How an image gets its square form: by another aspect ratio, or by its middle alone."
+
+
 class AugmentParams(StageParams):
     """Changes of training images; the defaults are those of the vision-language tasks."""
 
@@ -121,7 +125,7 @@ class TrainingViews:
 class EvaluationViews:
     """Resizes the images of examples that are predicted."""
 
-    def __init__(self, image_size: int, crop_mode: Literal["squash", "center"] = "squash") -> None:
+    def __init__(self, image_size: int, crop_mode: CropMode = "squash") -> None:
         """Prepare the views of a prediction.
 
         Args:

@@ -11,6 +11,7 @@ from pipelines.finetune.formats.registry import AnyFormat
 from pipelines.finetune.params import FinetuneParams, PredictParams
 from pipelines.finetune.registry import AnyTask
 from pipelines.finetune.start import InputParams, StartParams
+from pipelines.finetune.tasks.image_classification import MIX_GROUP, ImageClassification
 from pipelines.pretrain.params import OR_FOLDER
 from pipelines.workflows.pretrain_recipe import MiniwebParams
 
@@ -77,4 +78,15 @@ class FinetuneRecipe(Recipe):
             raise ValueError("data.train: needed to train; for no training set finetune.epochs=0")
         if not splits.keys() - {"train"}:
             raise ValueError("data: give dev or test, on which the network is scored")
+        if isinstance(self.task, ImageClassification) and (self.task.mixup or self.task.cutmix):
+            finetune = self.finetune
+            for key, number in (
+                ("micro_batch", finetune.micro_batch),
+                ("batch_size / finetune.substreams", finetune.batch_size // finetune.substreams),
+            ):
+                if number % MIX_GROUP:
+                    raise ValueError(
+                        f"finetune.{key} = {number}, but task.mixup and task.cutmix mix images in "
+                        f"groups of {MIX_GROUP}; give a multiple of it"
+                    )
         return self

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from model import BEiT3
 from model.finetuning.class_texts import ForClassTexts
+from model.finetuning.mixing import Mix, Mixing, mix_images, mix_targets
 from model.finetuning.task_networks import ForImageClassification, TaskNetwork
 from orchestration.params import EXTERNAL_FILE
-from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.class_names import class_texts
 from pipelines.finetune.class_scores import (
     accuracies,
@@ -32,6 +33,8 @@ from pipelines.finetune.class_scores import (
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
+MIX_GROUP: Final = 4
+"Consecutive slots whose images are mixed with each other."
 _SCORE: Final = "score"
 
 
@@ -41,6 +44,7 @@ class ImageClassification(Task):
     metric: ClassVar = _SCORE
     num_images: ClassVar = 1
     num_texts: ClassVar = (0, 0)
+    crop_mode: ClassVar = "center"
 
     name: Literal["image_classification"]
     "Image classification."
@@ -56,6 +60,10 @@ class ImageClassification(Task):
     "Part of each target that is spread over all classes."
     multi_label: bool = False
     "Whether an image may have several labels, each judged for itself; needs the linear form."
+    mixup: float = Field(default=0, ge=0)
+    "Parameter of mixup's beta distribution in the linear form; 0 mixes no images so."
+    cutmix: float = Field(default=0, ge=0)
+    "Parameter of CutMix's beta distribution in the linear form; 0 copies no boxes."
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -63,6 +71,8 @@ class ImageClassification(Task):
             raise ValueError("multi_label needs form = linear; set it")
         if self.class_names is not None and self.wordnet_names:
             raise ValueError("class_names and wordnet_names exclude each other; give one of them")
+        if (self.mixup or self.cutmix) and (self.multi_label or self.form == "dual"):
+            raise ValueError("mixup and cutmix need form = linear and multi_label = false")
         if "{}" not in self.prompt:
             raise ValueError(f"prompt = {self.prompt!r} has no {{}}, where the class stands")
         return self
@@ -103,13 +113,24 @@ class ImageClassification(Task):
             target[[labels[label] for label in some if label in labels]] = 1.0
         return targets
 
+    def mixes(self, image_size: int, seed: int, step: int, slots: Ints) -> Sequence[Mix]:
+        """See :class:`Task`."""
+        if not (self.mixup or self.cutmix):
+            return ()
+        return Mixing(self.mixup, self.cutmix, MIX_GROUP).draw(image_size, seed, step, slots)
+
     def losses(self, network: TaskNetwork, batch: TaskBatch) -> dict[str, Tensor]:
         """Cross-entropy, summed over the examples; for several labels, over the classes too."""
-        assert batch.images is not None
-        scores = network(batch.images[:, 0], batch.scale(0))
+        assert batch.images is not None and batch.targets is not None
+        images = batch.images[:, 0]
+        if batch.mixes:
+            scores = network(mix_images(images, batch.mixes), batch.scale(0)).float()
+            targets = mix_targets(batch.targets, scores.shape[1], batch.mixes, self.label_smoothing)
+            loss = F.cross_entropy(scores, targets, reduction="sum")
+            return {"loss": loss, "accuracy": (scores.argmax(1) == targets.argmax(1)).sum()}
+        scores = network(images, batch.scale(0))
         if not self.multi_label:
             return class_losses(scores, batch, self.label_smoothing)
-        assert batch.targets is not None
         loss = F.binary_cross_entropy_with_logits(scores.float(), batch.targets, reduction="sum")
         return {"loss": loss}
 
