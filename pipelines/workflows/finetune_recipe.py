@@ -2,10 +2,10 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from orchestration import Recipe
-from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, StageParams
 from pipelines.finetune.formats.format import TaskFormat
 from pipelines.finetune.formats.registry import AnyFormat
 from pipelines.finetune.params import FinetuneParams, PredictParams
@@ -55,6 +55,8 @@ class FinetuneRecipe(Recipe):
     "How the network is trained."
     predict: PredictParams = PredictParams()
     "How the splits dev and test are predicted."
+    published: Annotated[dict[str, float], OPERATIONAL] = Field(default_factory=dict)
+    "Published values of metrics, such as `test/accuracy`, shown beside those that are measured."
 
     def start_params(self) -> StartParams:
         """Return the parameters of the stage ``start``."""
