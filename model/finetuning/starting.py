@@ -192,7 +192,7 @@ def load_given(
             unfit.append(f"{name} (trained for other labels)")
         else:
             parameter.copy_(given)
-    unused = [name for name in weights if name not in ours]
+    unused = sorted(weights.keys() - ours.keys())
     lines = {
         "initial values are kept by": anew,
         "given values do not fit, so initial ones are kept by": unfit,

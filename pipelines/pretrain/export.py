@@ -124,13 +124,13 @@ def write_network(folder: Path, network: BEiT3) -> list[str]:
     """Write the network in each layout; return what the official one does not have."""
     state = network.state_dict()
     config = network.config
-    _save(state, folder / WEIGHTS_FILE)
+    save_state(state, folder / WEIGHTS_FILE)
     (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
     official, omitted = to_official(state, config)
     copies = {name: tensor.clone() for name, tensor in official.items()}
     torch.save({"model": copies}, folder / official_file(config))
     (folder / TIMM_FOLDER).mkdir()
-    _save(to_timm(state, config), folder / TIMM_FOLDER / WEIGHTS_FILE)
+    save_state(to_timm(state, config), folder / TIMM_FOLDER / WEIGHTS_FILE)
     (folder / TIMM_FOLDER / "config.json").write_text(json.dumps(timm_config(config), indent=1))
     return omitted
 
@@ -153,7 +153,7 @@ def write_text_tokenizer(folder: Path, model: Path, max_length: int) -> str:
     return FILE_NAME
 
 
-def _save(state: Mapping[str, Tensor], path: Path) -> None:
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file; transformers and others refuse one without ``format``."""
     copies = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     save_file(copies, path, metadata={"format": "pt"})

@@ -19,6 +19,7 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -39,9 +40,10 @@ from orchestration.fingerprint import canonical_json, file_digest
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.params import is_uri
 from orchestration.plan import IDENTITY, WORKFLOWS, latest_record
-from orchestration.storage.remote_files import version_of
+from orchestration.storage.remote_files import head_of, version_of
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE
+from pipelines.tokens.given_weights import safetensors_shapes
 from pipelines.tokens.text_tokenizer import MODEL_FILE as TEXT_FILE
 from pipelines.tokens.vqkd_training import MODEL_FILE as CODES_FILE
 from pipelines.training.checkpoints import load_network_state
@@ -49,10 +51,13 @@ from tokenizer.text import FILE_NAME as XLMR_FILE
 
 EXPORT: Final = "export"
 WEIGHTS_FILE: Final = "model.safetensors"
+LABELS_FILE: Final = "labels.txt"
+"Of the export of a fine-tuning."
 _TRAINING: Final = "pretrain"
-_OF_EXPORT: Final = (WEIGHTS_FILE, NETWORK_FILE, XLMR_FILE, TEXT_FILE, CODES_FILE)
+_OF_EXPORT: Final = (WEIGHTS_FILE, NETWORK_FILE, XLMR_FILE, TEXT_FILE, CODES_FILE, LABELS_FILE)
 _SUFFIXES: Final = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 "Names under ``s3://`` that end otherwise are taken for folders."
+_HEAD_BYTES: Final = 1 << 20
 _INDEX: Final = ".metadata"
 _INDEX_CLASSES: Final = {
     "torch.distributed.checkpoint.metadata": (
@@ -123,6 +128,18 @@ class Folder:
             raise RecipeError(f"{self.store.uri}: cannot be read: {_first_line(error)}") from None
         return dict(network.state_dict())
 
+    def outline(self) -> dict[str, Tensor]:
+        """Return names and shapes of what :meth:`weights` reads, on the device ``meta``.
+
+        Raises:
+            RecipeError: the configuration of a checkpoint is missing or damaged.
+            UnreadableWeights: the file of an export is damaged.
+        """
+        if self.kind == EXPORT:
+            return outline_of_file(self.store, WEIGHTS_FILE)
+        with torch.device("meta"):
+            return dict(BEiT3(self.config()).state_dict())
+
     def text_tokenizer(self) -> Path | None:
         """Return the file of the vocabulary that the weights belong to, if it is known."""
         return self._tokenizer("text_tokenizer", (XLMR_FILE, TEXT_FILE), TEXT_FILE)
@@ -135,16 +152,8 @@ class Folder:
         if self.kind == EXPORT:
             names = (name for name in beside if self.store.exists(name))
             return next((self.store.fetch(name) for name in names), None)
-        stage = _parent(_parent(self.store))
-        if stage is None or not stage.exists(IDENTITY):
-            return None
-        inputs = json.loads(stage.read(IDENTITY))["inputs"].get(role, [])
-        workdir = _parent(_parent(stage))
-        for name, content in inputs:
-            if workdir is None:
-                break
-            folder = workdir.sub(f"{name}/{content.partition('+')[0]}")
-            if folder.exists(of_stage):
+        for name, folder in input_folders(_parent(_parent(self.store))):
+            if name == role and folder.exists(of_stage):
                 return folder.fetch(of_stage)
         return None
 
@@ -192,7 +201,7 @@ def _found(store: Store) -> Folder:
     if store.exists(MANIFEST):
         files = [PurePosixPath(file.path) for file in read_manifest(store).files]
         for file in files:
-            if file.name == NETWORK_FILE:
+            if file.name == NETWORK_FILE and file.parent.name:
                 return _found(store.sub(file.parent.as_posix()))
     elif store.exists(RAY_TRAIN):
         newest = newest_whole(store, read=False)
@@ -209,6 +218,29 @@ def _found(store: Store) -> Folder:
         f"export ({WEIGHTS_FILE} and {NETWORK_FILE}), nor a workdir with a pretraining; a file "
         f"ends in {', '.join(_SUFFIXES)}"
     )
+
+
+def input_folders(output: Store | None) -> Iterator[tuple[str, Store]]:
+    """Yield the name of each stage that an output was made from, and the folder of its output."""
+    workdir = _parent(_parent(output))
+    if output is None or workdir is None or not output.exists(IDENTITY):
+        return
+    for name, content in chain(*json.loads(output.read(IDENTITY))["inputs"].values()):
+        yield name, workdir.sub(f"{name}/{content.partition('+')[0]}")
+
+
+def outline_of_file(store: Store, name: str) -> dict[str, Tensor]:
+    """Return names and shapes of a safetensors file in a folder, on the device ``meta``.
+
+    Raises:
+        UnreadableWeights: the file is damaged.
+    """
+    if not store.is_local:
+        shapes = safetensors_shapes(head_of(store.uri_of(name), _HEAD_BYTES))
+        if shapes is not None:
+            return {n: torch.empty(t.shape, device="meta") for n, t in shapes.items()}
+    tensors = read_weights(store.fetch(name))
+    return {n: torch.empty_like(tensor, device="meta") for n, tensor in tensors.items()}
 
 
 def _parent(store: Store | None) -> Store | None:

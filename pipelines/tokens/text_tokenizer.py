@@ -96,10 +96,7 @@ def expects(params: Params) -> Expected:
     """
     if params.model is not None:
         try:
-            if is_uri(params.model):
-                _load_remote(params.model)
-            else:
-                TextTokenizer.load(params.model)
+            load_given(params.model)
         except ValueError as error:
             raise RecipeError(f"text_tokenizer.model: {error}") from None
     return Expected()
@@ -111,15 +108,22 @@ def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
     return Workers(WORKER_BYTES + _DRAWN_BYTES + trained, 1)
 
 
-def _load_remote(uri: str) -> None:
-    """Load a model that a server holds: it has megabytes at most, so it is fetched whole."""
+def load_given(location: str) -> TextTokenizer:
+    """Load a model that a recipe names; one that a server holds is fetched whole, as it is small.
+
+    Raises:
+        RecipeError: the server does not give the file.
+        ValueError: the file is not a model that this project can use.
+    """
+    if not is_uri(location):
+        return TextTokenizer.load(location)
     with tempfile.NamedTemporaryFile() as file:
-        file.write(head_of(uri, _MAX_MODEL_BYTES))
+        file.write(head_of(location, _MAX_MODEL_BYTES))
         file.flush()
         try:
-            TextTokenizer.load(file.name)
+            return TextTokenizer.load(file.name)
         except ValueError as error:
-            raise ValueError(str(error).replace(file.name, uri)) from None
+            raise ValueError(str(error).replace(file.name, location)) from None
 
 
 def run(context: Context, params: Params) -> None:
