@@ -2,7 +2,8 @@
 
 - ``task.py``: what a task is; ``tasks/`` has a file for each, ``registry.py`` lists them.
   ``class_scores.py``, ``class_names.py``, ``answer_lists.py``: what several of them use.
-- ``start.py``: the stage that fits given weights to the task's input size.
+- ``start.py``: the stage that fits given weights to the task's input size. ``start_params.py`` has
+  its parameters, ``start_source.py`` finds the weights, ``start_weights.py`` fits them.
 - ``formats/``: the files that examples are read from; ``prepare.py`` is the stage that reads them.
 - ``labels.py``: the stage that collects the labels to choose from.
 - ``params.py``: parameters of the training and of predictions.
@@ -11,11 +12,5 @@
 - ``finetune.py``, ``finetune_task.py``, ``curve.py``: the stage that trains, its task in the one
   training loop, and the figure of its curve. ``expected_bytes.py``: the size of its weights.
 - ``predict.py``, ``predicting.py``, ``score.py``: predictions for a split, and its metrics.
-- ``export.py``: the stage that writes a folder which this project and others read.
-- ``task.py``: what a task is; ``tasks/`` has a file for each.
-- ``start.py``: stage: given weights → those of the task's input size. ``start_params.py`` has its
-  parameters, ``start_source.py`` finds the weights, ``start_weights.py`` fits them.
-- ``export.py``: stage: the best weights → a folder that this project and others read.
-- ``formats/``: the files that examples are read from.
-- ``batch.py``: the tensors of some examples.
+- ``export.py``, ``model_card.py``: the stage that writes a folder for this project and others.
 """
