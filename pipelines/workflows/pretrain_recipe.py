@@ -67,6 +67,20 @@ class MiniwebParams(StageParams):
     "Number of OpenWebText documents."
     num_books: int = Field(default=0, ge=0)
     "Number of books, each a text file."
+    num_vqa: int = Field(default=0, ge=0)
+    "Number of images of VQAv2, each with several questions."
+    num_nlvr2: int = Field(default=0, ge=0)
+    "Number of pairs of images of NLVR2, each with a sentence or two."
+    num_coco_retrieval: int = Field(default=0, ge=0)
+    "Number of COCO images for retrieval, each with five captions that fit no other image."
+    num_flickr30k: int = Field(default=0, ge=0)
+    "Number of Flickr30K images for retrieval, each with five captions that fit no other image."
+    num_imagenet1k_classes: int = Field(default=0, ge=0, le=65)
+    "Number of classes of ImageNet-1K's folders; from four on, two classes have the same names."
+    num_images_per_imagenet1k_class: int = Field(default=0, ge=0)
+    "Number of training images of each class of ImageNet-1K."
+    num_glue: int = Field(default=0, ge=0)
+    "Number of examples of each task of GLUE, over all splits."
 
     def size(self) -> WebSize:
         """Return the sizes as ``dataprep.miniweb`` takes them."""
