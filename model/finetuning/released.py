@@ -44,10 +44,7 @@ def state_to_released(
     state: Mapping[str, Tensor], config: BEiT3Config
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return what :func:`to_released` does, of the state of a task network around ``config``."""
-    encoder = {
-        n.removeprefix(ENCODER_PREFIX): t for n, t in state.items() if n.startswith(ENCODER_PREFIX)
-    }
-    official, omitted = to_official(encoder, config, ENCODER)
+    official, omitted = to_official(encoder_of(state), config, ENCODER)
     return official | heads_of(state), omitted
 
 
@@ -94,6 +91,12 @@ def load_released(network: TaskNetwork, saved: Mapping[str, object]) -> None:
         )
     load(network.network, from_official(saved), ENCODER)
     network.load_state_dict(found, strict=False)
+
+
+def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the encoder in a task network's state, by the names that it has without a task."""
+    prefix = ENCODER_PREFIX
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
 
 
 def heads_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from typing import Final
 from torch import Tensor
 
 from model import BEiT3Config
-from model.finetuning.released import ENCODER_PREFIX
+from model.finetuning.released import encoder_of
 from model.finetuning.starting import has_final_norm
 from model.network.weight_files import read_weights
 from orchestration.errors import RecipeError, StoreError
@@ -58,8 +58,7 @@ class FineTuning(Folder):
     def config(self) -> BEiT3Config:
         """See :class:`Folder`; whether there is a final norm was the task's choice."""
         config = Folder(self.kind, self.start).config()
-        names = {n.removeprefix(ENCODER_PREFIX): t for n, t in self.outline().items()}
-        return replace(config, final_norm=has_final_norm(names))
+        return replace(config, final_norm=has_final_norm(encoder_of(self.outline())))
 
     def digest(self) -> str:
         """See :class:`Folder`."""
