@@ -21,7 +21,7 @@ from dataprep.images import Pixels
 
 NUM_UNIFORMS: Final = 4
 "Random numbers that a crop's jitter takes: a factor for each operation, and the order."
-_ORDERS: Final = tuple(permutations(range(3)))
+_ORDERS: Final = np.array(list(permutations(range(3))), np.int64)
 _LEVELS: Final = np.arange(256)
 _DIFFERENCES: Final = np.arange(-255, 256)
 "Differences between a channel and the gray of its pixel."
@@ -44,11 +44,26 @@ def jitter_color(
         uniforms: ``NUM_UNIFORMS`` random numbers in [0, 1).
         out: receives the result, and may be ``pixels``; None makes a new array.
     """
-    factors = 1 + strength * (2 * np.asarray(uniforms[:3]) - 1)
-    operations = (adjust_brightness, adjust_contrast, adjust_saturation)
-    for number in _ORDERS[int(uniforms[3] * len(_ORDERS))]:
-        pixels = out = operations[number](pixels, float(factors[number]), out)
+    orders, factors = drawn_operations(strength, np.asarray(uniforms)[None])
+    for number, factor in zip(orders[0].tolist(), factors[0].tolist(), strict=True):
+        pixels = out = _OPERATIONS[number](pixels, factor, out)
     return pixels
+
+
+def drawn_operations(
+    strength: float, uniforms: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the operations of B crops, (B, 3) in their order, and the factor of each, (B, 3).
+
+    Brightness is 0, contrast 1 and saturation 2.
+
+    Args:
+        strength: as in :func:`jitter_color`.
+        uniforms: (B, ``NUM_UNIFORMS``).
+    """
+    factors = 1 + strength * (2 * uniforms[:, :3] - 1)
+    orders = _ORDERS[(uniforms[:, 3] * len(_ORDERS)).astype(np.int64)]
+    return orders, np.take_along_axis(factors, orders, 1).astype(np.float32)
 
 
 def adjust_brightness(pixels: Pixels, factor: float, out: Pixels | None = None) -> Pixels:
@@ -106,3 +121,6 @@ def _cut_off(values: NDArray[np.float32]) -> Pixels:
 
 def _array(found: object) -> Pixels:
     return np.asarray(found, np.uint8)
+
+
+_OPERATIONS: Final = (adjust_brightness, adjust_contrast, adjust_saturation)

@@ -8,6 +8,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from model.training.color_jitter import jitter_colors
+
 Stream = Literal["image", "text", "pair"]
 STREAMS: Final[tuple[Stream, ...]] = ("image", "text", "pair")
 _SAMPLE_AXIS: Final = {"residual_scale": 2, "pixel_mean": None, "pixel_std": None}
@@ -25,6 +27,10 @@ class MicroBatch:
     "(3,) float32, subtracted from ``pixels`` in 0-1."
     pixel_std: Tensor | None = None
     "(3,) float32, by which the difference is divided."
+    jitter_operations: Tensor | None = None
+    "(B, 3) long, operations of the color jitter in their order; None if ``pixels`` stay as is."
+    jitter_factors: Tensor | None = None
+    "(B, 3) float32, the factor of each of these operations."
     images: Tensor | None = None
     "(B, 3, H, W) float32, normalized."
     image_mask: Tensor | None = None
@@ -83,10 +89,14 @@ class MicroBatch:
         return self._each(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "MicroBatch":
-        """Return a copy on another device, with ``images`` instead of ``pixels``."""
+        """Return a copy on another device, with jittered ``images`` instead of ``pixels``."""
         moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
         if moved.pixels is not None:
             assert moved.pixel_mean is not None and moved.pixel_std is not None
+            if moved.jitter_operations is not None and moved.jitter_factors is not None:
+                draws = moved.jitter_operations, moved.jitter_factors
+                moved.pixels = jitter_colors(moved.pixels, *draws)
+                moved.jitter_operations = moved.jitter_factors = None
             images = moved.pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True).contiguous()
             mean, std = moved.pixel_mean.view(3, 1, 1), moved.pixel_std.view(3, 1, 1)
             moved.images, moved.pixels = images.div_(255).sub_(mean).div_(std), None

@@ -1,8 +1,9 @@
 """Crops of the images of a micro-batch, with their codes: of stored views or of new ones.
 
 A stored view is cut again at its box, and its codes are those that were stored; color jitter
-changes only what the network sees. A new view is drawn at each visit and cut out of the jittered
-image, as in BEiT v2; the image tokenizer then computes its codes within the step.
+changes only what the network sees, and may wait until the crops are on a GPU. A new view is drawn
+at each visit and cut out of the jittered image, as in BEiT v2; the image tokenizer then computes
+its codes within the step.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataprep.color_jitter import NUM_UNIFORMS, jitter_color
+from dataprep.color_jitter import NUM_UNIFORMS, drawn_operations, jitter_color
 from dataprep.images import Pixels, decode_stored
 from dataprep.views import View, cut, random_view
 from model import BEiT3Config
@@ -33,6 +34,8 @@ class Crops:
     "(B, N); None if they are computed within the step."
     for_tokenizer: Pixels | None = None
     "(B, H', W', 3) RGB, the same crops at the tokenizer's size; None if codes are stored."
+    jitter: tuple[Ints, NDArray[np.float32]] | None = None
+    "Operations (B, 3) and factors (B, 3) of the color jitter that is still to be done, if any."
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,15 @@ class StoredViewCutter:
     columns: ClassVar = ("sample_id", "jpeg", "views", "codes")
 
     def __init__(
-        self, network: BEiT3Config, color_jitter: float, view_seed: int, jitter_seed: int
+        self,
+        network: BEiT3Config,
+        color_jitter: float,
+        view_seed: int,
+        jitter_seed: int,
+        *,
+        jitters_later: bool = False,
     ) -> None:
-        self.network, self.color_jitter = network, color_jitter
+        self.network, self.color_jitter, self.jitters_later = network, color_jitter, jitters_later
         self.view_seed, self.jitter_seed = view_seed, jitter_seed
 
     def __call__(self, rows: pa.Table, step: int, slots: Ints) -> Crops:
@@ -82,10 +91,12 @@ class StoredViewCutter:
             _decoded(rows), crops, boxes, uniforms, strict=True
         ):
             cut(pixels, View(x, y, width, height, bool(flip)), network.image_size, crop)
-            if self.color_jitter:
+            if self.color_jitter and not self.jitters_later:
                 jitter_color(crop, self.color_jitter, some, crop)
         of_view = codes.reshape(len(slots), num_views, -1)[of_slot, chosen]
-        return Crops(crops, codes=of_view.astype(np.int64))
+        later = self.color_jitter and self.jitters_later
+        jitter = drawn_operations(self.color_jitter, uniforms) if later else None
+        return Crops(crops, codes=of_view.astype(np.int64), jitter=jitter)
 
     def drawn_views(self, num_views: int, step: int, slots: Ints) -> Ints:
         """Return the index of the stored view drawn for each slot (B,) of a step."""

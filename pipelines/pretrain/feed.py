@@ -36,6 +36,8 @@ Ints = NDArray[np.int64]
 _STEPS_AHEAD: Final = 8
 "Steps by which row groups are read before they are needed."
 _STEPS_BEHIND: Final = 2
+STEPS_HELD: Final = _STEPS_BEHIND + 2 * _STEPS_AHEAD
+"Number of steps whose row groups are held."
 _READ_THREADS: Final = 4
 
 

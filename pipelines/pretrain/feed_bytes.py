@@ -1,4 +1,4 @@
-"""How much host memory the feed of a training worker holds: the row groups of its windows.
+"""How much host memory the feed of a training worker holds: row groups of windows, and those ahead.
 
 The mean bytes of a row are those of the committed datasets where they are known, else what the
 recipe says of a row.
@@ -10,6 +10,7 @@ from typing import Final
 from model.training.batch import STREAMS, Stream
 from orchestration.params import StageParams
 from orchestration.reporting.usage import Expected
+from pipelines.pretrain.feed import STEPS_HELD
 from pipelines.pretrain.params import Params
 from pipelines.readers.expected_memory import row_bytes
 from pipelines.tokens import image_tokens, text_tokens
@@ -37,10 +38,22 @@ def feed_bytes(
             continue
         section, size = tokens[stream], inputs.get(stream, Expected())
         assert isinstance(section, image_tokens.Params | text_tokens.Params)
-        rows = params.num_groups_held * section.row_group_rows
+        rows = _num_rows_held(params, stream, section.row_group_rows)
         rows = min(rows, size.rows or rows)
         held += rows * row_bytes({stream: size}, [stream], _by_recipe(params, section))
     return round(held)
+
+
+def _num_rows_held(params: Params, stream: Stream, row_group_rows: int) -> int:
+    """Return the rows of a stream that a worker holds.
+
+    A window begins and ends within a row group, and within the steps that are held the next windows
+    of some substreams begin.
+    """
+    num_substreams = -(-params.substreams // params.min_workers)
+    of_windows = (params.shuffle_window + 1) * row_group_rows
+    of_steps = STEPS_HELD * params.samples_per_step[stream] // params.substreams
+    return num_substreams * (of_windows + of_steps)
 
 
 def _by_recipe(params: Params, section: image_tokens.Params | text_tokens.Params) -> int:

@@ -196,11 +196,6 @@ class Params(TrainingLoopParams):
             "pair": self.pairs_per_step,
         }
 
-    @property
-    def num_groups_held(self) -> int:
-        """Number of row groups of each stream that the feed of a worker holds: those of windows."""
-        return self.shuffle_window * -(-self.substreams // self.min_workers)
-
     def layout(self, num_workers: int) -> ParallelLayout:
         """Return how a step is distributed over so many workers."""
         largest = -(-max(self.samples_per_step.values()) // num_workers)

@@ -91,7 +91,7 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=6,
+        version=7,
         requires=partial(start_from.requires, params, tokenizers),
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),

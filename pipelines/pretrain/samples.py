@@ -55,6 +55,8 @@ class SampleBuilder:
         params: FeedParams,
         seed: int,
         new_views: NewViews | None = None,
+        *,
+        jitters_later: bool = False,
     ) -> None:
         """Prepare the builder of a stream.
 
@@ -65,12 +67,15 @@ class SampleBuilder:
             params: how samples are built.
             seed: of the samples.
             new_views: how a new view is drawn at each visit; None takes the stored views.
+            jitters_later: let ``MicroBatch.to`` change the colors of stored views.
         """
         self.stream, self.network, self.text, self.params = stream, network, text, params
         self.seed = int(randomness.bits(seed, STREAMS.index(stream)))
         common = network, params.color_jitter, self._seed(_VIEW), self._seed(_JITTER)
         self.cutter = (
-            StoredViewCutter(*common) if new_views is None else NewViewCutter(*common, new_views)
+            StoredViewCutter(*common, jitters_later=jitters_later)
+            if new_views is None
+            else NewViewCutter(*common, new_views)
         )
 
     @property
@@ -128,6 +133,10 @@ class SampleBuilder:
         batch.pixel_std = torch.tensor(network.pixel_std)
         if crops.codes is not None:
             batch.codes = torch.from_numpy(crops.codes)
+        if crops.jitter is not None:
+            operations, factors = crops.jitter
+            batch.jitter_operations = torch.from_numpy(operations)
+            batch.jitter_factors = torch.from_numpy(factors)
         if crops.for_tokenizer is not None:
             batch.tokenizer_pixels = torch.from_numpy(crops.for_tokenizer)
         batch.image_mask = torch.from_numpy(mask & masked[:, None])

@@ -61,8 +61,15 @@ class PretrainJob:
         """Build the task on a worker."""
         return PretrainTask(self, session)
 
-    def make_feed(self, rank: int, num_workers: int, num_threads: int = 1) -> Feed:
-        """Return the feed of one worker.
+    def make_feed(
+        self,
+        rank: int,
+        num_workers: int,
+        num_threads: int = 1,
+        *,
+        on_gpu: bool = False,
+    ) -> Feed:
+        """Return the feed of one worker; ``on_gpu`` says where its batches go.
 
         Raises:
             ValueError: batch, substreams, workers or row groups do not fit together.
@@ -76,6 +83,7 @@ class PretrainJob:
                 params.feed_params(),
                 int(randomness.bits(self.seed, 20)),
                 self.new_views,
+                jitters_later=on_gpu,
             )
             for stream in STREAMS
         }
@@ -130,7 +138,12 @@ class PretrainTask:
         self.optimizer = adamw(
             self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
         )
-        self.feed = job.make_feed(session.rank, session.num_workers, session.num_threads)
+        self.feed = job.make_feed(
+            session.rank,
+            session.num_workers,
+            session.num_threads,
+            on_gpu=session.device.type == "cuda",
+        )
         self.data_step = session.data_step
         self.skipped = SkippedSteps(job.folder, session.rank, session.num_workers)
         self.spikes = params.spikes()
@@ -185,8 +198,10 @@ class PretrainTask:
 
     def slow_feed(self, seconds: float) -> str:
         """Return what makes the feed faster."""
-        lighter = ["train.codes=stored"] if self.job.new_views is not None else []
-        lighter += ["train.color_jitter=0"] if self.job.params.color_jitter else []
+        has_new_views = self.job.new_views is not None
+        lighter = ["train.codes=stored"] if has_new_views else []
+        if self.job.params.color_jitter and (has_new_views or self.device.type != "cuda"):
+            lighter.append("train.color_jitter=0")
         return self.feed.use.remedy(seconds, lighter)
 
     def _add_codes(self, batches: list[MicroBatch]) -> None:

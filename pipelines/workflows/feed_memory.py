@@ -21,7 +21,7 @@ def feed_memory(recipe: PretrainRecipe) -> Iterator[str]:
     line = (
         f"train: the feed of a worker holds about {human_bytes(held)} of row groups: "
         f"{train.substreams} substreams / {train.min_workers} workers x shuffle_window = "
-        f"{train.shuffle_window} row groups of each stream"
+        f"{train.shuffle_window} row groups of each stream, and those that come next"
     )
     less = "; it is less with more workers, fewer train.substreams or smaller row_group_rows"
     yield line + (less if held > _LARGE_BYTES else "")

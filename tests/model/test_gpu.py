@@ -1,12 +1,14 @@
 """Results on a GPU against the CPU; skipped on machines without one."""
 
 import copy
+from itertools import permutations
 
 import pytest
 import torch
 
 from model import BEiT3, BEiT3Config
 from model.training.batch import MicroBatch
+from model.training.color_jitter import jitter_colors
 from model.training.cross_entropy import cross_entropy_sum
 from model.training.objectives import complete_loss_weights, predict
 from model.training.optimizer import adamw
@@ -78,6 +80,15 @@ def angle(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
     one = torch.cat([found[name].flatten() for name in expected])
     two = torch.cat([expected[name].flatten() for name in expected])
     return float(torch.nn.functional.cosine_similarity(one, two, dim=0))
+
+
+def test_colors_change_to_the_same_bytes():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (12, 33, 47, 3), generator=generator).byte()
+    operations = torch.tensor(list(permutations(range(3))) * 2)
+    factors = 0.6 + 0.8 * torch.rand(12, 3, generator=generator)
+    found = jitter_colors(pixels.to(GPU), operations.to(GPU), factors.to(GPU))
+    assert torch.equal(found.cpu(), jitter_colors(pixels, operations, factors))
 
 
 @FORMS

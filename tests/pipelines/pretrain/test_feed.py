@@ -21,6 +21,7 @@ from pipelines.pretrain.feed import Feed
 from pipelines.pretrain.samples import FeedParams, SampleBuilder
 from pipelines.readers.prefetch import prefetch
 from tests.committing import commit_tables
+from tests.pipelines.pretrain.small_job import make_job
 from tokenizer.text import BOS, EOS, PAD, TextTokenizer, train
 
 NETWORK = BEiT3Config(
@@ -257,6 +258,31 @@ def test_pixels_become_what_torchvision_makes_of_them(tmp_path, text):
     images = torch.stack([to_tensor(pixels.numpy()) for pixels in batch.pixels])
     torch.testing.assert_close(moved.images, normalize(images, mean, std), rtol=1e-6, atol=1e-6)
     assert moved.pixels is None and batch.pixels.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("stream", ["image", "pair"])
+def test_colors_that_change_on_the_device_are_those_that_change_before_it(text, stream):
+    params = replace(PARAMS, color_jitter=0.4)
+    rows, slots = tokens(8)[stream], np.arange(8)
+    before, later, plain = (
+        SampleBuilder(stream, NETWORK, text, some, 3, jitters_later=later).build(rows, 7, slots)
+        for some, later in ((params, False), (params, True), (PARAMS, True))
+    )
+    assert torch.equal(later.pixels, plain.pixels) and not torch.equal(later.pixels, before.pixels)
+    assert plain.jitter_operations is None and before.jitter_operations is None
+    moved = later.to(torch.device("cpu"))
+    assert torch.equal(moved.images, before.to(torch.device("cpu")).images)
+    assert moved.jitter_operations is None and moved.jitter_factors is None
+    some = later.rows(torch.tensor([5, 2])).to(torch.device("cpu"))
+    assert torch.equal(some.images, moved.images[[5, 2]])
+
+
+def test_colors_change_on_the_device_where_it_is_a_gpu(tmp_path):
+    job = make_job(tmp_path)
+    for on_gpu in (True, False):
+        for batch in job.make_feed(0, 1, on_gpu=on_gpu).step(0):
+            has_draws = on_gpu and batch.stream != "text"
+            assert (batch.jitter_operations is not None) == has_draws
 
 
 def test_a_tokenizer_with_another_grid_is_refused(tmp_path, text):

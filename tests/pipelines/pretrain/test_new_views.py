@@ -129,6 +129,12 @@ def test_a_builder_reads_only_the_columns_that_it_needs(job):
     assert {"codes", "captions"} <= set(stored["pair"])
 
 
+def test_colors_of_new_views_change_before_the_crop_on_a_gpu_too(job):
+    on_gpu, on_cpu = (job.make_feed(0, 1, on_gpu=on_gpu).step(0) for on_gpu in (True, False))
+    for some, other in zip(on_gpu, on_cpu, strict=True):
+        assert some.jitter_operations is None and torch.equal(some.pixels, other.pixels)
+
+
 def test_pixels_of_the_tokenizer_are_in_its_range():
     rows = tokens(4)["image"].select(["sample_id", "jpeg"])
     pixels = to_input(cutter()(rows, 0, np.arange(4)).for_tokenizer)
