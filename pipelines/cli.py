@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.commands import (
+    demo,
     doctor,
     export,
     inspect_model,
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    run.demo,
+    demo.demo,
     recipes.recipes,
     run.plan,
     run.run,

@@ -1,7 +1,7 @@
 """Commands of the command line, one file per group.
 
-- ``run.py``: ``demo``, ``plan`` and ``run``, which take a recipe; ``recipes.py`` lists the built-in
-  ones.
+- ``run.py``: ``plan`` and ``run``, which take a recipe; ``recipes.py`` lists the built-in ones.
+  ``demo.py`` runs some of these on a drawn web.
 - ``workdir.py``: ``status``, ``report`` and ``gc``, which read a workdir; ``rejects.py`` lists the
   rows that a stage rejected, ``ui.py`` leads to the MLflow pages.
 - ``profile.py``: a trace of a training that runs.

@@ -1,4 +1,4 @@
-"""``beit3 demo``, ``beit3 plan`` and ``beit3 run``: the commands that take a recipe."""
+"""``beit3 plan`` and ``beit3 run``: the commands that take a recipe."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.commands.options import (
-    DEMO_WORKDIR,
     DataFolder,
     Overrides,
     RecipeName,
@@ -68,16 +67,6 @@ NewTraining = Annotated[
         help="Start a training although one with other settings is unfinished; that one is kept.",
     ),
 ]
-
-
-def demo(workdir: Workdir = DEMO_WORKDIR, set_: Overrides = []) -> None:  # noqa: B006
-    """Run the whole workflow on a drawn miniature web, in minutes.
-
-    Example: beit3 demo
-    """
-    from pipelines.open_recipe import open_recipe
-
-    run_opened(open_recipe("tiny", workdir, set_, console), new_training=True)
 
 
 def plan(

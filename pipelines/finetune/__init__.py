@@ -13,11 +13,4 @@
   training loop, and the figure of its curve. ``expected_bytes.py``: the size of its weights.
 - ``predict.py``, ``predicting.py``, ``score.py``: predictions for a split, and its metrics.
 - ``export.py``, ``model_card.py``: the stage that writes a folder for this project and others.
-- ``task.py``: what a task is; ``tasks/`` has a file for each.
-- ``start.py``: stage: given weights → those of the task's input size. ``start_params.py`` has its
-  parameters, ``start_source.py`` finds the weights, ``start_weights.py`` fits them.
-- ``export.py``: stage: the best weights → a folder that this project and others read, with
-  ``model_card.py``.
-- ``formats/``: the files that examples are read from.
-- ``batch.py``: the tensors of some examples.
 """
