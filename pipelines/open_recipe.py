@@ -26,10 +26,10 @@ from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
 from pipelines.builtin_recipes import recipe_path
 from pipelines.pretrain.start_source import is_folder, open_folder
-from pipelines.workflows.finetune_recipe import FinetuneRecipe
 from pipelines.workflows.kinds import AnyRecipe, build_workflow, recipe_type
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink as shrink_recipe
+from pipelines.workflows.shrink_finetuning import TEMPLATES, shrink_finetuning
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _TEMPLATE: Final = "all_sources"
@@ -76,10 +76,6 @@ def open_recipe(
         root.folders()  # raises where a file lies in its path, before anything is drawn there
     web = _miniweb_folder(root)
     schema = recipe_type(read_recipe(path)[0])
-    if shrink and schema is FinetuneRecipe:
-        raise RecipeError(
-            f"{path}: a fine-tuning is not shrunk; `beit3 demo --task` runs each task in minutes"
-        )
     recipe: AnyRecipe = load_recipe(
         schema,
         path,
@@ -113,8 +109,13 @@ def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
 
 
 def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
-    template, _ = read_recipe(recipe_path(_TEMPLATE))
-    return shrink_recipe(values, template)
+    task = values.get("task")
+    if task is None:
+        return shrink_recipe(values, read_recipe(recipe_path(_TEMPLATE))[0])
+    name = task.get("name") if isinstance(task, Mapping) else None
+    if name not in TEMPLATES:
+        raise RecipeError(f"task.name is {name!r}; the tasks are {', '.join(TEMPLATES)}")
+    return shrink_finetuning(values, read_recipe(recipe_path(TEMPLATES[name]))[0])
 
 
 def _with_checkpoint(path: Path, recipe: AnyRecipe, workdir: Store) -> AnyRecipe:

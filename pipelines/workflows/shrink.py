@@ -47,7 +47,7 @@ def shrink(values: Mapping[str, Any], template: Mapping[str, Any]) -> Values:
     drawn = {source["format"]: source for source in template["sources"].values()}
     kept = {name: value for name, value in values.items() if name not in (*_SOURCES, *_REPLACED)}
     sized = {name: value for name, value in template.items() if name not in ("name", *_SOURCES)}
-    shrunk = _merged(_without_sizes(kept), sized)
+    shrunk = _merged(without_sizes(kept), sized)
     for section in _SOURCES:
         if isinstance(sources := values.get(section), Mapping):
             shrunk[section] = {name: _drawn(source, drawn) for name, source in sources.items()}
@@ -69,9 +69,10 @@ def _drawn(source: Any, drawn: Mapping[str, Values]) -> Any:
     return copy.deepcopy(found) | ({"splits": splits} if splits else {})
 
 
-def _without_sizes(values: Mapping[str, Any]) -> Values:
+def without_sizes(values: Mapping[str, Any]) -> Values:
+    """Return values without the keys about given files, hardware and size, in all sections."""
     return {
-        name: _without_sizes(value) if isinstance(value, Mapping) else value
+        name: without_sizes(value) if isinstance(value, Mapping) else value
         for name, value in values.items()
         if name not in _DROPPED
     }
