@@ -47,9 +47,14 @@ def class_losses(scores: Tensor, batch: TaskBatch, smoothing: float = 0.0) -> di
 
 
 def best_labels(scores: Tensor, labels: Sequence[str]) -> Iterator[Prediction]:
-    """Yield the best labels of each example with their probabilities."""
-    best = scores.float().softmax(1).topk(min(_MOST_LABELS, len(labels)), dim=1)
-    for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+    """Yield the best labels of each example with their probabilities.
+
+    The labels are ranked by their scores, because several probabilities may be rounded to 0; of
+    equal scores the first label is better.
+    """
+    best = scores.float().sort(dim=1, descending=True, stable=True).indices[:, :_MOST_LABELS]
+    probabilities = scores.float().softmax(1).gather(1, best)
+    for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True):
         yield Prediction([labels[i] for i in indices], values)
 
 

@@ -38,11 +38,22 @@ class TextEncoder:
         return torch.from_numpy(ids), torch.from_numpy(ids == PAD)
 
     def ids(self, texts: Sequence[str]) -> list[int]:
-        """Return the ids of one or two texts; the longer one is truncated first."""
-        parts = [list(self.tokenizer.encode(text)) for text in texts]
+        """Return the ids of one or two texts, truncated as transformers does (longest first).
+
+        Raises:
+            ValueError: the largest length has no room for the texts.
+        """
+        parts = [self.tokenizer.encode(text) for text in texts]
         room = self.max_length - 2 * len(parts)
-        while sum(map(len, parts)) > room:
-            max(reversed(parts), key=len).pop()  # of equally long ones the second, as transformers
+        if room < len(parts):
+            raise ValueError(
+                f"max_text_length = {self.max_length} has no room for {len(parts)} texts and "
+                f"their special tokens; set network.max_text_length to {3 * len(parts)} or more"
+            )
+        if sum(map(len, parts)) > room:
+            shorter = min(parts, key=len)  # of equally long ones the first
+            kept = min(len(shorter), room // 2) if len(parts) > 1 else room
+            parts = [part[: kept if part is shorter else room - kept] for part in parts]
         ids = [BOS]
         for number, part in enumerate(parts):
             ids += [EOS] * (number > 0) + part + [EOS]

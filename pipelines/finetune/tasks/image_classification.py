@@ -129,6 +129,12 @@ class ImageClassification(Task):
             loss = F.cross_entropy(scores, targets, reduction="sum")
             return {"loss": loss, "accuracy": (scores.argmax(1) == targets.argmax(1)).sum()}
         scores = network(images, batch.scale(0))
+        assert batch.images is not None
+        scores = network(batch.images[:, 0], batch.scale(0))
+        assert batch.targets is not None
+        if isinstance(network, ForClassTexts):
+            loss = network.loss(scores, batch.targets, self.label_smoothing)
+            return {"loss": loss, "accuracy": (scores.argmax(1) == batch.targets).sum()}
         if not self.multi_label:
             return class_losses(scores, batch, self.label_smoothing)
         loss = F.binary_cross_entropy_with_logits(scores.float(), batch.targets, reduction="sum")
@@ -174,15 +180,17 @@ class ImageClassification(Task):
 
 
 def _average_precision(predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
-    """Return the mean over the classes that occur of the area under precision and recall."""
+    """Return the mean over the classes that occur of the area under precision and recall.
+
+    A class that the network does not know has the score 0 in every image.
+    """
     from sklearn.metrics import average_precision_score
 
     columns = (predictions["labels"], predictions["scores"], examples["labels"])
     rows = [row for row in zip(*(c.to_pylist() for c in columns), strict=True) if row[2]]
-    names = sorted({name for row in rows for name in row[2]} & {n for r in rows for n in r[0]})
-    values = np.array(
-        [[dict(zip(r[0], r[1], strict=True)).get(n, 0.0) for n in names] for r in rows]
-    )
+    names = sorted({name for row in rows for name in row[2]})
+    found = [dict(zip(row[0], row[1], strict=True)) for row in rows]
+    values = np.array([[scores.get(name, 0.0) for name in names] for scores in found])
     true = np.array([[name in row[2] for name in names] for row in rows])
     return {
         "mean_average_precision": float(average_precision_score(true, values, average="macro")),

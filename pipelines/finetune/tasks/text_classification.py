@@ -120,10 +120,12 @@ def _with_f1(predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
     from sklearn.metrics import f1_score
 
     predicted, true = _labels_of(predictions, examples)
-    positive = sorted({*predicted, *true})[-1]
+    both = {label for some in predictions["labels"].to_pylist() for label in some}
+    positive = max(both)  # a prediction names both labels
+    pair = ([label == positive for label in some] for some in (true, predicted))
     return {
         **accuracies(predictions, examples, ks=(1,)),
-        "f1": float(f1_score(true, predicted, pos_label=positive, average="binary")),
+        "f1": float(f1_score(*pair, zero_division=0.0)),
     }
 
 

@@ -18,15 +18,13 @@ from torch import Tensor
 
 from model import BEiT3
 from model.finetuning.task_networks import ForVisualQuestionAnswering, TaskNetwork
-from model.metrics.vqa import accuracy, normalized
+from model.metrics.vqa import accuracy, agreement, normalized
 from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.answer_lists import read_answers
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
-_TARGETS: Final = (0.0, 0.3, 0.6, 0.9, 1.0)
-"Target of an answer by the number of annotators who gave it; more than four count as four."
 _MOST_ANSWERS: Final = 5
 "Answers of a prediction that are kept, best first."
 
@@ -58,7 +56,8 @@ class VisualQuestionAnswering(Task):
         for table in splits.values():
             rows = zip(table["labels"].to_pylist(), table["main_label"].to_pylist(), strict=True)
             counts.update(normalized(main or most_frequent(all_)) for all_, main in rows if all_)
-        names = [name for name, number in counts.items() if name and number >= self.min_occurrences]
+        # The published list has the empty answer too, to which an article alone is normalized.
+        names = [name for name, number in counts.items() if number >= self.min_occurrences]
         if not names:
             raise ValueError(
                 f"no answer occurs {self.min_occurrences} times; lower task.min_occurrences, or "
@@ -80,7 +79,7 @@ class VisualQuestionAnswering(Task):
         for target, annotated in zip(targets, rows["labels"].to_pylist(), strict=True):
             for label, number in Counter(annotated).items():
                 if label in labels:
-                    target[labels[label]] = soft_target(number, len(annotated))
+                    target[labels[label]] = agreement(number, len(annotated))
         return targets
 
     def losses(self, network: TaskNetwork, batch: TaskBatch) -> dict[str, Tensor]:
@@ -95,10 +94,10 @@ class VisualQuestionAnswering(Task):
         self, network: TaskNetwork, batch: TaskBatch, labels: Sequence[str]
     ) -> Iterator[Prediction]:
         """See :class:`Task`."""
-        scores = self._scores(network, batch).float().sigmoid()
-        best = scores.topk(min(_MOST_ANSWERS, len(labels)), dim=1)
-        for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-            yield Prediction([labels[i] for i in indices], values)
+        best = self._scores(network, batch).float().topk(min(_MOST_ANSWERS, len(labels)), dim=1)
+        values = best.values.sigmoid().tolist()  # several may be rounded to 1
+        for indices, some in zip(best.indices.tolist(), values, strict=True):
+            yield Prediction([labels[i] for i in indices], some)
 
     def score(self, predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
         """Return the official accuracy, and that of the most frequent answer."""
@@ -131,16 +130,6 @@ class VisualQuestionAnswering(Task):
             batch.images[:, 0], batch.text_ids, batch.text_padding, batch.scale(0)
         )
         return scores
-
-
-def soft_target(number: int, num_annotators: int) -> float:
-    """Return the target of an answer that ``number`` annotators gave.
-
-    Own data may have fewer annotators than VQAv2's ten; a single one is right.
-    """
-    if num_annotators < len(_TARGETS) - 1:
-        return number / num_annotators
-    return _TARGETS[min(number, len(_TARGETS) - 1)]
 
 
 def most_frequent(answers: Sequence[str]) -> str:
