@@ -67,6 +67,7 @@ def requires(params: StartParams) -> str | None:
         weights = outline(params.start_from, open_folder)
         if weights is not None:
             config = fit_weights(weights, params).config
+            labels_of(weights.folder)
     except (PipelineError, ValueError, OSError) as error:
         wrong.append(f"start_from: {error}")
     try:

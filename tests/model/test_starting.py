@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from model import BEiT3, BEiT3Config
+from model.finetuning.released import heads_of
+from model.finetuning.task_networks import ForVisualReasoning
 from model.network import interop
 from model.network.starting import StartMismatch, fit_start, load_start
 from model.network.weight_files import UnreadableWeights, read_weights
@@ -196,3 +198,15 @@ def test_a_damaged_file_or_one_of_another_kind_is_refused_by_name(tmp_path, kind
         path.write_bytes((9999).to_bytes(8, "little") + json.dumps({"a": {}}).encode())
     with pytest.raises(UnreadableWeights, match=r"weights\.pth"):
         read_weights(path)
+
+
+def test_the_encoder_of_a_network_of_a_task_starts_a_pretraining():
+    torch.manual_seed(0)
+    tuned = ForVisualReasoning(network(RELEASED))
+    fitted, report = fit_start(tuned.state_dict(), RELEASED)
+    assert report.layout == "ours" and set(report.unused) == set(heads_of(tuned.state_dict()))
+    assert {name.partition(".")[0] for name in report.fresh} == {"mlm_head", "mim_head"}
+    for name, tensor in network(RELEASED).state_dict().items():
+        assert name in report.fresh or torch.equal(fitted[name], tensor)
+    with pytest.raises(StartMismatch, match=r"1 unexpected \(extra 3\)"):
+        fit_start({**tuned.state_dict(), "network.extra": torch.zeros(3)}, RELEASED)
