@@ -130,6 +130,6 @@ def checked(
             detail = f"{path.name}: the id {safe} stands there before"
             yield replace(example, id=id_, reason=REPEATED_ID, detail=detail)
         else:
-            yield replace(example, id=id_)
+            yield example if id_ == example.id else replace(example, id=id_)
     if first and not is_readable:
         raise ListError(f"{path}: no readable entry; {first.detail}")

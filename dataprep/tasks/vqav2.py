@@ -9,7 +9,6 @@ it the images: ``COCO_<split>_%012d.jpg``.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from sys import intern
 from typing import Any, Final, Literal
 
 from dataprep.randomness import rng_of
@@ -159,8 +158,7 @@ class _AnswersByQuestion:
         key = str(id_) if isinstance(id_, int | str) else f"entry-{number}"
         if key in self._held:  # a question has one annotation
             key, problem = f"{key}+{number}", f"another annotation of question {key}"
-        labels = tuple(intern(text) for text in texts)
-        self._held[key] = _Answers(where, labels, intern(main), problem)
+        self._held[key] = _Answers(where, tuple(texts), main, problem)
 
 
 def _draw(

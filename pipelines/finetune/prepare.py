@@ -13,7 +13,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -193,7 +193,7 @@ def _check_kept(context: Context, slices: list[Slice]) -> None:
 
 def _row(example: Example, members: ImageMembers) -> dict[str, Any]:
     found = [[vars(member) for member in members.find(name)] for name in example.images]
-    return {"example": json.dumps(asdict(example)), "members": found}
+    return {"example": json.dumps(vars(example)), "members": found}
 
 
 def _example(text: str) -> Example:
