@@ -25,7 +25,9 @@ from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
 from pipelines.builtin_recipes import recipe_path
-from pipelines.pretrain.start_source import is_folder, open_folder
+from pipelines.finetune import start_source as finetune_source
+from pipelines.pretrain import start_source as pretrain_source
+from pipelines.pretrain.start_source import is_folder
 from pipelines.workflows.kinds import AnyRecipe, build_workflow, recipe_type
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink as shrink_recipe
@@ -126,17 +128,20 @@ def _with_checkpoint(path: Path, recipe: AnyRecipe, workdir: Store) -> AnyRecipe
     Raises:
         RecipeError: the weights to start from are those of this workdir, whichever is the newest.
     """
+    is_pretraining = isinstance(recipe, PretrainRecipe)
     given = recipe.train.start_from if isinstance(recipe, PretrainRecipe) else recipe.start_from
     if given is None or not is_folder(given):
         return recipe
     try:
-        found = open_folder(given).store.uri
+        opened = pretrain_source if is_pretraining else finetune_source
+        found = opened.open_folder(given).store.uri
     except RecipeError:
         return recipe  # reported with all other files
-    if isinstance(recipe, PretrainRecipe) and _same_place(Store(given), workdir):
+    if _same_place(Store(given), workdir):
+        key = "train.start_from" if is_pretraining else "start_from"
         raise RecipeError(
-            f"{path}: train.start_from is the workdir of this run, whose newest training would "
-            f"soon be this one; name a checkpoint, such as {found}"
+            f"{path}: {key} is the workdir of this run, whose newest training would soon be this "
+            f"one; name a checkpoint, such as {found}"
         )
     if not isinstance(recipe, PretrainRecipe):
         return recipe.model_copy(update={"start_from": found})

@@ -32,17 +32,17 @@ from pipelines.finetune.finetune_task import (
     FinetuneJob,
     make_network,
 )
-from pipelines.finetune.labels import LABELS_FILE, read_samples
+from pipelines.finetune.labels import read_samples
 from pipelines.finetune.params import FinetuneParams
+from pipelines.finetune.start_source import BEST_FILE, NAMES_FILE
 from pipelines.finetune.task import Task
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes
 from pipelines.training.checkpoints import load_network_state
 from pipelines.training.history import complete_curve
 from pipelines.training.loop import train
 
-WEIGHTS_FILE: Final = "network.safetensors"
 CURVE_FILE: Final = "curve.png"
-_FILES: Final = (WEIGHTS_FILE, NETWORK_FILE, LABELS_FILE)
+_FILES: Final = (BEST_FILE, NETWORK_FILE, NAMES_FILE)
 _WEIGHT_COPIES: Final = 8
 "Weights, gradient, optimizer state, best weights, and the copies of a checkpoint."
 
@@ -161,15 +161,15 @@ def load_network(
 ) -> TaskNetwork:
     """Return the network of a committed fine-tuning on a device, in evaluation mode."""
     network = make_network(task, builder)
-    network.load_state_dict(load_file(finetuned.fetch(WEIGHTS_FILE)))
+    network.load_state_dict(load_file(finetuned.fetch(BEST_FILE)))
     return network.eval().to(device)
 
 
 def _write(folder: Store, network: TaskNetwork, builder: ExampleBuilder) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / WEIGHTS_FILE
+        path = Path(temporary) / BEST_FILE
         save_file({n: t.contiguous() for n, t in network.state_dict().items()}, path)
-        folder.write_file(WEIGHTS_FILE, path)
+        folder.write_file(BEST_FILE, path)
     configuration = json.dumps(builder.config.to_dict(), indent=1)
     folder.write_bytes(NETWORK_FILE, configuration.encode())
-    folder.write_bytes(LABELS_FILE, json.dumps(list(builder.numbers), ensure_ascii=False).encode())
+    folder.write_bytes(NAMES_FILE, json.dumps(list(builder.numbers), ensure_ascii=False).encode())

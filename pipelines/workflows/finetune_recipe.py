@@ -11,8 +11,8 @@ from pipelines.finetune.formats.registry import AnyFormat
 from pipelines.finetune.params import FinetuneParams, PredictParams
 from pipelines.finetune.registry import AnyTask
 from pipelines.finetune.start_params import InputParams, StartParams
+from pipelines.finetune.start_source import OR_FOLDER
 from pipelines.finetune.tasks.image_classification import MIX_GROUP, ImageClassification
-from pipelines.pretrain.params import OR_FOLDER
 from pipelines.workflows.pretrain_recipe import MiniwebParams
 
 Split = Literal["train", "dev", "test"]

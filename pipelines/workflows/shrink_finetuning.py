@@ -21,7 +21,7 @@ TEMPLATES: Final = {
     "text_classification": "finetune/tiny-glue",
 }
 "The tiny recipe of each task."
-_STEPS: Final = {"steps": 10, "warmup_steps": 2}
+_STEPS: Final = {"steps": 10, "warmup_steps": 2, "evaluations": 1}
 _DRAWN_CORPORA: Final = ("cola", "sst2", "mrpc", "rte", "stsb")
 "Corpora of GLUE that the miniature web draws; another one gets the template's."
 _KEPT_FROM_TEMPLATE: Final = ("miniweb", "cluster", "start_from", "data", "predict")
