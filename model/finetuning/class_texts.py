@@ -4,8 +4,8 @@ The texts of all classes are encoded once per step; each worker encodes a part o
 :mod:`feature_cache`, they are encoded once more to carry the gradient of their features on, so
 that the activations of a chunk are in memory at a time.
 
-Classes of the same text cannot be told apart. Such a class is no wrong answer for another one, and
-of equal scores the class with the smallest number is predicted.
+Classes of the same text cannot be told apart: their text is encoded once, so that their scores are
+equal bit by bit. Such a class is no wrong answer for another one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,15 +20,18 @@ from model.finetuning.task_networks import ForRetrieval
 from model.network.beit3 import BEiT3
 
 _CHUNK: Final = 256
-"Texts that are encoded at once."
+"Number of texts that are encoded at once."
 
 
 class ForClassTexts(ForRetrieval):
     """A dual encoder with the texts of a fixed list of classes."""
 
-    class_ids: Tensor
-    class_padding: Tensor
+    text_ids: Tensor
+    "(U, T) long, the distinct texts."
+    text_padding: Tensor
+    "(U, T) bool, True = padded."
     text_numbers: Tensor
+    "(K,) long, number of the text of each class."
 
     def __init__(self, network: BEiT3, ids: Tensor, padding: Tensor) -> None:
         """Build the network.
@@ -39,9 +42,11 @@ class ForClassTexts(ForRetrieval):
             padding: (K, T) bool, True = padded.
         """
         super().__init__(network)
-        self.register_buffer("class_ids", ids, persistent=False)
-        self.register_buffer("class_padding", padding, persistent=False)
-        numbers = torch.unique(ids, dim=0, return_inverse=True)[1]
+        distinct, numbers = torch.unique(ids, dim=0, return_inverse=True)
+        first = torch.full((len(distinct),), len(ids))
+        first.scatter_reduce_(0, numbers, torch.arange(len(ids)), "amin")
+        self.register_buffer("text_ids", distinct, persistent=False)
+        self.register_buffer("text_padding", padding[first], persistent=False)
         self.register_buffer("text_numbers", numbers, persistent=False)
         self._features: Tensor | None = None
 
@@ -52,18 +57,20 @@ class ForClassTexts(ForRetrieval):
         return self
 
     @torch.no_grad()
-    def class_features(self) -> Tensor:
-        """Return the features (K, D) of all classes, computed once after a change of the mode."""
+    def text_features(self) -> Tensor:
+        """Return the features (U, D) of all texts, computed once after a change of the mode."""
         if self._features is None:
-            chunks = _chunks(range(len(self.class_ids)))
-            self._features = torch.cat([self._encode(chunk) for chunk in chunks]).float()
+            chunks = _chunks(range(len(self.text_ids)))
+            self._features = _exact(torch.cat([self._encode(chunk) for chunk in chunks]))
         return self._features
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return scores (B, K) of images (B, 3, H, W), without a gradient."""
-        features = self.encode_images(images).float()
-        scores: Tensor = self.logit_scale.exp() * features @ self.class_features().T
-        return scores
+    def forward(self, images: Tensor, residual_scale: Tensor | None = None) -> Tensor:
+        """Return scores (B, K) of images (B, 3, H, W); for a gradient, all texts are encoded."""
+        if torch.is_grad_enabled():
+            texts = _exact(self._encode(list(range(len(self.text_ids)))))
+        else:
+            texts = self.text_features()
+        return self._scores(self.encode_images(images, residual_scale), texts)
 
     def backward(
         self,
@@ -81,14 +88,14 @@ class ForClassTexts(ForRetrieval):
             autocast: precision of the encoder.
         """
         rank, number = _place()
-        mine = range(rank, len(self.class_ids), number)
+        mine = range(rank, len(self.text_ids), number)
         features = self._of_all_workers(mine, autocast).requires_grad_()
-        device = features.device
-        sums = {name: torch.zeros((), device=device) for name in ("loss", "accuracy")}
+        zero = torch.zeros((), dtype=torch.float64, device=features.device)
+        sums = {"loss": zero, "accuracy": zero.clone()}
         for encode, targets in batches:
             with autocast:
                 images = encode()
-            scores = self.logit_scale.exp() * images.float() @ features.T
+            scores = self._scores(images, features)
             loss = self.loss(scores, targets, smoothing)
             (loss / num_examples).backward()
             sums["loss"] += loss.detach()
@@ -113,23 +120,33 @@ class ForClassTexts(ForRetrieval):
         return -((1 - smoothing) * right + smoothing * spread).sum()
 
     def _of_all_workers(self, mine: range, autocast: torch.autocast) -> Tensor:
-        """Return the features (K, D) of all classes, of which this worker encodes its part."""
-        width = self.language_head.out_features
-        features = torch.zeros(len(self.class_ids), width, device=self.class_ids.device)
+        """Return the features (U, D) of all texts, of which this worker encodes its part."""
+        width, like = self.language_head.out_features, self.language_head.weight
+        features = _exact(like.new_zeros(len(self.text_ids), width))
         with torch.no_grad(), autocast:
             for chunk in _chunks(mine):
-                features[chunk] = self._encode(chunk).float()
+                features[chunk] = self._encode(chunk).to(features.dtype)
         if _place()[1] > 1:
             dist.all_reduce(features)
         return features
 
     def _encode(self, chunk: list[int]) -> Tensor:
-        return self.encode_texts(self.class_ids[chunk], self.class_padding[chunk])
+        return self.encode_texts(self.text_ids[chunk], self.text_padding[chunk])
+
+    def _scores(self, images: Tensor, texts: Tensor) -> Tensor:
+        """Return scores (B, K) of features of images (B, D) and of texts (U, D)."""
+        scores = self.logit_scale.exp() * _exact(images) @ texts.T
+        return scores[:, self.text_numbers]
 
 
-def _chunks(classes: range) -> Iterator[list[int]]:
-    for i in range(0, len(classes), _CHUNK):
-        yield list(classes[i : i + _CHUNK])
+def _exact(features: Tensor) -> Tensor:
+    """Return features in float32, or in float64 if they are."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def _chunks(texts: range) -> Iterator[list[int]]:
+    for i in range(0, len(texts), _CHUNK):
+        yield list(texts[i : i + _CHUNK])
 
 
 def _place() -> tuple[int, int]:

@@ -3,6 +3,9 @@
 A task adds its part of the gradient of the mean loss over the global batch; gradients and sums are
 added up over the workers once, after the last backward. All workers judge the step by the same
 sums, so all of them take it or skip it alike.
+
+A task may not use a part of the network, as GLUE does not use that of images. Such parameters are
+not decayed either, so that the result can still be the start of another task.
 """
 
 import math
@@ -53,15 +56,17 @@ def finetune_step(
     optimizer.zero_grad(set_to_none=True)
     sums = backward()
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    used = [float(parameter.grad is not None) for parameter in trained]
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     _sum_over_workers(gradients)
     names = sorted(sums)
-    total = torch.stack([sums[name].double().cpu() for name in names]).to(gradients[0].device)
+    mine = [*(float(sums[name]) for name in names), *used]
+    total = torch.tensor(mine, dtype=torch.float64, device=gradients[0].device)
     _sum_over_workers([total])
-    means = dict(zip(names, (total / num_examples).tolist(), strict=True))
+    means = dict(zip(names, (total[: len(names)] / num_examples).tolist(), strict=True))
     norm = float(nn.utils.get_total_norm(gradients))
     skipped = not (math.isfinite(norm) and math.isfinite(means["loss"]))
     if not skipped:
@@ -69,7 +74,9 @@ def finetune_step(
             torch._foreach_mul_(gradients, max_grad_norm / (norm + 1e-6))
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
-        optimizer.step()
+        counts = total[len(names) :].tolist()
+        unused = [each for each, number in zip(trained, counts, strict=True) if not number]
+        _step_without(optimizer, unused)
     return FinetuneStep(means, norm, skipped)
 
 
@@ -78,6 +85,23 @@ def broadcast_weights(network: nn.Module) -> None:
     if dist.is_initialized() and dist.get_world_size() > 1:
         for tensor in (*network.parameters(), *network.buffers()):
             dist.broadcast(tensor.detach(), src=0)
+
+
+def _step_without(optimizer: torch.optim.Optimizer, unused: list[nn.Parameter]) -> None:
+    """Take a step of the other parameters."""
+    for parameter in unused:
+        parameter.grad = None
+    optimizer.step()
+    if not (new := [parameter for parameter in unused if parameter not in optimizer.state]):
+        return
+    # A checkpoint holds a state for every parameter: a step with a rate of 0 makes it.
+    optimizer.zero_grad(set_to_none=True)
+    for parameter in new:
+        parameter.grad = torch.zeros_like(parameter)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _sum_over_workers(tensors: list[Tensor]) -> None:

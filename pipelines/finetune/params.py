@@ -86,8 +86,8 @@ class FinetuneParams(TrainingLoopParams):
 
     def is_evaluated_after(self, step: int) -> bool:
         """Return whether the dev split is evaluated after so many of ``steps`` steps."""
-        every = max(self.steps // self.evaluations, 1)
-        return step % every == 0 or step == self.steps
+        number = min(self.evaluations, self.steps)
+        return step * number // self.steps > (step - 1) * number // self.steps
 
 
 class PredictParams(StageParams):
