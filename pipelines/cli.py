@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.commands import (
+    compare,
     doctor,
     export,
+    grid,
     inspect_model,
     profile,
     recipes,
@@ -33,8 +35,10 @@ for command in (
     recipes.recipes,
     run.plan,
     run.run,
+    grid.grid,
     workdir.status,
     workdir.report,
+    compare.compare,
     profile.profile,
     rejects.rejects,
     ui.ui,
