@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.commands import (
+    compare,
     demo,
     doctor,
     export,
+    grid,
     inspect_model,
     profile,
     recipes,
@@ -34,8 +36,10 @@ for command in (
     recipes.recipes,
     run.plan,
     run.run,
+    grid.grid,
     workdir.status,
     workdir.report,
+    compare.compare,
     profile.profile,
     rejects.rejects,
     ui.ui,

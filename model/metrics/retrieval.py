@@ -18,7 +18,7 @@ _BLOCK: Final = 1024
 def retrieval_recalls(
     images: Tensor, texts: Tensor, image_of_text: Tensor, ks: Sequence[int] = KS
 ) -> dict[str, float]:
-    """Return recall in 0-1 by ``image_to_text/R@K`` and ``text_to_image/R@K``.
+    """Return recall in 0-1 by ``image_to_text/recall_at_K`` and ``text_to_image/recall_at_K``.
 
     Args:
         images: (N, D) float, the feature of each image; the score is the dot product.
@@ -55,7 +55,7 @@ def retrieval_recalls(
     to_text = _ranks(images, texts, is_own)
     to_image = _ranks(texts, images, is_own.T)
     return {
-        f"{way}/R@{k}": float((ranks < k).double().mean())
+        f"{way}/recall_at_{k}": float((ranks < k).double().mean())
         for way, ranks in (("image_to_text", to_text), ("text_to_image", to_image))
         for k in ks
     }

@@ -141,6 +141,15 @@ class Task(StageParams):
             examples: the same examples without ``images``, in the same order.
         """
 
+    def is_right(self, label: str, given: Sequence[str]) -> bool | None:
+        """Return whether a predicted label is right, for a page; None if labels are no classes.
+
+        Args:
+            label: the best one.
+            given: labels of the example as annotated, at least one.
+        """
+        return label in given
+
     def submission(self, predictions: pa.Table) -> bytes | None:
         """Return the file that the task's evaluation server takes, or None if there is none."""
         return None

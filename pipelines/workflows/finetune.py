@@ -2,6 +2,7 @@
 
 from orchestration import Stage, Workflow
 from pipelines.finetune import export, finetune, labels, predict, prepare, score, start
+from pipelines.report import task_report
 from pipelines.workflows.finetune_recipe import FinetuneRecipe
 
 
@@ -48,12 +49,15 @@ def build_finetuning(recipe: FinetuneRecipe) -> Workflow:
         )
         for split, each in evaluated.items()
     }
-    scored = score.stage(task, predictions=predictions, examples=evaluated)
+    scored = score.stage(
+        task, predictions=predictions, examples=evaluated, published=recipe.published
+    )
+    shown = task_report.stage(task, score=scored, predictions=predictions, examples=evaluated)
     exported = export.stage(
         export.Params(), task=task, start=started, finetune=finetuned, score=scored
     )
     stages = (
         *(started, *examples.values(), label_names, finetuned),
-        *(*predictions.values(), scored, exported),
+        *(*predictions.values(), scored, shown, exported),
     )
     return Workflow(recipe, stages)

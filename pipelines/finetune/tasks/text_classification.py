@@ -111,6 +111,10 @@ class TextClassification(Task):
         own = [value for name, value in numbers.items() if not name.startswith("chance/")]
         return numbers | {_SCORE: sum(own) / len(own)}
 
+    def is_right(self, label: str, given: Sequence[str]) -> bool | None:
+        """See :class:`Task`; a number is neither right nor wrong."""
+        return None if self.is_regression else super().is_right(label, given)
+
     def _scores(self, network: TaskNetwork, batch: TaskBatch) -> Tensor:
         scores: Tensor = network(batch.text_ids, batch.text_padding, batch.scale(0))
         return scores

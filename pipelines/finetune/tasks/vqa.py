@@ -113,6 +113,10 @@ class VisualQuestionAnswering(Task):
             "chance/accuracy": sum(accuracy(guess, given) for _, given in pairs) / len(pairs),
         }
 
+    def is_right(self, label: str, given: Sequence[str]) -> bool:
+        """See :class:`Task`: the answer's target is over a half."""
+        return soft_target(given.count(label), len(given)) > 0.5
+
     def submission(self, predictions: pa.Table) -> bytes:
         """Return the list of answers that the evaluation server takes."""
         rows = zip(
