@@ -115,7 +115,7 @@ class VisualQuestionAnswering(Task):
 
     def is_right(self, label: str, given: Sequence[str]) -> bool:
         """See :class:`Task`: the answer's target is over a half."""
-        return soft_target(given.count(label), len(given)) > 0.5
+        return agreement(given.count(label), len(given)) > 0.5
 
     def submission(self, predictions: pa.Table) -> bytes:
         """Return the list of answers that the evaluation server takes."""
