@@ -228,7 +228,9 @@ def _made(example: Example, read: Callable[[str], bytes]) -> dict[str, Any] | Ex
     for name in example.images:
         try:
             images.append(read(name))
-        except (ImageError, MemberError) as error:
+        except MemberError as error:  # its detail names the image
+            return replace(example, reason=error.reason, detail=error.detail)
+        except ImageError as error:
             detail = f"{safe_name(name)}: {error.detail}"
             return replace(example, reason=error.reason, detail=detail)
     return {
