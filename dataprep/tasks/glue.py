@@ -14,7 +14,7 @@ from typing import Final, Literal
 from dataprep.sources.annotations import MALFORMED_ENTRY
 from dataprep.sources.lines import ListError, read_lines
 from dataprep.sources.own_lists import header, table_rows
-from dataprep.tasks.example import UNKNOWN_LABEL, Example, bad, checked, example_of
+from dataprep.tasks.example import NO_LABELS, UNKNOWN_LABEL, Example, bad, checked, example_of
 
 Corpus = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"]
 
@@ -106,6 +106,8 @@ def _example(
     if problem:
         return bad(f"line-{where.rpartition(':')[2]}", where, MALFORMED_ENTRY, problem)
     labels: Sequence[str] = [row[columns.label].strip()] if columns.label else []
+    if labels and not labels[0]:
+        return bad(id_, where, NO_LABELS, f"{columns.label} is empty")
     if any(not _is_known(label, columns.labels) for label in labels):
         expected = ", ".join(columns.labels) or f"a number from 0 to {_MAX_SCORE:g}"
         problem = f"{columns.label} = {labels[0]!r}, expected {expected}"

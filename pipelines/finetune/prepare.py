@@ -33,7 +33,7 @@ from dataprep.tasks.example import NO_LABELS, Example
 from dataprep.tasks.image_places import ImageMembers, Images, Search
 from orchestration import Context, Output, Slice, Stage
 from orchestration.errors import StageError
-from orchestration.params import StageParams
+from orchestration.params import StageParams, external_files
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.slices import range_slices
 from orchestration.storage.remote_files import with_local_files
@@ -157,11 +157,13 @@ def prepare_slice(params: Params, split: str, folder: Store, slice_: Slice) -> I
 
 
 def expects(source: TaskFormat) -> Expected:
-    """Estimate the number of examples.
+    """Estimate the number of examples; a file that is given by URI is not read for it.
 
     Raises:
         RecipeError: a file is not of its format.
     """
+    if any(file.is_remote for file in external_files(source)):
+        return Expected()
     with as_recipe_errors(source):
         return Expected(rows=source.expected_rows())
 
@@ -226,7 +228,9 @@ def _made(example: Example, read: Callable[[str], bytes]) -> dict[str, Any] | Ex
     for name in example.images:
         try:
             images.append(read(name))
-        except (ImageError, MemberError) as error:
+        except MemberError as error:  # its detail names the image
+            return replace(example, reason=error.reason, detail=error.detail)
+        except ImageError as error:
             detail = f"{safe_name(name)}: {error.detail}"
             return replace(example, reason=error.reason, detail=detail)
     return {

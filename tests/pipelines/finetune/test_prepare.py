@@ -29,6 +29,7 @@ from tests.dataprep.tasks.vqa_files import (
 from tests.dataprep.test_annotated import coco_image
 from tests.dataprep.test_mutated_files import mutated
 from tests.in_process import run_in_process
+from tests.one_file import serving
 
 VQA = {"num_images": 1, "num_texts": (1, 1), "needs_labels": True}
 PAIRS = {"num_images": 2, "num_texts": (1, 1), "needs_labels": True}
@@ -185,6 +186,25 @@ def test_own_images_lie_beside_their_file_or_in_a_folder_or_archive(tmp_path):
         archive.writestr("own/no.jpg", jpeg(5))
     kept, _ = prepared(tmp_path, {**section, "images": str(tmp_path / "i.zip")}, CLASSES)
     assert list(kept) == ["000000004"]
+
+
+def test_a_file_given_by_uri_is_copied_and_reads_no_other_file_of_the_machine(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(jpeg(5))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.jpg").write_bytes(jpeg(5))
+    names = ["a.jpg", "../secret.jpg", str(tmp_path / "secret.jpg")]
+    lines = [json.dumps({"image": name, "label": "b"}) for name in names]
+    with serving("\n".join(lines).encode()) as server:
+        section = {"format": "own_labels", "file": server.uri.partition("/lists")[0] + "/o.jsonl",
+                   "images": str(tmp_path / "images")}  # fmt: skip
+        source = TypeAdapter(AnyFormat).validate_python(section)
+        folder, stage = Store(tmp_path / "out"), prepare.stage(source, split="train", **CLASSES)
+        assert stage.expects().rows is None
+        run_in_process(stage, folder, {})
+    assert Dataset.open(folder).read()["example_id"].to_pylist() == ["000000001"]
+    rejects = Dataset.open(folder, "rejects").read()
+    assert rejects["reason"].to_pylist() == ["missing_file"] * 2
+    assert not folder.exists("external")
 
 
 def test_texts_need_no_images(tmp_path):
