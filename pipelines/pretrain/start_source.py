@@ -138,7 +138,7 @@ class Folder:
         stage = _parent(_parent(self.store))
         if stage is None or not stage.exists(IDENTITY):
             return None
-        inputs = json.loads(stage.read(IDENTITY))["inputs"].get(role, [])
+        inputs = stage.read_json(IDENTITY, {"inputs": dict})["inputs"].get(role, [])
         workdir = _parent(_parent(stage))
         for name, content in inputs:
             if workdir is None:
