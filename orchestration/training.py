@@ -42,8 +42,6 @@ from orchestration.training_failures import ending_in_time
 from orchestration.training_size import saving_before_resizing
 from orchestration.training_worker import Checkpoints, TrainingWorker
 
-_SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
-"Ray Train's own record of checkpoints, which does not know whether they are whole."
 _STOP_EVERY_S: Final = 0.2
 
 _NumWorkers = Annotated[int, Field(ge=1)]
@@ -168,7 +166,7 @@ def files_of(context: Context, checkpoint: Store) -> list[File]:
 def _start(context: Context, params: TrainingParams) -> Store | None:
     """Return the checkpoint to continue from, or None; say which, and which are damaged."""
     folder = context.folder
-    for leftover in (_SNAPSHOT, STOP, SAVE):
+    for leftover in (STOP, SAVE):
         folder.remove(leftover)
     damaged: list[str] = []
     start = newest_whole(folder, tell=damaged.append)

@@ -11,6 +11,7 @@ from pipelines.commands.options import (
     RecipeName,
     Shrink,
     Workdir,
+    WorkdirOrNone,
     console,
 )
 
@@ -71,7 +72,7 @@ NewTraining = Annotated[
 
 def plan(
     recipe: RecipeName,
-    workdir: Workdir,
+    workdir: WorkdirOrNone = None,
     set_: Overrides = [],  # noqa: B006
     data: DataFolder = None,
     shrink: Shrink = False,
@@ -86,6 +87,8 @@ def plan(
     if scale:
         _print_scale(recipe, set_)
         return
+    if workdir is None:
+        raise typer.BadParameter("is needed without --scale", param_hint="--workdir")
     from orchestration.plan import complete_manifests
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.memory import machine_memory, memory_warnings
@@ -111,14 +114,15 @@ def plan(
 
 
 def _print_scale(name: str, overrides: Sequence[str]) -> None:
-    """Print a pretraining on 8 to 512 GPUs; no file that the recipe names is read."""
+    """Print a pretraining on 8 to 512 GPUs; no file that the recipe names is read or fetched."""
     from orchestration.recipe import load_recipe
     from pipelines.builtin_recipes import recipe_path
     from pipelines.workflows.gpu_rates import GPUS
     from pipelines.workflows.pretrain_recipe import PretrainRecipe
     from pipelines.workflows.scale import scale_table
 
-    recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=overrides)
+    contact = "download.contact=nobody"  # which a recipe needs, though nothing is downloaded here
+    recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=[contact, *overrides])
     for gpu in GPUS:
         for line in scale_table(recipe, gpu):
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -102,7 +102,7 @@ def _fine_tuning(store: Store) -> FineTuning | None:
     if store.exists(WORKFLOWS):
         fingerprint = (latest_record(store) or {"stages": {}})["stages"].get(STAGE)
         return _fine_tuning(store.sub(f"{STAGE}/{fingerprint}")) if fingerprint else None
-    if not store.exists(IDENTITY) or json.loads(store.read(IDENTITY)).get("name") != STAGE:
+    if not store.exists(IDENTITY) or store.read_json(IDENTITY, {"name": str})["name"] != STAGE:
         return None
     if not store.exists(MANIFEST):
         raise RecipeError(

@@ -8,7 +8,8 @@
 - ``.json``, written last: the measurements of the step, and the samples that are not finite.
 
 Numbers of steps count from 1. The folder of a step whose data is that of another step, because data
-was left out, ends in ``-data-<number>``. Number and size of the records are limited. A store that
+was left out, ends in ``-data-<number>``. A training that goes back removes the records of later
+steps (:mod:`orchestration.going_back`). Number and size of the records are limited. A store that
 fails is reported and ends no training.
 """
 
@@ -31,13 +32,12 @@ from torch import Tensor
 from model.training.batch import MicroBatch
 from model.training.per_sample import PerSample
 from model.training.step import StepResult
+from orchestration.branches import RECORDS, record_name
 from orchestration.errors import PipelineError
 from orchestration.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
-FOLDER: Final = "skipped"
-"Folder of the records within the stage's folder."
 MAX_RECORDS: Final = 1000
 "Number of steps that are recorded."
 MAX_DUMPS: Final = 20
@@ -78,17 +78,17 @@ class SkippedSteps:
             batches: its micro-batches.
             sample_ids: returns where its samples come from; it reads the token datasets.
         """
-        name = f"step-{step + 1:08d}" + (f"-data-{data_step + 1:08d}" if data_step != step else "")
-        where = self.folder.uri_of(f"{FOLDER}/{name}")
+        name = record_name(step) + (f"-data-{data_step + 1:08d}" if data_step != step else "")
+        where = self.folder.uri_of(f"{RECORDS}/{name}")
         assert result.fault is not None
         try:
-            others = [other for other in self.folder.folders(FOLDER) if other != name]
+            others = [other for other in self.folder.folders(RECORDS) if other != name]
             if len(others) >= MAX_RECORDS:
                 logger.warning(
                     "step %d is skipped: %s; it is not recorded, as %d steps are",
                     *(step + 1, _WHAT[result.fault], len(others)),
                 )
-                return self.folder.uri_of(FOLDER)
+                return self.folder.uri_of(RECORDS)
             suspects = self._write(name, step, data_step, result, batches, sample_ids, len(others))
         except (PipelineError, OSError, pa.ArrowException) as error:
             logger.warning(
@@ -101,7 +101,7 @@ class SkippedSteps:
                     *(step + 1, _WHAT[result.fault], len(suspects), self.rank),
                     *(_first(suspects), where),
                 )
-        return self.folder.uri_of(FOLDER)
+        return self.folder.uri_of(RECORDS)
 
     def _write(
         self,
@@ -114,7 +114,7 @@ class SkippedSteps:
         num_others: int,
     ) -> list[dict[str, Any]]:
         """Write the files of a record; return the samples that are not finite."""
-        path = f"{FOLDER}/{name}/worker-{self.rank:05d}-of-{self.num_workers:05d}"
+        path = f"{RECORDS}/{name}/worker-{self.rank:05d}-of-{self.num_workers:05d}"
         limit = MAX_DUMP_BYTES // self.num_workers if num_others < MAX_DUMPS else 0
         samples = _with_losses(sample_ids(), result.samples)
         # A micro-batch that only keeps workers in step repeats the samples of another one.
@@ -141,7 +141,7 @@ class SkippedSteps:
 
 def skipped_files(folder: Store) -> list[str]:
     """Return the paths of all records in a stage's folder, to be committed with the stage."""
-    return [path for path, _ in folder.walk(FOLDER)] if folder.exists(FOLDER) else []
+    return [path for path, _ in folder.walk(RECORDS)] if folder.exists(RECORDS) else []
 
 
 def _with_losses(ids: pa.Table, samples: Sequence[PerSample]) -> pa.Table:

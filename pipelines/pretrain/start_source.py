@@ -225,7 +225,7 @@ def input_folders(output: Store | None) -> Iterator[tuple[str, Store]]:
     workdir = _parent(_parent(output))
     if output is None or workdir is None or not output.exists(IDENTITY):
         return
-    for name, content in chain(*json.loads(output.read(IDENTITY))["inputs"].values()):
+    for name, content in chain(*output.read_json(IDENTITY, {"inputs": dict})["inputs"].values()):
         yield name, workdir.sub(f"{name}/{content.partition('+')[0]}")
 
 

@@ -57,6 +57,19 @@ class TrainingLoopParams(TrainingParams):
     "First and last step of a trace by torch's profiler, counted from 1; null makes none."
 
     @model_validator(mode="after")
+    def _schedule_falls_after_warmup(self) -> Self:
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr = {self.min_lr:g} is more than lr = {self.lr:g}; lower min_lr or raise lr"
+            )
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} is more than steps = {self.steps}; lower "
+                "warmup_steps"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _trace_is_short(self) -> Self:
         if self.profile_steps is not None:
             first, last = self.profile_steps

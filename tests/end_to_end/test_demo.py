@@ -333,7 +333,10 @@ def test_a_changed_training_parameter_reruns_training_and_what_follows(undisturb
 def test_two_workers_give_the_loss_curve_of_one(undisturbed):
     curves = []
     for num_workers in (1, 2):
-        settings = [f"train.num_workers={num_workers}", "train.cpus_per_worker=1", "train.steps=8"]
+        settings = [
+            *(f"train.num_workers={num_workers}", "train.cpus_per_worker=1"),
+            *("train.steps=8", "train.warmup_steps=8"),
+        ]
         run(undisturbed, *(w for s in settings for w in ("--set", s)), "--until", "pretrain")
         stage = folder(undisturbed, "pretrain")
         history = pq.read_table(stage.native_path("history"))

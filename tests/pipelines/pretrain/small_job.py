@@ -96,7 +96,9 @@ def make_job(
         "shuffle_window": 2, "steps": 30, "warmup_steps": 10, "micro_batch": 4,
         "precision": "fp32", "max_caption_length": 12, "color_jitter": 0.4, "drop_path": 0.1,
     }  # fmt: skip
-    params = Params.model_validate(settings | changes)
+    settings |= changes
+    settings["warmup_steps"] = min(settings["warmup_steps"], settings["steps"])
+    params = Params.model_validate(settings)
     return PretrainJob(params, 3, datasets, text, CONFIG, text, None, Store(folder / "pretrain"))
 
 

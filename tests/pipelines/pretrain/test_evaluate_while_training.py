@@ -168,7 +168,7 @@ def test_the_numbers_are_those_of_the_checkpoint_s_network_on_the_held_out_rows(
 
 @pytest.mark.parametrize("every", [None, 4])
 def test_a_checkpoint_is_saved_where_it_is_evaluated(every):
-    params = PretrainParams(steps=12, checkpoint_every=6, evaluate_every=every)
+    params = PretrainParams(steps=12, warmup_steps=1, checkpoint_every=6, evaluate_every=every)
     saved = [step for step in range(1, 13) if params.saves_after(step)]
     assert saved == ([6, 12] if every is None else [4, 6, 8, 12])
 

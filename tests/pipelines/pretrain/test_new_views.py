@@ -88,7 +88,7 @@ def job(tmp_path):
     datasets = {name: dataset(Store(tmp_path / name), table) for name, table in tables.items()}
     params = Params(
         images_per_step=8, texts_per_step=0, pairs_per_step=0, substreams=4, shuffle_window=2,
-        steps=3, micro_batch=4, precision="fp32", codes="online",
+        steps=3, warmup_steps=1, micro_batch=4, precision="fp32", codes="online",
     )  # fmt: skip
     return PretrainJob(params, 3, datasets, text, NETWORK, tokenizer, VIEWS, text.folder)
 

@@ -112,7 +112,7 @@ def workdir(root: Path, config: BEiT3Config | None = None) -> Path:
     names = [f"{last}/{path}" for path, _ in Store(stage / last).walk()]
     commit(Store(stage), "pretrain", names)
     (root / "workflows" / "a").mkdir(parents=True)
-    record = {"started_at": 1.0, "stages": {"pretrain": "p0"}}
+    record = {"name": "t", "started_at": 1.0, "stages": {"pretrain": "p0"}}
     (root / "workflows" / "a" / "record.json").write_text(json.dumps(record))
     return stage
 

@@ -55,7 +55,7 @@ def test_a_training_that_completes_meanwhile_does_not_change_the_start(tmp_path)
     taken = opened(tmp_path / "run", tmp_path / "before")
     assert taken.start_from == f"{tmp_path}/before/pretrain/p0/ray_train/step_00000020"
     planned = semantic(taken)
-    record = {"started_at": 2.0, "stages": {"pretrain": "p1"}}
+    record = {"name": "t", "started_at": 2.0, "stages": {"pretrain": "p1"}}
     (tmp_path / "before" / "workflows" / "b").mkdir()
     (tmp_path / "before" / "workflows" / "b" / "record.json").write_text(json.dumps(record))
     checkpoint(tmp_path / "before" / "pretrain" / "p1", 5, config_of())

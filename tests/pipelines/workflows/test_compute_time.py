@@ -61,7 +61,8 @@ def test_a_plan_names_long_work_and_what_shortens_it(changes, words):
 
 
 def test_work_of_minutes_and_work_that_was_measured_are_not_named():
-    assert lines("train.steps=10", "image_tokenizer.steps=10", images=1000) == ""
+    warmup = ("train.warmup_steps=1", "image_tokenizer.warmup_steps=1")
+    assert lines("train.steps=10", "image_tokenizer.steps=10", *warmup, images=1000) == ""
     known = {name: Estimate(seconds=9) for name in ("image_tokens", "image_tokenizer", "pretrain")}
     assert lines(*ON_CPU, estimates=known) == ""
     assert "image_tokenizer:" not in lines("image_tokenizer.weights=vqkd.pth")

@@ -145,8 +145,13 @@ def test_a_plan_says_what_makes_a_long_training_shorter(changes, remedy):
 
 
 def test_the_table_needs_no_data():
-    arguments = ["plan", "giant", "--scale", "--workdir", "nowhere", "--set", CONTACT]
+    arguments = ["plan", "giant", "--scale"]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     rows = [line.split()[0] for line in shown.output.splitlines() if line[:7].strip().isdigit()]
     assert rows == [str(number) for number in NUM_WORKERS] * 2
+
+
+def test_a_plan_without_workdir_is_refused_unless_it_tabulates():
+    shown = CliRunner().invoke(app, ["plan", "tiny"])
+    assert shown.exit_code == 2 and "--workdir" in shown.output
