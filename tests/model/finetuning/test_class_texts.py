@@ -45,8 +45,10 @@ def gradients(network):
 
 def dense_scores(network, images, duplicates):
     ids, padding = texts(duplicates=duplicates)
-    return network.logit_scale.exp() * network.encode_images(images) @ (
-        network.encode_texts(ids, padding).T
+    return (
+        network.logit_scale.exp()
+        * network.encode_images(images)
+        @ (network.encode_texts(ids, padding).T)
     )
 
 

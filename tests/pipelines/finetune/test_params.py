@@ -17,7 +17,12 @@ def test_the_dev_split_is_evaluated_as_often_as_named_at_equal_distances(steps, 
 
 @pytest.mark.parametrize(
     ("epochs", "warmup", "samples", "expected"),
-    [(10, 1, 1280, (100, 10)), (0.5, 0.25, 256, (1, 0)), (0.001, 0, 128, (1, 0)), (0, 1, 64, (0, 0))],
+    [
+        (10, 1, 1280, (100, 10)),
+        (0.5, 0.25, 256, (1, 0)),
+        (0.001, 0, 128, (1, 0)),
+        (0, 1, 64, (0, 0)),
+    ],
 )
 def test_epochs_are_counted_in_steps_of_the_global_batch(epochs, warmup, samples, expected):
     params = FinetuneParams(epochs=epochs, warmup_epochs=warmup).in_steps(samples)
