@@ -90,8 +90,8 @@ def accuracy(prediction: str, answers: Sequence[str]) -> float:
 def agreement(number: int, num_annotators: int) -> float:
     """Return the accuracy of an answer that ``number`` of the annotators gave.
 
-    Of less than four annotators no answer could be full accuracy by the authors' rule, so that it
-    is the fraction of the annotators here.
+    With fewer than four annotators no answer can reach full accuracy by the authors' rule; the
+    accuracy is then the fraction of the annotators.
     """
     if num_annotators <= _FULL_AT:
         return number / num_annotators

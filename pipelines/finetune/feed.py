@@ -71,6 +71,12 @@ class TaskFeed:
         Raises:
             ValueError: batch, substreams, workers or rows do not fit together.
         """
+        num_rows = np.count_nonzero(samples_per_row)
+        if num_rows < num_substreams:
+            raise ValueError(
+                f"{num_rows} examples to train on are fewer than {num_substreams} substreams; set "
+                f"finetune.substreams to {max(num_rows, 1)} or less"
+            )
         runs = _runs(dataset, samples_per_row, num_substreams)
         self.order = Order(
             [len(run) for run in runs],
@@ -78,7 +84,7 @@ class TaskFeed:
             num_substreams=num_substreams,
             shuffle_window=shuffle_window,
             seed=int(randomness.bits(seed, 100)),
-            samples_per_row=samples_per_row[np.concatenate(runs)] if runs else None,
+            samples_per_row=samples_per_row[np.concatenate(runs)],
         )
         self._rows = np.concatenate(runs)
         "Row number of each row of the order, which leaves unused rows out."

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -46,16 +47,21 @@ def write_labels(folder: Store, task: Task, splits: dict[str, Dataset]) -> dict[
     """Write both files; return the numbers of labels, samples and unused examples.
 
     Raises:
-        StageError: the examples have no usable labels, or there are none.
+        StageError: the examples have no usable labels, there are none, or ``dev`` has no labels.
     """
     tables = {name: text_columns(dataset) for name, dataset in splits.items()}
     try:
         names = task.label_names(tables)
     except ValueError as error:
         raise StageError(f"labels: {error}") from None
+    if task.needs_labels and "dev" in tables and not any(tables["dev"]["labels"].to_pylist()):
+        raise StageError(
+            "labels: no example of the split dev has a label, so no weights can be chosen by "
+            f"{task.metric}; give data.dev labels, or leave it out"
+        )
     train = tables["train"]
     used = np.array(task.is_used(train, {name: i for i, name in enumerate(names)}), bool)
-    samples = pa.compute.list_value_length(train["texts"]).to_numpy() if task.by_text else 1
+    samples = pc.list_value_length(train["texts"]).to_numpy() if task.by_text else 1
     samples = np.where(used, samples, 0).astype(np.int32)
     if not samples.sum():
         raise StageError(

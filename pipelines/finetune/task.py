@@ -90,8 +90,8 @@ class Task(StageParams):
         """
 
     def is_used(self, rows: pa.Table, labels: Mapping[str, int]) -> Sequence[bool]:
-        """Return for each training example whether it is trained on."""
-        return [True] * rows.num_rows
+        """Return for each training example whether it is trained on: it has what to predict."""
+        return [bool(some) or not self.needs_labels for some in rows["labels"].to_pylist()]
 
     def mixes(self, image_size: int, seed: int, step: int, slots: Ints) -> Sequence[Mix]:
         """Return how images of a training's micro-batch are mixed with each other."""

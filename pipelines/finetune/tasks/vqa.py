@@ -1,6 +1,6 @@
 """Visual question answering: one of a fixed list of answers to a question about an image.
 
-Answers are chosen as published (facts of VQAv2): normalized answers that the annotators agree on,
+Answers are chosen as published for VQAv2: normalized answers that the annotators agree on,
 with at least nine occurrences, in the order of their first one. The target of an answer is the
 official accuracy that it would get. Annotators' answers are compared with the list as they stand.
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def task_of(kind: str, **changes: Any) -> Task:
     return task
 
 
+@cache
 def text_tokenizer() -> TextTokenizer:
     """A tokenizer whose ids the tiny networks have."""
     import sentencepiece as spm
@@ -60,6 +62,7 @@ def text_tokenizer() -> TextTokenizer:
     )
 
 
+@cache
 def examples(kind: str, number: int) -> pa.Table:
     """Rows of ``EXAMPLES`` for a task; each label occurs."""
     task, rng = task_of(kind), np.random.default_rng(7)
