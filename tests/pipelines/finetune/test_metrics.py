@@ -147,9 +147,9 @@ def test_recalls_of_images_and_their_own_texts_equal_a_count():
     for k in (1, 5, 10):
         to_text = [(owner[np.argsort(-row)[:k]] == i).any() for i, row in enumerate(similar)]
         to_image = [i in np.argsort(-row)[:k] for i, row in zip(owner, similar.T, strict=True)]
-        assert found[f"image_to_text/R@{k}"] == pytest.approx(np.mean(to_text))
-        assert found[f"text_to_image/R@{k}"] == pytest.approx(np.mean(to_image))
-    six = [value for name, value in found.items() if "R@" in name and "chance" not in name]
+        assert found[f"image_to_text/recall_at_{k}"] == pytest.approx(np.mean(to_text))
+        assert found[f"text_to_image/recall_at_{k}"] == pytest.approx(np.mean(to_image))
+    six = [value for name, value in found.items() if "recall_at" in name and "chance" not in name]
     assert len(six) == 6 and found["mean_recall"] == pytest.approx(np.mean(six))
-    assert found["chance/text_to_image/R@1"] == pytest.approx(1 / 12)
-    assert found["chance/image_to_text/R@1"] == pytest.approx(np.mean(counts / len(texts)))
+    assert found["chance/text_to_image/recall_at_1"] == pytest.approx(1 / 12)
+    assert found["chance/image_to_text/recall_at_1"] == pytest.approx(np.mean(counts / len(texts)))

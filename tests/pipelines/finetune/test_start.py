@@ -337,7 +337,7 @@ def fine_tuned(root: Path, network: TaskNetwork, labels: list[str], params: Star
     (stage / "stage.json").write_text(json.dumps({"name": "finetune", "inputs": inputs}))
     commit(Store(stage), "finetune", ["network.safetensors", "labels.json"])
     (root / "workflows" / "a").mkdir(parents=True)
-    record = {"started_at": 2.0, "stages": {"finetune": "f0", "start": "s0"}}
+    record = {"name": "own", "started_at": 2.0, "stages": {"finetune": "f0", "start": "s0"}}
     (root / "workflows" / "a" / "record.json").write_text(json.dumps(record))
     return stage
 
