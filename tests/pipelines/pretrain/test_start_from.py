@@ -107,7 +107,7 @@ def workdir(root: Path, config: BEiT3Config | None = None) -> Path:
     for step in (10, 20):
         checkpoint(stage, step, config or config_of(), float(step))
     inputs = {n: [[n, f"{n[0]}0+abc"]] for n in ("text_tokenizer", "image_tokenizer")}
-    (stage / "stage.json").write_text(json.dumps({"inputs": inputs}))
+    (stage / "stage.json").write_text(json.dumps({"name": "pretrain", "inputs": inputs}))
     last = "ray_train/step_00000020"
     names = [f"{last}/{path}" for path, _ in Store(stage / last).walk()]
     commit(Store(stage), "pretrain", names)
