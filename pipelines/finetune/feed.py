@@ -96,7 +96,7 @@ class TaskFeed:
         self._threads = ThreadPoolExecutor(
             num_threads, "feed-build", initializer=cv2.setNumThreads, initargs=(0,)
         )
-        self.use = FeedUse(num_threads)
+        self.use = FeedUse(num_threads, section="finetune")
 
     def step(self, step: int) -> list[TaskBatch]:
         """Return this worker's micro-batches of a step.
