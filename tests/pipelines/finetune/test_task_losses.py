@@ -201,3 +201,26 @@ def test_the_text_of_a_training_sample_is_the_chosen_one():
         batch.text_ids, batch.text_padding, table["texts"].to_pylist(), strict=True
     ):
         assert ids[~hidden].tolist() == built.texts.ids([texts[-1]])
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_in_bf16_the_same_weights_have_nearly_the_same_gradient(kind):
+    built = builder(kind)
+    network = network_of(built).float().train()
+    build = built.training(AugmentParams(), DROP, SEED)
+    batches = [
+        build(examples(kind, NUM).take(some), some, STEP, some, 0 * some).to(torch.device("cpu"))
+        for some in (NUMBERS[:4], NUMBERS[4:])
+    ]
+    losses, gradients = [], []
+    for enabled in (False, True):
+        network.zero_grad(set_to_none=True)
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+        losses.append(float(built.task.backward(network, batches, NUM, autocast)["loss"]))
+        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
+    assert losses[1] == pytest.approx(losses[0], rel=0.03) and losses[1] != losses[0]
+    assert gradients[0].keys() == gradients[1].keys()
+    found, exact = (
+        torch.cat([some[name].flatten() for name in gradients[0]]) for some in gradients[::-1]
+    )
+    assert F.cosine_similarity(found, exact, dim=0) > 0.99
