@@ -15,6 +15,11 @@ KS: Final = (1, 5, 10)
 _BLOCK: Final = 1024
 
 
+def recall_names(ks: Sequence[int] = KS) -> list[str]:
+    """Return the names of the recalls that :func:`retrieval_recalls` returns, in its order."""
+    return [f"{way}/recall_at_{k}" for way in ("image_to_text", "text_to_image") for k in ks]
+
+
 def retrieval_recalls(
     images: Tensor, texts: Tensor, image_of_text: Tensor, ks: Sequence[int] = KS
 ) -> dict[str, float]:
@@ -54,11 +59,8 @@ def retrieval_recalls(
     is_own = torch.arange(len(images), device=images.device)[:, None] == image_of_text
     to_text = _ranks(images, texts, is_own)
     to_image = _ranks(texts, images, is_own.T)
-    return {
-        f"{way}/recall_at_{k}": float((ranks < k).double().mean())
-        for way, ranks in (("image_to_text", to_text), ("text_to_image", to_image))
-        for k in ks
-    }
+    recalls = [float((ranks < k).double().mean()) for ranks in (to_text, to_image) for k in ks]
+    return dict(zip(recall_names(ks), recalls, strict=True))
 
 
 def _ranks(queries: Tensor, candidates: Tensor, is_right: Tensor) -> Tensor:

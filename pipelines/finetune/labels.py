@@ -33,7 +33,13 @@ def stage(task: Task, *, train: Stage, dev: Stage | None) -> Stage:
         dev: ``prepare/dev``, if the recipe has this split.
     """
     splits = {"train": train} | ({} if dev is None else {"dev": dev})
-    return Stage("labels", lambda context: run(context, task), task, feeding(**splits))
+    return Stage(
+        "labels",
+        lambda context: run(context, task),
+        task,
+        feeding(**splits),
+        requires=task.requires,
+    )
 
 
 def run(context: Context, task: Task) -> None:

@@ -1,5 +1,6 @@
 """Parameters of fine-tuning and of prediction; defaults are the authors' for the base size."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -70,7 +71,7 @@ class FinetuneParams(TrainingLoopParams):
         if self.batch_size % self.substreams:
             raise ValueError(
                 f"batch_size = {self.batch_size} is not a multiple of substreams = "
-                f"{self.substreams}"
+                f"{self.substreams}; set substreams={math.gcd(self.batch_size, self.substreams)}"
             )
         return self
 

@@ -180,16 +180,21 @@ def _check_kept(context: Context, slices: list[Slice]) -> None:
     """Check that some example was kept.
 
     Raises:
-        StageError: none was; the message counts the reasons.
+        StageError: none was; the message counts the reasons and names the first example.
     """
     parts = context.parts_of(slices)
     if sum(part.tables["data"].num_rows for part in parts):
         return
+    name = context.stage.name
     reasons = sum((Counter(part.rejects) for part in parts), Counter[str]())
     words = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    if words:
+        first = context.read_parts(slices, "rejects", ["sample_id", "detail"]).slice(0, 1)
+        (row,) = first.to_pylist()
+        words += f"; the first one, {row['sample_id']}: {row['detail']}"
     raise StageError(
-        f"{context.stage.name}: no example can be used ({words or 'the files hold none'}); correct "
-        f"data.{context.stage.name.partition('/')[2]} in the recipe"
+        f"{name}: no example can be used ({words or 'the files hold none'}); correct "
+        f"data.{name.partition('/')[2]} in the recipe"
     )
 
 

@@ -58,6 +58,15 @@ class Task(StageParams):
         """Return whether the network has a LayerNorm after its last block, as released."""
         return True
 
+    @property
+    @abstractmethod
+    def metric_names(self) -> Sequence[str]:
+        """Return the names of the metrics of :meth:`score`, without those of chance."""
+
+    def requires(self) -> str | None:
+        """Return what is wrong with a file that the task's parameters name, or None."""
+        return None
+
     @abstractmethod
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """Return the labels that the network chooses from, in the order of its scores.

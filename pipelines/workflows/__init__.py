@@ -8,8 +8,8 @@ name, version and expectations, is declared beside its code in ``ingest/``, ``cu
 ``report/``, ``tokens/``, ``pretrain/`` and ``finetune/``; nothing here computes data.
 
 ``plan_lines.py`` collects what a plan says besides the stages. The other files are lines of it that
-need several sections: ``feasibility.py`` (what does not
-fit the data or the machine), ``leaks.py`` (evaluation images that may be among the sources),
+need several sections: ``feasibility.py`` and ``finetune_feasibility.py`` (what does not fit the
+data or the machine), ``leaks.py`` (evaluation images that may be among the sources),
 ``pair_counts.py`` (pairs and images of the sources), ``compute_time.py`` (how long networks
 compute), ``feed_memory.py`` (what the feed holds), ``scale.py`` (other numbers of
 GPUs). ``gpu_rates.py`` holds what they assume of GPUs.

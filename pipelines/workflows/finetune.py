@@ -1,8 +1,11 @@
 """The workflow from given weights and a task's files to a score, as a flat list of stages."""
 
+from functools import partial
+
 from orchestration import Stage, Workflow
 from pipelines.finetune import export, finetune, labels, predict, prepare, score, start
 from pipelines.report import task_report
+from pipelines.workflows.finetune_feasibility import impossible
 from pipelines.workflows.finetune_recipe import FinetuneRecipe
 
 
@@ -60,4 +63,4 @@ def build_finetuning(recipe: FinetuneRecipe) -> Workflow:
         *(started, *examples.values(), label_names, finetuned),
         *(*predictions.values(), scored, shown, exported),
     )
-    return Workflow(recipe, stages)
+    return Workflow(recipe, stages, partial(impossible, recipe))

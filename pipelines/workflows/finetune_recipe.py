@@ -1,5 +1,6 @@
 """The recipe of a fine-tuning: a task, its data, the weights to start from, and the training."""
 
+import difflib
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -12,9 +13,12 @@ from pipelines.finetune.params import FinetuneParams, PredictParams
 from pipelines.finetune.registry import AnyTask
 from pipelines.finetune.start_params import InputParams, StartParams
 from pipelines.finetune.start_source import OR_FOLDER
+from pipelines.finetune.task import Task
 from pipelines.finetune.tasks.image_classification import MIX_GROUP, ImageClassification
+from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.workflows.pretrain_recipe import MiniwebParams
 
+Metric = Annotated[float, Field(ge=-1, le=1)]
 Split = Literal["train", "dev", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "dev", "test")
 
@@ -55,7 +59,7 @@ class FinetuneRecipe(Recipe):
     "How the network is trained."
     predict: PredictParams = PredictParams()
     "How the splits dev and test are predicted."
-    published: Annotated[dict[str, float], OPERATIONAL] = Field(default_factory=dict)
+    published: Annotated[dict[str, Metric], OPERATIONAL] = Field(default_factory=dict)
     "Published values of metrics, such as `test/accuracy`, shown beside those that are measured."
 
     def start_params(self) -> StartParams:
@@ -66,29 +70,79 @@ class FinetuneRecipe(Recipe):
             **self.network.model_dump(),
         )
 
+    @property
+    def is_trained(self) -> bool:
+        """Return whether weights are trained rather than evaluated as they are."""
+        return bool(self.finetune.steps or self.finetune.epochs)
+
     @model_validator(mode="after")
     def _parts_agree(self) -> "FinetuneRecipe":
-        splits = self.data.splits
-        for split, files in splits.items():
-            if self.task.name not in files.tasks:
-                raise ValueError(
-                    f"data.{split}.format = {files.format} has no examples of the task "
-                    f"{self.task.name}; it is for {', '.join(sorted(files.tasks))}"
-                )
-        is_trained = bool(self.finetune.steps or self.finetune.epochs)
-        if is_trained and "train" not in splits:
-            raise ValueError("data.train: needed to train; for no training set finetune.epochs=0")
-        if not splits.keys() - {"train"}:
-            raise ValueError("data: give dev or test, on which the network is scored")
-        if isinstance(self.task, ImageClassification) and (self.task.mixup or self.task.cutmix):
-            finetune = self.finetune
-            for key, number in (
-                ("micro_batch", finetune.micro_batch),
-                ("batch_size / finetune.substreams", finetune.batch_size // finetune.substreams),
-            ):
-                if number % MIX_GROUP:
-                    raise ValueError(
-                        f"finetune.{key} = {number}, but task.mixup and task.cutmix mix images in "
-                        f"groups of {MIX_GROUP}; give a multiple of it"
-                    )
+        for split, files in self.data.splits.items():
+            _check_files(self.task, split, files)
+        _check_splits(self)
+        _check_mixing(self.task, self.finetune)
+        _check_published(self)
         return self
+
+
+def _check_files(task: Task, split: Split, files: TaskFormat) -> None:
+    """Check that the examples of a split are for the task.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if task.name not in files.tasks:
+        raise ValueError(
+            f"data.{split}.format = {files.format} has no examples of the task "
+            f"{task.name}; it is for {', '.join(sorted(files.tasks))}"
+        )
+    if task.needs_labels and split != "test" and not files.has_labels:
+        raise ValueError(
+            f"data.{split} names no labels, without which only the split test can do; name the "
+            "annotations, or the column of the labels"
+        )
+    if isinstance(task, TextClassification) and files.has_numbers not in (None, task.is_regression):
+        labels, metric = (
+            ("classes", "accuracy") if task.is_regression else ("numbers", "correlation")
+        )
+        raise ValueError(
+            f"data.{split} has {labels} as labels, but task.scored_by = {task.scored_by}; set "
+            f"task.scored_by={metric}"
+        )
+
+
+def _check_splits(recipe: FinetuneRecipe) -> None:
+    splits = recipe.data.splits
+    if recipe.is_trained and "train" not in splits:
+        raise ValueError("data.train: needed to train; for no training set finetune.epochs=0")
+    if not splits.keys() - {"train"}:
+        raise ValueError("data: give dev or test, on which the network is scored")
+
+
+def _check_mixing(task: Task, finetune: FinetuneParams) -> None:
+    if not isinstance(task, ImageClassification) or not (task.mixup or task.cutmix):
+        return
+    for key, number in (
+        ("micro_batch", finetune.micro_batch),
+        ("batch_size / finetune.substreams", finetune.batch_size // finetune.substreams),
+    ):
+        if number % MIX_GROUP:
+            raise ValueError(
+                f"finetune.{key} = {number}, but task.mixup and task.cutmix mix images in "
+                f"groups of {MIX_GROUP}; give a multiple of it"
+            )
+
+
+def _check_published(recipe: FinetuneRecipe) -> None:
+    """Check that published values are those of metrics that are measured.
+
+    Raises:
+        ValueError: one is not; the message names the nearest metric.
+    """
+    evaluated = [split for split in recipe.data.splits if split != "train"]
+    known = [f"{split}/{name}" for split in evaluated for name in recipe.task.metric_names]
+    for key in recipe.published:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ValueError(f"published: {key} is not measured; {hint}")

@@ -8,6 +8,7 @@ from orchestration.manifest import Manifest
 from orchestration.reporting.estimates import Estimate
 from pipelines.finetune import start
 from pipelines.ingest.preview import preview
+from pipelines.workflows import finetune_feasibility
 from pipelines.workflows.feasibility import implications
 from pipelines.workflows.finetune_recipe import FinetuneRecipe
 from pipelines.workflows.kinds import AnyRecipe
@@ -30,6 +31,8 @@ def plan_lines(
     """
     if isinstance(recipe, FinetuneRecipe):
         yield from _finetune_lines(recipe)
+        lines = finetune_feasibility.implications(recipe, estimates, complete)
+        yield from (f"settings: {line}" for line in lines)
         return
     yield from _sources(recipe)
     yield from _proxies(recipe)

@@ -55,6 +55,16 @@ class TaskFormat(StageParams):
         """
         return None
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the examples can have labels, as far as the parameters say."""
+        return True
+
+    @property
+    def has_numbers(self) -> bool | None:
+        """Whether labels are numbers rather than classes; None if only the files tell."""
+        return None
+
     def image_paths(self) -> Sequence[Path]:
         """Return the folders and zip archives in which the images lie."""
         return ()

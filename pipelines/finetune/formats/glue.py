@@ -28,6 +28,11 @@ class Glue(TaskFormat):
         """See :class:`TaskFormat`."""
         return read_glue(Path(self.file), self.corpus)
 
+    @property
+    def has_numbers(self) -> bool:
+        """See :class:`TaskFormat`."""
+        return self.corpus == "stsb"
+
     def expected_rows(self) -> int:
         """See :class:`TaskFormat`."""
         return expected_lines(Path(self.file), (), partial(check_glue, corpus=self.corpus))

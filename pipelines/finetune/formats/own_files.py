@@ -30,6 +30,12 @@ class OwnAnnotations(TaskFormat):
         return [column for column in found if column is not None]
 
     @property
+    def has_labels(self) -> bool:
+        """See :class:`TaskFormat`."""
+        names = ("label_column", "answer_column")
+        return all(getattr(self, name, "") is not None for name in names)
+
+    @property
     def own_file(self) -> OwnFile:
         """The file as its reader takes it."""
         return OwnFile(Path(self.file), self.columns, self.quoting)

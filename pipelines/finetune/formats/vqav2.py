@@ -44,6 +44,11 @@ class Vqav2(PublishedImageFormat):
     seed: int = 0
     "Seed of the draw of these images."
 
+    @property
+    def has_labels(self) -> bool:
+        """See :class:`TaskFormat`."""
+        return any(each.annotations for each in self.files)
+
     def examples(self) -> Iterator[Example]:
         """See :class:`TaskFormat`."""
         files = [

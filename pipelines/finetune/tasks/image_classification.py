@@ -82,6 +82,21 @@ class ImageClassification(Task):
         """See :class:`Task`."""
         return self.form == "dual"
 
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """See :class:`Task`."""
+        own = ["mean_average_precision"] if self.multi_label else ["accuracy", "accuracy_top5"]
+        return (*own, _SCORE)
+
+    def requires(self) -> str | None:
+        """See :class:`Task`."""
+        try:
+            if self.class_names is not None:
+                class_texts((), self.class_names, wordnet=False)
+        except (ValueError, OSError) as error:
+            return f"task.class_names: {error}"
+        return None
+
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """See :class:`Task`; the number of a class is its rank among the sorted labels."""
         names = sorted_labels(splits["train"])
@@ -129,9 +144,6 @@ class ImageClassification(Task):
             loss = F.cross_entropy(scores, targets, reduction="sum")
             return {"loss": loss, "accuracy": (scores.argmax(1) == targets.argmax(1)).sum()}
         scores = network(images, batch.scale(0))
-        assert batch.images is not None
-        scores = network(batch.images[:, 0], batch.scale(0))
-        assert batch.targets is not None
         if isinstance(network, ForClassTexts):
             loss = network.loss(scores, batch.targets, self.label_smoothing)
             return {"loss": loss, "accuracy": (scores.argmax(1) == batch.targets).sum()}

@@ -31,6 +31,11 @@ class VisualReasoning(Task):
     name: Literal["nlvr2"]
     "Visual reasoning over two images."
 
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """See :class:`Task`."""
+        return ("accuracy",)
+
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """See :class:`Task`; ``False`` is 0 and ``True`` 1, as published."""
         return sorted_labels(splits["train"])

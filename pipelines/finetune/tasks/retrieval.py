@@ -16,7 +16,7 @@ from model import BEiT3
 from model.finetuning.contrastive import contrastive_loss
 from model.finetuning.feature_cache import backward_in_chunks
 from model.finetuning.task_networks import ForRetrieval, TaskNetwork
-from model.metrics.retrieval import retrieval_recalls
+from model.metrics.retrieval import recall_names, retrieval_recalls
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
@@ -37,6 +37,11 @@ class Retrieval(Task):
 
     name: Literal["retrieval"]
     "Retrieval between images and captions."
+
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """See :class:`Task`."""
+        return (*recall_names(), "mean_recall")
 
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """See :class:`Task`: there are none."""

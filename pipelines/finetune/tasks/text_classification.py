@@ -28,7 +28,14 @@ from pipelines.finetune.class_scores import (
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
+ScoredBy = Literal["accuracy", "accuracy_and_f1", "matthews", "correlation"]
 _SCORE: Final = "score"
+_METRICS: Final[Mapping[ScoredBy, Sequence[str]]] = {
+    "accuracy": ("accuracy",),
+    "accuracy_and_f1": ("accuracy", "f1"),
+    "matthews": ("matthews",),
+    "correlation": ("pearson", "spearman"),
+}
 
 
 class TextClassification(Task):
@@ -40,13 +47,18 @@ class TextClassification(Task):
 
     name: Literal["text_classification"]
     "Classification of a sentence or a pair of sentences."
-    scored_by: Literal["accuracy", "accuracy_and_f1", "matthews", "correlation"] = "accuracy"
+    scored_by: ScoredBy = "accuracy"
     "Metric whose value is the score; correlation takes labels for numbers."
 
     @property
     def is_regression(self) -> bool:
         """Return whether labels are numbers."""
         return self.scored_by == "correlation"
+
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """See :class:`Task`."""
+        return (*_METRICS[self.scored_by], _SCORE)
 
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """See :class:`Task`; a regression has none."""

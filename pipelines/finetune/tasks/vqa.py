@@ -48,6 +48,20 @@ class VisualQuestionAnswering(Task):
         """See :class:`Task`."""
         return False
 
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """See :class:`Task`."""
+        return ("accuracy",)
+
+    def requires(self) -> str | None:
+        """See :class:`Task`."""
+        try:
+            if self.answers is not None:
+                read_answers(self.answers)
+        except (ValueError, OSError) as error:
+            return f"task.answers: {error}"
+        return None
+
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """See :class:`Task`."""
         if self.answers is not None:

@@ -1,0 +1,121 @@
+"""A fine-tuning of a tiny network on a few images, run as a process that can be killed.
+
+    python -m tests.crashes.finetuning INPUTS WORKDIR TRACES OPTIONS
+
+OPTIONS is JSON: ``finetune`` has changes of this section of the recipe, ``kill_at`` the steps at
+which the second worker kills itself, once each. Each step that a worker starts adds a line to
+TRACES, outside the store.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from dataprep.images import encode_jpeg
+from orchestration.session import Session
+from orchestration.storage.store import Store
+from pipelines.finetune import finetune
+from pipelines.finetune.finetune_task import FinetuneJob, FinetuneTask
+from pipelines.pretrain import export
+from pipelines.workflows.finetune import build_finetuning
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
+from tests.line_training import slowly, traced
+from tests.model.networks import RELEASED, network
+from tokenizer.text import FILE_NAME, TextTokenizer, train
+
+COLORS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+FINETUNE: dict[str, Any] = {
+    "steps": 40, "warmup_steps": 4, "batch_size": 8, "micro_batch": 4, "substreams": 4,
+    "lr": 1e-3, "precision": "fp32", "evaluations": 5, "num_workers": 2, "checkpoint_every": 8,
+    "keep_checkpoints": 9, "log_every": 1, "augment": {"min_crop_scale": 0.5},
+}  # fmt: skip
+"The dev split is evaluated after every eighth step, as a checkpoint is saved."
+
+
+def write_inputs(folder: Path, num_train: int = 30, num_dev: int = 15) -> None:
+    """Draw the images of both splits, and write an export to start from."""
+    rng = np.random.default_rng(1)
+    (folder / "images").mkdir(parents=True)
+    names = list(COLORS)
+    for split, number in (("train", num_train), ("dev", num_dev)):
+        rows = []
+        for i in range(number):
+            noise = rng.integers(-60, 60, (40, 40, 3))
+            pixels = (np.array(COLORS[names[i % 3]]) + noise).clip(0, 255).astype(np.uint8)
+            image = f"{split}-{i}.jpg"
+            (folder / "images" / image).write_bytes(encode_jpeg(pixels, 95))
+            # Some labels are wrong, so that the metric rises and falls.
+            rows.append({"image": image, "label": names[(i + (i % 5 == 0)) % 3]})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    started = folder / "start"
+    started.mkdir()
+    words = ["red green blue"] * 40
+    (started / FILE_NAME).write_bytes(train(words, vocab_size=13, character_coverage=1.0))
+    rows_of_text = TextTokenizer.load(started / FILE_NAME).num_rows
+    export.write_network(started, network(replace(RELEASED, vocab_size=rows_of_text)))
+
+
+def recipe(inputs: Path, **changes: Any) -> FinetuneRecipe:
+    """Return a recipe on these inputs; ``changes`` are those of its section ``finetune``."""
+    files = {"format": "own_labels", "images": str(inputs / "images"), "slice_rows": 10}
+    splits = ("train", "dev")
+    return FinetuneRecipe.model_validate(
+        {
+            "name": "toy",
+            "cluster": {"num_cpus": 3, "object_store_mb": 128},
+            "task": {"name": "image_classification", "form": "dual"},
+            "start_from": str(inputs / "start"),
+            "data": {split: {**files, "file": str(inputs / f"{split}.jsonl")} for split in splits},
+            "finetune": FINETUNE | changes,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class TracedJob(FinetuneJob):
+    """A fine-tuning that records its steps, and of which a worker may be killed."""
+
+    traces: Path = Path()
+    kill_at: Sequence[int] = ()
+
+    def make_task(self, session: Session) -> "TracedTask":
+        return TracedTask(self, session)
+
+
+class TracedTask(FinetuneTask):
+    def __init__(self, job: TracedJob, session: Session) -> None:
+        super().__init__(job, session)
+        self.traced_job, self.rank = job, session.rank
+
+    def step(self, batches: Any, step: int, *arguments: Any) -> Any:
+        traces = self.traced_job.traces
+        slowly(traces, step, self.rank)
+        reached = [s for s, rank, _ in traced(traces) if (s, rank) == (step, 1)]
+        if self.rank == 1 and step in self.traced_job.kill_at and len(reached) == 1:
+            time.sleep(0.3)  # the other worker waits in this step
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(batches, step, *arguments)
+
+
+def main() -> None:
+    """Run the workflow once, up to the score."""
+    inputs, workdir, traces, text = sys.argv[1:5]
+    options: Mapping[str, Any] = json.loads(text)
+    job = partial(TracedJob, traces=Path(traces), kill_at=options.get("kill_at", ()))
+    finetune.FinetuneJob = job  # type: ignore[assignment, misc]
+    workflow = build_finetuning(recipe(Path(inputs), **options.get("finetune", {})))
+    workflow.run(Store(workdir), Console(file=sys.stdout, soft_wrap=True), until="score")
+
+
+if __name__ == "__main__":
+    main()
