@@ -79,7 +79,11 @@ def run(context: Context, task: Task) -> None:
         semantic(task),
         context.input("start"),
         context.input("finetune"),
-        context.input("score").manifest.numbers,
+        {
+            name: value
+            for name, value in context.input("score").manifest.numbers.items()
+            if not name.startswith("published/")
+        },
     )
     context.commit(files=[f"{EXPORT}/{name}" for name in names])
 

@@ -21,7 +21,7 @@ from tests.crashes.finetuning import recipe, write_inputs
 from tests.model.networks import network
 from tokenizer.text import FILE_NAME
 
-TRAINED = {"finetune", "predict/dev", "score", "export"}
+TRAINED = {"finetune", "predict/dev", "score", "task_report", "export"}
 
 
 @pytest.fixture(scope="module")
