@@ -88,6 +88,7 @@ def test_workers_that_are_killed_at_random_steps_end_with_the_same_weights(tmp_p
     assert last is not None and step_of(last) == 60 and weight(last) == weight(undisturbed)
 
 
+@pytest.mark.exhaustive
 def test_a_driver_that_is_killed_continues_with_other_numbers_of_workers(tmp_path, undisturbed):
     changes = {"steps": 60, "checkpoint_every": 5, "keep_checkpoints": 9}
     for num_workers, kill_after in ((2, 17), (1, 14), (2, None)):

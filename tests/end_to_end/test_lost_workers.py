@@ -101,7 +101,12 @@ def run_disturbed(workdir: Path, num_rows: int, kinds: list[str], rng: random.Ra
 @pytest.mark.parametrize(
     ("num_rows", "kinds"),
     [
-        pytest.param(400, ["kill a worker", "stop a worker", "kill the limiter"], id="three times"),
+        pytest.param(
+            400,
+            ["kill a worker", "stop a worker", "kill the limiter"],
+            marks=pytest.mark.exhaustive,
+            id="three times",
+        ),
         pytest.param(1800, None, marks=pytest.mark.exhaustive, id="twenty times"),
     ],
 )
