@@ -43,7 +43,11 @@ def start(inputs: Path, folder: Path, **options: object) -> subprocess.Popen[str
 
 def run(inputs: Path, folder: Path, **options: object) -> None:
     process = start(inputs, folder, **options)
-    output = process.communicate(timeout=TIMEOUT_S)[0]
+    try:
+        output = process.communicate(timeout=TIMEOUT_S)[0]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, output
 
 
@@ -79,8 +83,10 @@ def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(
     folder, rng = tmp_path / "killed", random.Random(4)
     kills = [rng.randrange(3, 8), 16]  # at a random step; and after an evaluation is saved
     process = start(inputs, folder, finetune=settings, kill_at=kills)
-    wait_for_step(folder, 2 * 20 + 2 * rng.randrange(12), process)
-    os.killpg(process.pid, signal.SIGKILL)
+    try:
+        wait_for_step(folder, 2 * 20 + 2 * rng.randrange(12), process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     found = [step_of(each) for each in checkpoints(output_of(folder / "work", "finetune"))]
     assert found and max(found) < 40
