@@ -17,13 +17,13 @@ _BLOCK: Final = 1024
 
 def recall_names(ks: Sequence[int] = KS) -> list[str]:
     """Return the names of the recalls that :func:`retrieval_recalls` returns, in its order."""
-    return [f"{way}/R@{k}" for way in ("image_to_text", "text_to_image") for k in ks]
+    return [f"{way}/recall_at_{k}" for way in ("image_to_text", "text_to_image") for k in ks]
 
 
 def retrieval_recalls(
     images: Tensor, texts: Tensor, image_of_text: Tensor, ks: Sequence[int] = KS
 ) -> dict[str, float]:
-    """Return recall in 0-1 by ``image_to_text/R@K`` and ``text_to_image/R@K``.
+    """Return recall in 0-1 by ``image_to_text/recall_at_K`` and ``text_to_image/recall_at_K``.
 
     Args:
         images: (N, D) float, the feature of each image; the score is the dot product.

@@ -5,6 +5,7 @@
 - ``start.py``: the stage that fits given weights to the task's input size. ``start_params.py`` has
   its parameters, ``start_source.py`` finds the weights, ``start_weights.py`` fits them.
 - ``formats/``: the files that examples are read from; ``prepare.py`` is the stage that reads them.
+  ``curated_pairs.py`` finds the pairs of a pretraining.
 - ``labels.py``: the stage that collects the labels to choose from.
 - ``params.py``: parameters of the training and of predictions.
 - ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input;

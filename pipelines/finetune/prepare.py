@@ -6,7 +6,7 @@ in exactly one of the two. Drops: the reasons of ``dataprep.tasks.example``, ``m
 
 Before the slices one worker reads the annotations and the directories of zip archives, and writes
 ``annotations.parquet`` into the stage's folder: an example per row, with the records of the members
-that hold its images. A slice is a row group of it.
+that hold its images. A slice is a row group of it. Images that are stored already are copied.
 """
 
 import json
@@ -35,11 +35,12 @@ from orchestration import Context, Output, Slice, Stage
 from orchestration.errors import StageError
 from orchestration.params import StageParams
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
-from orchestration.slices import range_slices
+from orchestration.slices import Process, range_slices
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
-from pipelines.finetune.formats.format import TaskFormat
+from pipelines.finetune.formats.format import StoredFormat, TaskFormat
 from pipelines.ingest.source import as_recipe_errors
+from pipelines.ingest.store_images import slice_bytes
 from pipelines.readers.expected_memory import COPIES, DECODING_BYTES
 
 _FILE: Final = "annotations.parquet"
@@ -97,12 +98,17 @@ def stage(
 def run(context: Context, params: Params, split: str) -> None:
     """Read the annotations in one worker, then the images of each slice in some worker."""
     source, folder = context.local_files(params.source), context.folder
-    with as_recipe_errors(source):
-        if not folder.exists(_FILE):
-            context.run_task(write_annotations, source, params.source.search, folder)
-    with pq.ParquetFile(folder.open(_FILE)) as file:
-        slices = range_slices(file.metadata.num_rows, source.slice_rows)
-    process = partial(prepare_slice, params, split, folder)
+    process: Process
+    if isinstance(source, StoredFormat):
+        slices = range_slices(source.num_stored(), source.slice_rows)
+        process = partial(copy_slice, source, folder)
+    else:
+        with as_recipe_errors(source):
+            if not folder.exists(_FILE):
+                context.run_task(write_annotations, source, params.source.search, folder)
+        with pq.ParquetFile(folder.open(_FILE)) as file:
+            slices = range_slices(file.metadata.num_rows, source.slice_rows)
+        process = partial(prepare_slice, params, split, folder)
     context.map_slices(slices, process, row_group_rows=_ROW_GROUP_ROWS)
     _check_kept(context, slices)
     context.commit(slices, schemas={"data": EXAMPLES, "rejects": REJECTS})
@@ -156,20 +162,34 @@ def prepare_slice(params: Params, split: str, folder: Store, slice_: Slice) -> I
     yield _output(rows, rejects)
 
 
+def copy_slice(source: StoredFormat, folder: Store, slice_: Slice) -> Output:
+    """Copy the examples of one slice of images that are stored already."""
+    rows = _reader(source, folder.uri)(slice_.payload["start"], slice_.payload["stop"])
+    return Output(rows.num_rows, {"data": rows, "rejects": rejects_table([])})
+
+
+@lru_cache(maxsize=1)
+def _reader(source: StoredFormat, _folder: str) -> Callable[[int, int], pa.Table]:
+    """Return the reader of a format; a worker opens it once for the slices of a stage."""
+    return source.reader()
+
+
 def expects(source: TaskFormat) -> Expected:
-    """Estimate the number of examples.
+    """Estimate the number of examples, and the bytes of images that are copied.
 
     Raises:
         RecipeError: a file is not of its format.
     """
     with as_recipe_errors(source):
-        return Expected(rows=source.expected_rows())
+        return Expected(rows=source.expected_rows(), bytes=source.expected_bytes())
 
 
 def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
     """Predict the memory of a worker: a row group of examples, images kept, and a decode."""
     if not params.num_images:
         return Workers(WORKER_BYTES)
+    if isinstance(params.source, StoredFormat):
+        return Workers(WORKER_BYTES + slice_bytes(params.source.slice_rows))
     images = _ROW_GROUP_ROWS * params.num_images * COPIES + _CACHED_IMAGES
     return Workers(WORKER_BYTES + images * _IMAGE_BYTES + DECODING_BYTES)
 

@@ -37,7 +37,9 @@ def preview(params: StageParams, key: str = "") -> Iterator[str]:
     """Yield a line for each file or folder that parameters name; ``key`` leads to them."""
     for file in external_files(params, key):
         path = Path(file.location)
-        if file.is_remote:
+        if file.output is not None:
+            yield f"{file.key}: {masked(file.location)}, a folder that a workflow has written"
+        elif file.is_remote:
             yield f"{file.key}: {masked(file.location)}, {_remote(file.location)}"
         else:
             yield f"{file.key}: {path.name}, " + (_folder(path) if path.is_dir() else _file(path))

@@ -30,7 +30,7 @@ TINY = {
         tiny
         for word, tiny in {
             "retrieval": "retrieval", "imagenet": "imagenet", "vqa": "vqa", "nlvr2": "nlvr2",
-            "glue": "glue",
+            "glue": "glue", "itc": "retrieval",
         }.items()
         if word in name
     )

@@ -1,11 +1,12 @@
 """What every format of a task's files is: parameters that name the files and read examples."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 from zipfile import BadZipFile
 
+import pyarrow as pa
 from pydantic import Field
 
 from dataprep.images import ImageRules
@@ -55,6 +56,10 @@ class TaskFormat(StageParams):
         """
         return None
 
+    def expected_bytes(self) -> int | None:
+        """Estimate the bytes of the images that are kept; None if nothing is known."""
+        return None
+
     @property
     def has_labels(self) -> bool:
         """Whether the examples can have labels, as far as the parameters say."""
@@ -77,6 +82,21 @@ class TaskFormat(StageParams):
     def image_rules(self) -> ImageRules:
         """Return how images are stored."""
         return TaskStoreParams().rules()
+
+
+class StoredFormat(TaskFormat):
+    """One split whose images an earlier workflow has stored; they are copied as they are."""
+
+    @abstractmethod
+    def num_stored(self) -> int:
+        """Return the number of stored images, those of other splits included."""
+
+    @abstractmethod
+    def reader(self) -> Callable[[int, int], pa.Table]:
+        """Return a function (start, stop) → the examples among these stored images.
+
+        They are rows of ``dataprep.schemas.EXAMPLES``.
+        """
 
 
 class ImageTaskFormat(TaskFormat):

@@ -17,6 +17,7 @@ from pipelines.finetune.formats.own_files import (
     OwnQuestions,
     OwnSentences,
 )
+from pipelines.finetune.formats.pretraining_pairs import PretrainingPairs
 from pipelines.finetune.formats.vqav2 import Vqav2
 
 FORMATS: Final[tuple[type[TaskFormat], ...]] = (
@@ -24,6 +25,7 @@ FORMATS: Final[tuple[type[TaskFormat], ...]] = (
     Nlvr2,
     CocoCaptions,
     Flickr30kCaptions,
+    PretrainingPairs,
     ClassFolder,
     Glue,
     OwnQuestions,

@@ -100,8 +100,8 @@ class Retrieval(Task):
         return {
             **recalls,
             "mean_recall": sum(recalls.values()) / len(recalls),
-            "chance/image_to_text/R@1": float((counts / len(texts)).mean()),
-            "chance/text_to_image/R@1": 1 / len(images),
+            "chance/image_to_text/recall_at_1": float((counts / len(texts)).mean()),
+            "chance/text_to_image/recall_at_1": 1 / len(images),
         }
 
 

@@ -22,9 +22,9 @@ def by_ranking(images, texts, image_of_text):
             any(image_of_text[t] == i for t in ranked(scores[i].tolist())[:k])
             for i in range(len(images))
         ]
-        result[f"image_to_text/R@{k}"] = sum(found) / len(found)
+        result[f"image_to_text/recall_at_{k}"] = sum(found) / len(found)
         found = [image_of_text[t] in ranked(scores[:, t].tolist())[:k] for t in range(len(texts))]
-        result[f"text_to_image/R@{k}"] = sum(found) / len(found)
+        result[f"text_to_image/recall_at_{k}"] = sum(found) / len(found)
     return result
 
 

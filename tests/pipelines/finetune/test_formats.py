@@ -15,6 +15,7 @@ SECTIONS = {
     "nlvr2": {"file": "/f", "images": "/i"},
     "coco_captions": {"annotations": "/a", "val_images": "/i", "splits": ["val"]},
     "flickr30k_captions": {"annotations": "/a", "images": "/i", "splits": ["test"]},
+    "pretraining_pairs": {"workdir": "/w"},
     "class_folder": {"folder": "/f"},
     "glue": {"corpus": "rte", "file": "/f"},
     "own_questions": {"file": "/f.csv"},
