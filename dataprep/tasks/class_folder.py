@@ -11,7 +11,7 @@ from dataprep.sources.folders import files_in
 from dataprep.sources.lines import ListError
 from dataprep.sources.names import safe_name
 from dataprep.tasks.example import Example, checked, example_of
-from dataprep.tasks.image_places import member_names
+from dataprep.tasks.image_places import class_member_names
 
 
 def read_class_folder(path: Path) -> Iterator[Example]:
@@ -21,7 +21,7 @@ def read_class_folder(path: Path) -> Iterator[Example]:
         ListError: there are no files.
         zipfile.BadZipFile: the file is not a zip archive.
     """
-    names = files_in(path, "*") if path.is_dir() else member_names(path)
+    names = files_in(path, "*") if path.is_dir() else class_member_names(path)
     if not names:
         raise ListError(f"{path}: the archive holds no files")
     return checked((_example(name, path.name) for name in names), path)

@@ -1,5 +1,6 @@
 """One example of a downstream task, as an annotation file gives it; images are not read yet."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Final
 from dataprep.sources.annotations import MALFORMED_ENTRY
 from dataprep.sources.lines import ListError
 from dataprep.sources.names import DistinctNames, safe_name
-from dataprep.text import clean_caption
+from dataprep.text import arrow_safe, clean_caption
 
 EMPTY_TEXT: Final = "empty_text"
 "Reason of a reject: a text holds nothing but spaces."
@@ -62,7 +63,7 @@ def example_of(
     labels: Sequence[str] = (),
     main_label: str = "",
 ) -> Example:
-    """Return an example with cleaned texts; it is a reject if one of them is empty.
+    """Return an example with cleaned texts and labels in NFC; a reject if a text is empty.
 
     Args:
         id_: id within the split.
@@ -78,11 +79,15 @@ def example_of(
         id_,
         tuple(images),
         cleaned,
-        tuple(labels),
-        main_label,
+        tuple(map(_in_nfc, labels)),
+        _in_nfc(main_label),
         reason="" if is_whole else EMPTY_TEXT,
         detail="" if is_whole else f"{where}: an empty text",
     )
+
+
+def _in_nfc(label: str) -> str:
+    return unicodedata.normalize("NFC", arrow_safe(label))
 
 
 def bad(id_: str, where: str, reason: str, problem: str) -> Example:

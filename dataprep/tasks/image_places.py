@@ -15,24 +15,29 @@ Only a list of the user's own, on this machine, may choose which files of it are
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from posixpath import normpath
 from typing import Literal
 
 from dataprep.sources.folders import FolderFiles, read_file
 from dataprep.sources.members import MISSING_FILE, MemberError
-from dataprep.sources.names import safe_name
+from dataprep.sources.names import member_path, safe_name
 from dataprep.sources.zips import Member, ZipDirectory, ZipSet
 
 Search = Literal["exact", "ends", "anywhere"]
 
 
-def member_names(path: Path) -> list[str]:
+def class_member_names(path: Path) -> list[str]:
     """Return the sorted names of the members of a zip archive, without folders common to all.
+
+    If all members lie in one folder, it is the folder of a class, and stays.
 
     Raises:
         zipfile.BadZipFile: the file is not a zip archive; the message names it.
     """
     names = _names(ZipDirectory([path])).values()
     num_common = _num_common(names)
+    if all(name.count("/") == num_common for name in names):
+        num_common = max(num_common - 1, 0)
     return sorted(_without(name, num_common) for name in names)
 
 
@@ -58,6 +63,8 @@ class ImageMembers:
 
     def find(self, name: str) -> Sequence[Member]:
         """Return the members of an image's name; none if it is in no archive."""
+        if self._search == "anywhere":
+            name = normpath(member_path(name))
         for end in _ends(name, self._search):
             if found := self._members.get(end) or self._shortened.get(end):
                 return found

@@ -25,6 +25,7 @@ from dataprep.tasks.example import (
     checked,
     example_of,
 )
+from dataprep.text import clean_caption
 
 _JSON: Final = (".jsonl", ".ndjson", ".json")
 _SEPARATOR: Final = "|"
@@ -184,14 +185,14 @@ def read_captions(file: OwnFile, image: str, caption: str) -> Iterator[Example]:
         if any(each is not None and not isinstance(each, str) for each in cells):
             raise _CellError(f"{caption} = {cell!r}, expected a text"[:200])
         path = _path(row, image)
-        texts = [each for each in cells if each and each.strip()]
+        texts = [text for each in cells if (text := clean_caption(each or ""))]
         if not texts:
             return bad(id_, where, EMPTY_TEXT, f"{caption} is empty")
         return example_of(path, where, images=[path], texts=texts)
 
     for example in _rows(file, made):
-        if example.reason or example.id not in examples:
-            key = f"{example.id}\0" if example.reason else example.id
+        key = f"{example.id}\0" if example.reason else example.id  # a path holds no zero byte
+        if key not in examples:
             examples[key] = example
         else:
             first = examples[example.id]

@@ -33,6 +33,8 @@ _OF_TASK: Final = "network."
 "Prefix of the encoder's names in a network of a task, see ``model.finetuning.task_networks``."
 _OFFICIAL: Final = "beit3."
 _TIMM: Final = "patch_embed.proj.weight"
+_FEWEST_BYTES: Final = 2
+"Smaller numbers need factors, which files of weights name in many ways."
 _MAX_NAMED: Final = 3
 _MAX_LISTED: Final = 8
 
@@ -223,6 +225,8 @@ def _refuse_values(state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not tensor.is_floating_point():
             raise StartMismatch(f"{name} is {tensor.dtype}; weights are floating-point numbers")
+        if tensor.itemsize < _FEWEST_BYTES:
+            raise StartMismatch(f"{name} is {tensor.dtype}; give weights of 16 bits or more")
         if not tensor.is_meta and not bool(tensor.isfinite().all()):
             raise StartMismatch(f"{name} holds values that are not finite; give other weights")
 

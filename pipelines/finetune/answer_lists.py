@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from dataprep.text import decode_utf8
+
 
 def read_answers(path: str) -> list[str]:
     """Return the labels of a file in the order of their numbers.
@@ -12,7 +14,7 @@ def read_answers(path: str) -> list[str]:
     Raises:
         ValueError: the file has no labels, one stands twice, or numbers are not 0, 1, 2, ….
     """
-    lines = [line.strip() for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in text_lines(path) if line.strip()]
     names = [_name(path, number, line) for number, line in enumerate(lines)]
     if not names:
         raise ValueError(f"{path}: no labels; give one per line")
@@ -20,6 +22,18 @@ def read_answers(path: str) -> list[str]:
         twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f"{path}: {twice!r} stands in several lines; remove all but one")
     return names
+
+
+def text_lines(path: str) -> list[str]:
+    """Return the lines of a file of UTF-8, without a byte order mark.
+
+    Raises:
+        ValueError: it is of another encoding.
+    """
+    try:
+        return decode_utf8(Path(path).read_bytes()).splitlines()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; convert it to UTF-8") from None
 
 
 def _name(path: str, number: int, line: str) -> str:

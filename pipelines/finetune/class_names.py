@@ -5,8 +5,9 @@ timm holds WordNet's table of them. Several classes may have the same text.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
+
+from pipelines.finetune.answer_lists import text_lines
 
 _SUBSETS: Final = ("imagenet21k", "imagenet1k")  # one synset of the second is not in the first
 
@@ -48,11 +49,12 @@ def _wordnet() -> dict[str, str]:
 
 def _of_file(path: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
-        label, tab, text = line.partition("\t")
-        if not tab or not text.strip() or label in found:
+        label, separator, text = line.partition("\t")
+        label = label.strip()
+        if not separator or not text.strip() or label in found:
             raise ValueError(
                 f"{path}, line {number}: expected a label that stands once, a tab and its text; "
                 f"found {line[:80]!r}"

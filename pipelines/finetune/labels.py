@@ -1,11 +1,13 @@
 """Labels: what the network chooses from, and which examples it is trained on.
 
-In: ``prepare/train`` and, if there is one, ``prepare/dev``. Out: ``labels.json``, the labels in the
-order of the network's scores; ``samples.parquet``, the number of training samples of each row.
+In: ``prepare/train`` and, if there is one, ``prepare/dev``; if nothing is trained also ``start``,
+whose head scores the labels that it was trained for. Out: ``labels.json``, the labels in the order
+of the network's scores; ``samples.parquet``, the number of training samples of each row.
 """
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,27 +19,31 @@ from numpy.typing import NDArray
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.errors import StageError
 from orchestration.storage.store import Store
+from pipelines.finetune import start
 from pipelines.finetune.task import Task
 
 LABELS_FILE: Final = "labels.json"
 SAMPLES_FILE: Final = "samples.parquet"
 _COLUMNS: Final = ("example_id", "texts", "labels", "main_label")
+_START: Final = "start"
 
 
-def stage(task: Task, *, train: Stage, dev: Stage | None) -> Stage:
+def stage(task: Task, *, train: Stage, dev: Stage | None, untrained: Stage | None = None) -> Stage:
     """Return the stage ``labels``.
 
     Args:
         task: the recipe's section ``task``.
         train: ``prepare/train``.
         dev: ``prepare/dev``, if the recipe has this split.
+        untrained: ``start`` if its weights are evaluated as they are.
     """
-    splits = {"train": train} | ({} if dev is None else {"dev": dev})
+    inputs = {"train": train} | ({} if dev is None else {"dev": dev})
+    inputs |= {} if untrained is None else {_START: untrained}
     return Stage(
         "labels",
         lambda context: run(context, task),
         task,
-        feeding(**splits),
+        feeding(**inputs),
         requires=task.requires,
     )
 
@@ -45,19 +51,29 @@ def stage(task: Task, *, train: Stage, dev: Stage | None) -> Stage:
 def run(context: Context, task: Task) -> None:
     """Collect the labels in one task, commit."""
     splits = {role: context.input(role) for role in context.stage.inputs}
-    numbers = context.run_task(write_labels, context.folder, task, splits)
+    untrained = splits.pop(_START, None)
+    numbers = context.run_task(write_labels, context.folder, task, splits, untrained)
     context.commit(files=[LABELS_FILE, SAMPLES_FILE], numbers=numbers)
 
 
-def write_labels(folder: Store, task: Task, splits: dict[str, Dataset]) -> dict[str, float]:
+def write_labels(
+    folder: Store, task: Task, splits: Mapping[str, Dataset], untrained: Dataset | None = None
+) -> dict[str, float]:
     """Write both files; return the numbers of labels, samples and unused examples.
+
+    Args:
+        folder: of the stage.
+        task: the recipe's section ``task``.
+        splits: the prepared examples of ``train`` and, if there is one, ``dev``.
+        untrained: output of ``start`` if its weights are evaluated as they are.
 
     Raises:
         StageError: the examples have no usable labels, there are none, or ``dev`` has no labels.
     """
     tables = {name: text_columns(dataset) for name, dataset in splits.items()}
     try:
-        names = task.label_names(tables)
+        given = None if untrained is None else start.load_labels(untrained)
+        names = _given_names(given, tables) or task.label_names(tables)
     except ValueError as error:
         raise StageError(f"labels: {error}") from None
     if task.needs_labels and "dev" in tables and not any(tables["dev"]["labels"].to_pylist()):
@@ -69,7 +85,7 @@ def write_labels(folder: Store, task: Task, splits: dict[str, Dataset]) -> dict[
     used = np.array(task.is_used(train, {name: i for i, name in enumerate(names)}), bool)
     samples = pc.list_value_length(train["texts"]).to_numpy() if task.by_text else 1
     samples = np.where(used, samples, 0).astype(np.int32)
-    if not samples.sum():
+    if untrained is None and not samples.sum():
         raise StageError(
             f"labels: none of the {train.num_rows} examples of the split train can be trained on; "
             "check its labels, and `beit3 rejects` for what was left out"
@@ -83,6 +99,14 @@ def write_labels(folder: Store, task: Task, splits: dict[str, Dataset]) -> dict[
         "num_samples": int(samples.sum()),
         "num_unused_examples": int((~used).sum()),
     }
+
+
+def _given_names(given: Sequence[str] | None, splits: Mapping[str, pa.Table]) -> list[str] | None:
+    """Return the labels of a trained head; None if those of the examples are all others."""
+    annotated = {
+        label for table in splits.values() for some in table["labels"].to_pylist() for label in some
+    }
+    return list(given) if given and (not annotated or annotated & {*given}) else None
 
 
 def text_columns(examples: Dataset) -> pa.Table:

@@ -75,6 +75,15 @@ class FinetuneParams(TrainingLoopParams):
             )
         return self
 
+    @model_validator(mode="after")
+    def _epochs_hold_the_warmup(self) -> Self:
+        if not self.steps and 0 < self.epochs < self.warmup_epochs:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs:g} is more than epochs = {self.epochs:g}; "
+                "lower warmup_epochs"
+            )
+        return self
+
     def in_steps(self, num_samples: int) -> Self:
         """Return the parameters with the number of steps that ``num_samples`` in an epoch give."""
         if self.steps:

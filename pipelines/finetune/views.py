@@ -8,7 +8,7 @@ is divided, and any number of threads may build them at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ Uniforms = NDArray[np.float64]
 _CUT, _OPERATIONS, _JITTER, _ERASING = range(4)
 "Purposes of random numbers; each purpose has its own seed, so that draws are independent."
 
+_MOST_ASPECT: Final = 8
+"Sides of an image that is scaled as a whole before its middle is cut out, long to short."
 
 CropMode = Literal["squash", "center"]
 "How an image gets its square form: by another aspect ratio, or by its middle alone."
@@ -206,8 +208,18 @@ def _resized(pixels: Pixels, width: int, height: int) -> Pixels:
 
 def _middle(pixels: Pixels, size: int) -> Pixels:
     """Resize the short side to ``size`` and cut out the middle, rounding as torchvision does."""
+    pixels = _without_far_ends(pixels)
     height, width = pixels.shape[:2]
     short = min(height, width)
     width, height = int(size * width / short), int(size * height / short)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return _resized(pixels, width, height)[top : top + size, left : left + size]
+
+
+def _without_far_ends(pixels: Pixels) -> Pixels:
+    """Cut off what is far from the middle: a line of a thousand pixels would be gigabytes."""
+    height, width = pixels.shape[:2]
+    most = _MOST_ASPECT * min(height, width)
+    # As much at either end, so that the middle stays where it is.
+    top, left = (max(side - most, 0) // 2 for side in (height, width))
+    return pixels[top : height - top, left : width - left]

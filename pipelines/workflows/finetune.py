@@ -27,7 +27,8 @@ def build_finetuning(recipe: FinetuneRecipe) -> Workflow:
     }
     dev = examples.get("dev")
     train = examples.get("train") or dev or examples["test"]
-    label_names = labels.stage(task, train=train, dev=dev)
+    untrained = None if recipe.is_trained else started
+    label_names = labels.stage(task, train=train, dev=dev, untrained=untrained)
 
     # Train, then predict and score what was not trained on.
     finetuned = finetune.stage(

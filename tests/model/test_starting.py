@@ -153,6 +153,7 @@ def test_weights_of_another_form_are_refused_in_one_line_that_names_it(config, w
         ("beit3.encoder.layers.1.ffn.B.fc2.bias", None, "blocks.1.experts.language.fc2.bias"),
         ("beit3.encoder.layers.1.self_attn.k_proj.A.weight", None, "qkv.vision.weight: only"),
         ("beit3.vision_embed.cls_token", lambda t: t * float("nan"), "not finite"),
+        ("beit3.vision_embed.cls_token", lambda t: t.to(torch.float8_e4m3fn), "16 bits or more"),
         ("beit3.text_embed.weight", lambda t: t.to(torch.int8), "torch.int8"),
         ("beit3.encoder.embed_positions.A.weight", lambda t: t[:-1], "vision.positions 16x48"),
     ],

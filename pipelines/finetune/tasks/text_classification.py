@@ -89,7 +89,10 @@ class TextClassification(Task):
         if not self.is_regression:
             return label_numbers(rows, labels)
         return torch.tensor(
-            [float(some[0]) if some else 0.0 for some in rows["labels"].to_pylist()]
+            [
+                float(some[0]) if some and _is_number(some[0]) else 0.0
+                for some in rows["labels"].to_pylist()
+            ]
         )
 
     def losses(self, network: TaskNetwork, batch: TaskBatch) -> dict[str, Tensor]:
@@ -112,7 +115,10 @@ class TextClassification(Task):
             yield Prediction([f"{score:.3f}"], [score])
 
     def score(self, predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
-        """Return the metrics of :attr:`scored_by`, and their mean as ``score``."""
+        """Return the metrics of :attr:`scored_by`, and their mean as ``score``.
+
+        A label that is no number does not count where numbers are compared.
+        """
         metrics: dict[str, Callable[[pa.Table, pa.Table], dict[str, float]]] = {
             "accuracy": partial(accuracies, ks=(1,)),
             "accuracy_and_f1": _with_f1,
@@ -160,9 +166,9 @@ def _correlations(predictions: pa.Table, examples: pa.Table) -> dict[str, float]
         for found, given in zip(
             predictions["scores"].to_pylist(), examples["labels"].to_pylist(), strict=True
         )
-        if given
+        if given and _is_number(given[0])
     ]
-    predicted, true = np.array(pairs).T
+    predicted, true = np.array(pairs).reshape(-1, 2).T
     if len(set(predicted)) < 2 or len(set(true)) < 2:  # a constant has no correlation
         return {"pearson": 0.0, "spearman": 0.0}
     return {

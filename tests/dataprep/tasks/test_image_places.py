@@ -7,7 +7,7 @@ import pytest
 from dataprep.sources.lines import ListError
 from dataprep.sources.members import MemberError
 from dataprep.tasks.class_folder import read_class_folder
-from dataprep.tasks.image_places import ImageMembers, Images, member_names
+from dataprep.tasks.image_places import ImageMembers, Images, class_member_names
 
 
 def zipped(path, *names):
@@ -117,7 +117,7 @@ def test_names_without_the_flag_of_utf_8_are_listed_once(tmp_path):
         archive.writestr(plain, "an image")
         archive.writestr("b/c.png", "an image")
     path.write_bytes(path.read_bytes().replace(plain.encode(), name.encode()))
-    assert member_names(path) == ["b/c.png", name]
+    assert class_member_names(path) == ["b/c.png", name]
     assert [e.labels for e in read_class_folder(path)] == [("b",), ("ärger",)]
     assert read([path], "exact", name) == b"an image"
 
@@ -127,3 +127,30 @@ def test_a_folder_without_files_is_refused(tmp_path):
         list(read_class_folder(tmp_path))
     with pytest.raises(ListError, match="no files"):
         list(read_class_folder(zipped(tmp_path / "empty.zip")))
+
+
+def test_the_one_folder_of_an_archive_is_a_class(tmp_path):
+    """A part of an evaluation set may hold a single class."""
+    path = zipped(tmp_path / "a.zip", "val/cat/1.jpg", "val/cat/2.jpg")
+    assert [(e.images[0], e.labels) for e in read_class_folder(path)] == [
+        ("cat/1.jpg", ("cat",)), ("cat/2.jpg", ("cat",)),
+    ]  # fmt: skip
+    flat = zipped(tmp_path / "b.zip", "1.jpg")
+    assert [e.labels for e in read_class_folder(flat)] == [()]
+
+
+def test_a_label_is_the_same_class_in_either_form_of_unicode(tmp_path):
+    """macOS decomposes names of files: caf, e, an accent."""
+    names = ["caf\u00e9/1.jpg", "cafe\u0301/2.jpg"]
+    found = list(read_class_folder(zipped(tmp_path / "a.zip", *names)))
+    assert {e.labels for e in found} == {("caf\u00e9",)}
+    assert sorted(e.images[0] for e in found) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["in/a.jpg", "./in/a.jpg", "/in/a.jpg", "in\\a.jpg", "top/x/../in/a.jpg", "top//in/a.jpg"],
+)
+def test_an_own_list_may_write_the_path_of_a_member_in_other_ways(tmp_path, name):
+    place = zipped(tmp_path / "a.zip", "top/in/a.jpg", "top/b.jpg")
+    assert read([place], "anywhere", name)

@@ -117,6 +117,18 @@ def test_json_may_list_the_captions_of_an_image(tmp_path):
     assert found.texts == ("A dog.", "A hound.")
 
 
+def test_a_caption_without_a_visible_character_is_an_empty_one(tmp_path):
+    """Each row without a caption is one reject of its own, and takes no good caption with it."""
+    path = tmp_path / "own.jsonl"
+    captions = [["One.", "\u200b"], "\u200b", "\ufeff", "&#8203;", "Two."]
+    path.write_text(as_jsonl([{"image": "a.jpg", "caption": caption} for caption in captions]))
+    found = list(own_files.read_captions(OwnFile(path, ["image", "caption"]), "image", "caption"))
+    assert [(e.id, e.texts, e.reason) for e in found] == [
+        ("a.jpg", ("One.", "Two."), ""),
+        *((f"{line:09d}", (), "empty_text") for line in (2, 3, 4)),
+    ]
+
+
 def test_sentences_may_have_numbers_for_labels(tmp_path):
     path = tmp_path / "own.jsonl"
     rows = [{"a": "One.", "b": "Two.", "score": 2.5}, {"a": "x", "b": "y", "score": 3}]

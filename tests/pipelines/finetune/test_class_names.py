@@ -66,3 +66,12 @@ def test_a_file_without_a_text_for_each_class_is_refused(tmp_path, text, message
 def test_a_label_that_is_no_synset_is_refused():
     with pytest.raises(ValueError, match=r"wordnet_names: no text for 1 of 2 .* 'cat'"):
         class_texts(["n01440764", "cat"], None, wordnet=True)
+
+
+def test_a_byte_order_mark_and_spaces_are_no_part_of_a_label(tmp_path):
+    path = tmp_path / "names.tsv"
+    path.write_text("\ufeffa\tAlpha\r\n b \t Beta\r\n", "utf-8")
+    assert class_texts(["a", "b"], str(path), wordnet=False) == ["Alpha", "Beta"]
+    path.write_bytes("a\tCaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"names\.tsv: .*UTF-8"):
+        class_texts(["a"], str(path), wordnet=False)

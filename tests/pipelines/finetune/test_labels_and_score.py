@@ -161,6 +161,33 @@ def test_a_split_without_labels_has_a_submission_and_no_metrics(kind, tmp_path, 
         ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "annotated", "expected"),
+    [
+        ("linear", ["b", "d"], ["d", "a", "b"]),
+        ("linear", ["a", "a"], ["d", "a", "b"]),
+        ("vqa", ["b", "other"], ["d", "a", "b"]),
+        ("nlvr2", [], ["d", "a", "b"]),
+        ("sentences", ["x", "y"], ["x", "y"]),
+        ("numbers", ["1", "2"], []),
+        ("retrieval", ["", ""], []),
+    ],
+)
+def test_weights_that_are_not_trained_score_the_labels_that_they_were_trained_for(
+    kind, annotated, expected, tmp_path, committed
+):
+    """An evaluation set has fewer labels than the head, or has them in another order."""
+    if kind in ("numbers", "retrieval"):
+        files = {}
+    else:
+        files = {"labels.json": json.dumps(["d", "a", "b"]).encode()}
+    given = commit_tables(Store(tmp_path / "start"), [], row_group_rows=1, files=files)
+    dev = committed(labelled([[label] for label in annotated] or [[], []]))
+    store = Store(tmp_path / "labels")
+    write_labels(store, task_of(kind), {"train": dev}, given)
+    assert json.loads(store.read("labels.json")) == expected
+
+
 def test_the_examples_without_images_keep_their_order(committed):
     table = examples("nlvr2", 11)
     found = text_columns(committed(table))

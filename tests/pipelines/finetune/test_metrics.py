@@ -108,6 +108,15 @@ def test_a_constant_prediction_has_no_correlation():
     assert found == {"pearson": 0, "spearman": 0, "score": 0}
 
 
+def test_a_label_of_the_test_split_that_is_no_number_is_left_out():
+    """Labels of train and dev are checked before the training; those of test may be anything."""
+    task, given = task_of("numbers"), labelled([["1"], ["?"], ["2"], ["4"], []])
+    assert task.targets(given, {}).tolist() == [1, 0, 2, 4, 0]
+    rows = [{"labels": [f"{x}"], "scores": [x]} for x in (1.0, 9.0, 3.0, 3.5, 0.0)]
+    found = task.score(predictions(rows), given)
+    assert found["pearson"] == pytest.approx(pearsonr([1, 3, 3.5], [1, 2, 4]).statistic)
+
+
 def test_mean_average_precision_is_scikit_learn_s_over_all_classes_that_occur():
     """One class never occurs, one is unknown to the network."""
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """Steps and evaluations that the parameters stand for."""
 
 import pytest
+from pydantic import ValidationError
 
 from pipelines.finetune.params import FinetuneParams
 
@@ -32,3 +33,10 @@ def test_epochs_are_counted_in_steps_of_the_global_batch(epochs, warmup, samples
 def test_steps_that_are_given_hold():
     params = FinetuneParams(steps=7, warmup_steps=2).in_steps(10**6)
     assert (params.steps, params.warmup_steps) == (7, 2)
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 5), (0.5, 1), (3, 3.01)])
+def test_a_warmup_beyond_the_last_epoch_is_refused(epochs, warmup):
+    with pytest.raises(ValidationError, match=f"{warmup} is more than epochs = {epochs}"):
+        FinetuneParams(epochs=epochs, warmup_epochs=warmup)
+    assert FinetuneParams(steps=5, epochs=epochs, warmup_epochs=warmup).steps == 5

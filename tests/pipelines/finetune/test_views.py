@@ -15,6 +15,7 @@ from dataprep.image_errors import ImageError
 from dataprep.images import decode_stored, encode_jpeg
 from dataprep.rand_augment import rand_augment
 from dataprep.views import random_view
+from pipelines.finetune import views as finetune_views
 from pipelines.finetune.imagenet_augment import imagenet_rand_augment
 from pipelines.finetune.views import AugmentParams, EvaluationViews, TrainingViews
 
@@ -196,3 +197,21 @@ def test_an_empty_batch_has_no_views():
 def test_parameters_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError):
         AugmentParams(**wrong)
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1), (3, 401), (90, 4)])
+def test_the_middle_of_a_line_takes_no_memory_for_its_ends(monkeypatch, shape):
+    """The whole of a line of one pixel would be scaled to gigabytes."""
+    side = max(shape)
+    ramp = (np.abs(np.arange(side) - (side - 1) / 2) < 40) * 200
+    pixels = np.broadcast_to(ramp[:, None, None], (side, min(shape), 3)).astype(np.uint8)
+    pixels = pixels if shape[0] > shape[1] else pixels.transpose(1, 0, 2)
+    sizes = []
+    scaled = finetune_views._resized
+    monkeypatch.setattr(
+        finetune_views, "_resized", lambda p, *size: sizes.append(size) or scaled(p, *size)
+    )
+    jpeg = encode_jpeg(np.ascontiguousarray(pixels), 95)
+    (view,) = EvaluationViews(SIZE, "center")([[jpeg]], ["a"])[0]
+    assert view.shape == (SIZE, SIZE, 3) and max(max(sizes)) <= 9 * SIZE
+    assert np.abs(view.astype(int) - 200).max() < 12, "the middle is shown"

@@ -126,3 +126,10 @@ def test_a_list_of_answers_that_cannot_be_used_is_refused(tmp_path, text, messag
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_answers(str(path))
+
+
+@pytest.mark.parametrize("lines", ["yes\nno\n", '{"answer": "yes", "label": 0}\nno\n'])
+def test_a_byte_order_mark_is_no_part_of_an_answer(tmp_path, lines):
+    path = tmp_path / "answers.txt"
+    path.write_text(lines, "utf-8-sig")
+    assert read_answers(str(path)) == ["yes", "no"]
