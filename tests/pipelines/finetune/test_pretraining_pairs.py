@@ -82,7 +82,7 @@ def workdir(root: Store, **split: object) -> Store:
         ("b", 2.0, {"pair_tokens": "p0"}),
         ("c", 3.0, {"finetune": "other"}),
     ):
-        record = {"started_at": started_at, "stages": stages}
+        record = {"name": "own", "started_at": started_at, "stages": stages}
         root.write_bytes(f"workflows/{name}/record.json", json.dumps(record).encode())
     return root
 
