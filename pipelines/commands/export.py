@@ -19,14 +19,20 @@ def export(
 ) -> None:
     """Compare an export with the programs that read it: torchscale, timm, transformers.
 
+    An export of a pretraining or of a fine-tuning is recognized by its files.
+
     Example: beit3 export --check runs/demo/export/0123456789abcdef/export
     """
     from orchestration.errors import PipelineError
-    from pipelines.pretrain.check_export import check_export
+    from pipelines.finetune import check_export as of_a_fine_tuning
+    from pipelines.finetune.export import TASK_FILE
+    from pipelines.pretrain import check_export as of_a_pretraining
 
+    folder = check.expanduser()
+    checks = of_a_fine_tuning if (folder / TASK_FILE).is_file() else of_a_pretraining
     num_failed = 0
     try:
-        for finding in check_export(check.expanduser()):
+        for finding in checks.check_export(folder):
             mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
             console.print(
                 f"{mark} {finding.file:<24} {finding.program:<16} {escape(finding.details)}",

@@ -1,4 +1,4 @@
-"""Comparison of an export with the programs that read it: torchscale, timm, transformers.
+"""Comparison of a pretraining's export with programs that read it: torchscale, timm, transformers.
 
 Each program is built as its users build it, reads its file strictly, and must give the result of
 this project's network for the same random inputs. torchscale is built as the authors' classes build
@@ -6,7 +6,7 @@ it: with sub-LayerNorm, unless the export says otherwise, and with their text po
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ _TEXTS: Final = (
     "caf\u00e9, na\u00efve; \u6771\u4eac",
     "x" * 300,
 )
+_HEADS: Final = ("mlm_head.weight", "mlm_head.bias", "mim_head.weight", "mim_head.bias")
 _PROGRAMS: Final = {
     "torchscale": "pip install --no-deps torchscale fairscale",
     "timm": "pip install timm",
@@ -71,21 +72,25 @@ def check_export(folder: Path) -> Iterator[Finding]:
         network.load_state_dict(read_weights(folder / WEIGHTS_FILE))
         return f"{sum(p.numel() for p in network.parameters()):,} parameters"
 
-    own = _finding(WEIGHTS_FILE, "model.BEiT3", load_weights)
+    own = finding_of(WEIGHTS_FILE, "model.BEiT3", load_weights)
     yield own
     if own.ok:
         file = official_file(config)
-        yield _finding(file, "torchscale", lambda: _check_torchscale(folder / file, network))
-        yield _finding(TIMM_FOLDER, "timm", lambda: _check_timm(folder / TIMM_FOLDER, network))
+        yield finding_of(file, "torchscale", lambda: check_torchscale(folder / file, network))
+        yield finding_of(TIMM_FOLDER, "timm", lambda: _check_timm(folder / TIMM_FOLDER, network))
+    yield check_text_tokenizer(folder, config)
+    yield finding_of(VQKD_FILE, "tokenizer.VQKD", lambda: _check_vqkd(folder / VQKD_FILE, config))
+
+
+def check_text_tokenizer(folder: Path, config: BEiT3Config) -> Finding:
+    """Compare an export's text tokenizer with transformers, or load one that only we read."""
     if (folder / OWN_FILE).is_file():  # of which transformers would give other ids
         path = folder / OWN_FILE
-        yield _finding(path.name, "tokenizer.text", lambda: _load_tokenizer(path, config)[1])
-    else:
-        yield _finding(FILE_NAME, "transformers", lambda: _check_tokenizer(folder, config))
-    yield _finding(VQKD_FILE, "tokenizer.VQKD", lambda: _check_vqkd(folder / VQKD_FILE, config))
+        return finding_of(path.name, "tokenizer.text", lambda: _load_tokenizer(path, config)[1])
+    return finding_of(FILE_NAME, "transformers", lambda: _check_tokenizer(folder, config))
 
 
-def _finding(file: str, program: str, check: Callable[[], str]) -> Finding:
+def finding_of(file: str, program: str, check: Callable[[], str]) -> Finding:
     """Run a check; whatever a program raises over a damaged file is the finding."""
     try:
         return Finding(file, program, True, check())
@@ -98,7 +103,20 @@ def _finding(file: str, program: str, check: Callable[[], str]) -> Finding:
         return Finding(file, program, False, reason[:500])
 
 
-def _check_torchscale(path: Path, network: BEiT3) -> str:
+def check_torchscale(path: Path, network: BEiT3, heads: Sequence[str] = _HEADS) -> str:
+    """Compare an encoder with torchscale's, which reads a file in the official layout.
+
+    Args:
+        path: the file.
+        network: with the weights that the file should hold.
+        heads: tensors of heads of pretraining that the file must have, too.
+
+    Returns:
+        the differences in words.
+
+    Raises:
+        CheckFailed: tensors or hidden states differ; others if torchscale does not read the file.
+    """
     from torchscale.architecture.config import EncoderConfig
     from torchscale.model.BEiT3 import BEiT3 as Torchscale
 
@@ -108,7 +126,7 @@ def _check_torchscale(path: Path, network: BEiT3) -> str:
     theirs.load_state_dict(
         {n.removeprefix("beit3."): t for n, t in state.items() if n.startswith("beit3.")}
     )
-    _compare_tensors(from_official(state), network.state_dict())
+    _compare_tensors(from_official(state), network.state_dict(), heads)
     generator = torch.Generator().manual_seed(0)
     images, ids = _random_images(config, generator), _random_ids(config, generator)
     kinds = ["images", "texts"] + ([] if config.fusion_layers else ["pairs"])
@@ -124,12 +142,14 @@ def _check_torchscale(path: Path, network: BEiT3) -> str:
     return _shown(differences)
 
 
-def _compare_tensors(found: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
+def _compare_tensors(
+    found: dict[str, Tensor], ours: dict[str, Tensor], heads: Sequence[str]
+) -> None:
     """Compare the tensors that both layouts have: random inputs reach few rows of an embedding.
 
     A shared attention is not among them; the hidden states show it.
     """
-    for name in ("mlm_head.weight", "mlm_head.bias", "mim_head.weight", "mim_head.bias"):
+    for name in heads:
         if name not in found:
             raise CheckFailed(f"{name} is missing")
     for name in found.keys() & ours.keys():

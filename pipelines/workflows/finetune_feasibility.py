@@ -51,7 +51,7 @@ def implications(
         return
     steps = params.in_steps(num_samples).steps
     yield (
-        f"finetune: {steps} steps of batch_size = {params.batch_size} over "
+        f"finetune: {steps} step{'s' * (steps != 1)} of batch_size = {params.batch_size} over "
         f"{'' if is_known else 'about '}{num_samples} samples: "
         f"{steps * params.batch_size / max(num_samples, 1):.3g} epochs"
     )
@@ -65,7 +65,8 @@ def _too_few(
     if num_rows < params.substreams:
         yield (
             f"finetune.substreams = {params.substreams}, but the split train {has} {num_rows} "
-            "examples that can be trained on; give more, or set it and num_workers lower"
+            "examples that can be trained on; set finetune.substreams=1 and "
+            f"finetune.batch_size={max(num_rows, 1)} or less (and num_workers=1), or give more data"
         )
     elif num_samples is not None and num_samples < params.batch_size:
         most = num_samples // params.substreams * params.substreams

@@ -3,15 +3,18 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from pydantic import TypeAdapter
 
 from pipelines.finetune.formats.registry import FORMATS, AnyFormat
+from pipelines.finetune.registry import AnyTask
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
 
 PAGE = (Path(__file__).parents[3] / "docs" / "own-tasks.md").read_text()
 SECTIONS = re.findall(
-    r"^## [^\n]*?`(own_\w+)`[^\n]*\n.*?name: (\w+).*?^```\n(.*?)^```", PAGE, re.M | re.S
+    r"^## [^\n]*?`(own_\w+)`[^\n]*\n.*?task: (\{.*?\}).*?^```\n(.*?)^```", PAGE, re.M | re.S
 )
 
 
@@ -25,16 +28,25 @@ def test_each_example_file_is_read_without_a_reject(tmp_path, name, task, conten
     (tmp_path / "own.csv").write_text(content)
     section = {"format": name, "file": str(tmp_path / "own.csv")}
     found = TypeAdapter(AnyFormat).validate_python(section)
-    assert found.tasks == {task}
+    written = TypeAdapter(AnyTask).validate_python(yaml.safe_load(task))
+    assert found.tasks == {written.name}
     examples = list(found.examples())
     assert examples and not [each for each in examples if each.reason]
-    assert all(each.labels for each in examples) or task == "retrieval"
+    assert all(each.labels for each in examples) or not written.needs_labels
+    rows = [{**vars(each), "example_id": each.id} for each in examples]
+    table = pa.Table.from_pylist(rows)
+    numbers = {label: i for i, label in enumerate(written.label_names({"train": table}))}
+    assert all(written.is_used(table, numbers))
 
 
-def test_the_recipes_of_the_page_are_formats():
-    blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)
-    splits = [each for block in blocks for each in yaml.safe_load(block)["data"].values()]
-    assert len(splits) == 6
+def test_the_recipes_of_the_page_are_recipes():
+    blocks = [yaml.safe_load(b) for b in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)]
+    recipes = [block for block in blocks if "name" in block]
+    assert len(recipes) == 2
+    for recipe in recipes:
+        FinetuneRecipe.model_validate(recipe)
+    splits = [each for block in blocks for each in block["data"].values()]
+    assert len(splits) == 7
     for split in splits:
         TypeAdapter(AnyFormat).validate_python(split)
 

@@ -107,7 +107,12 @@ def made(folder: Path, num_rows: int, **numbers: float) -> Manifest:
     [
         ("vqa", 40, None, ["finetune.batch_size = 128", "has 40 samples", "batch_size=40 or less"]),
         ("vqa", 40, {"num_samples": 30, "num_unused_examples": 10}, ["30 samples", "size=24"]),
-        ("vqa", 9, {"num_samples": 5, "num_unused_examples": 4}, ["substreams = 8", "5 examples"]),
+        (
+            "vqa",
+            9,
+            {"num_samples": 5, "num_unused_examples": 4},
+            ["substreams = 8", "5 examples", "size=5 or less"],
+        ),
         ("retrieval", 7, None, ["finetune.substreams = 8", "7 examples"]),
         ("retrieval", 30, {"num_samples": 90, "num_unused_examples": 0}, ["90 samples", "size=88"]),
         ("retrieval", 30, {"num_samples": 150, "num_unused_examples": 0}, []),
@@ -146,6 +151,8 @@ def test_a_plan_says_how_many_steps_the_epochs_are(tmp_path):
     assert line == "finetune: 100 steps of batch_size = 128 over about 1280 samples: 10 epochs"
     few, _ = implications(written, {"prepare/train": Estimate(rows=100)}, {})
     assert "finetune.batch_size = 128" in few and "has about 100 samples" in few
+    *_, short = implications(written, {"prepare/train": Estimate(rows=13)}, {})
+    assert "finetune: 1 step of batch_size" in short
     complete = {
         "prepare/train": made(tmp_path / "train", 1300),
         "labels": made(tmp_path / "labels", 1, num_samples=1280, num_unused_examples=20),
