@@ -27,7 +27,7 @@ from pipelines.commands import (
 
 app = typer.Typer(
     name="beit3",
-    help="BEiT-3 pretraining: from source lists to a checkpoint.",
+    help="BEiT-3: pretraining from source lists to a checkpoint, and fine-tuning for tasks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

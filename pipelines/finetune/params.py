@@ -13,7 +13,6 @@ from pipelines.training.params import (
     Lr,
     MinLr,
     TrainingLoopParams,
-    WarmupSteps,
     WeightDecay,
 )
 
@@ -25,15 +24,15 @@ class FinetuneParams(TrainingLoopParams):
     """The training of a task's network."""
 
     epochs: Epochs = 10
-    "Number of epochs of the training split; 0 evaluates the weights as they are."
+    "Number of epochs of the training split if `steps` is 0; 0 evaluates the weights as they are."
     warmup_epochs: Epochs = 1
-    "Number of epochs in which the learning rate rises linearly."
+    "Number of epochs in which the learning rate rises linearly, if `steps` is 0."
     steps: int = Field(default=0, ge=0)
-    "Number of optimizer steps; 0 takes `epochs` and `warmup_epochs`."
-    warmup_steps: WarmupSteps = 0
-    "Number of optimizer steps of the warm-up if `steps` is given."
+    "Number of optimizer steps, instead of `epochs` and `warmup_epochs`; 0 takes these."
+    warmup_steps: int = Field(default=0, ge=0)
+    "Number of optimizer steps in which the learning rate rises linearly, if `steps` is given."
     batch_size: int = Field(default=128, ge=1)
-    "Number of examples in a step, over all workers."
+    "Number of samples in a step, over all workers: of examples, in retrieval of captions."
     substreams: int = Field(default=8, ge=1)
     "Number of substreams of the data; a multiple of num_workers that divides batch_size."
     shuffle_window: int = Field(default=32, ge=1)
@@ -46,7 +45,7 @@ class FinetuneParams(TrainingLoopParams):
     eps: float = Field(default=1e-8, ge=0)
     "AdamW's epsilon."
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    "Factor of the learning rate from one block to the block below it."
+    "Factor of the learning rate from one block to the block below it; 1 trains all alike."
     head_lr_factor: float = Field(default=1.0, gt=0)
     "Factor of the learning rate of the head."
     max_grad_norm: float | None = Field(default=None, gt=0)

@@ -41,7 +41,7 @@ class VisualQuestionAnswering(Task):
     answers: Annotated[str | None, EXTERNAL_FILE] = None
     "Path of the list of answers, as JSON lines (answer2label.txt) or one per line; null makes it."
     min_occurrences: int = Field(default=9, ge=1)
-    "Number of questions of an answer from which on it is in the list that is made."
+    "Number of questions that must have an answer before it is in the list that is made."
 
     @property
     def final_norm(self) -> bool:
