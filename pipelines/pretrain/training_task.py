@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from model import BEiT3, BEiT3Config
+from model.network.layer_norm import norm_kernel
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.optimizer import adamw
@@ -109,6 +110,8 @@ class PretrainTask:
         self.job, self.device = job, session.device
         self.network = BEiT3(job.config).to(session.device)
         self.network.activation_checkpointing = params.activation_checkpointing
+        if job.config.subln:
+            session.messages.tag("norm_kernel", norm_kernel(session.device))
         if params.compile:
             for block in self.network.blocks:
                 block.compile()
