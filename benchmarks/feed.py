@@ -1,166 +1,123 @@
-"""Images per second of the feed, against a torch DataLoader and Ray Data that do the same work.
+"""Images per second of the feed, against loaders that do the same work on the same cores.
 
-    python benchmarks/feed.py [--images 4096] [--cpus 2] [--rounds 3] [--smoke]
+    python benchmarks/feed.py [--images 4096] [--threads 1,2] [--rounds 3] [--smoke]
 
-Each contestant reads the same committed Parquet files, decodes each JPEG, cuts a stored view of it
-at 224 pixels and jitters its colors with the same functions, and gives batches of 128 as bytes. The
-feed draws masks and stochastic depth as well. The DataLoader has a worker process for each core and
-reads whole shuffled row groups; Ray Data has a task for each core. Contestants alternate; prints
-ratios to the faster peer, and of the feed the time to the first step, the bytes of the row groups
-that it holds, and the row groups it reads for each one that an epoch needs.
+The peers are a torch DataLoader, LitData (``pip install -e .[bench]``; it is left out where it is
+not installed) and Ray Data. Each of them decodes each JPEG, cuts a stored view of it at 224 pixels
+and jitters its colors with the same functions, on as many cores as ``--threads`` says, one number
+after another. The DataLoader and Ray Data read the feed's Parquet files, LitData its own format.
+
+For each number of cores the contestants alternate. Prints images per second and the ratio to the
+fastest peer; of the first epoch, which is not timed, the seconds to the first batch and the peak
+memory of all processes; the row groups that the feed reads for each one of an epoch; and how the
+feed scales from the first number of cores to the others.
 """
 
 import argparse
-import logging
+import os
+import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import ray
-import ray.data
-import torch
-from codes import COLOR_JITTER, images
-from measuring import alternating, parse_options
+from codes import images
+from feed_contestants import (
+    CONFIG,
+    HAS_LITDATA,
+    Contestant,
+    Epoch,
+    FeedEpoch,
+    Measured,
+    Work,
+    litdata_epoch,
+    loader_epoch,
+    ray_epoch,
+    write_litdata,
+)
+from measuring import parse_options
 from tokens import committed
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from model import BEiT3Config
-from model.training.batch import STREAMS
 from orchestration import Dataset
 from orchestration.storage.store import Store
-from pipelines.pretrain.crops import StoredViewCutter
-from pipelines.pretrain.feed import Feed
-from pipelines.pretrain.samples import FeedParams, SampleBuilder
-from pipelines.readers.prefetch import prefetch
-from tokenizer.text import TextTokenizer, train
+from tokenizer.text import train
 
-BATCH = 128
-NUM_SUBSTREAMS = 8
-WINDOW = 2
-CONFIG = BEiT3Config.named("base")
-PARAMS = FeedParams(0.15, 0.5, 0.4, "separate", 64, COLOR_JITTER, 0.1, False)
+GROUP_ROWS = 64
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=4096)
-    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--threads", default="1,2", help="numbers of cores, one after another")
     parser.add_argument("--rounds", type=int, default=3)
-    options = parse_options(parser, images=512, rounds=1)
-    torch.set_num_threads(1)
-    ray.init(num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    options = parse_options(parser, images=512, rounds=1, threads="2")
+    contestants: dict[str, Callable[[Work], Epoch]] = {"feed": FeedEpoch}
+    contestants |= {"DataLoader": loader_epoch}
+    contestants |= {"LitData": litdata_epoch} if HAS_LITDATA else {}
+    contestants |= {"Ray Data": ray_epoch}
+    if not HAS_LITDATA:
+        sys.stdout.write("LitData is not installed\n")
+    rates = []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        dataset = written(Store(folder), options.images)
-        paths = [dataset.folder.native_path(part.path) for part in dataset.parts]
-        steps, text = options.images // BATCH, tokenizer(Path(folder))
-        feed = make_feed(dataset, text, options.cpus)
-        start = time.perf_counter()
-        feed.step(0)
-        first = time.perf_counter() - start
-        seconds = alternating(
-            options.rounds,
-            lambda: consumed(prefetch(make_feed(dataset, text, options.cpus).step, 0, steps)),
-            lambda: consumed(loaded(paths, options.cpus)),
-            lambda: consumed(from_ray(paths)),
+        dataset = written(Path(folder), options.images)
+        for num_threads in map(int, options.threads.split(",")):
+            if num_threads > len(os.sched_getaffinity(0)):
+                sys.stdout.write(f"{num_threads} cores: this machine has fewer\n")
+                continue
+            work = Work(dataset, Path(folder), options.images, num_threads)
+            found = alternating(contestants, work, options.rounds)
+            rates.append((num_threads, report(found, work)))
+    for num_threads, rate in rates[1:]:
+        sys.stdout.write(
+            f"feed, {num_threads} cores: {rate / rates[0][1]:.2f}x of {rates[0][0]} cores\n"
         )
-        for step in range(steps):
-            feed.step(step)
-    ours, torchs, rays = (options.images / taken for taken in seconds)
-    reader = feed.readers["image"]
-    sys.stdout.write(
-        f"{options.cpus} cores: feed {ours:.0f} images/s, DataLoader {torchs:.0f}, Ray Data "
-        f"{rays:.0f}: {ours / max(torchs, rays):.2f}x of the faster peer\n"
-        f"first step {first:.2f} s, row groups held {reader.num_bytes / 1e6:.0f} MB, "
-        f"{reader.num_reads / len(reader.groups):.2f}x of the epoch's row groups read\n"
-    )
 
 
-def written(store: Store, number: int) -> Dataset:
-    """Commit rows of ``image_tokens`` in row groups of 64."""
+def written(folder: Path, number: int) -> Dataset:
+    """Commit rows of ``image_tokens``, and write the same in LitData's format."""
     few = images(min(number, 256), CONFIG.num_patches)
     rows = pa.concat_tables([few] * (number // few.num_rows)).combine_chunks()
-    return committed(store.sub("images"), rows, "train", 64).table("train")
+    (folder / "spm.model").write_bytes(train(["a b c d e"] * 9, vocab_size=9, character_coverage=1))
+    if HAS_LITDATA:
+        write_litdata(rows, folder / "litdata", GROUP_ROWS)
+    return committed(Store(str(folder)).sub("images"), rows, "train", GROUP_ROWS).table("train")
 
 
-def tokenizer(folder: Path) -> TextTokenizer:
-    """Return a text tokenizer, of which the feed of images reads nothing."""
-    path = folder / "spm.model"
-    path.write_bytes(train(["a b c d e"] * 9, vocab_size=9, character_coverage=1))
-    return TextTokenizer.load(path)
+def alternating(
+    contestants: dict[str, Callable[[Work], Epoch]], work: Work, rounds: int
+) -> dict[str, list[Measured]]:
+    """Return the epochs of each contestant; the first one is not timed."""
+    running = {name: Contestant(open_epoch, work) for name, open_epoch in contestants.items()}
+    found: dict[str, list[Measured]] = {name: [] for name in running}
+    for number in range(rounds + 1):
+        for name, contestant in running.items():
+            found[name].append(contestant.measure(memory=number == 0))
+    for contestant in running.values():
+        contestant.close()
+    return found
 
 
-def make_feed(dataset: Dataset, text: TextTokenizer, num_threads: int) -> Feed:
-    """Return a feed of images alone."""
-    return Feed(
-        {"image": dataset},
-        {"image": SampleBuilder("image", CONFIG, text, PARAMS, 0)},
-        samples_per_step={stream: BATCH * (stream == "image") for stream in STREAMS},
-        micro_batch=32,
-        num_substreams=NUM_SUBSTREAMS,
-        shuffle_window=WINDOW,
-        seed=0,
-        rank=0,
-        num_workers=1,
-        num_threads=num_threads,
+def report(found: dict[str, list[Measured]], work: Work) -> float:
+    """Print the epochs of one number of cores and return the feed's images per second."""
+    rates = {
+        name: work.num_images / statistics.median(epoch.seconds for epoch in epochs[1:])
+        for name, epochs in found.items()
+    }
+    fastest = max((name for name in rates if name != "feed"), key=rates.__getitem__)
+    sys.stdout.write(
+        f"{work.num_threads} cores: feed {rates['feed'] / rates[fastest]:.2f}x of {fastest}\n"
     )
-
-
-def consumed(batches: Iterator[Any]) -> None:
-    """Take every batch."""
-    for batch in batches:
-        assert batch is not None
-
-
-class ShuffledRows(IterableDataset[dict[str, Any]]):
-    """Samples of the row groups of some files, as a user of torch would write it."""
-
-    def __init__(self, paths: list[str]) -> None:
-        self.paths = paths
-        self.cutter = StoredViewCutter(CONFIG, COLOR_JITTER, 1, 2)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield one sample at a time."""
-        worker = get_worker_info()
-        files = [pq.ParquetFile(path) for path in self.paths]
-        groups = [(file, i) for file in files for i in range(file.num_row_groups)]
-        order = np.random.default_rng(0).permutation(len(groups))
-        for index in order[worker.id :: worker.num_workers]:
-            file, number = groups[index]
-            rows = file.read_row_group(number)
-            for i in np.random.default_rng(index).permutation(rows.num_rows):
-                crops = self.cutter(rows.slice(i, 1), 0, np.array([i]))
-                assert crops.codes is not None
-                yield {"pixels": crops.images[0], "codes": crops.codes[0]}
-
-
-def loaded(paths: list[str], cpus: int) -> Iterator[Any]:
-    """Yield batches of a DataLoader with a process for each core."""
-    return iter(DataLoader(ShuffledRows(paths), batch_size=BATCH, num_workers=cpus))
-
-
-def from_ray(paths: list[str]) -> Iterator[Any]:
-    """Yield batches of Ray Data."""
-    cutter = StoredViewCutter(CONFIG, COLOR_JITTER, 1, 2)
-
-    def cut(rows: pa.Table) -> dict[str, Any]:
-        crops = cutter(rows, 0, np.arange(rows.num_rows))
-        return {"pixels": crops.images, "codes": crops.codes}
-
-    dataset = ray.data.read_parquet(paths, shuffle="files", override_num_blocks=16)
-    return iter(
-        dataset.map_batches(cut, batch_size=BATCH, batch_format="pyarrow").iter_torch_batches(
-            batch_size=BATCH
+    for name, epochs in found.items():
+        sys.stdout.write(
+            f"  {name}: {rates[name]:.0f} images/s, first batch after {epochs[0].first:.2f} s "
+            f"(later epochs {statistics.median(epoch.first for epoch in epochs[1:]):.2f} s), "
+            f"peak memory {epochs[0].memory / 1e6:.0f} MB\n"
         )
-    )
+    read = found["feed"][-1].read
+    sys.stdout.write(f"  feed: {read:.2f}x of the epoch's row groups read\n")
+    return rates["feed"]
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def order(options: Options) -> Measured:
     datasets = {stream: opened(role).table("train") for stream, role in ROLES.items()}
     text, images = opened("text_tokenizer"), opened("image_tokenizer")
     config = params.network.config(vocab_size=8000, num_codes=8192)
-    job = PretrainJob(params, pretrain.seed or 0, datasets, text, config, images, None)
+    job = PretrainJob(params, pretrain.seed or 0, datasets, text, config, images, None, text.folder)
     began = time.perf_counter()
     feed = job.make_feed(0, _TRAINING_WORKERS)
     built = time.perf_counter()

@@ -33,6 +33,7 @@ from rich.console import Console
 
 from model import BEiT3
 from model.training.batch import STREAMS
+from model.training.compiling import compile_blocks
 from model.training.optimizer import adamw
 from model.training.step import train_step
 from orchestration import Context, Dataset, Output, Recipe, Slice, Stage, Workflow
@@ -87,7 +88,7 @@ def main() -> None:
         "use_gpu": options.gpu, "compile": options.compile, "log_every": options.steps // 3,
         "precision": "bf16" if options.gpu else "fp32",
     })  # fmt: skip
-    ray.init(num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
     found: list[tuple[float, float, float]] = []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         for round_ in range(options.rounds):
@@ -241,6 +242,7 @@ def job(flow: Workflow, workdir: Store) -> PretrainJob:
         params.network.config(vocab_size=vocabulary, num_codes=NUM_CODES),
         opened["image_tokenizer"],
         None,
+        workdir,
     )
 
 
@@ -252,8 +254,7 @@ def bare_step(of: PretrainJob) -> float:
     device = torch.device("cuda" if params.use_gpu else "cpu")
     network = BEiT3(of.config).to(device)
     if params.compile:
-        for block in network.blocks:
-            block.compile()
+        compile_blocks(network)
     optimizer = adamw(network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps)
     feed = of.make_feed(0, 1, params.cpus_per_worker)
     steps = [feed.step(step) for step in range(NUM_BARE_BATCHES)]

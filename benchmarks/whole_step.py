@@ -1,7 +1,7 @@
 """Samples per second of a whole optimizer step, against the rate of a bare matrix product.
 
     python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--smoke]
-        [--compile] [--activation-checkpointing]
+        [--compile] [--activation-checkpointing full]
         [--released] [--kernel fused eager]
 
 Equal numbers of images, texts and pairs from pinned memory, in bf16 on a GPU: forward, backward,
@@ -15,13 +15,16 @@ import statistics
 import sys
 import time
 from dataclasses import replace
+from typing import get_args
 
 import torch
 from measuring import parse_options
 from train_step import DEVICE, GPU, KERNELS, TEXT_LENGTH, matmul_rate, micro_batch, with_kernel
 
 from model import BEiT3, BEiT3Config
+from model.network.config import Recomputing
 from model.training.batch import STREAMS
+from model.training.compiling import compile_blocks
 from model.training.cost import ParallelLayout, memory_bytes, sample_shapes, step_flops
 from model.training.objectives import complete_loss_weights
 from model.training.optimizer import adamw
@@ -36,7 +39,7 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--activation-checkpointing", action="store_true")
+    parser.add_argument("--activation-checkpointing", choices=get_args(Recomputing), default="none")
     parser.add_argument("--released", action="store_true", help="the form with sub-LayerNorm")
     parser.add_argument(
         "--kernel", nargs="+", choices=KERNELS, default=KERNELS[:1], help="of the sub-LayerNorm"
@@ -62,8 +65,7 @@ def measure(options: argparse.Namespace, kernel: str) -> float:
         network = with_kernel(BEiT3(config), kernel)
     network.activation_checkpointing = options.activation_checkpointing
     if options.compile:
-        for block in network.blocks:
-            block.compile()
+        compile_blocks(network)
     optimizer = adamw(network, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
     batches = [
         micro_batch(stream, config, options.micro_batch)
@@ -92,7 +94,7 @@ def measure(options: argparse.Namespace, kernel: str) -> float:
     )
     counts = dict.fromkeys(STREAMS, options.samples)
     rate = matmul_rate(256) if options.smoke else matmul_rate()
-    flops = step_flops(config, per_sample, counts, activation_checkpointing=False)
+    flops = step_flops(config, per_sample, counts, activation_checkpointing="none")
     plan = ParallelLayout(
         micro_batch=options.micro_batch, activation_checkpointing=options.activation_checkpointing
     )

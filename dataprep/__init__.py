@@ -4,6 +4,7 @@
 |---|---|
 | ``schemas.py`` | Arrow schemas of the datasets that stages exchange |
 | ``sources/`` | readers of list files, archives and dumps, one file per source |
+| ``tasks/`` | readers of the annotations of downstream tasks |
 | ``fetch.py`` | many images at once: retries, redirects, a reason for each failure |
 | ``fetch_rules.py``, ``urls.py`` | limits and reasons of fetching; URLs as they are sent |
 | ``http_client.py``, ``response_handler.py`` | one guarded request; bounds on what a server sends |
@@ -20,6 +21,7 @@
 | ``color_profiles.py``, ``image_hashes.py`` | conversion to sRGB; what images look like |
 | ``image_errors.py``, ``row_errors.py`` | reasons for which an image, or any row, is rejected |
 | ``views.py``, ``color_jitter.py`` | crops, flips and color jitter, drawn from the sample's name |
+| ``rand_augment.py``, ``random_erasing.py`` | changes of a crop that fine-tuning draws |
 | ``near_duplicates.py`` | pairs of near hashes, and comparison of their images |
 | ``text.py``, ``captions.py`` | cleaning of captions and documents; which captions are used |
 | ``randomness.py`` | random generators keyed by name |

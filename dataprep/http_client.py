@@ -3,6 +3,7 @@
 Redirects are not followed here: the caller checks and limits each target as it does each URL.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -17,6 +18,9 @@ from dataprep.response_handler import MAX_HEAD_BYTES, BoundedConnector
 from dataprep.urls import redirect_target
 
 T = TypeVar("T")
+
+# It warns of each cookie that it cannot read, with the server's text; such a cookie is not sent.
+logging.getLogger("aiohttp.client").setLevel(logging.ERROR)
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ACCEPT: Final = "image/jpeg, image/png, image/gif, image/webp, */*;q=0.5"

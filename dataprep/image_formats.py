@@ -1,5 +1,6 @@
 """Image formats, recognized by the first bytes of a file; gzip around an image is unpacked."""
 
+import codecs
 import re
 import zlib
 from typing import Final
@@ -25,7 +26,11 @@ _NOT_DECODED: Final = (
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"II\xbc\x01", "JPEG XR"),
     (0, b"\0\0\x01\0", "ICO"),
-    (0, b"\0\0\x02\0", "CUR"),
+    (0, b"\x01\xda\x00", "SGI"),
+    (0, b"\x01\xda\x01", "SGI"),
+    (0, b"\x59\xa6\x6a\x95", "Sun raster"),
+    (0, b"%!PS-Adobe", "EPS"),
+    (0, b"/* XPM */", "XPM"),
     (0, b"icns", "ICNS"),
     (0, b"8BPS", "Photoshop"),
     (0, b"gimp xcf", "GIMP"),
@@ -58,7 +63,15 @@ _ISO_BRANDS: Final = {
 "Brands of ISO media files that hold images (ISO 23008-12); the general ones come last."
 _BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
 "Sizes of a bitmap's second header, in all versions of the format."
-_NETPBM: Final = re.compile(rb"P[1-7][ \t\r\n][\s\d#]")
+_WEAK_SIGNATURES: Final = (
+    (re.compile(rb"\0\0\x02\0[^\0].{4}\0", re.DOTALL), "CUR"),
+    (re.compile(rb".\0[\x02\x03\x0a\x0b]\0{5}.{8}[\x08\x0f\x10\x18\x20]", re.DOTALL), "TGA"),
+    (re.compile(rb".\x01[\x01\x09].{4}[\x0f\x10\x18\x20].{8}[\x08\x10]", re.DOTALL), "TGA"),
+    (re.compile(rb"\n[\0\x02-\x05]\x01[\x01\x02\x04\x08]"), "PCX"),
+    (re.compile(rb"P[1-7][ \t\r\n][\s\d#]"), "Netpbm"),
+    (re.compile(rb"\s*(/\*.*?\*/\s*)?#define[ \t]+\w*width[ \t]+\d", re.DOTALL), "XBM"),
+)
+"Formats that are not decoded and begin with fields of a header rather than with a signature."
 _SVG: Final = re.compile(
     rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>/]",
     re.DOTALL | re.IGNORECASE,
@@ -82,7 +95,7 @@ def format_of(data: bytes) -> str:
         return "WEBP"
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "BMP"
-    name = _signature(data, _NOT_DECODED) or _iso_format(data) or _text_format(data)
+    name = _signature(data, _NOT_DECODED) or _iso_format(data) or _format_of_head(data)
     if name == "AVIF":
         return name
     if name:
@@ -146,8 +159,11 @@ def _iso_format(data: bytes) -> str | None:
     return next((name for brand, name in _ISO_BRANDS.items() if brand in brands), None)
 
 
-def _text_format(data: bytes) -> str | None:
+def _format_of_head(data: bytes) -> str | None:
     head = data[:_HEAD_BYTES]
-    if _NETPBM.match(head):
-        return "Netpbm"
+    for pattern, name in _WEAK_SIGNATURES:
+        if pattern.match(head):
+            return name
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", "replace").encode()
     return "SVG" if _SVG.match(head) else None

@@ -5,6 +5,7 @@ The short side is scaled down to ``short_side``, never up, and the aspect ratio 
 | input | result |
 |---|---|
 | a small, upright JPEG, gray or RGB, without a foreign color profile | its bytes are kept |
+| such a JPEG whose metadata Pillow refuses to read | encoded anew |
 | a larger JPEG | decoded at 1/2, 1/4 or 1/8 if that keeps the short side, then resized |
 | CMYK, 16 bits, palette, gray | RGB of 8 bits |
 | an ICC profile of RGB colors other than sRGB | converted to sRGB |
@@ -48,6 +49,7 @@ from dataprep.image_errors import (
 from dataprep.image_hashes import look_of
 from dataprep.jpeg_segments import read_segments
 from dataprep.opencv_decoding import decode_stored
+from dataprep.pillow_decoding import is_opened
 
 __all__ = [
     "NOT_AN_IMAGE", "TOO_LARGE", "TOO_SMALL", "UNDECODABLE", "UNENCODABLE", "UNSUPPORTED_FORMAT",
@@ -199,4 +201,5 @@ def _is_upright_srgb(file: ImageFile) -> bool:
         and file.orientation == 1
         and not needs_conversion(file.icc_profile)
         and len(file.jpeg) <= _MAX_BYTES_PER_PIXEL * file.width * file.height
+        and is_opened(file.jpeg, "JPEG")  # readers of the stored images use Pillow too
     )

@@ -52,6 +52,15 @@ def opened(data: bytes, form: str) -> Iterator[PillowFile.ImageFile]:
         raise _image_error(form, error) from None
 
 
+def is_opened(data: bytes, form: str) -> bool:
+    """Return whether Pillow opens a file, whose metadata it reads more strictly than OpenCV."""
+    try:
+        with opened(data, form):
+            return True
+    except ImageError:
+        return False
+
+
 def _why_refused(data: bytes, form: str) -> ImageError:
     """Return what the plugin itself says of a header that ``PillowImage.open`` has refused."""
     try:

@@ -30,6 +30,10 @@ _MAX_SITES: Final = 10_000
 _CACHED_S: Final = 24 * 3600
 "Longest time for which a robots.txt is cached (RFC 9309, 2.4)."
 _AGENT_LINE: Final = re.compile(r"^([ \t]*user[- ]?agent[ \t]*:)([^#\r\n]*)", re.IGNORECASE | re.M)
+_OTHER_LINE: Final = re.compile(
+    r"^[^\S\r\n]*(?!\s|user|dis|dia|allow)[^\r\n]+", re.IGNORECASE | re.M
+)
+"Lines of other records; the beginnings cover the misspellings that Protego takes."
 _WORD: Final = re.compile(r"[\w-]*")
 
 
@@ -56,7 +60,8 @@ def parse_robots(body: bytes) -> Protego:
     """Return the rules of a robots.txt.
 
     A group is for this fetcher only if it names the whole product token, in any case: Protego
-    alone takes the beginning of a name as well.
+    alone takes the beginning of a name as well. Other records, such as Crawl-delay, are left out:
+    Protego lets them end a group's list of names, which RFC 9309 (2.2.4) forbids.
     """
     text = body[:MAX_ROBOTS_BYTES].decode("utf-8-sig", "replace")
 
@@ -66,7 +71,7 @@ def parse_robots(body: bytes) -> Protego:
             name = AGENT if _WORD.match(name)[0] == AGENT else "another-robot"  # type: ignore[index]
         return f"{found[1]} {name}"
 
-    return Protego.parse(_AGENT_LINE.sub(exact, text))
+    return Protego.parse(_AGENT_LINE.sub(exact, _OTHER_LINE.sub("", text)))
 
 
 class RobotsTxt:

@@ -130,6 +130,46 @@ KEPT: Final = pa.schema(
 | ``captions`` | captions that it keeps, its own before those of its copies; empty in ``images`` |
 """
 
+EXAMPLES: Final = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("images", pa.list_(pa.binary())),
+        ("texts", pa.list_(pa.string())),
+        ("labels", pa.list_(pa.string())),
+        ("main_label", pa.string()),
+    ]
+)
+"""One row per example of a downstream task; see ``dataprep.tasks.example``.
+
+| field | content |
+|---|---|
+| ``example_id`` | id within the split; unique |
+| ``images`` | bytes of the stored JPEGs: upright RGB or gray |
+| ``texts`` | cleaned texts |
+| ``labels`` | labels as annotated; empty where the split has none |
+| ``main_label`` | the label that the annotators agree on most; empty if the file names none |
+"""
+
+PREDICTIONS: Final = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("example_id", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+        ("features", pa.list_(pa.list_(pa.float32()))),
+    ]
+)
+"""One row per example that a fine-tuned network was given.
+
+| field | content |
+|---|---|
+| ``row`` | row number of the example in its split |
+| ``example_id`` | id of the example |
+| ``labels`` | predicted labels, best first; for several labels per example, those predicted |
+| ``scores`` | score of each of ``labels``; of a regression, the one number |
+| ``features`` | for retrieval the feature of the image, then that of each text; else empty |
+"""
+
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Return rows as a table; strings that are not valid Unicode are cleaned by ``arrow_safe``."""

@@ -44,7 +44,7 @@ def sendable(text: str) -> URL:
 
 
 def redirect_target(base: URL, location: str) -> URL:
-    """Return the URL that a ``Location`` header names.
+    """Return the URL that a ``Location`` header names, with backslashes read as browsers do.
 
     Args:
         base: URL of the answer with the header.
@@ -54,7 +54,8 @@ def redirect_target(base: URL, location: str) -> URL:
         FetchError: ``bad_url``, see :func:`sendable`.
     """
     try:
-        return sendable(urljoin(str(base), location.strip(_TRIMMED)))
+        path, *rest = re.split("([?#])", location.strip(_TRIMMED), maxsplit=1)
+        return sendable(urljoin(str(base), "".join((path.replace("\\", "/"), *rest))))
     except ValueError as error:
         raise FetchError("bad_url", f"redirect to {location}: {error}") from None
 

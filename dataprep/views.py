@@ -82,10 +82,14 @@ def random_cut(
     return view, cut(pixels, view, size)
 
 
-def cut(pixels: Pixels, view: View, size: int) -> Pixels:
-    """Return a view as (size, size, 3): area interpolation down, bicubic interpolation up."""
+def cut(pixels: Pixels, view: View, size: int, out: Pixels | None = None) -> Pixels:
+    """Return a view as (size, size, 3): area interpolation down, bicubic interpolation up.
+
+    ``out`` receives the result; None makes a new array.
+    """
     box = pixels[view.y : view.y + view.height, view.x : view.x + view.width]
     shrinks = min(view.width, view.height) > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    square = np.asarray(cv2.resize(box, (size, size), interpolation=method), np.uint8)
-    return np.ascontiguousarray(square[:, ::-1]) if view.flip else square
+    square = cv2.resize(box, (size, size), out, interpolation=method)
+    # NumPy's reversed copy takes three times as long as the resize.
+    return np.asarray(cv2.flip(square, 1, square) if view.flip else square, np.uint8)

@@ -1,16 +1,20 @@
 """Writes ``docs/recipe.md`` out of the parameter models: ``make docs``."""
 
 import sys
-from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from orchestration import Recipe
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI
+from pipelines.finetune.formats.registry import FORMATS
+from pipelines.finetune.registry import TASKS
 from pipelines.ingest.sources.registry import SOURCES
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 INTRODUCTION = """# Every section of a recipe
@@ -20,27 +24,42 @@ do not change a result and are not in a fingerprint. A *file* enters the fingerp
 a file given by *URI* by its size and version.
 """
 
+SOURCE_SECTIONS = ("sources", "evaluation_sets")
+SHARED = tuple(Recipe.model_fields)
+"Sections of every recipe."
+
 
 def page() -> str:
     """Return the page."""
     lines = [INTRODUCTION]
-    sections: list[tuple[str, type[BaseModel]]] = [("The recipe itself", PretrainRecipe)]
-    for name, field in PretrainRecipe.model_fields.items():
-        sections += [
-            (f"`{name}`", model)
-            for model in models_in(field.annotation)
-            if name not in ("sources", "evaluation_sets")
-        ]
-    for title, model in sections:
-        lines += section(title, model)
-        if model is not PretrainRecipe:
-            lines += inner_sections(title.strip("`"), model)
     inner: dict[str, None] = {}
+    lines += recipe_sections(PretrainRecipe, "The recipe of a pretraining", SOURCE_SECTIONS)
     for model in SOURCES:
         formats = type_name(model.model_fields["format"].annotation)
         lines += section(f"`sources.<name>`, format {formats}", model)
         inner |= dict.fromkeys(inner_sections("sources.<name>", model))
+    lines += recipe_sections(FinetuneRecipe, "The recipe of a fine-tuning", ("miniweb", "task"))
+    for task in TASKS:
+        lines += section(f"`task`, name {type_name(task.model_fields['name'].annotation)}", task)
+    for files in FORMATS:
+        formats = type_name(files.model_fields["format"].annotation)
+        lines += section(f"`data.<split>`, format {formats}", files)
+        inner |= dict.fromkeys(inner_sections("data.<split>", files))
     return "\n".join([*lines, *inner])
+
+
+def recipe_sections(
+    recipe: type[BaseModel], title: str, left_out: Collection[str]
+) -> Iterator[str]:
+    """Yield the lines of a recipe and its sections, without those that are chosen by a name."""
+    yield from section(title, recipe)
+    for name, field in recipe.model_fields.items():
+        if name in left_out or (name in SHARED and recipe is not PretrainRecipe):
+            continue
+        for model in models_in(field.annotation):
+            yield from section(f"`{name}`", model)
+            if name != "data":
+                yield from inner_sections(name, model)
 
 
 def inner_sections(address: str, model: type[BaseModel]) -> Iterator[str]:
@@ -93,6 +112,8 @@ def type_name(annotation: Any) -> str:
     """Return a type in words."""
     if annotation is type(None):
         return "null"
+    if get_origin(annotation) is Annotated:
+        return type_name(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
     if models_in(annotation):

@@ -12,10 +12,13 @@ state, so any process can be killed at any time and the next run continues with 
 - ``slices.py``, ``slice_runner.py``, ``slice_commit.py``, ``suspects.py``: the slices of a stage,
   running them on Ray Data, committing one, and finding those that end their worker.
 - ``telemetry.py``: the telemetry of Ray and MLflow, off by default.
-- ``training.py``, ``session.py``, ``training_failures.py``, ``training_messages.py``: a training on
-  Ray Train, what its loop sees, which failures are repeated, and what workers say.
-- ``checkpoint_files.py``, ``checkpoint_writer.py``: what makes a checkpoint whole, and writing one
-  in the background. ``branches.py``, ``going_back.py``: going back to an earlier one.
+- ``training.py``, ``training_worker.py``, ``training_size.py``, ``session.py``: a training on Ray
+  Train, its workers and their number, and what the loop sees. ``training_failures.py``,
+  ``termination.py``, ``training_messages.py``: which failures are repeated, SIGTERM to a worker,
+  and what workers say.
+- ``checkpoint_files.py``, ``checkpoint_writer.py``, ``checkpoint_watch.py``: what makes a
+  checkpoint whole, writing one in the background, and what follows each new one.
+  ``branches.py``, ``going_back.py``: going back to an earlier one.
 - ``manifest.py``, ``generations.py``, ``dataset.py``, ``empty_tables.py``: committed outputs, and
   reading them by row number. ``external_files.py``: files that a recipe names.
 - ``retries.py``, ``integrity.py``, ``gc.py``, ``doctor.py``: retrying rejected rows, finding and

@@ -15,6 +15,8 @@ from orchestration.manifest import File, file_of
 from orchestration.storage.store import Store
 
 BRANCHES: Final = "branches.json"
+RECORDS: Final = "skipped"
+"Folder of the records of skipped steps; the name of a record begins with its step, from 1."
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ def read_branches(folder: Store) -> tuple[Branch, ...]:
 def write_branches(folder: Store, branches: Iterable[Branch]) -> None:
     """Replace the record of the branches."""
     folder.write_bytes(BRANCHES, json.dumps([asdict(each) for each in branches]).encode())
+
+
+def record_name(step: int) -> str:
+    """Return the beginning of the name of a record, for a step counted from 0."""
+    return f"step-{step + 1:08d}"
+
+
+def records_after(folder: Store, num_steps: int) -> list[str]:
+    """Return the paths of the records of steps after the first ``num_steps``."""
+    steps = {name: name.removeprefix("step-").partition("-")[0] for name in folder.folders(RECORDS)}
+    return [
+        f"{RECORDS}/{name}"
+        for name, step in steps.items()
+        if step.isdecimal() and int(step) > num_steps
+    ]
 
 
 def counts(branches: Sequence[Branch], number: int, step: int) -> bool:

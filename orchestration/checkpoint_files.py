@@ -9,7 +9,7 @@ of a killed attempt with more workers, do not count.
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,11 @@ _READERS: Final = 8
 def checkpoint_name(step: int, branch: int = 0) -> str:
     """Return the name of the folder of a checkpoint."""
     return f"step_{step:08d}" + (f"_branch_{branch}" if branch else "")
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Return whether a folder of this name may be a checkpoint."""
+    return _NAME.fullmatch(name) is not None
 
 
 def step_of(checkpoint: Store) -> int:
@@ -97,7 +102,6 @@ def newest_whole(
     folder: Store,
     *,
     read: bool = True,
-    ignored: Collection[str] = (),
     tell: Callable[[str], None] = lambda _: None,
 ) -> Store | None:
     """Return the newest whole checkpoint in a stage's folder, or None.
@@ -105,12 +109,9 @@ def newest_whole(
     Args:
         folder: folder of the stage.
         read: see :func:`damage_of`.
-        ignored: names of checkpoints that are known to be damaged.
         tell: receives a line for each newer checkpoint, which is damaged.
     """
     for checkpoint in checkpoints(folder):
-        if checkpoint.name in ignored:
-            continue
         damage = damage_of(checkpoint, read=read)
         if damage is None:
             return checkpoint

@@ -22,7 +22,7 @@ class StoreError(PipelineError):
 
 
 class ManifestError(PipelineError):
-    """A committed output is damaged or was written by an incompatible version."""
+    """A committed output or a record is damaged, or was written by an incompatible version."""
 
 
 class StageError(PipelineError):

@@ -3,13 +3,14 @@
 A fingerprint covers what determines the output and nothing else: the stage's name, code version,
 semantic parameters, seed, and the fingerprints of its inputs. A parameter marked ``OPERATIONAL``
 is left out. A file that the recipe names enters by content, never by location: a local file by its
-bytes, a local folder by the names, sizes and ends of its files, a URI by its size and ETag.
+bytes, a local folder by the names, sizes and ends of its files, a URI by its size and ETag, the
+output of a workflow by what its field's marker reads.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from pydantic import BaseModel
 
 from orchestration.errors import RecipeError
 from orchestration.masking import masked_values
-from orchestration.params import EXTERNAL_FILE, OPERATIONAL, is_uri
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, is_uri, output_at
 
 _SAMPLED_ABOVE_BYTES: Final = 1 << 30
 _SAMPLE_BYTES: Final = 1 << 20
@@ -81,10 +82,16 @@ def semantic(params: BaseModel) -> dict[str, Any]:
         if OPERATIONAL in field.metadata:
             continue
         if EXTERNAL_FILE in field.metadata and value is not None:
-            result[name] = _uri_digest(value) if is_uri(value) else file_digest(Path(value))
+            result[name] = _content_digest(value, field.metadata)
         else:
             result[name] = masked_values(_plain(value))  # a new password changes no result
     return result
+
+
+def _content_digest(location: str, metadata: Iterable[Any]) -> str:
+    if output := output_at(location, metadata):
+        return output.digest(location)
+    return _uri_digest(location) if is_uri(location) else file_digest(Path(location))
 
 
 def file_digest(path: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from orchestration.branches import Branch, read_branches, write_branches
+from orchestration.branches import Branch, read_branches, records_after, write_branches
 from orchestration.checkpoint_files import checkpoints, damage_of, step_of
 from orchestration.errors import RecipeError, StageError
 from orchestration.manifest import MANIFEST
@@ -34,7 +34,7 @@ def went_back(planned: PlannedStage, workdir: Store, branch: Branch) -> PlannedS
 def go_back(folder: Store, branch: Branch, name: str, tell: Callable[[str], None]) -> None:
     """Begin a branch; the checkpoints after its first step are never loaded again.
 
-    An output that was complete is no longer so.
+    Records of skipped steps after it are removed. An output that was complete is no longer so.
 
     Raises:
         RecipeError: there is no checkpoint of that step.
@@ -47,9 +47,14 @@ def go_back(folder: Store, branch: Branch, name: str, tell: Callable[[str], None
         raise StageError(f"{name} cannot go back to step {branch.from_step}: {damage}")
     newer = [c.name for c in checkpoints(folder) if step_of(c) > branch.from_step]
     folder.remove(MANIFEST)
+    records = records_after(folder, branch.from_step)
+    for record in records:
+        folder.remove(record)
     write_branches(folder, [*read_branches(folder), branch])
     aside = f"; set aside: {', '.join(newer)}" if newer else ""
     tell(f"{name}: goes back to step {branch.from_step}{aside}")
+    if records:
+        tell(f"{name}: removes the records of {len(records)} skipped steps after it")
     if branch.skip_steps:
         first = branch.from_step + 1
         tell(f"{name}: leaves out the data of {branch.skip_steps} steps from step {first} on")

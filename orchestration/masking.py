@@ -1,8 +1,8 @@
 """Masking of secrets in text that is stored, logged or shown.
 
-A URL can carry secrets in two places: before its host (``https://user:password@host``) and in its
-query (a presigned URL's signature, an access token). Both are replaced by ``***``; the rest of the
-text stays.
+A URL can carry secrets before its host (``https://user:password@host``) and in its query or
+fragment (a presigned URL's signature, an access token). They are replaced by ``***``; the rest of
+the text stays.
 """
 
 import re
@@ -21,7 +21,7 @@ _SECRET_NAME: Final = (
     r"[\w.\-\]%]*"
     r"|sig|key|policy|key-pair-id|code|hmac|jwt|auth|session[_-]?id"
 )
-_QUERY: Final = re.compile(rf"([?&;](?:{_SECRET_NAME})=)[^&;#\s\"'<>]+", re.IGNORECASE)
+_QUERY: Final = re.compile(rf"([?&;#](?:{_SECRET_NAME})=)[^&;#\s\"'<>]+", re.IGNORECASE)
 
 
 def masked(text: str) -> str:

@@ -13,7 +13,7 @@ its content; see :mod:`orchestration.fingerprint`.
         list: Annotated[str, EXTERNAL_FILE, OR_URI]   # a path or a URI; the content is semantic
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -33,6 +33,17 @@ class _Marker:
 OPERATIONAL: Final = _Marker("OPERATIONAL")
 EXTERNAL_FILE: Final = _Marker("EXTERNAL_FILE")
 OR_URI: Final = _Marker("OR_URI")
+
+
+@dataclass(frozen=True)
+class OrOutput:
+    """Marker of an external file: it may also be a folder that a workflow has written."""
+
+    is_folder: Callable[[str], bool]
+    "Returns whether a path or URI is such a folder."
+    digest: Callable[[str], str]
+    "Returns a digest of the folder's content; raises RecipeError if it cannot be used."
+
 
 GpusPerActor = Annotated[
     float,
@@ -91,11 +102,13 @@ class ExternalFile:
     "Path or URI."
     or_uri: bool
     "Whether the key accepts a URI."
+    output: OrOutput | None = None
+    "How a folder that a workflow has written is read; None for any other file or folder."
 
     @property
     def is_remote(self) -> bool:
-        """Whether the location is a URI."""
-        return is_uri(self.location)
+        """Whether the location is the URI of a file."""
+        return is_uri(self.location) and self.output is None
 
 
 def external_files(params: BaseModel, key: str = "") -> Iterator[ExternalFile]:
@@ -103,10 +116,17 @@ def external_files(params: BaseModel, key: str = "") -> Iterator[ExternalFile]:
     for name, field in type(params).model_fields.items():
         value, full_key = getattr(params, name), f"{key}{name}"
         if EXTERNAL_FILE in field.metadata and value is not None:
-            yield ExternalFile(full_key, value, OR_URI in field.metadata)
+            output = output_at(value, field.metadata)
+            yield ExternalFile(full_key, value, OR_URI in field.metadata, output)
         else:
             for inner_key, inner in _models_in(value, full_key):
                 yield from external_files(inner, f"{inner_key}.")
+
+
+def output_at(location: str, metadata: Iterable[Any]) -> OrOutput | None:
+    """Return how to read a location if a field's markers say that it is a workflow's folder."""
+    marks = (mark for mark in metadata if isinstance(mark, OrOutput))
+    return next((mark for mark in marks if mark.is_folder(location)), None)
 
 
 def full_path(location: str) -> str:

@@ -1,10 +1,9 @@
 """Plans: for each stage of a workflow, whether its output exists, and if not, why."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from orchestration.checkpoint_files import newest_whole, step_of
 from orchestration.fingerprint import fingerprint_of
@@ -17,6 +16,12 @@ from orchestration.training import TrainingParams
 IDENTITY = "stage.json"
 WORKFLOWS = "workflows"
 RECORD = "record.json"
+_OF_A_RECORD: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "name": str,
+    "stages": dict,
+    "started_at": (int, float),
+}
+"Keys of a workflow's record."
 
 Impossible = Callable[[Mapping[str, Manifest]], Sequence[str]]
 "Returns why a workflow cannot be completed, given the manifests of complete stages by name."
@@ -134,7 +139,7 @@ def records_of(workdir: Store) -> Iterator[dict[str, Any]]:
     for name in workdir.folders(WORKFLOWS):
         path = f"{WORKFLOWS}/{name}/{RECORD}"
         if workdir.exists(path):
-            yield json.loads(workdir.read(path))
+            yield workdir.read_json(path, _OF_A_RECORD)
 
 
 def _judge(
@@ -148,7 +153,7 @@ def _judge(
         return State.INTERRUPTED, f"started, {parts} slices committed" if parts else "started"
     before = f"{name}/{old}/{IDENTITY}"
     if old is not None and workdir.exists(before):
-        return State.STALE, "; ".join(differences(json.loads(workdir.read(before)), identity))
+        return State.STALE, "; ".join(differences(workdir.read_json(before, {}), identity))
     return State.MISSING, "never run"
 
 
@@ -161,7 +166,7 @@ def _unfinished(
         if other == fingerprint or folder.exists(MANIFEST) or not folder.exists(IDENTITY):
             continue
         if (checkpoint := newest_whole(folder, read=False)) is not None:
-            before = json.loads(folder.read(IDENTITY))
+            before = folder.read_json(IDENTITY, {"params": dict})
             changes = "; ".join(differences(before, identity))
             total = before["params"]["steps"]
             yield f"{step_of(checkpoint)} of {total} steps are done in {name}/{other}: {changes}"

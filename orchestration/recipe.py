@@ -143,7 +143,7 @@ def load_recipe(
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_explain(schema, path, error, origins)) from None
+        raise RecipeError(_explain(schema, path, error, values, origins)) from None
 
 
 def _set(values: dict[str, Any], keys: list[str], text: str, origin: str, origins: Origins) -> None:
@@ -177,15 +177,35 @@ def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
     return value
 
 
-def _explain(schema: type[BaseModel], path: Path, error: ValidationError, origins: Origins) -> str:
+def _explain(
+    schema: type[BaseModel],
+    path: Path,
+    error: ValidationError,
+    values: Mapping[str, Any],
+    origins: Origins,
+) -> str:
     number = error.error_count()
     words = "1 error" if number == 1 else f"{number} errors"
     lines = [f"{path}: the recipe has {words}, nothing was run"]
     for item in error.errors():
-        where = ".".join(str(key) for key in item["loc"])
+        where = ".".join(keys_in(values, item))
         message, origin = message_of(schema, item), _origin(item["loc"], origins)
         lines.append(f"  {f'{where}: ' if where else ''}{message}{origin}")
     return "\n".join(lines)
+
+
+def keys_in(values: Any, item: Mapping[str, Any]) -> list[str]:
+    """Return the keys that lead to one of pydantic's errors.
+
+    The tags of unions stand in its location and not in the values, as the key that is missing does.
+    """
+    keys: list[str] = []
+    for key in item["loc"]:
+        is_index = isinstance(values, list) and isinstance(key, int) and key < len(values)
+        if is_index or (isinstance(values, dict) and key in values):
+            keys.append(str(key))
+            values = values[key]
+    return [*keys, str(item["loc"][-1])] if item["type"] == "missing" else keys
 
 
 def message_of(schema: type[BaseModel], item: Mapping[str, Any]) -> str:

@@ -68,17 +68,18 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Compose a mapping; a repeated key is an error, unless it is merged later (``<<``)."""
         node = super().compose_mapping_node(anchor)
-        first: dict[str, int] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                line = key.start_mark.line + 1
-                if key.value in first:
-                    raise _Refusal(
-                        problem=f"the key {key.value!r} stands twice, first in line "
-                        f"{first[key.value]}; merge the two or rename one",
-                        problem_mark=key.start_mark,
-                    )
-                first[key.value] = line
+        first: dict[Any, yaml.ScalarNode] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            # Numbers that are equal are one key, however they are written.
+            value = key.value if key.tag == _MERGE else self.construct_object(key)
+            if (other := first.get(key.value, first.get(value))) is not None:
+                written = "" if other.value == key.value else f" as {other.value!r}"
+                raise _wrong(
+                    key,
+                    f"the key {key.value!r} stands twice, first in line "
+                    f"{other.start_mark.line + 1}{written}; merge the two or rename one",
+                )
+            first[key.value] = first[value] = key
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:

@@ -21,6 +21,7 @@ from orchestration.errors import StoreError
 from orchestration.reporting.progress import write_heartbeat
 from orchestration.reporting.run_log import RunLog
 from orchestration.storage.store import Store
+from orchestration.termination import is_terminating, leave_if_terminating
 from orchestration.training_messages import Messages
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ UNSENT: Final = "unsent_metrics"
 "Folder of the metrics that a worker could not send; the driver sends them."
 STOP: Final = "stop.json"
 "File by which the driver asks a training to save a checkpoint and to end."
+SAVE: Final = "save.json"
+"File by which a running training is asked to save a checkpoint; each content asks once."
 _HEARTBEAT_EVERY_S: Final = 1.0
 _FLUSH_EVERY_S: Final = 5.0
 _LOOK_EVERY_S: Final = 5.0
@@ -56,8 +59,7 @@ class Session:
     """The interface of a training loop to Ray Train in one worker.
 
     Attributes:
-        rank: index of the worker.
-        num_workers: number of workers.
+        rank: index of the worker, of ``num_workers``.
         num_threads: CPU threads that the worker may use.
         device: device of the worker.
     """
@@ -78,10 +80,7 @@ class Session:
         """Begin the work of one worker.
 
         Args:
-            rank: index of the worker.
-            num_workers: number of workers.
-            num_threads: CPU threads that the worker may use.
-            device: device of the worker.
+            rank, num_workers, num_threads, device: the attributes.
             reporter: of the worker of rank 0; None on the others.
             newest: returns the newest whole checkpoint or None.
             writer: writes the checkpoints of this worker; None if it never saves any.
@@ -109,6 +108,10 @@ class Session:
         """Folder of the stage on the worker of rank 0, else None."""
         return self._reporter.folder if self._reporter is not None else None
 
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to continue from."""
+        return self._newest() is not None
+
     @property
     def messages(self) -> Messages:
         """Takes tags, files and warnings; those of workers of another rank than 0 are dropped."""
@@ -132,28 +135,21 @@ class Session:
         """Save a checkpoint after ``step`` steps; every worker calls this.
 
         The training waits for the checkpoint before and for ``copy``. A checkpoint that could not
-        be saved is reported, and the next one is saved when it is due.
-
-        Args:
-            step: number of steps done.
-            copy: see :data:`Copy`.
-            now: whether to wait until the checkpoint is whole or has failed.
-            is_last: whether the training ends with it; it is waited for, and must be whole.
+        be saved is reported, and the next one is saved when it is due. ``now`` waits until it is
+        whole or has failed, ``is_last`` until it is whole.
 
         Raises:
             StoreError: the last checkpoint could not be saved at present.
             StageError: a checkpoint failed in a way that would come again.
+            WorkerTerminated: this worker received SIGTERM.
         """
         assert self._writer is not None
         self._writer.save(step, len(self._branches), copy)
         self._saved_at = time.monotonic()
         if now or is_last:
             self._writer.wait(must_be_whole=is_last)
-
-    def close(self) -> None:
-        """Wait for a checkpoint that is still being written."""
-        if self._writer is not None:
-            self._writer.close()
+        if now:
+            leave_if_terminating()
 
     def data_step(self, step: int) -> int:
         """Return the step whose data to take in ``step``, as data may have been left out."""
@@ -163,7 +159,7 @@ class Session:
         """Return what the training should do after this step; the same on every worker.
 
         Every worker calls this after every step. A training is asked to stop by the user. It is
-        asked to save if the last checkpoint is old, or if a machine is about to go.
+        asked to save if the last checkpoint is old, or if a machine or worker is about to go.
         """
         if self._writer is not None:
             self._writer.refuse_lasting_failure()
@@ -179,12 +175,16 @@ class Session:
         return Wish.SAVE_NOW if is_new else Wish.NOTHING
 
     def _own_wish(self) -> Wish:
-        """Return the wish of this worker, of which the first one alone has any."""
+        """Return the wish of this worker; only the first has any but that of SIGTERM to itself."""
         now = time.monotonic()
+        if is_terminating():
+            return Wish.SAVE_NOW
         if self._reporter is None:
             return Wish.NOTHING
         if self._reporter.must_stop:
             return Wish.STOP
+        if self._reporter.must_save():
+            return Wish.SAVE_NOW
         if now - self._saved_at >= self._save_every_s:
             self._saved_at = now
             return Wish.SAVE
@@ -194,10 +194,9 @@ class Session:
         return Wish.NOTHING
 
     def _agreed(self, mine: Wish) -> Wish:
-        """Return the wish of the first worker at the step before.
+        """Return the largest wish of all workers at the step before.
 
-        The others receive it between processors while the next step runs, so it is a step late
-        and neither a step nor a GPU waits for it.
+        It is exchanged between processors while the next step runs, so neither waits for it.
         """
         if self.num_workers == 1:
             return mine
@@ -235,6 +234,8 @@ class Reporter:
     def __init__(self, folder: Store, log: RunLog) -> None:
         self.folder, self.log, self.messages = folder, log, Messages(log)
         self.must_stop = False
+        self._asked = self._answered = b""
+        "What the file asked for last, and which of it was answered."
         self._unsent = f"{UNSENT}/{uuid.uuid4().hex}.json"
         self._latest: tuple[int, int, str] | None = None
         self._stop = threading.Event()
@@ -250,6 +251,12 @@ class Reporter:
         """Show the losses of one step, and rates."""
         losses = [f"{name} {v:.3g}" for name, v in metrics.items() if name.startswith("loss")]
         self._latest = (done, total, ", ".join(filter(None, [*losses, rates])))
+
+    def must_save(self) -> bool:
+        """Return whether a checkpoint has been asked for since the last call."""
+        is_new = self._asked != self._answered
+        self._answered = self._asked
+        return is_new
 
     def close(self) -> None:
         """Write the last heartbeat and all pending metrics."""
@@ -279,6 +286,8 @@ class Reporter:
             self._beat()
             with suppress(StoreError):
                 self.must_stop = self.must_stop or self.folder.exists(STOP)
+                if self.folder.exists(SAVE):
+                    self._asked = self.folder.read(SAVE)
 
     def _send_metrics(self) -> None:
         while not self._stop.wait(_FLUSH_EVERY_S):

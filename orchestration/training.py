@@ -9,14 +9,12 @@ Ray Train is imported inside functions, as it imports slowly and a plan never ne
 """
 
 import json
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from orchestration.branches import branch_files, read_branches
 from orchestration.checkpoint_files import (
@@ -28,24 +26,31 @@ from orchestration.checkpoint_files import (
     remove_old,
     step_of,
 )
-from orchestration.checkpoint_writer import CheckpointWriter
+from orchestration.checkpoint_watch import OnCheckpoint, watching_checkpoints
 from orchestration.errors import StageError, StoreError
 from orchestration.manifest import File
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.reporting.attempts import error_words
 from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.run_log import RunLog
-from orchestration.reporting.usage import peak_memory
 from orchestration.resources import Resources
-from orchestration.session import STOP, UNSENT, Reporter, Session
+from orchestration.session import SAVE, STOP, UNSENT, Session
 from orchestration.stage import Context
 from orchestration.storage.store import Store
+from orchestration.termination import heeding_sigterm
 from orchestration.training_failures import ending_in_time
+from orchestration.training_size import saving_before_resizing
+from orchestration.training_worker import Checkpoints, TrainingWorker
 
-_SNAPSHOT: Final = f"{RAY_TRAIN}/checkpoint_manager_snapshot.json"
-"Ray Train's own record of checkpoints, which does not know whether they are whole."
 _STOP_EVERY_S: Final = 0.2
 
+_NumWorkers = Annotated[int, Field(ge=1)]
+Workers = Annotated[
+    Annotated[_NumWorkers, Tag("number")]
+    | Annotated[tuple[_NumWorkers, _NumWorkers], Tag("range")],
+    Discriminator(lambda value: "range" if isinstance(value, list | tuple) else "number"),
+]
+"A number of workers, or the smallest and the largest; errors speak of the one that is meant."
 Steps = Annotated[int, Field(ge=1, description="Number of optimizer steps.")]
 
 
@@ -61,8 +66,8 @@ class TrainingParams(StageParams):
     "Number of newest checkpoints to keep."
     keep_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
     "A checkpoint at each multiple of this number of steps is saved and never removed."
-    num_workers: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of Ray Train workers."
+    num_workers: Annotated[Workers, OPERATIONAL] = 1
+    "Number of Ray Train workers, or the fewest and the most: as many as the cluster has room for."
     cpus_per_worker: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
     "Number of CPU cores reserved for each worker."
     use_gpu: Annotated[bool, OPERATIONAL] = False
@@ -77,14 +82,35 @@ class TrainingParams(StageParams):
         every = [n for n in (self.checkpoint_every, self.keep_every) if n is not None]
         return step == self.steps or any(step % number == 0 for number in every)
 
+    @model_validator(mode="after")
+    def _fewest_workers_first(self) -> Self:
+        if self.min_workers > self.max_workers:
+            numbers = f"[{self.min_workers}, {self.max_workers}]"
+            raise ValueError(f"num_workers = {numbers}: the smaller number comes first")
+        return self
+
+    @property
+    def min_workers(self) -> int:
+        """Smallest number of workers."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Largest number of workers."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
     @property
     def resources(self) -> Resources:
         """Return what the workers reserve; a step needs all of them."""
-        return Resources(self.cpus_per_worker, int(self.use_gpu), self.num_workers)
+        return Resources(self.cpus_per_worker, int(self.use_gpu), self.min_workers)
 
 
 def fit(
-    context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
+    context: Context,
+    params: TrainingParams,
+    loop: Callable[[Session, Any], None],
+    job: Any,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> Store:
     """Run ``loop(session, job)`` on every worker; return the folder of the last checkpoint.
 
@@ -93,6 +119,7 @@ def fit(
         params: length, workers and checkpoints.
         loop: the training loop; it calls :meth:`Session.save` at least after the last step.
         job: everything that the loop needs; it is pickled and sent to the workers.
+        on_checkpoint: called in a thread for each new checkpoint while the training goes on.
 
     Raises:
         StageError: the workers failed too often or in a way that would come again, the user
@@ -104,7 +131,11 @@ def fit(
     if start is not None and step_of(start) == params.steps:
         return start
     try:
-        with context.progress.following_heartbeat(), _asked_to_stop(context):
+        with (
+            context.progress.following_heartbeat(),
+            watching_checkpoints(folder, start, on_checkpoint),
+            _asked_to_stop(context),
+        ):
             checkpoint = _run_workers(context, params, loop, job)
     finally:
         _send_unsent(folder, context.log)
@@ -135,7 +166,7 @@ def files_of(context: Context, checkpoint: Store) -> list[File]:
 def _start(context: Context, params: TrainingParams) -> Store | None:
     """Return the checkpoint to continue from, or None; say which, and which are damaged."""
     folder = context.folder
-    for leftover in (_SNAPSHOT, STOP):
+    for leftover in (STOP, SAVE):
         folder.remove(leftover)
     damaged: list[str] = []
     start = newest_whole(folder, tell=damaged.append)
@@ -158,52 +189,25 @@ def _start(context: Context, params: TrainingParams) -> Store | None:
 
 
 def _run_workers(
-    context: Context,
-    params: TrainingParams,
-    loop: Callable[[Session, Any], None],
-    job: Any,
+    context: Context, params: TrainingParams, loop: Callable[[Session, Any], None], job: Any
 ) -> Store | None:
     """Run the loop on the workers; return the newest checkpoint, or None if there is none."""
     import ray.train
     import ray.train.torch
 
-    folder, log = context.folder, context.log
-    branches = read_branches(folder)
-    newest = partial(newest_whole, folder, read=False)  # those that are damaged have no lists
-
-    def remove() -> None:  # Ray Train's own way cannot spare the multiples of a number
-        if (last := newest()) is not None:
-            remove_old(folder, last, params.keep_checkpoints, params.keep_every)
-
-    def newest_step() -> int:
-        return step_of(last) if (last := newest()) is not None else 0
-
-    def worker(_: dict[str, Any]) -> int:
-        here = ray.train.get_context()
-        rank, size, threads = here.get_world_rank(), here.get_world_size(), params.cpus_per_worker
-        reporter = Reporter(folder, log) if rank == 0 else None
-        before = reporter.keep_unsent if reporter is not None else lambda: None
-        session = Session(
-            rank,
-            size,
-            threads,
-            ray.train.torch.get_device(),  # by local rank: workers of a node see all of its GPUs
-            reporter,
-            newest,
-            writer=CheckpointWriter(folder, rank, size, before_last=before, after=remove),
-            save_every_s=60 * (params.checkpoint_every_minutes or math.inf),
-            branches=branches,
-        )
-        try:
-            loop(session, job)
-        finally:
-            session.close()
-            if reporter is not None:
-                reporter.close()
-        return peak_memory()
-
+    folder = context.folder
+    saved = Checkpoints(folder, params.keep_checkpoints, params.keep_every)
+    worker = TrainingWorker(
+        loop,
+        job,
+        saved,
+        context.log,
+        params.cpus_per_worker,
+        params.checkpoint_every_minutes,
+        read_branches(folder),
+    )
     trainer = ray.train.torch.TorchTrainer(
-        worker,
+        worker.__call__,
         train_loop_config={},
         scaling_config=ray.train.ScalingConfig(
             num_workers=params.num_workers,
@@ -216,7 +220,11 @@ def _run_workers(
             storage_filesystem=folder.file_system(),
             failure_config=ray.train.FailureConfig(max_failures=-1),
             callbacks=[
-                ending_in_time(newest_step, params.max_failures, params.failures_within_hours)
+                ending_in_time(
+                    saved.newest_step, params.max_failures, params.failures_within_hours
+                ),
+                saving_before_resizing(folder, saved.newest_step),
+                heeding_sigterm(),
             ],
         ),
     )
@@ -229,7 +237,7 @@ def _run_workers(
             f"{error_words(cause)}"
         ) from error
     context.memory = result.return_value or 0
-    return newest()
+    return saved.newest()
 
 
 @contextmanager

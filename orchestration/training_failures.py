@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from orchestration.errors import PipelineError, StageError, StoreError
 from orchestration.reporting.attempts import error_words
+from orchestration.termination import WorkerTerminated
 
 _LASTING: Final = (
     FileNotFoundError,
@@ -37,10 +38,9 @@ def may_pass(error: BaseException) -> bool:
         return False
     if type(error) is RuntimeError:
         return _DEVICE_OR_PEER.search(str(error)) is not None
-    passing = (OSError, MemoryError, EOFError, torch.OutOfMemoryError, torch.AcceleratorError)
-    return isinstance(error, (*passing, torch.distributed.DistError)) or type(
-        error
-    ).__module__.startswith("ray.")
+    of_machine = (OSError, MemoryError, EOFError, WorkerTerminated)
+    of_torch = (torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError)
+    return isinstance(error, (*of_machine, *of_torch)) or type(error).__module__.startswith("ray.")
 
 
 def ending_in_time(newest_step: Callable[[], int], max_failures: int, within_hours: float) -> Any:
@@ -97,7 +97,9 @@ def ending_in_time(newest_step: Callable[[], int], max_failures: int, within_hou
 
 
 def _is_taken_away(error: Exception) -> bool:
-    """Return whether a worker was lost with a machine whose end had been announced."""
+    """Return whether a worker was lost whose end, or that of its machine, had been announced."""
+    if isinstance(error, WorkerTerminated):
+        return True
     # Ray Train wraps the error of an actor that does not answer.
     return bool(getattr(getattr(error, "health_check_failure", error), "preempted", False))
 

@@ -8,9 +8,10 @@ Data flows one way, and the folders follow it from the bottom layer to the top:
 3. ``curate/``: exact and near duplicates, images of evaluation sets, and rules for captions.
 4. ``tokens/``: text and image tokenizers, and the rows that pretraining reads.
 5. ``pretrain/``: the feed, pretraining, evaluation on held-out rows, export.
-6. ``report/``: pages about a run's data.
-7. ``workflows/``: the recipe, and the list of stages that it gives.
-8. ``commands/`` and ``cli.py``: the command line. ``open_recipe.py`` reads a recipe on a workdir,
+6. ``finetune/``: downstream tasks, from their files to a fine-tuned model and its score.
+7. ``report/``: pages about a run's data.
+8. ``workflows/``: the recipe, and the list of stages that it gives.
+9. ``commands/`` and ``cli.py``: the command line. ``open_recipe.py`` reads a recipe on a workdir,
    ``builtin_recipes.py`` finds ``recipes/*.yaml`` by name, ``summary.py`` prints a run's results.
 
 A folder imports only folders of lower layers; import-linter checks it. A stage file reads from top

@@ -10,7 +10,20 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipelines.commands import doctor, export, inspect_model, recipes, rejects, run, ui, workdir
+from pipelines.commands import (
+    compare,
+    demo,
+    doctor,
+    export,
+    grid,
+    inspect_model,
+    profile,
+    recipes,
+    rejects,
+    run,
+    ui,
+    workdir,
+)
 
 app = typer.Typer(
     name="beit3",
@@ -19,12 +32,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    run.demo,
+    demo.demo,
     recipes.recipes,
     run.plan,
     run.run,
+    grid.grid,
     workdir.status,
     workdir.report,
+    compare.compare,
+    profile.profile,
     rejects.rejects,
     ui.ui,
     doctor.doctor,

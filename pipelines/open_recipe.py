@@ -25,9 +25,13 @@ from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
 from pipelines.builtin_recipes import recipe_path
-from pipelines.workflows.pretrain import build_workflow
+from pipelines.finetune import start_source as finetune_source
+from pipelines.pretrain import start_source as pretrain_source
+from pipelines.pretrain.start_source import is_folder
+from pipelines.workflows.kinds import AnyRecipe, build_workflow, recipe_type
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink as shrink_recipe
+from pipelines.workflows.shrink_finetuning import TEMPLATES, shrink_finetuning
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _TEMPLATE: Final = "all_sources"
@@ -38,7 +42,7 @@ _TEMPLATE: Final = "all_sources"
 class Opened:
     """A recipe, its workflow and the workdir that it runs in."""
 
-    recipe: PretrainRecipe
+    recipe: AnyRecipe
     workflow: Workflow
     store: Store
     miniweb: Path
@@ -73,14 +77,16 @@ def open_recipe(
     if root.is_local:
         root.folders()  # raises where a file lies in its path, before anything is drawn there
     web = _miniweb_folder(root)
-    recipe = load_recipe(
-        PretrainRecipe,
+    schema = recipe_type(read_recipe(path)[0])
+    recipe: AnyRecipe = load_recipe(
+        schema,
         path,
         variables=_variables(root, web, data),
         overlay=_shrunk if shrink else None,
         overrides=overrides,
     )
     _check_variables(path, recipe)
+    recipe = _with_checkpoint(path, recipe, root)
     _check_files(path, recipe, web if recipe.miniweb else None)
     if recipe.miniweb:
         with console.status("drawing the miniature web"):
@@ -105,11 +111,52 @@ def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
 
 
 def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
-    template, _ = read_recipe(recipe_path(_TEMPLATE))
-    return shrink_recipe(values, template)
+    task = values.get("task")
+    if task is None:
+        return shrink_recipe(values, read_recipe(recipe_path(_TEMPLATE))[0])
+    name = task.get("name") if isinstance(task, Mapping) else None
+    if name not in TEMPLATES:
+        raise RecipeError(f"task.name is {name!r}; the tasks are {', '.join(TEMPLATES)}")
+    return shrink_finetuning(values, read_recipe(recipe_path(TEMPLATES[name]))[0])
 
 
-def _check_variables(path: Path, recipe: PretrainRecipe) -> None:
+def _with_checkpoint(path: Path, recipe: AnyRecipe, workdir: Store) -> AnyRecipe:
+    """Return the recipe with the checkpoint that is the newest now in place of a workdir.
+
+    A training that completes in that workdir while this one runs then changes nothing.
+
+    Raises:
+        RecipeError: the weights to start from are those of this workdir, whichever is the newest.
+    """
+    is_pretraining = isinstance(recipe, PretrainRecipe)
+    given = recipe.train.start_from if isinstance(recipe, PretrainRecipe) else recipe.start_from
+    if given is None or not is_folder(given):
+        return recipe
+    try:
+        opened = pretrain_source if is_pretraining else finetune_source
+        found = opened.open_folder(given).store.uri
+    except RecipeError:
+        return recipe  # reported with all other files
+    if _same_place(Store(given), workdir):
+        key = "train.start_from" if is_pretraining else "start_from"
+        raise RecipeError(
+            f"{path}: {key} is the workdir of this run, whose newest training would soon be this "
+            f"one; name a checkpoint, such as {found}"
+        )
+    if not isinstance(recipe, PretrainRecipe):
+        return recipe.model_copy(update={"start_from": found})
+    return recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"start_from": found})}
+    )
+
+
+def _same_place(one: Store, other: Store) -> bool:
+    if one.is_local and other.is_local:
+        return Path(one.uri).resolve() == Path(other.uri).resolve()
+    return one.uri == other.uri
+
+
+def _check_variables(path: Path, recipe: AnyRecipe) -> None:
     """Raise RecipeError for the first ``${name}`` that has no value."""
     for key, value in _texts(recipe.model_dump(), ""):
         if found := _VARIABLE.search(value):
@@ -133,7 +180,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{key}.{i}")
 
 
-def _check_files(path: Path, recipe: PretrainRecipe, to_draw: Path | None) -> None:
+def _check_files(path: Path, recipe: AnyRecipe, to_draw: Path | None) -> None:
     """Raise RecipeError that lists every file which cannot be read.
 
     Files below ``to_draw`` count as readable: they are drawn afterwards.
@@ -149,6 +196,12 @@ def _check_files(path: Path, recipe: PretrainRecipe, to_draw: Path | None) -> No
 
 def _why_unreadable(file: ExternalFile, to_draw: Path | None) -> str | None:
     """Return why a file cannot be read, or None."""
+    if file.output is not None:
+        try:
+            file.output.digest(file.location)
+        except RecipeError as error:
+            return str(error)
+        return None
     if not file.is_remote:
         path = Path(file.location)
         return None if path.exists() or to_draw in path.parents else file.location
@@ -173,7 +226,7 @@ def _miniweb_folder(store: Store) -> Path:
 def miniweb_served(opened: Opened, todo: Sequence[PlannedStage]) -> Iterator[Workflow]:
     """Serve the miniature web if stages run that may download from it; yield their workflow."""
     recipe = opened.recipe
-    if not (recipe.miniweb and recipe.download and todo):
+    if not (isinstance(recipe, PretrainRecipe) and recipe.miniweb and recipe.download and todo):
         yield opened.workflow
         return
     with server.serving(opened.miniweb) as port:

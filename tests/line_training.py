@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from model.training.spikes import Spikes
 from model.training.useful_work import Work
 from orchestration import Context, Recipe, Stage, Workflow
 from orchestration.branches import branch_numbers
@@ -54,6 +55,8 @@ class LineJob:
 
 class LineTask:
     """Counts nothing and draws its data from the step alone."""
+
+    spikes: Spikes | None = None
 
     def __init__(self, job: LineJob, rank: int = 0) -> None:
         self.job, self.rank = job, rank

@@ -34,6 +34,9 @@ class OneWorker:
         self.rows: list[Mapping[str, float]] = []
         self.messages = Messages(None)
 
+    def has_checkpoint(self) -> bool:
+        return newest_whole(self.folder) is not None
+
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         found = newest_whole(self.folder)

@@ -41,6 +41,18 @@ def test_every_module_opens_with_what_it_is_for():
             assert (ROOT / name).read_text().startswith('"""'), name
 
 
+def test_the_docstring_of_each_folder_names_all_that_lives_there():
+    for name in tracked():
+        if not name.endswith("/__init__.py") or name.split("/")[0] not in ROOMS:
+            continue
+        folder = (ROOT / name).parent
+        said = ast.get_docstring(ast.parse((ROOT / name).read_text())) or ""
+        parts = {path.stem for path in folder.glob("*.py") if path.name != "__init__.py"}
+        parts |= {path.parent.name for path in folder.glob("*/__init__.py")}
+        missing = {part for part in parts if not re.search(rf"\b{re.escape(part)}\b", said)}
+        assert not missing, f"{name} does not name {sorted(missing)}"
+
+
 def test_no_module_prints():
     """What a person reads goes through rich's console; what a log keeps goes through logging."""
     for name in tracked():

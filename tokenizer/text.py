@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import sentencepiece as spm
 from numpy.typing import NDArray
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 BOS: Final = 0
 PAD: Final = 1
@@ -31,6 +32,9 @@ _MAX_LINE_CHARS: Final = 1000
 "Short enough for SentencePiece, which drops lines above a limit in bytes, at four per character."
 _MAX_ENCODED_CHARS: Final = 1 << 20
 "Longest text that is encoded at once."
+_SPACES: Final = "  1  2\n3\t"
+_NORMALIZED_SPACES: Final = "▁1▁2▁3"
+"What XLM-R's treatment of spaces makes of ``_SPACES``."
 _NUM_THREADS: Final = 16
 "A constant, because SentencePiece sums over threads: another number gives another model."
 _LARGEST_VOCABULARY: Final = re.compile(r"value <= (\d+)")
@@ -71,10 +75,22 @@ class TextTokenizer:
         return _from_bytes, (self._processor.serialized_model_proto(),)
 
     @property
-    def has_byte_pieces(self) -> bool:
-        """Return whether characters without a piece become bytes; transformers ignores these."""
-        pieces = range(int(self._processor.get_piece_size()))
-        return any(self._processor.is_byte(index) for index in pieces)
+    def is_read_by_transformers(self) -> bool:
+        """Return whether transformers' ``XLMRobertaTokenizer`` gives the same ids.
+
+        It does for unigram models with XLM-R's treatment of spaces. It ignores byte pieces, takes
+        symbols defined by a user for ordinary pieces, splits by spaces before anything else, and
+        reads every model as a unigram model.
+        """
+        model = ModelProto.FromString(self._processor.serialized_model_proto())
+        piece = ModelProto.SentencePiece
+        others = {each.type for each in model.pieces[FIRST_PIECE - _SHIFT :]} - {piece.NORMAL}
+        return (
+            not others
+            and model.trainer_spec.model_type == model.trainer_spec.UNIGRAM
+            and model.trainer_spec.split_by_whitespace
+            and self._processor.normalize(_SPACES) == _NORMALIZED_SPACES
+        )
 
     @property
     def mask(self) -> int:

@@ -2,7 +2,8 @@
 
 A source whose size is zero has no files. ``images/`` holds what the server sends. The modules
 ``lists``, ``edge_cases``, ``archives``, ``annotated``, ``texts`` and ``wikipedia`` document the
-files of each source, ``truth`` the expected outcomes. The same parameters give the same bytes, so
+files of each source, ``vqa``, ``nlvr2``, ``retrieval``, ``imagenet1k`` and ``glue`` those of
+downstream tasks, ``truth`` the expected outcomes. The same parameters give the same bytes, so
 a web that is built again keeps its fingerprints.
 """
 
@@ -14,13 +15,35 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from dataprep.miniweb import annotated, archives, edge_cases, lists, texts, wikipedia
+from dataprep.miniweb import (
+    annotated,
+    archives,
+    edge_cases,
+    glue,
+    imagenet1k,
+    lists,
+    nlvr2,
+    retrieval,
+    texts,
+    vqa,
+    wikipedia,
+)
 from dataprep.miniweb.drawn_images import ImageRenderer
 from dataprep.miniweb.server_behaviors import DELAYS, HOSTS, MISBEHAVIORS, PLACEHOLDER
-from dataprep.miniweb.truth import TEXT_TRUTH, TRUTH, Row, TextRow, Written, write_truth
+from dataprep.miniweb.truth import (
+    TASK_TRUTH,
+    TEXT_TRUTH,
+    TRUTH,
+    Row,
+    TaskRow,
+    TextRow,
+    Written,
+    write_truth,
+)
 
 __all__ = [
-    "DELAYS", "HOSTS", "MISBEHAVIORS", "PLACEHOLDER", "TEXT_TRUTH", "TRUTH", "WebSize", "build",
+    "DELAYS", "HOSTS", "MISBEHAVIORS", "PLACEHOLDER", "TASK_TRUTH", "TEXT_TRUTH", "TRUTH",
+    "WebSize", "build",
 ]  # fmt: skip
 
 _DONE: Final = "built.json"
@@ -47,6 +70,13 @@ class WebSize:
     num_wikipedia: int = 0
     num_openwebtext: int = 0
     num_books: int = 0
+    num_vqa: int = 0
+    num_nlvr2: int = 0
+    num_coco_retrieval: int = 0
+    num_flickr30k: int = 0
+    num_imagenet1k_classes: int = 0
+    num_images_per_imagenet1k_class: int = 0
+    num_glue: int = 0
 
 
 def build(folder: Path, size: WebSize) -> None:
@@ -63,8 +93,10 @@ def build(folder: Path, size: WebSize) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = _write_images(folder, size, ImageRenderer(pool))
-    write_truth(folder, rows, _write_texts(folder, size))
+        renderer = ImageRenderer(pool)
+        rows = _write_images(folder, size, renderer)
+        tasks = _write_tasks(folder, size, renderer)
+    write_truth(folder, rows, _write_texts(folder, size), tasks)
     done.write_text(record)
 
 
@@ -103,4 +135,22 @@ def _write_texts(folder: Path, size: WebSize) -> list[TextRow]:
     ):
         if number:
             rows += write(folder, number, size.seed)
+    return rows
+
+
+def _write_tasks(folder: Path, size: WebSize, renderer: ImageRenderer) -> list[TaskRow]:
+    rows = list[TaskRow]()
+    for number, write in (
+        (size.num_vqa, vqa.write_vqa),
+        (size.num_nlvr2, nlvr2.write_nlvr2),
+        (size.num_coco_retrieval, retrieval.write_coco_retrieval),
+        (size.num_flickr30k, retrieval.write_flickr30k),
+    ):
+        if number:
+            rows += write(folder, number, size.seed, renderer)
+    classes, images = size.num_imagenet1k_classes, size.num_images_per_imagenet1k_class
+    if classes and images:
+        rows += imagenet1k.write_imagenet1k(folder, classes, images, size.seed, renderer)
+    if number := size.num_glue:
+        rows += glue.write_glue(folder, number, size.seed)
     return rows

@@ -67,6 +67,11 @@ OPENINGS: Final = (
 )
 
 
+def plural(shape: str) -> str:
+    """Return the plural of a shape's name."""
+    return "crosses" if shape == "cross" else f"{shape}s"
+
+
 @dataclass(frozen=True)
 class Group:
     """Several equal shapes."""
@@ -80,8 +85,12 @@ class Group:
     @property
     def noun(self) -> str:
         """The shape's name, singular or plural."""
-        plural = "crosses" if self.shape == "cross" else f"{self.shape}s"
-        return self.shape if self.count == 1 else plural
+        return self.shape if self.count == 1 else plural(self.shape)
+
+    @property
+    def be(self) -> str:
+        """The verb after the noun."""
+        return "is" if self.count == 1 else "are"
 
     @property
     def phrase(self) -> str:
@@ -130,31 +139,31 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     where = f"on a {scene.background} background"
     first = scene.groups[0]
     if len(scene.groups) == 1:
-        return _one_of(
+        return one_of(
             rng,
             (
                 f"{first.phrase} {where}",
-                f"{_one_of(rng, OPENINGS)} {first.phrase} {where}",
-                f"{where} there {_be(first)} {first.phrase}",
+                f"{one_of(rng, OPENINGS)} {first.phrase} {where}",
+                f"{where} there {first.be} {first.phrase}",
             ),
         )
     second, inverse = scene.groups[1], RELATIONS[scene.relation]
-    return _one_of(
+    return one_of(
         rng,
         (
             f"{first.phrase} {scene.relation} {second.phrase}, {where}",
             f"{second.phrase} {inverse} {first.phrase}, {where}",
-            f"{where} there {_be(first)} {first.phrase} {scene.relation} {second.phrase}",
+            f"{where} there {first.be} {first.phrase} {scene.relation} {second.phrase}",
         ),
     )
 
 
 def document(scene: Scene, rng: np.random.Generator) -> str:
     """Describe a scene in several sentences that repeat its facts."""
-    name, day, place = _one_of(rng, NAMES), _one_of(rng, DAYS), _one_of(rng, PLACES)
-    verb = _one_of(rng, tuple(TECHNIQUES))
+    name, day, place = one_of(rng, NAMES), one_of(rng, DAYS), one_of(rng, PLACES)
+    verb = one_of(rng, tuple(TECHNIQUES))
     work = TECHNIQUES[verb]
-    opening = _one_of(
+    opening = one_of(
         rng,
         (
             f"On {day}, {name} {verb} {scene.groups[0].phrase} in the {place}.",
@@ -169,7 +178,7 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
         f"{caption(scene, rng)}: that is what {name}'s {work} shows.",
     ]
     for group in scene.groups:
-        be = _be(group)
+        be = group.be
         words = [group.size, group.color, group.texture]
         rng.shuffle(words)
         details += [
@@ -180,13 +189,13 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
     if len(scene.groups) == 2:
         first, second = scene.groups
         details += [
-            f"The {first.noun} {_be(first)} {scene.relation} the {second.noun}.",
-            f"The {second.noun} {_be(second)} {RELATIONS[scene.relation]} the {first.noun}.",
+            f"The {first.noun} {first.be} {scene.relation} the {second.noun}.",
+            f"The {second.noun} {second.be} {RELATIONS[scene.relation]} the {first.noun}.",
         ]
     absent = [color for color in COLORS if color not in {g.color for g in scene.groups}]
-    details.append(f"Nothing in it is {_one_of(rng, absent)}.")
+    details.append(f"Nothing in it is {one_of(rng, absent)}.")
     rng.shuffle(details)
-    return " ".join(_capital(sentence) for sentence in [opening, *details[:_DETAILS]])
+    return " ".join(capital(sentence) for sentence in [opening, *details[:_DETAILS]])
 
 
 def tokenized(text: str) -> str:
@@ -194,13 +203,11 @@ def tokenized(text: str) -> str:
     return f"{text.lower().replace(',', ' ,')} ."
 
 
-def _be(group: Group) -> str:
-    return "is" if group.count == 1 else "are"
-
-
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Return a text with a capital at its start."""
     return text[0].upper() + text[1:]
 
 
-def _one_of(rng: np.random.Generator, choices: Sequence[str]) -> str:
+def one_of(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    """Draw one of several words."""
     return choices[int(rng.integers(len(choices)))]

@@ -36,6 +36,11 @@ def jpeg(pixels: Pixels, quality: int = _QUALITY) -> bytes:
     return _opencv_bytes(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
+def png(pixels: Pixels) -> bytes:
+    """Return an ordinary RGB PNG."""
+    return _opencv_bytes(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+
+
 def copied_size(copy: str, width: int, height: int) -> tuple[int, int]:
     """Return the (width, height) of a copy of an image; ``copy`` is a key of ``COPIES``."""
     if copy == "resized":

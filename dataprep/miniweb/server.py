@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -124,10 +124,11 @@ async def _drip(request: web.Request, data: bytes) -> web.StreamResponse:
     """Send single bytes without long silences, and never send the last one."""
     response = web.StreamResponse(headers={"Content-Type": "image/jpeg"})
     await response.prepare(request)
-    for i in range(len(data) - 1):
-        await response.write(data[i : i + 1])
-        await asyncio.sleep(_DRIP_S)
-    await asyncio.sleep(3600)
+    with suppress(ConnectionResetError):  # the client waits no longer
+        for i in range(len(data) - 1):
+            await response.write(data[i : i + 1])
+            await asyncio.sleep(_DRIP_S)
+        await asyncio.sleep(3600)
     return response
 
 

@@ -6,6 +6,10 @@
                         image that this one is a copy of), copy_kind
     text_truth.parquet  one row per document: source, doc_id, outcome, text (cleaned; null unless
                         the outcome is ``ok``)
+    task_truth.parquet  one row per example of a downstream task, if any are drawn: task, split (as
+                        the files name it), example_id, outcome, images (paths in the web's
+                        folder), texts (as written, without empty ones), label (also of test
+                        splits that hide theirs; empty for retrieval and ``no_labels``)
 
 Wikipedia pages that are not articles have no row. COCO's val and test images have none, because no
 training reads them; ``copy_of`` names them ``coco_eval/<cocoid>``.
@@ -23,6 +27,7 @@ from dataprep.miniweb.drawn_images import DrawnImage
 
 TRUTH: Final = "truth.parquet"
 TEXT_TRUTH: Final = "text_truth.parquet"
+TASK_TRUTH: Final = "task_truth.parquet"
 
 _ROWS: Final = pa.schema(
     [
@@ -38,6 +43,18 @@ _ROWS: Final = pa.schema(
     ]
 )
 _TEXTS: Final = pa.schema([(n, pa.string()) for n in ("source", "doc_id", "outcome", "text")])
+
+_TASKS: Final = pa.schema(
+    [
+        ("task", pa.string()),
+        ("split", pa.string()),
+        ("example_id", pa.string()),
+        ("outcome", pa.string()),
+        ("images", pa.list_(pa.string())),
+        ("texts", pa.list_(pa.string())),
+        ("label", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,19 @@ class TextRow:
     text: str | None
 
 
+@dataclass(frozen=True)
+class TaskRow:
+    """The expected outcome of an example of a downstream task."""
+
+    task: str
+    split: str
+    example_id: str
+    outcome: str
+    images: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    label: str = ""
+
+
 @dataclass
 class Written:
     """The result of a writer of images."""
@@ -74,11 +104,15 @@ class Written:
     "Images with outcome ``ok`` by sample_id, which other sources may copy."
 
 
-def write_truth(folder: Path, rows: Sequence[Row], texts: Sequence[TextRow]) -> None:
-    """Write both tables."""
-    tables: tuple[tuple[str, Sequence[Any], pa.Schema], ...] = (
+def write_truth(
+    folder: Path, rows: Sequence[Row], texts: Sequence[TextRow], tasks: Sequence[TaskRow]
+) -> None:
+    """Write the tables; that of the tasks only if it has rows."""
+    tables: list[tuple[str, Sequence[Any], pa.Schema]] = [
         (TRUTH, rows, _ROWS),
         (TEXT_TRUTH, texts, _TEXTS),
-    )
+    ]
+    if tasks:
+        tables.append((TASK_TRUTH, tasks, _TASKS))
     for name, entries, schema in tables:
         pq.write_table(pa.Table.from_pylist([*map(asdict, entries)], schema), folder / name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dataprep.sources.compression import CompressionDamage, Unpacked
-from dataprep.sources.json_arrays import FormError, elements
+from dataprep.sources.json_arrays import FormError, elements, members
 from dataprep.sources.members import MemberError
 from dataprep.sources.names import DistinctNames, is_housekeeping, member_path, safe_name
 from dataprep.sources.zips import ZIP_DAMAGE, check_member
@@ -51,9 +51,31 @@ def json_elements(path: Path, key: str | None, expected: str) -> Iterator[Any]:
     Raises:
         AnnotationError: the content is not JSON, or JSON of another form.
     """
+    with _opened(path, expected) as file:
+        yield from elements(file.read, key)
+
+
+def json_member(path: Path, key: str, expected: str) -> Any:
+    """Return the value under a key of the outermost object of a JSON file; None for an array.
+
+    Args:
+        path: path of the file, as :func:`json_elements` takes it.
+        key: the key; None is returned if it is missing, too.
+        expected: what the file should be, for the message.
+
+    Raises:
+        AnnotationError: the content is not JSON, or JSON of another form.
+    """
+    with _opened(path, expected) as file:
+        return next((value for name, value in members(file.read) if name == key), None)
+
+
+@contextmanager
+def _opened(path: Path, expected: str) -> Iterator[Any]:
+    """Open a JSON file; errors of its content become an AnnotationError that names it."""
     try:
-        with _opened(path) as file:
-            yield from elements(file.read, key)
+        with _unpacked(path) as file:
+            yield file
     except FormError as error:
         raise AnnotationError(f"{path}: not {expected} ({error})") from None
     except AnnotationError:
@@ -63,7 +85,7 @@ def json_elements(path: Path, key: str | None, expected: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _unpacked(path: Path) -> Iterator[Any]:
     if not zipfile.is_zipfile(path):
         with Unpacked(path) as file:
             yield file

@@ -183,18 +183,22 @@ def _first_bytes(stream: LimitReader, num_bytes: int) -> bytes:
 def _page(record: ArcWarcRecord, body: bytes) -> bytes | None:
     """Return the HTML of a successful response, or None for any other response.
 
-    Empty lines before the status line are skipped, as RFC 9112, section 2.2 advises.
+    Empty lines before the status line are skipped, as RFC 9112, section 2.2 advises, and so are
+    interim responses (status 1xx) before the final one.
 
     Raises:
         BadHead: the body does not begin with an HTTP status line.
     """
     record.raw_stream = io.BytesIO(body.lstrip(b"\r\n"))
-    first = record.raw_stream.readline(_BLOCK_BYTES)
-    status = _STATUS_LINE.match(first.decode("latin-1").rstrip())
-    if status is None:
-        raise BadHead(f"expected an HTTP status line, found {first[:40]!r}")
-    headers = record.http_headers = _HTTP.parse(record.raw_stream, first.decode("latin-1"))
-    if status[1] != "200":
+    code = "1xx"
+    while code.startswith("1"):
+        first = record.raw_stream.readline(_BLOCK_BYTES)
+        status = _STATUS_LINE.match(first.decode("latin-1").rstrip())
+        if status is None:
+            raise BadHead(f"expected an HTTP status line, found {first[:40]!r}")
+        code = status[1]
+        headers = record.http_headers = _HTTP.parse(record.raw_stream, first.decode("latin-1"))
+    if code != "200":
         return None
     kind = (headers.get_header("Content-Type") or "").partition(";")[0].strip().lower()
     if kind not in _HTML_TYPES:

@@ -2,8 +2,10 @@
 
 An own list may name local files instead of URLs: by a path relative to the folder of the list, by
 an absolute path, or as ``file:``. The index holds them as ``file:`` with the path as it was, so
-that it does not depend on where the list lies. A list that somebody else published, or that was
-read from a URI, may not: it must not choose which files of this machine are read.
+that it does not depend on where the list lies. Backslashes in a relative path may be those of
+Windows; a path with a drive or a server of Windows is an error. A list that somebody else
+published, or that was read from a URI, may name no local file: it must not choose which files of
+this machine are read.
 """
 
 import os
@@ -24,6 +26,8 @@ from dataprep.text import arrow_safe, clean_caption
 EMPTY_CAPTION: Final = "empty_caption"
 BAD_URL: Final = "bad_url"
 _FILE: Final = "file:"
+_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"Beginning of an absolute path of Windows: a drive or a server."
 _PLAIN_URL: Final = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?:[/?#]|\Z)")
 "Most URLs; skipping their parsing saves a third of the time of reading a list."
 
@@ -101,13 +105,17 @@ def index_tables(
 def local_path(url: str, folder: Path) -> Path | None:
     """Return the path of a ``file:`` URL of the index, or None for any other URL.
 
+    If there is no file whose name has the backslashes of the path, they stand for slashes.
+
     Args:
         url: URL of the index.
         folder: folder at which relative paths begin.
     """
     if not url.startswith(_FILE):
         return None
-    return folder / os.fsdecode(unquote_to_bytes(url.removeprefix(_FILE)))
+    name = os.fsdecode(unquote_to_bytes(url.removeprefix(_FILE)))
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not path.exists() else path
 
 
 def _address(url: str, local_images: bool) -> str | None:
@@ -120,7 +128,7 @@ def _address(url: str, local_images: bool) -> str | None:
             return url if parts.hostname else None
     except ValueError:
         return None
-    if not local_images:
+    if not local_images or _WINDOWS.match(url):
         return None
     if parts.scheme == "file":
         path = parts.path if parts.netloc in ("", "localhost") else ""

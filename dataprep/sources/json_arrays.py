@@ -13,8 +13,16 @@ MAX_ELEMENT_CHARS: Final = 1 << 26
 "Longest element, and longest value beside the array."
 _READ_BYTES: Final = 1 << 20
 _DECODER: Final = json.JSONDecoder()
+_WITH_LONG_INTEGERS: Final = json.JSONDecoder(parse_int=float)
+"For an integer with more digits than Python converts; no annotation needs its value."
+_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+"A string, which is skipped, or a bracket."
 _NUMBER_GOES_ON: Final = re.compile(r"[0-9.eE+-]*\Z")
 _WHITE: Final = re.compile(r"[ \t\n\r]*")
+
+
+class TooDeeplyNested:
+    """Stands for a value with more levels than Python's ``json`` decodes."""
 
 
 class FormError(ValueError):
@@ -47,12 +55,32 @@ def elements(read: Callable[[int], bytes], key: str | None = None) -> Iterator[A
         raise ValueError("data follow the end of the JSON")
 
 
+def members(read: Callable[[int], bytes]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of the object that is the content; None in place of an array.
+
+    ``read`` and the errors are those of :func:`elements`.
+    """
+    text = _Text(read)
+    if text.peek() != "{":
+        text.check()
+        raise FormError("no object")
+    for key in text.keys():  # noqa: SIM118  # not a dictionary
+        if text.peek() == "[":
+            for _ in text.array():
+                pass
+            yield key, None
+        else:
+            yield key, text.value()
+
+
 def _under(text: "_Text", key: str) -> Iterator[Any]:
     is_found = False
     for name in text.keys():  # noqa: SIM118  # not a dictionary
         if name != key or text.peek() != "[":
             text.value()
             continue
+        if is_found:
+            raise FormError(f"several lists {key}")
         is_found = True
         yield from text.array()
     if not is_found:
@@ -97,7 +125,7 @@ class _Text:
         return found
 
     def value(self) -> Any:
-        """Return the next value.
+        """Return the next value, or a :class:`TooDeeplyNested` in its place.
 
         Raises:
             ValueError: it is not JSON, or is longer than ``MAX_ELEMENT_CHARS``.
@@ -105,7 +133,7 @@ class _Text:
         self.peek()
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = self._decoded()
                 if self._is_end or not _NUMBER_GOES_ON.match(self._text, end):
                     self._at = end
                     return value
@@ -115,6 +143,22 @@ class _Text:
                         raise self._error(error.msg, error.pos) from None
                     raise
             self._more(len(self._text) - self._at)  # twice as long, so that repeats cost little
+
+    def _decoded(self) -> tuple[Any, int]:
+        """Return the next value and where it ends; ValueError if it is not JSON, or not whole."""
+        try:
+            return _DECODER.raw_decode(self._text, self._at)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # an integer that is too long
+            return _WITH_LONG_INTEGERS.raw_decode(self._text, self._at)
+        except RecursionError:
+            depth = 0
+            for found in _BRACKET.finditer(self._text, self._at):
+                depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+                if not depth:
+                    return TooDeeplyNested(), found.end()
+            raise ValueError("a value is too deeply nested and has no end") from None
 
     def array(self) -> Iterator[Any]:
         """Yield the elements of the array that comes next."""

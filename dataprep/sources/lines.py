@@ -36,6 +36,12 @@ _OTHER_FILES: Final = {
     b"PAR1\x15": "a Parquet file",  # the byte begins its first page
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\x04\x22\x4d\x18": "an lz4 file",
+    b"\x1f\x9d": "a file of compress(1)",
+    b"\x5d\0\0": "an lzma file",
+    b"\xff\x06\0\0sNaPpY": "a snappy file",
+    b"Rar!\x1a\x07": "a rar archive",
+    b"%PDF-": "a PDF file",
+    b"version https://git-lfs": "a pointer of Git LFS without the file itself",
 }
 _ARRAY: Final = re.compile(r"\s*\[\s*(?:\{|$)")
 _TAR_MAGIC: Final = slice(257, 262), b"ustar"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from dataprep.sources.entries import BadEntry, Entry
 from dataprep.sources.lines import LineRange, ListError, first_line, read_lines
@@ -90,6 +90,21 @@ def read_table(
     split: SplitColumns = NO_SPLIT,
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of lines of CSV or TSV."""
+    for number, row, problem in table_rows(path, form, line_range, quoting=quoting):
+        if problem is None:
+            yield _entry(number, row, url, caption, split)
+        else:
+            yield BadEntry(number, problem)
+
+
+def table_rows(
+    path: Path, form: TextForm, line_range: LineRange | None, *, quoting: bool
+) -> Iterator[tuple[int, dict[str, str], str | None]]:
+    """Yield (line number, cells by column, what is wrong or None) of a range of lines, or of all.
+
+    Raises:
+        ListError: the file is not UTF-8 text, or its first line is no header.
+    """
     names = header(path, form, quoting)
     for number, text, problem, _ in read_lines(path, line_range):
         if number == 1:
@@ -100,24 +115,34 @@ def read_table(
             problem = f"not {form.upper()} ({error})"
         if problem is None and len(values) != len(names):
             problem = f"{len(values)} fields, the header has {len(names)}"
-        if problem is None:
-            yield _entry(number, dict(zip(names, values, strict=True)), url, caption, split)
-        else:
-            yield BadEntry(number, problem)
+        yield number, {} if problem else dict(zip(names, values, strict=True)), problem
 
 
 def read_jsonl(
     path: Path, line_range: LineRange, url: str, caption: str, split: SplitColumns = NO_SPLIT
 ) -> Iterator[Entry | BadEntry]:
     """Yield the entries of a range of JSON lines."""
+    for number, row, problem in json_rows(path, line_range):
+        if problem is None:
+            yield _entry(number, row, url, caption, split)
+        else:
+            yield BadEntry(number, problem)
+
+
+def json_rows(
+    path: Path, line_range: LineRange | None
+) -> Iterator[tuple[int, dict[str, Any], str | None]]:
+    """Yield (line number, object, what is wrong or None) of a range of JSON lines, or of all."""
     for number, text, problem, _ in read_lines(path, line_range):
-        try:
-            if problem is not None:
-                yield BadEntry(number, problem)
-            else:
-                yield _entry(number, json.loads(text), url, caption, split)
-        except (ValueError, RecursionError) as error:
-            yield BadEntry(number, f"{type(error).__name__}: {error}")
+        row: Any = {}
+        if problem is None:
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                problem = f"{type(error).__name__}: {error}"
+        if not isinstance(row, dict):
+            problem = f"expected an object, found {type(row).__name__}"
+        yield number, {} if problem else row, problem
 
 
 def read_parquet(
@@ -144,10 +169,8 @@ def read_parquet(
 
 
 def _entry(
-    number: int, row: object, url: str, caption: str, split: SplitColumns
+    number: int, row: Mapping[str, object], url: str, caption: str, split: SplitColumns
 ) -> Entry | BadEntry:
-    if not isinstance(row, dict):
-        return BadEntry(number, f"expected an object, found {type(row).__name__}")
     address, captions = row.get(url), row.get(caption)
     texts = [t for t in captions if t is not None] if isinstance(captions, list) else [captions]
     if not isinstance(address, str) or not all(isinstance(text, str) for text in texts):

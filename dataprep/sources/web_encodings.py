@@ -1,12 +1,13 @@
 """Bytes of an HTML page to text, by the WHATWG encoding standard (https://encoding.spec.whatwg.org).
 
 The label in force is the first of: a byte order mark, the label in the HTTP headers, the label that
-the page declares. ``webencodings`` has the standard's table of labels and its
-encodings.
+the page declares. ``webencodings`` has the standard's table of labels and most of its encodings:
+Python's GBK and EUC-JP have fewer characters than the web's.
 """
 
 import codecs
 import re
+from contextlib import suppress
 from typing import Final
 
 import webencodings
@@ -19,12 +20,16 @@ _COMMENT: Final = re.compile(rb"<!--.*?-->", re.DOTALL)
 _MAX_HEAD_BYTES: Final = 1 << 14
 "Part of a page that is searched for its label."
 _UTF_16: Final = ("utf-16le", "utf-16be")
+_WEB_GBK: Final = "dataprep-web-gbk"
+_WEB_EUC_JP: Final = "dataprep-web-euc-jp"
+"Names of the error handlers below."
 
 
 def decode_page(page: bytes, header_label: str | None) -> str | bytes:
     """Return the text of a page, with U+FFFD for bytes that its encoding does not have.
 
-    A page without a known label that is not UTF-8 is returned as bytes: the caller has to guess.
+    A page without a known label is UTF-8 if most of its bytes outside of ASCII are; else it is
+    returned as bytes: the caller has to guess.
 
     Args:
         page: HTML, possibly cut at its end.
@@ -39,11 +44,18 @@ def decode_page(page: bytes, header_label: str | None) -> str | bytes:
             return page[len(mark) :].decode(codec, errors="replace")
     encoding = _encoding(header_label) or _declared(page)
     if encoding is not None:
-        return str(encoding.codec_info.decode(page, "replace")[0])
-    try:
-        return codecs.getincrementaldecoder("utf-8")().decode(page)  # accepts a cut last character
-    except UnicodeDecodeError:
-        return page
+        return _decode(page, encoding)
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(page)  # drops a cut character
+    num_bad = text.count("\ufffd")
+    return text if num_bad <= sum(not c.isascii() for c in text) - num_bad else page
+
+
+def _decode(page: bytes, encoding: webencodings.Encoding) -> str:
+    if encoding.name in ("gbk", "gb18030"):
+        return page.decode("gb18030", _WEB_GBK)
+    if encoding.name == "euc-jp":
+        return page.decode("euc_jp", _WEB_EUC_JP)
+    return str(encoding.codec_info.decode(page, "replace")[0])
 
 
 def _declared(page: bytes) -> webencodings.Encoding | None:
@@ -62,3 +74,29 @@ def _encoding(label: str | None) -> webencodings.Encoding | None:
     if encoding is not None and encoding.name == "replacement":
         raise ValueError(f"charset {label} is not decoded (WHATWG encoding standard, 4.2)")
     return encoding
+
+
+def _other_gbk(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands at a byte that Python's GB18030 does not have: the web's has a euro."""
+    assert isinstance(error, UnicodeDecodeError)
+    is_euro = error.object[error.start] == 0x80
+    return ("€", error.start + 1) if is_euro else ("\ufffd", error.end)
+
+
+def _other_euc_jp(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands at bytes that Python's EUC-JP does not have: the web's has vendors' rows.
+
+    They are the same as those of Shift_JIS, whose bytes follow from the row and the cell.
+    """
+    assert isinstance(error, UnicodeDecodeError)
+    row, cell = (byte - 0xA1 for byte in (*error.object[error.start : error.start + 2], 0)[:2])
+    if 0 <= row < 94 and 0 <= cell < 94:
+        lead = row // 2 + (0x81 if row < 62 else 0xC1)
+        trail = cell + (0x9F if row % 2 else 0x40 if cell < 63 else 0x41)
+        with suppress(UnicodeDecodeError):
+            return bytes((lead, trail)).decode("cp932"), error.start + 2
+    return "\ufffd", error.end
+
+
+codecs.register_error(_WEB_GBK, _other_gbk)
+codecs.register_error(_WEB_EUC_JP, _other_euc_jp)

@@ -9,7 +9,9 @@ What belongs to no sample is left out, as the package does: files without an ext
 
 A sample has the image that comes first. Its captions are, in the tar's order, the texts of the
 files that end in ``.txt``; if there is none, those of ``caption``, else ``captions``, in the files
-that end in ``.json``, each a text or a list of texts.
+that end in ``.json``, each a text or a list of texts. If several images of a sample have a text of
+their own name (``0.5.jpg``, ``0.5.txt``, ``0.6.jpg``, ``0.6.txt``), the sample is one reject: its
+texts describe different images, or the dots were meant to be part of the key.
 """
 
 import json
@@ -27,6 +29,7 @@ from dataprep.sources.tars import TarDamage, TarFile, tar_files
 from dataprep.text import clean_caption, other_encoding
 
 DAMAGED_TAR: Final = "damaged_tar"
+SEVERAL_PAIRS: Final = "several_pairs_of_one_key"
 PATTERNS: Final = ("*.tar", "*.tgz", "*.tar.gz", "*.tar.bz2", "*.tar.xz", "*.tar.zst")
 _IMAGES: Final = frozenset({
     *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"),
@@ -34,6 +37,7 @@ _IMAGES: Final = frozenset({
 })  # fmt: skip
 "Extensions of images; the decoder decides which formats it reads."
 _MAX_TEXT_BYTES: Final = 1 << 22
+_MAX_NAMES_SHOWN: Final = 5
 _RESERVED: Final = re.compile(r"__[^/]*__(?:$|/)")
 
 
@@ -124,6 +128,8 @@ class _Building:
     def sample(self, names: DistinctNames) -> Sample:
         """Return the sample."""
         name = names(self.key)
+        if pairs := self._further_pairs():
+            return Sample(name, reason=SEVERAL_PAIRS, detail=", ".join(pairs[:_MAX_NAMES_SHOWN]))
         if self._image is None:
             return Sample(name, reason=MISSING_FILE, detail="no image")
         if self._image.problem:
@@ -133,6 +139,15 @@ class _Building:
                 return Sample(name, self._image.data, captions)
         detail = "; ".join(self._problems) or "no caption"
         return Sample(name, reason=EMPTY_CAPTION, detail=detail)
+
+    def _further_pairs(self) -> list[str]:
+        """Return the images that have a text of their own name, if there are several."""
+        names = {kind: set[str]() for kind in ("image", "txt")}
+        for extension in self.extensions:
+            name, _, kind = extension.rpartition(".")
+            names.get("image" if kind in _IMAGES else kind, set()).add(name)
+        pairs = sorted(names["image"] & names["txt"])
+        return [f"{self.key}.{name}".rstrip(".") for name in pairs] if len(pairs) > 1 else []
 
 
 def _text(file: TarFile) -> str:

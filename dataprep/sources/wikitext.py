@@ -29,7 +29,8 @@ _NOT_TEXT: Final = frozenset(
 _BLOCKS: Final = frozenset(
     {
         *("blockquote", "br", "center", "dd", "div", "dl", "dt", "h1", "h2", "h3", "h4", "h5"),
-        *("h6", "hr", "li", "ol", "p", "poem", "pre", "ul"),
+        *("h6", "hr", "li", "ol", "p", "poem", "pre", "ul", "caption", "td", "th", "tr"),
+        *("article", "aside", "details", "figcaption", "footer", "header", "summary"),
     }
 )
 _NEVER_CLOSED: Final = frozenset({"br", "dd", "dt", "hr", "img", "li", "td", "th", "tr", "wbr"})

@@ -3,7 +3,11 @@
 - ``task_networks.py``: the encoder with the head of each task, as the authors released them.
 - ``contrastive.py``: the symmetric contrastive loss over the global batch.
 - ``feature_cache.py``: its gradient for batches whose activations do not fit in memory.
+- ``class_texts.py``: classification as retrieval among the texts of the classes.
+- ``step.py``: one optimizer step. ``kept_weights.py``: averaged and best weights beside it.
+- ``starting.py``: what a task network takes from given weights.
 - ``released.py``: files of the authors' fine-tuned networks, both ways.
+- ``mixing.py``: mixup, CutMix and label smoothing of images and their classes.
 - ``layer_decay.py``: learning rates that fall from the head to the embeddings.
 
 Names of heads are those of the released files, see ``model.network.interop.task_heads``.

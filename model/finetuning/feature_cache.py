@@ -26,11 +26,18 @@ def backward_in_chunks(
     """Add the gradient of the contrastive loss to all parameters; return this worker's loss.
 
     Args:
-        chunks: encoders of the chunks of this worker's batch; each is called twice.
+        chunks: encoders of the chunks of this worker's batch; of several each is called twice.
         logit_scale: scalar parameter, logarithm of the factor of the scores.
         before_backward: is called before each backward through the network, with whether it is
             the last one; see ``model.training.parallel.before_backward``.
     """
+    if len(chunks) == 1:  # its activations fit
+        before_backward(True)
+        found = chunks[0]()
+        dtype = torch.promote_types(found[0].dtype, torch.float32)
+        loss = contrastive_loss(found[0].to(dtype), found[1].to(dtype), logit_scale)
+        loss.backward()
+        return loss.detach()
     with torch.no_grad():
         encoded = [encode() for encode in chunks]
     dtype = torch.promote_types(encoded[0][0].dtype, torch.float32)

@@ -10,12 +10,26 @@ from typing import Final
 from torch import Tensor
 
 from model.finetuning.task_networks import TaskNetwork
-from model.network.interop import from_official, task_heads, to_official
+from model.network.config import BEiT3Config
+from model.network.interop import (
+    from_official,
+    same_in_official_classes,
+    task_heads,
+    to_official,
+)
 from model.network.loading import ENCODER, StateMismatch, load, with_nearest
 
-_ENCODER: Final = "network."
-_CRITERION: Final = "criterion."
+ENCODER_PREFIX: Final = "network."
+CRITERION: Final = "criterion."
 "Prefix under which the authors' loss may hold the temperature."
+CLASSES: Final = {
+    "retrieval": "BEiT3ForRetrieval",
+    "vqa": "BEiT3ForVisualQuestionAnswering",
+    "nlvr2": "BEiT3ForVisualReasoning",
+    "imagenet": "BEiT3ForImageClassification",
+}
+"The authors' classes by the name of the head, see ``model.network.interop.task_heads``."
+_NO_FINAL_NORM: Final = ("vqa", "imagenet")
 
 
 def to_released(network: TaskNetwork) -> tuple[dict[str, Tensor], list[str]]:
@@ -23,10 +37,28 @@ def to_released(network: TaskNetwork) -> tuple[dict[str, Tensor], list[str]]:
 
     Vision-language experts are omitted, see ``model.network.interop``.
     """
-    state = network.state_dict()
-    encoder = {n.removeprefix(_ENCODER): t for n, t in state.items() if n.startswith(_ENCODER)}
-    official, omitted = to_official(encoder, network.network.config, ENCODER)
+    return state_to_released(network.state_dict(), network.network.config)
+
+
+def state_to_released(
+    state: Mapping[str, Tensor], config: BEiT3Config
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return what :func:`to_released` does, of the state of a task network around ``config``."""
+    official, omitted = to_official(encoder_of(state), config, ENCODER)
     return official | heads_of(state), omitted
+
+
+def class_of(state: Mapping[str, Tensor], config: BEiT3Config) -> str | None:
+    """Return the name of the authors' class that computes what a task network does, or None.
+
+    Args:
+        state: of the task network.
+        config: of its encoder.
+    """
+    heads = list(task_heads(heads_of(state)))
+    if len(heads) != 1 or heads[0] not in CLASSES or not same_in_official_classes(config):
+        return None
+    return CLASSES[heads[0]] if config.final_norm != (heads[0] in _NO_FINAL_NORM) else None
 
 
 def load_released(network: TaskNetwork, saved: Mapping[str, object]) -> None:
@@ -41,7 +73,7 @@ def load_released(network: TaskNetwork, saved: Mapping[str, object]) -> None:
     """
     found: dict[str, Tensor] = {}
     for head in task_heads(saved).values():
-        found |= {name.removeprefix(_CRITERION): tensor for name, tensor in head.items()}
+        found |= {name.removeprefix(CRITERION): tensor for name, tensor in head.items()}
     ours = heads_of(network.state_dict())
     different = [
         f"{name}: {tuple(found[name].shape)} given, {tuple(ours[name].shape)} in the network"
@@ -61,6 +93,12 @@ def load_released(network: TaskNetwork, saved: Mapping[str, object]) -> None:
     network.load_state_dict(found, strict=False)
 
 
+def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the encoder in a task network's state, by the names that it has without a task."""
+    prefix = ENCODER_PREFIX
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+
+
 def heads_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a task network's state that are not the encoder's."""
-    return {name: tensor for name, tensor in state.items() if not name.startswith(_ENCODER)}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(ENCODER_PREFIX)}

@@ -18,7 +18,7 @@ _BLOCK: Final = 1024
 def retrieval_recalls(
     images: Tensor, texts: Tensor, image_of_text: Tensor, ks: Sequence[int] = KS
 ) -> dict[str, float]:
-    """Return recall in 0-1 by ``image_to_text/R@K`` and ``text_to_image/R@K``.
+    """Return recall in 0-1 by ``image_to_text/recall_at_K`` and ``text_to_image/recall_at_K``.
 
     Args:
         images: (N, D) float, the feature of each image; the score is the dot product.
@@ -27,8 +27,21 @@ def retrieval_recalls(
         ks: numbers of candidates that are looked at.
 
     Raises:
-        ValueError: an image has no caption, or a caption's image is not a row of ``images``.
+        ValueError: there are no captions, an image has none, a caption's image is not a row of
+            ``images``, or a feature is not finite.
     """
+    if len(texts) != len(image_of_text) or not len(texts):
+        raise ValueError(
+            f"{len(texts)} captions have features and {len(image_of_text)} have an image; each "
+            "needs both, and there must be one"
+        )
+    for name, features in (("image", images), ("caption", texts)):
+        # No score is above NaN, so that every partner would be found first.
+        if (wrong := (~features.isfinite().all(dim=1)).nonzero()[:, 0]).numel():
+            raise ValueError(
+                f"the features of {wrong.numel()} {name}s are not finite, the first is row "
+                f"{int(wrong[0])}; the network has diverged or its input is damaged"
+            )
     counts = torch.bincount(image_of_text, minlength=len(images))
     if len(counts) > len(images) or int(image_of_text.min()) < 0:
         raise ValueError(f"image_of_text names an image beyond the {len(images)} images")
@@ -42,7 +55,7 @@ def retrieval_recalls(
     to_text = _ranks(images, texts, is_own)
     to_image = _ranks(texts, images, is_own.T)
     return {
-        f"{way}/R@{k}": float((ranks < k).double().mean())
+        f"{way}/recall_at_{k}": float((ranks < k).double().mean())
         for way, ranks in (("image_to_text", to_text), ("text_to_image", to_image))
         for k in ks
     }

@@ -73,7 +73,7 @@ def accuracy(prediction: str, answers: Sequence[str]) -> float:
 
     Args:
         prediction: the predicted answer.
-        answers: the annotators' answers, ten in VQAv2.
+        answers: the annotators' answers, ten in VQAv2; see :func:`agreement` for fewer.
 
     Raises:
         ValueError: there are no answers.
@@ -84,6 +84,17 @@ def accuracy(prediction: str, answers: Sequence[str]) -> float:
     if len(set(answers)) > 1:
         answers = [without_punctuation(answer) for answer in answers]
     found = normalized(prediction)
-    equal = [answer == found for answer in answers]
-    left = [min(1.0, (sum(equal) - mine) / _FULL_AT) for mine in equal]
-    return sum(left) / len(left)
+    return agreement(sum(answer == found for answer in answers), len(answers))
+
+
+def agreement(number: int, num_annotators: int) -> float:
+    """Return the accuracy of an answer that ``number`` of the annotators gave.
+
+    With fewer than four annotators no answer can reach full accuracy by the authors' rule; the
+    accuracy is then the fraction of the annotators.
+    """
+    if num_annotators <= _FULL_AT:
+        return number / num_annotators
+    with_one_less = min(1.0, (number - 1) / _FULL_AT) * number
+    with_all = min(1.0, number / _FULL_AT) * (num_annotators - number)
+    return (with_one_less + with_all) / num_annotators

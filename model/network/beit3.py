@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from model.network.attention_mask import Attending, attention_mask
 from model.network.cache import Cache
-from model.network.config import BEiT3Config
-from model.network.input_checks import check_cached, check_mask
+from model.network.config import BEiT3Config, Recomputing
+from model.network.input_checks import check_batch, check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
+from model.network.recomputing import run
 
 INIT_STD = 0.02
 
@@ -103,8 +103,8 @@ class BEiT3(nn.Module):
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
         self.config = config
-        self.activation_checkpointing = False
-        "Recompute the activations of each block in the backward instead of keeping them."
+        self.activation_checkpointing: Recomputing = "none"
+        "What the backward computes again instead of keeping it, see ``recomputing.py``."
         self.vision = VisionEmbedding(config)
         self.language = LanguageEmbedding(config)
         first_fused = config.depth - config.fusion_layers
@@ -150,12 +150,10 @@ class BEiT3(nn.Module):
                 does not cross documents, and the positions of each document start at 0.
 
         Raises:
-            ValueError: neither images nor texts are given, a size differs from the
-                configuration's, a mask is not bool or not of its shape, or two arguments exclude
-                each other.
+            ValueError: neither images nor texts are given, a type or size is not as above, or two
+                arguments exclude each other.
         """
-        if images is None and text_ids is None:
-            raise ValueError("neither images nor text_ids are given; give one or both")
+        check_batch(images, text_ids, attention, self.config.image_size)
         if text_documents is not None and (images is not None or cache is not None):
             raise ValueError(
                 "text_documents are for texts alone; give no images and no cache with them"
@@ -165,7 +163,7 @@ class BEiT3(nn.Module):
         if cache is not None:
             check_cached(cache, attention, images, text_ids, text_padding)
         first = 0 if cache is None else cache.text_length
-        vision = None if images is None else self._embed(images, image_mask)
+        vision = None if images is None else self.vision(images, image_mask)
         language = None if text_ids is None else self.language(text_ids, first, text_documents)
         parts: Parts = (vision, language)
         image_length = 0 if vision is None else vision.shape[1]
@@ -189,10 +187,7 @@ class BEiT3(nn.Module):
         for layer, block in enumerate(self.blocks):
             scale = None if residual_scale is None else residual_scale[layer]
             past = None if cache is None else cache.layers[layer]
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                parts = checkpoint(block, parts, mask, scale, fused, past, use_reentrant=False)
-            else:
-                parts = block(parts, mask, scale, fused, past)
+            parts = run(block, self.activation_checkpointing, parts, mask, scale, fused, past)
             if keep_layers:
                 layers.append(joined(parts))
         hidden = joined(parts if self.norm is None else self.norm(parts))
@@ -201,15 +196,6 @@ class BEiT3(nn.Module):
     def drop_heads(self) -> None:
         """Remove the prediction heads, which networks of downstream tasks do not have."""
         del self.mlm_head, self.mim_head
-
-    def _embed(self, images: Tensor, mask: Tensor | None) -> Tensor:
-        size = self.config.image_size
-        if images.shape[-2:] != (size, size):
-            raise ValueError(
-                f"images of {tuple(images.shape[-2:])} pixels, image_size is {size}; resize them"
-            )
-        embedded: Tensor = self.vision(images, mask)
-        return embedded
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -75,10 +75,12 @@ class Cache:
             rows: (B',) long, row numbers below B; the next call has B' rows.
 
         Raises:
-            ValueError: a row is not in the cache, or the cache is empty.
+            ValueError: a row is not in the cache, the type is another one, or the cache is empty.
         """
         if self.batch is None:
             raise ValueError("the cache is empty; select rows after the first call")
+        if rows.dtype not in (torch.int64, torch.int32):  # as an index, bool and uint8 are masks
+            raise ValueError(f"rows have type {rows.dtype}; give row numbers as int64")
         if rows.ndim != 1 or bool(((rows < 0) | (rows >= self.batch)).any()):
             raise ValueError(
                 f"rows {rows.tolist()} are not row numbers of the cache, 0 to {self.batch - 1}"

@@ -13,6 +13,9 @@ _SIZES: Final = (
 )  # fmt: skip
 "Fields of the configuration that count or measure something there must be."
 
+Recomputing = Literal["none", "selective", "full"]
+"What the backward of a block computes again instead of keeping it, see ``recomputing.py``."
+
 
 @dataclass(frozen=True)
 class BEiT3Config:

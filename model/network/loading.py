@@ -57,7 +57,7 @@ def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PA
     """
     wanted = set(parts)
     ours = network.state_dict()
-    fitted = {n: _fit_positions(n, t, ours[n]) if n in ours else t for n, t in state.items()}
+    fitted = {n: fit_positions(n, t, ours[n]) if n in ours else t for n, t in state.items()}
     _check(fitted, ours, wanted)
     network.load_state_dict(
         {name: tensor for name, tensor in fitted.items() if part_of(name) in wanted}, strict=False
@@ -77,7 +77,7 @@ def _check(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], wanted: set[
     unknown = [name for name in state if name not in ours]
     missing = [name for name in ours if name not in state and part_of(name) in wanted]
     different = [
-        f"{name}: {_shape(tensor)} given, {_shape(ours[name])} in the network"
+        f"{name}: {shape_words(tensor)} given, {shape_words(ours[name])} in the network"
         for name, tensor in state.items()
         if name in ours and part_of(name) in wanted and tensor.shape != ours[name].shape
     ]
@@ -134,7 +134,8 @@ def _layer_and_kind(name: str) -> tuple[str, ...]:
     return (*re.findall(r"\.(\d+)\.", name), name.rpartition(".")[2])
 
 
-def _fit_positions(name: str, tensor: Tensor, ours: Tensor) -> Tensor:
+def fit_positions(name: str, tensor: Tensor, ours: Tensor) -> Tensor:
+    """Return a position table in the size of the network's, ``ours``, where that is possible."""
     if tensor.ndim != 2 or tensor.shape[1:] != ours.shape[1:]:
         return tensor
     if name == "vision.positions" and tensor.shape != ours.shape:
@@ -146,5 +147,6 @@ def _fit_positions(name: str, tensor: Tensor, ours: Tensor) -> Tensor:
     return tensor
 
 
-def _shape(tensor: Tensor) -> str:
+def shape_words(tensor: Tensor) -> str:
+    """Return a tensor's shape as in ``64x96``."""
     return "x".join(map(str, tensor.shape)) or "scalar"

@@ -33,7 +33,7 @@ def _harmless() -> Iterator[Any]:
     for module in ("numpy.core", "numpy._core"):
         yield np._core.multiarray.scalar, f"{module}.multiarray.scalar"  # type: ignore[attr-defined]
     yield np.dtype
-    yield from {type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "?")}
+    yield from {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "efd?US"}
 
 
 class UnreadableWeights(ValueError):
@@ -78,7 +78,9 @@ def read_saved(path: str | Path) -> Any:
                 "map_location='cpu').state_dict(), 'weights.pt')"
             )
         with torch.serialization.safe_globals(list(_harmless())):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Old files are bare pickles, which cannot be mapped into memory.
+            is_zip = zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except UnreadableWeights:
         raise
     except Exception as error:  # a damaged file raises whatever its bytes lead the readers to

@@ -5,10 +5,13 @@
   it masks, and which residual branches it skips. ``dealing.py``, ``epoch_samples.py`` and
   ``spreading.py`` are the parts of the order: row groups of a substream, samples of a row group,
   and their order within a window.
-- ``batch.py``: the tensors of one micro-batch.
+- ``batch.py``: the tensors of one micro-batch. ``color_jitter.py`` changes its colors on a GPU.
 - ``objectives.py``: the table of pretraining objectives and their losses.
 - ``cross_entropy.py``, ``optimizer.py``, ``step.py``: the loss, AdamW with its schedule, the step.
-- ``parallel.py``: copies or shards of the network on several workers.
+- ``parallel.py``, ``copies.py``, ``gradients.py``: the network on several workers, whether its
+  copies are equal, and norms and clipping of the gradient.
+- ``compiling.py``: compiled blocks.
+- ``per_sample.py``, ``spikes.py``: which samples made a step fail, and which losses are too high.
 - ``cost.py``: parameters, operations and memory, computed without running anything;
   ``useful_work.py`` and ``device_rates.py``: numerator and denominator of MFU.
 

@@ -8,8 +8,12 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from model.training.color_jitter import jitter_colors
+
 Stream = Literal["image", "text", "pair"]
 STREAMS: Final[tuple[Stream, ...]] = ("image", "text", "pair")
+_SAMPLE_AXIS: Final = {"residual_scale": 2, "pixel_mean": None, "pixel_std": None}
+"Axis of the samples in a tensor; the first in all others."
 
 
 @dataclass
@@ -23,6 +27,10 @@ class MicroBatch:
     "(3,) float32, subtracted from ``pixels`` in 0-1."
     pixel_std: Tensor | None = None
     "(3,) float32, by which the difference is divided."
+    jitter_operations: Tensor | None = None
+    "(B, 3) long, operations of the color jitter in their order; None if ``pixels`` stay as is."
+    jitter_factors: Tensor | None = None
+    "(B, 3) float32, the factor of each of these operations."
     images: Tensor | None = None
     "(B, 3, H, W) float32, normalized."
     image_mask: Tensor | None = None
@@ -44,6 +52,28 @@ class MicroBatch:
     residual_scale: Tensor | None = None
     "(depth, 2, B) float32, factors of the residual branches; None without stochastic depth."
 
+    @property
+    def num_samples(self) -> int:
+        """Return B."""
+        samples = self.image_mask if self.text_ids is None else self.text_ids
+        assert samples is not None
+        return len(samples)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the fields that the batch has, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def rows(self, index: Tensor) -> "MicroBatch":
+        """Return a copy with the samples of an index (B',) alone, in host memory."""
+        taken = MicroBatch(self.stream)
+        for name, value in self.tensors().items():
+            axis = _SAMPLE_AXIS.get(name, 0)
+            setattr(
+                taken, name, value.cpu() if axis is None else value.cpu().index_select(axis, index)
+            )
+        return taken
+
     @cached_property
     def masked_image_positions(self) -> Tensor | None:
         """(M,) long: the indices at which the flattened ``image_mask`` is True."""
@@ -59,10 +89,14 @@ class MicroBatch:
         return self._each(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "MicroBatch":
-        """Return a copy on another device, with ``images`` instead of ``pixels``."""
+        """Return a copy on another device, with jittered ``images`` instead of ``pixels``."""
         moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
         if moved.pixels is not None:
             assert moved.pixel_mean is not None and moved.pixel_std is not None
+            if moved.jitter_operations is not None and moved.jitter_factors is not None:
+                draws = moved.jitter_operations, moved.jitter_factors
+                moved.pixels = jitter_colors(moved.pixels, *draws)
+                moved.jitter_operations = moved.jitter_factors = None
             images = moved.pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True).contiguous()
             mean, std = moved.pixel_mean.view(3, 1, 1), moved.pixel_std.view(3, 1, 1)
             moved.images, moved.pixels = images.div_(255).sub_(mean).div_(std), None

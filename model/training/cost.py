@@ -12,7 +12,7 @@ from typing import Final, Literal
 import torch
 
 from model.network.beit3 import BEiT3
-from model.network.config import BEiT3Config
+from model.network.config import BEiT3Config, Recomputing
 from model.training.batch import Stream
 
 _PARTS: Final = {
@@ -58,8 +58,8 @@ class ParallelLayout:
     "Whether weights, gradients and optimizer state are sharded over the workers (FSDP2)."
     precision: Literal["fp32", "bf16"] = "bf16"
     "Floating-point type of matrix products; weights are fp32."
-    activation_checkpointing: bool = False
-    "Whether blocks recompute their activations in the backward instead of keeping them."
+    activation_checkpointing: Recomputing = "none"
+    "What the backward computes again instead of keeping it."
 
 
 def parameters_by_part(config: BEiT3Config) -> dict[str, int]:
@@ -118,14 +118,28 @@ def step_flops(
     config: BEiT3Config,
     batch: Mapping[Stream, SampleShape],
     counts: Mapping[Stream, int],
-    activation_checkpointing: bool,
+    activation_checkpointing: Recomputing,
 ) -> int:
     """Return the floating-point operations of one optimizer step, over all workers.
 
     ``counts`` are the samples of each stream in the global batch.
     """
-    passes = 4 if activation_checkpointing else 3
-    return passes * sum(forward_flops(config, batch[s]) * counts[s] for s in batch)
+    return sum(
+        (3 * forward_flops(config, batch[s]) + _again(config, batch[s], activation_checkpointing))
+        * counts[s]
+        for s in batch
+    )
+
+
+def _again(config: BEiT3Config, sample: SampleShape, recomputing: Recomputing) -> int:
+    """Return the floating-point operations that one sample's backward does again, at most."""
+    if recomputing != "selective":
+        return forward_flops(config, sample) if recomputing == "full" else 0
+    again = config.depth * sample.length * config.width**2  # output projection of the attention
+    if sample.image_length and sample.text_length:  # fc2 of the first of two experts
+        blocks = config.depth - config.fusion_layers
+        again += blocks * sample.image_length * config.ffn_width * config.width
+    return 2 * again
 
 
 def activation_bytes(config: BEiT3Config, sample: SampleShape, layout: ParallelLayout) -> int:
@@ -141,8 +155,12 @@ def activation_bytes(config: BEiT3Config, sample: SampleShape, layout: ParallelL
         block += half * (width + ffn)
     statistics = 2 * _FP32 * (4 if config.subln else 2) + _FP32 * config.num_heads
     block = (block + statistics) * sample.length
-    kept = width * _FP32 * sample.length if layout.activation_checkpointing else block
-    return config.depth * kept + (block if layout.activation_checkpointing else 0)
+    if layout.activation_checkpointing == "none":
+        return config.depth * block
+    kept = width * _FP32
+    if layout.activation_checkpointing == "selective":  # q, k, v; the attention; fc1
+        kept += half * (3 * width + width + ffn) + _FP32 * config.num_heads
+    return config.depth * kept * sample.length + block
 
 
 def memory_bytes(

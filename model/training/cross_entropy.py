@@ -17,22 +17,23 @@ _GPU_CHUNK: Final = 1 << 27
 "Number of logits in a chunk on a GPU: enough to occupy it."
 
 
-def cross_entropy_sum(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy, fp32 or wider, and the number of correct predictions.
+def cross_entropy_sum(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the summed cross-entropy, the number of correct predictions, and each row's loss.
 
-    The backward overwrites the logits: nothing else may read them afterwards, and it runs once.
+    Losses are fp32 or wider; those of the rows, (M,), have no gradient. The backward overwrites the
+    logits: nothing else may read them afterwards, and it runs once.
 
     Args:
         logits: (M, V), any floating-point type.
         targets: (M,) long.
     """
-    loss_sum, num_correct = _CrossEntropySum.apply(logits, targets)
-    return loss_sum, num_correct
+    loss_sum, num_correct, losses = _CrossEntropySum.apply(logits, targets)
+    return loss_sum, num_correct, losses
 
 
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         wide = torch.promote_types(logits.dtype, torch.float32)
         of_targets = logits.new_empty(len(targets), dtype=wide)
         num_correct = targets.new_zeros(())
@@ -43,8 +44,9 @@ class _CrossEntropySum(torch.autograd.Function):
             num_correct += (logits[rows].argmax(-1, keepdim=True) == wanted).sum()
         ctx.save_for_backward(targets, of_targets)
         ctx.logits = logits if ctx.needs_input_grad[0] else None
-        ctx.mark_non_differentiable(num_correct)
-        return -of_targets.sum(), num_correct
+        losses = -of_targets
+        ctx.mark_non_differentiable(num_correct, losses)
+        return losses.sum(), num_correct, losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -7,12 +7,19 @@ about one row group.
 A row group whose rows hold several samples is visited several times in an epoch, at even
 distances, and gives a part of each row's samples at each visit. So the samples of a row are spread
 over the epoch, and the row group is read a few times only.
+
+A window has the samples of ``shuffle_window`` visits. The first window of substream c has
+(c + 1) / C of them, so the windows of the C substreams end one after another and row groups are
+read evenly, except where an epoch begins. A window may end within a visit: a random part of the
+visit's samples belongs to it and the others to the next window, and the row group is held for both.
+A window ends with a step, so samples of a row that two windows have do not meet in one step.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -20,17 +27,30 @@ from numpy.typing import NDArray
 
 from model.training import randomness
 from model.training.epoch_samples import EpochSamples
+from model.training.spreading import spread_evenly
 
 Ints = NDArray[np.int64]
 _MOST_VISITS: Final = 8
 
 
 @dataclass(frozen=True)
-class Window:
-    """Consecutive visits of a substream whose samples are shuffled together."""
+class Visit:
+    """Samples of a visit of a row group: all of them, or those of a window."""
 
-    visits: Sequence[tuple[int, int]]
-    "Row group and number of the visit."
+    group: int
+    "The row group."
+    number: int
+    "Number of the visit among those of the row group."
+    samples: slice
+    "Which of the visit's samples, in the order in which they are cut."
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive samples of a substream that are shuffled together."""
+
+    visits: Sequence[Visit]
+    "Where the samples come from."
     first: int
     "Position of the window's first sample in the substream's epoch."
 
@@ -39,9 +59,24 @@ class Dealing:
     """The row groups of each substream, epoch by epoch."""
 
     def __init__(
-        self, samples: EpochSamples, *, num_substreams: int, shuffle_window: int, seed: int
+        self,
+        samples: EpochSamples,
+        *,
+        num_substreams: int,
+        shuffle_window: int,
+        per_step: int,
+        seed: int,
     ) -> None:
-        self.samples, self.seed = samples, seed
+        """Deal the row groups.
+
+        Args:
+            samples: which samples each row group gives.
+            num_substreams: C.
+            shuffle_window: number of visits of row groups in a window.
+            per_step: number of samples of a substream in a step.
+            seed: seed of the stream's order.
+        """
+        self.samples, self.seed, self.per_step = samples, seed, per_step
         self.num_substreams, self.shuffle_window = num_substreams, shuffle_window
         sizes = samples.per_epoch
         self._sorted = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
@@ -56,12 +91,16 @@ class Dealing:
         "Visits of each row group in an epoch, (G,)."
         self._seated = lru_cache(maxsize=2)(self._seat_groups)
 
-    def visit(self, group: int, visit: int, epoch: int) -> tuple[Ints, Ints]:
-        """Return row number and index within the row of the samples of one visit."""
+    def rows_of(self, visit: Visit, epoch: int) -> tuple[Ints, Ints]:
+        """Return row number and index within the row of the samples of a visit."""
+        group, number = visit.group, int(self.num_visits[visit.group])
         rows, members = self.samples.of(group, epoch)
-        number = int(self.num_visits[group])
         # Samples of one row follow each other here, so they go to different visits.
-        of_visit = (np.arange(len(rows)) + self._phases(np.array(group), epoch)) % number == visit
+        phase = self._phases(np.array(group), epoch)
+        of_visit = np.flatnonzero((np.arange(len(rows)) + phase) % number == visit.number)
+        if visit.samples != slice(0, len(of_visit)):
+            order = spread_evenly(rows[of_visit], self.seed, 7, epoch, group, visit.number)
+            of_visit = of_visit[order[visit.samples]]
         return rows[of_visit], members[of_visit]
 
     def windows(self, substream: int, epoch: int) -> list[Window]:
@@ -74,19 +113,25 @@ class Dealing:
         order = np.argsort((visit + start[of_visit]) / number[of_visit], kind="stable")
         visited, visit = groups[of_visit[order]], visit[order]
         sizes = self._visit_sizes(visited, visit, epoch)
-        ends = self._window_ends(substream, len(visited))
-        firsts = np.concatenate([[0], np.cumsum(sizes)])
-        pairs = list(zip(visited.tolist(), visit.tolist(), strict=True))
+        visited, visit, sizes = visited[sizes > 0], visit[sizes > 0], sizes[sizes > 0]
+        stops = np.cumsum(sizes)
+        ends = self._window_ends(substream, epoch, stops)
         return [
-            Window(pairs[start:end], int(firsts[start]))
-            for start, end in zip([0, *ends[:-1]], ends, strict=True)
+            Window(list(_between(first, end, visited, visit, stops)), first)
+            for first, end in pairwise([0, *ends])
         ]
 
-    def _window_ends(self, substream: int, num_visits: int) -> list[int]:
-        """Return where windows end; those of different substreams end at different times."""
-        size = self.shuffle_window
-        staggered = size * (substream + 1) // self.num_substreams if num_visits >= 2 * size else 0
-        return [*range(staggered or size, num_visits, size), num_visits]
+    def _window_ends(self, substream: int, epoch: int, stops: Ints) -> list[int]:
+        """Return the positions at which windows end, each with a step except the last one."""
+        length, size = int(stops[-1]), self.shuffle_window
+        staggers = len(stops) >= 2 * size
+        first = size * (substream + 1) / self.num_substreams if staggers else size
+        ends = np.arange(first, len(stops), size)  # in visits
+        positions = np.interp(ends, np.arange(len(stops) + 1), [0, *stops])
+        before = epoch * length
+        steps = np.unique(np.rint((before + positions) / self.per_step).astype(np.int64))
+        whole = steps * self.per_step - before
+        return [*whole[(whole > 0) & (whole < length)].tolist(), length]
 
     def _phases(self, groups: Ints, epoch: int) -> Ints:
         return randomness.integers(self.num_visits[groups], self.seed, 4, epoch, groups)
@@ -101,6 +146,15 @@ class Dealing:
         groups = self._sorted
         chance = randomness.bits(self.seed, 5, epoch, groups)
         return groups[np.lexsort((chance, -self.samples.per_epoch[groups]))]
+
+
+def _between(first: int, end: int, groups: Ints, numbers: Ints, stops: Ints) -> Iterator[Visit]:
+    """Yield what a window takes of visits, of which each ends at the position in ``stops``."""
+    begin, last = np.searchsorted(stops, [first, end - 1], "right").tolist()
+    for i in range(begin, last + 1):
+        start = int(stops[i - 1]) if i else 0
+        taken = slice(max(first - start, 0), min(end, int(stops[i])) - start)
+        yield Visit(int(groups[i]), int(numbers[i]), taken)
 
 
 def _deal(sizes: Ints, num_substreams: int) -> tuple[Ints, Ints]:

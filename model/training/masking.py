@@ -23,6 +23,8 @@ _ASPECT: Final = (0.3, 1 / 0.3)
 "Smallest and largest ratio of a block's height to its width."
 _MIN_BLOCK_OF_196: Final = 16
 "BEiT's smallest block area, in patches of a 14 x 14 grid."
+_DRAWN_AHEAD: Final = 16
+"Attempts whose random numbers are drawn at once, which costs hardly more than one attempt's."
 _MAX_REFUSALS: Final = 10
 "Refused blocks of a sample in a row after which single patches fill up the count."
 
@@ -58,12 +60,16 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
     left = np.full(batch, count)
     refusals = np.zeros(batch, np.int64)
     line = np.arange(grid)
-    attempt = 0
+    smallest, attempt = smallest_block(grid), 0
     while len(todo := np.flatnonzero((left > 0) & (refusals < _MAX_REFUSALS))):
-        u = randomness.uniform(
-            seed, step, slots[todo, None], attempt, np.arange(4)[None, :], _CHOICE
+        if attempt % _DRAWN_AHEAD == 0:
+            attempts = np.arange(attempt, attempt + _DRAWN_AHEAD)[:, None]
+            u = randomness.uniform(
+                seed, step, slots[:, None, None], attempts, np.arange(4), _CHOICE
+            )
+        top, first, height, width = propose_blocks(
+            u[todo, attempt % _DRAWN_AHEAD], grid, smallest, left[todo]
         )
-        top, first, height, width = propose_blocks(u, grid, smallest_block(grid), left[todo])
         in_rows = (line >= top[:, None]) & (line < (top + height)[:, None])
         in_columns = (line >= first[:, None]) & (line < (first + width)[:, None])
         block = in_rows[:, :, None] & in_columns[:, None, :]

@@ -104,6 +104,10 @@ class Prediction:
     "Scalar long, the number of masked positions at which the most likely class is the target."
     targets: Tensor
     "(M,) long, the classes at the masked positions."
+    losses: Tensor
+    "(M,) cross-entropy at each masked position, without gradient."
+    samples: Tensor
+    "(M,) long, index in the micro-batch of the sample of each masked position."
 
 
 def predict(network: BEiT3, batch: MicroBatch) -> dict[str, Prediction]:
@@ -143,5 +147,5 @@ def _predicted(
     row = positions + sample * (hidden.shape[1] - length) + first
     # index_select instead of hidden[row]: its backward adds rows without sorting the indices.
     masked, wanted = hidden.flatten(0, 1).index_select(0, row), targets.flatten()[positions]
-    loss_sum, num_correct = cross_entropy_sum(head(masked), wanted)
-    return Prediction(loss_sum, num_correct, wanted)
+    loss_sum, num_correct, losses = cross_entropy_sum(head(masked), wanted)
+    return Prediction(loss_sum, num_correct, wanted, losses, sample)

@@ -2,12 +2,13 @@
 
 A stream is cut into C canonical substreams. In each epoch the row groups are dealt to the
 substreams in a seeded order; a substream reads its own in windows of a few row groups and shuffles
-the samples within each window. Slot s of a batch of B belongs to substream s // (B / C). A row may
-hold several samples (``model.training.epoch_samples``), which are spread over the epoch
-(``model.training.dealing``).
+the samples within each window. The windows of different substreams end at different steps, so row
+groups are read evenly (``model.training.dealing``). Slot s of a batch of B belongs to substream
+s // (B / C). A row may hold several samples (``model.training.epoch_samples``), which are spread
+over the epoch.
 
-So resuming needs only the step, and the batch is the same for every number of workers that
-divides C; the price is a shuffle that is complete over row groups but local over rows.
+So resuming needs only the step, and the batch is the same for every number of workers up to
+C; the price is a shuffle that is complete over row groups but local over rows.
 """
 
 from collections.abc import Sequence
@@ -73,7 +74,11 @@ class Order:
                 f"{num_substreams} substreams; write smaller row groups or use fewer substreams"
             )
         self._dealing = Dealing(
-            samples, num_substreams=num_substreams, shuffle_window=shuffle_window, seed=seed
+            samples,
+            num_substreams=num_substreams,
+            shuffle_window=shuffle_window,
+            per_step=self.per_substream,
+            seed=seed,
         )
         self._windows = lru_cache(maxsize=2 * num_substreams)(self._windows_of)
         self._samples_of = lru_cache(maxsize=2 * num_substreams)(self._shuffled)
@@ -86,12 +91,14 @@ class Order:
     def slots(self, rank: int, num_workers: int) -> Ints:
         """Return the slots of the global batch that a worker fills: substreams c ≡ rank (mod W).
 
+        Where W does not divide C, the first workers fill one substream more than the last ones.
+
         Raises:
-            ValueError: the number of workers does not divide C.
+            ValueError: there are more workers than substreams.
         """
-        if self.num_substreams % num_workers:
+        if num_workers > self.num_substreams:
             raise ValueError(
-                f"{num_workers} workers do not divide {self.num_substreams} substreams; "
+                f"{num_workers} workers are more than {self.num_substreams} substreams; "
                 "set substreams to a multiple of the workers"
             )
         slots = np.arange(self.batch)
@@ -123,7 +130,7 @@ class Order:
                 ends = np.array([first, stop - 1]) - epoch * length
                 begin, end = np.searchsorted(firsts, ends.clip(0, length - 1), "right")
                 for window in windows[begin - 1 : end]:
-                    found.update(group for group, _ in window.visits)
+                    found.update(visit.group for visit in window.visits)
         return found
 
     def _fill(
@@ -151,7 +158,7 @@ class Order:
     def _shuffled(self, substream: int, epoch: int, index: int) -> tuple[Ints, Ints]:
         """Return rows and samples of a window in their order."""
         window = self._windows(substream, epoch)[0][index]
-        found = [self._dealing.visit(group, visit, epoch) for group, visit in window.visits]
+        found = [self._dealing.rows_of(visit, epoch) for visit in window.visits]
         rows = np.concatenate([some for some, _ in found])
         members = np.concatenate([some for _, some in found])
         first = epoch * int(self._dealing.lengths[substream]) + window.first

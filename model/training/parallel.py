@@ -18,25 +18,35 @@ from model.network.beit3 import BEiT3
 Sharding = Literal["none", "full"]
 
 
-def distribute(network: BEiT3, sharding: Sharding, dtype: torch.dtype | None = None) -> None:
-    """Spread a network over all workers, in place; nothing happens where there is one.
+def distribute(
+    network: BEiT3,
+    sharding: Sharding,
+    dtype: torch.dtype | None = None,
+    reduce_dtype: torch.dtype | None = None,
+) -> None:
+    """Spread the first worker's network over all workers, in place; one worker does nothing.
 
-    Every worker must hold the same weights. Call it before the optimizer is made.
+    Call it before the optimizer is made.
 
     Args:
         network: on the worker's device.
         sharding: ``full`` keeps 1/W of weights, gradients and optimizer state on each of W workers,
             and gathers one block at a time; ``none`` keeps all of them on each worker.
         dtype: type of the gathered weights under ``full``; None is that of the weights.
+        reduce_dtype: type in which gradients are summed over the workers under ``full``; None is
+            that of the weights. Each micro-batch is summed in it and added up in that of the
+            weights. Copies would add up their micro-batches in it, too.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
+    for tensor in (*network.parameters(), *network.buffers()):
+        dist.broadcast(tensor.detach(), src=0)
     device, number = next(network.parameters()).device.type, dist.get_world_size()
     if sharding == "full":
         mesh = init_device_mesh(device, (number,), mesh_dim_names=("shard",))
         policy = MixedPrecisionPolicy(
             param_dtype=dtype,
-            reduce_dtype=None if dtype is None else torch.float32,
+            reduce_dtype=reduce_dtype or next(network.parameters()).dtype,
             cast_forward_inputs=False,
         )
     else:
@@ -61,15 +71,11 @@ def before_backward(network: nn.Module, *, is_last: bool) -> None:
     gradient of a whole network would not fit.
     """
     if isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(is_last or _is_sharded(network))
+        network.set_requires_gradient_sync(is_last or is_sharded(network))
         network.set_is_last_backward(is_last)
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of all workers; every worker must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _is_sharded(network: nn.Module) -> bool:
+def is_sharded(network: nn.Module) -> bool:
+    """Return whether each worker holds a shard of every parameter rather than a copy."""
     parameter = next(network.parameters())
     return isinstance(parameter, DTensor) and parameter.device_mesh.ndim == 1

@@ -22,6 +22,22 @@ def spread(rows: Ints, blocks: Ints, *key: int) -> Ints:
     Returns:
         (N,), the index of the sample at each position.
     """
+    order = spread_evenly(rows, *key)
+    return _separate(order, rows, blocks) if len(np.unique(rows)) < len(rows) else order
+
+
+def spread_evenly(rows: Ints, *key: int) -> Ints:
+    """Return an order of samples in which the k of a row stand about 1/k of the whole apart.
+
+    So each stretch of this order has about as many samples of a row as its length says.
+
+    Args:
+        rows: (N,), row of each sample.
+        key: key of the random numbers.
+
+    Returns:
+        (N,), the index of the sample at each position.
+    """
     order = np.argsort(rows, kind="stable")
     _, first, inverse, counts = np.unique(
         rows[order], return_index=True, return_inverse=True, return_counts=True
@@ -32,8 +48,7 @@ def spread(rows: Ints, blocks: Ints, *key: int) -> Ints:
     # The samples of a row come in a random order, as a row's first sample is not special.
     order = order[np.lexsort((random.random(len(rows)), inverse))]
     times = (place + start[inverse]) / counts[inverse]
-    order = order[np.argsort(times, kind="stable")]
-    return _separate(order, rows, blocks) if len(counts) < len(rows) else order
+    return np.asarray(order[np.argsort(times, kind="stable")], np.int64)
 
 
 def _separate(order: Ints, rows: Ints, blocks: Ints) -> Ints:

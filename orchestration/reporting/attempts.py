@@ -18,6 +18,8 @@ from orchestration.storage.store import Store
 ATTEMPT: Final = "attempt.json"
 AttemptState = Literal["running", "failed", "interrupted"]
 _MAX_CHARS: Final = 2000
+_UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"Control characters, and halves of characters, which come from file names that are not UTF-8."
 _TRACEBACK: Final = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*")
 _EARLIER_CAUSE: Final = re.compile(
     r".*\n\n(?:During handling of the above exception, another exception occurred"
@@ -39,11 +41,11 @@ class Attempt:
 def write_attempt(folder: Store, state: AttemptState, error: str = "") -> None:
     """Record the state of the attempt that runs or has just ended."""
     record = asdict(Attempt(state, time.time(), error))
-    folder.write_bytes(ATTEMPT, json.dumps(record, ensure_ascii=False).encode())
+    folder.write_bytes(ATTEMPT, json.dumps(record).encode())
 
 
 def read_attempt(workdir: Store, folder: Store) -> Attempt | None:
-    """Return the last attempt at a stage that has no output, or None.
+    """Return the last attempt at a stage that has no output, or None if none is readable.
 
     An attempt counts as interrupted if the driver that started it holds the lock no more.
 
@@ -53,8 +55,11 @@ def read_attempt(workdir: Store, folder: Store) -> Attempt | None:
     """
     if not folder.exists(ATTEMPT):
         return None
-    values: dict[str, Any] = json.loads(folder.read(ATTEMPT))
-    attempt = Attempt(**values)
+    try:
+        values: dict[str, Any] = json.loads(folder.read(ATTEMPT))
+        attempt = Attempt(**values)
+    except (ValueError, TypeError):  # damaged; it is only a remark
+        return None
     taken_at = held_since(workdir)
     if attempt.state == "running" and (taken_at is None or attempt.since < taken_at):
         return Attempt("interrupted", attempt.since)
@@ -65,12 +70,15 @@ def error_words(error: BaseException) -> str:
     """Return the message of an error for the user: no traceback, no endless value.
 
     The type is named unless the message was written for the user; ``KeyError('x')`` alone
-    would read ``'x'``.
+    would read ``'x'``. Of a group, the members are shown.
     """
-    text = str(error)
+    if isinstance(error, BaseExceptionGroup):
+        text = f"{error.message}: {'; '.join(map(error_words, error.exceptions))}"
+    else:
+        text = str(error)
     if not isinstance(error, PipelineError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    text = without_tracebacks(text)
+    text = _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], without_tracebacks(text))
     return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} … (the log has the rest)"
 
 

@@ -35,13 +35,16 @@ _HEARTBEAT_EVERY_S = 1.0
 
 
 def read_heartbeat(folder: Store) -> dict[str, Any] | None:
-    """Return a stage's last heartbeat, or None.
+    """Return a stage's last heartbeat, or None if none is readable.
 
     Its keys are done, total, unit, note, warning, and updated_at (seconds since the epoch).
     """
     if not folder.exists(HEARTBEAT):
         return None
-    heartbeat: dict[str, Any] = json.loads(folder.read(HEARTBEAT))
+    try:
+        heartbeat: dict[str, Any] = json.loads(folder.read(HEARTBEAT))
+    except ValueError:  # damaged, and soon written again
+        return None
     return heartbeat
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from orchestration.errors import PipelineError, RecipeError, StageError
+from orchestration.errors import ManifestError, PipelineError, RecipeError, StageError
 from orchestration.masking import masked
 from orchestration.recipe import TrackingParams
 from orchestration.reporting.run_log import RunLog, Tell, is_refusal
@@ -23,6 +23,8 @@ from orchestration.storage.store import Store
 logger = logging.getLogger(__name__)
 
 RUN_FILE: Final = "mlflow_run.json"
+OF_A_RUN: Final = {"uri": str, "run_id": str}
+"Keys of that file."
 MLFLOW_ARTIFACTS: Final = "mlflow-artifacts"
 _UNUSABLE_IN_SQLITE_URI: Final = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 "SQLAlchemy takes what follows a question mark for options, and decodes percent signs."
@@ -114,13 +116,10 @@ class Tracker:
         from mlflow import MlflowClient
 
         client, lost = MlflowClient(self.uri), ""
-        if folder.exists(RUN_FILE):
-            record = json.loads(folder.read(RUN_FILE))
-            if record["uri"] == masked(self.uri):  # a new password leads to the same run
-                run_id = str(record["run_id"])
-                if self._continued(client, run_id):
-                    return run_id
-                lost = run_id
+        if (known := self._known(folder, name)) is not None:
+            if self._continued(client, known):
+                return known
+            lost = known
         tags = {"mlflow.runName": name, "attempt": "1"}
         if parent is not None and parent.run_id is not None:
             tags["mlflow.parentRunId"] = parent.run_id
@@ -134,6 +133,21 @@ class Tracker:
                 "replaces it, without the earlier points"
             )
         return run_id
+
+    def _known(self, folder: Store, name: str) -> str | None:
+        """Return the id of the run that ``folder`` had at this server before, or None."""
+        if not folder.exists(RUN_FILE):
+            return None
+        try:
+            record = folder.read_json(RUN_FILE, OF_A_RUN)
+        except ManifestError:
+            self.tell(
+                f"{folder.uri_of(RUN_FILE)} is damaged: a new MLflow run of {name} replaces that "
+                "which it named"
+            )
+            return None
+        same = record["uri"] == masked(self.uri)  # a new password leads to the same run
+        return record["run_id"] if same else None
 
     def _continued(self, client: Any, run_id: str) -> bool:
         """Set a run to running again; return False if it was deleted or is unknown."""

@@ -8,7 +8,7 @@ import hashlib
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Annotated, Protocol
+from typing import IO, TYPE_CHECKING, Annotated, Final, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -17,6 +17,9 @@ from orchestration.params import OPERATIONAL, StageParams
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class StorageParams(StageParams):
@@ -55,6 +58,11 @@ def checked_endpoint(url: str) -> str:
         bare = re.sub(r"^(?:\w+:)?/+", "", url)
         scheme = "http" if bare.startswith(("localhost", "127.", "[::1]")) else "https"
         raise ValueError(f"{url} has no scheme http:// or https://; write {scheme}://{bare}")
+    if port == 0 or not (_HOST.fullmatch(host) or ":" in host):
+        raise ValueError(
+            f"{url} is not a URL of a host (ASCII letters, digits, . - _) and a port above 0; "
+            "write https://host:port"
+        )
     name = f"[{host}]" if ":" in host else host
     plain = f"{parts.scheme}://{name}" + (f":{port}" if port else "")
     if "@" in parts.netloc:

@@ -117,12 +117,12 @@ def take(workdir: Store) -> Lock:
         "renewed_at": now,
     }
     found = workdir.read_version(LOCK)
-    if found is not None and not _is_stale(workdir, json.loads(found[0]), found[1]):
-        raise LockError(_who(workdir, json.loads(found[0])))
+    if found is not None and not _is_stale(workdir, _holder(workdir, found[0]), found[1]):
+        raise LockError(_who(workdir, _holder(workdir, found[0])))
     version = workdir.write_if(LOCK, _bytes(holder), found[1] if found else None)
     if version is None:
         other = workdir.read_version(LOCK)
-        raise LockError(_who(workdir, json.loads(other[0]) if other else {}))
+        raise LockError(_who(workdir, _holder(workdir, other[0]) if other else {}))
     if found is not None:
         logger.warning("replaced a stale lock: %s", found[0].decode())
     return Lock(workdir, holder, version)
@@ -136,12 +136,25 @@ def held_since(workdir: Store) -> float | None:
     found = workdir.read_version(LOCK)
     if found is None:
         return None
-    holder: dict[str, Any] = json.loads(found[0])
+    holder = _holder(workdir, found[0])
     if holder["machine"] == _machine():
         held = _process_started(holder["pid"]) == holder["process_started"]
     else:
         held = time.time() - float(holder["renewed_at"]) < STALE_AFTER_S
     return float(holder["taken_at"]) if held else None
+
+
+def _holder(workdir: Store, data: bytes) -> dict[str, Any]:
+    try:
+        holder = json.loads(data)
+    except ValueError:
+        holder = None
+    if not isinstance(holder, dict):
+        raise LockError(
+            f"{workdir.uri_of(LOCK)}: damaged, it does not say who uses the workdir; if no other "
+            "command does, delete it"
+        )
+    return holder
 
 
 def _is_stale(workdir: Store, holder: dict[str, Any], version: str) -> bool:

@@ -5,16 +5,17 @@ A write is atomic and durable: a reader sees the complete file or none. Errors n
 
 import atexit
 import hashlib
+import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from orchestration.errors import StoreError
+from orchestration.errors import ManifestError, StoreError
 from orchestration.storage.files import Digesting, Files, StorageParams
 from orchestration.storage.local_files import LocalFiles
 
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow import fs
 
+_Kind = type | tuple[type, ...]
 _BLOCK_BYTES = 1 << 20
 _S3 = "s3://"
 _SCHEME = re.compile(r"\w+://|(?:s3[an]?|gs|https?|file):", re.IGNORECASE)
 _UNFIT_IN_PREFIX = re.compile(r"[#?%\\\x00-\x1f\x7f]|//|(?<=/)\.\.?(?=/|$)")
 "MLflow cuts a URI at # and ?, and decodes %; pyarrow refuses empty names and follows dots."
-_S3_PREFIX = re.compile(r"s3://[^/]+/.*[^/]", re.DOTALL)
+_S3_PREFIX = re.compile(r"s3://[A-Za-z0-9._-]+/.*[^/]", re.DOTALL)
 
 
 class Store:
@@ -124,6 +126,26 @@ class Store:
         if found is None:
             raise StoreError(f"{self.uri_of(path)}: no such file")
         return found[0]
+
+    def read_json(self, path: str, kinds: Mapping[str, _Kind]) -> dict[str, Any]:
+        """Return the JSON object in ``path``; ``kinds`` are its keys with types of their values.
+
+        Raises:
+            ManifestError: the file is damaged: it holds no such object.
+            StoreError: the file is missing or cannot be read.
+        """
+        try:
+            found = json.loads(self.read(path))
+        except (ValueError, RecursionError):
+            found = None
+        held = found if isinstance(found, dict) else {}
+        wrong = [key for key, kind in kinds.items() if not isinstance(held.get(key), kind)]
+        if wrong or not held:
+            raise ManifestError(
+                f"{self.uri_of(path)} is damaged: it is no JSON object with {wrong or 'keys'}; "
+                "remove this file, or restore it"
+            )
+        return held
 
     def open(self, path: str) -> "pa.NativeFile":
         """Open a file for reading with random access.
@@ -238,6 +260,8 @@ def _local(text: str) -> str:
     """Return the absolute path of a local folder."""
     if not text.strip():
         raise StoreError("the workdir is empty; give a path or s3://bucket/prefix")
+    if "\0" in text:
+        raise StoreError(f"{text!r}: no path holds U+0000; give a path or s3://bucket/prefix")
     try:
         return str(Path(text).expanduser().absolute())
     except RuntimeError:

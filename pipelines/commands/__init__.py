@@ -1,9 +1,12 @@
 """Commands of the command line, one file per group.
 
-- ``run.py``: ``demo``, ``plan`` and ``run``, which take a recipe; ``recipes.py`` lists the built-in
-  ones.
+- ``run.py``: ``plan`` and ``run``, which take a recipe; ``recipes.py`` lists the built-in ones.
+  ``demo.py`` runs some of these on a drawn web.
+- ``grid.py``: runs every combination of some settings; ``compare.py``: scores and evaluations of
+  workdirs in one table.
 - ``workdir.py``: ``status``, ``report`` and ``gc``, which read a workdir; ``rejects.py`` lists the
   rows that a stage rejected, ``ui.py`` leads to the MLflow pages.
+- ``profile.py``: a trace of a training that runs.
 - ``doctor.py``: checks of the machine, the cluster, the store and the tracking server.
 - ``inspect_model.py``: what a network costs. ``export.py``: an export beside other programs.
 - ``options.py``: arguments and options that several commands have.

@@ -8,7 +8,7 @@ from rich.table import Table
 from pipelines.commands.options import console
 
 if TYPE_CHECKING:
-    from model.network.config import BEiT3Config
+    from model.network.config import BEiT3Config, Recomputing
 
 app = typer.Typer(help="Print what a network costs.", no_args_is_help=True)
 
@@ -40,8 +40,9 @@ def model(
         Literal["fp32", "bf16"], typer.Option(help="Precision of the forward pass.")
     ] = "bf16",
     activation_checkpointing: Annotated[
-        bool, typer.Option(help="Recompute activations in the backward pass.")
-    ] = False,
+        Literal["none", "selective", "full"],
+        typer.Option(help="What the backward pass computes again instead of keeping it."),
+    ] = "none",
 ) -> None:
     """Print parameters by part, operations of a step, and memory of a worker.
 
@@ -70,7 +71,7 @@ def _print_parameters(size: str, parts: dict[str, int]) -> None:
 
 
 def _print_operations(
-    config: "BEiT3Config", batch: Any, samples_per_stream: int, activation_checkpointing: bool
+    config: "BEiT3Config", batch: Any, samples_per_stream: int, recomputing: "Recomputing"
 ) -> None:
     from model.training.cost import forward_flops, step_flops
 
@@ -80,10 +81,10 @@ def _print_operations(
         table.add_row(
             f"one {stream} sample of {sample.length} positions",
             f"{forward:.1f}",
-            f"{(4 if activation_checkpointing else 3) * forward:.1f}",
+            f"{step_flops(config, {stream: sample}, {stream: 1}, recomputing) / 1e9:.1f}",
         )
     counts = dict.fromkeys(batch, samples_per_stream)
-    step = step_flops(config, batch, counts, activation_checkpointing) / 1e9
+    step = step_flops(config, batch, counts, recomputing) / 1e9
     table.add_section()
     table.add_row(f"one step of 3 x {samples_per_stream} samples", "", f"{step:,.0f}")
     console.print(table)

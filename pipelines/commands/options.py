@@ -20,10 +20,11 @@ RecipeName = Annotated[
         autocompletion=complete_recipe,
     ),
 ]
-Workdir = Annotated[
-    str,
-    typer.Option(help="Folder of all data, checkpoints and runs: a path or s3://bucket/prefix."),
-]
+_WORKDIR: Final = typer.Option(
+    help="Folder of all data, checkpoints and runs: a path or s3://bucket/prefix."
+)
+Workdir = Annotated[str, _WORKDIR]
+WorkdirOrNone = Annotated[str | None, _WORKDIR]
 Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint-url", help="Address of an S3-compatible object store."),

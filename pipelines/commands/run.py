@@ -1,4 +1,4 @@
-"""``beit3 demo``, ``beit3 plan`` and ``beit3 run``: the commands that take a recipe."""
+"""``beit3 plan`` and ``beit3 run``: the commands that take a recipe."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.commands.options import (
-    DEMO_WORKDIR,
     DataFolder,
     Overrides,
     RecipeName,
     Shrink,
     Workdir,
+    WorkdirOrNone,
     console,
 )
 
@@ -38,6 +38,10 @@ Retry = Annotated[
         metavar="REASONS",
         help="With --only: process again the rejects with these reasons, e.g. timeout,http_5xx.",
     ),
+]
+Scale = Annotated[
+    bool,
+    typer.Option("--scale", help="Tabulate the pretraining on 8 to 512 GPUs; print nothing else."),
 ]
 FromStep = Annotated[
     int | None,
@@ -66,22 +70,13 @@ NewTraining = Annotated[
 ]
 
 
-def demo(workdir: Workdir = DEMO_WORKDIR, set_: Overrides = []) -> None:  # noqa: B006
-    """Run the whole workflow on a drawn miniature web, in minutes.
-
-    Example: beit3 demo
-    """
-    from pipelines.open_recipe import open_recipe
-
-    run_opened(open_recipe("tiny", workdir, set_, console), new_training=True)
-
-
 def plan(
     recipe: RecipeName,
-    workdir: Workdir,
+    workdir: WorkdirOrNone = None,
     set_: Overrides = [],  # noqa: B006
     data: DataFolder = None,
     shrink: Shrink = False,
+    scale: Scale = False,
 ) -> None:
     """Print the state of each stage and why, what the sources hold, and what the settings imply.
 
@@ -89,63 +84,47 @@ def plan(
 
     Example: beit3 plan tiny --workdir runs/tiny --set train.steps=50
     """
+    if scale:
+        _print_scale(recipe, set_)
+        return
+    if workdir is None:
+        raise typer.BadParameter("is needed without --scale", param_hint="--workdir")
     from orchestration.plan import complete_manifests
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.memory import machine_memory, memory_warnings
     from orchestration.reporting.summary import plan_table
     from pipelines.open_recipe import open_recipe
-    from pipelines.workflows.feasibility import implications
-    from pipelines.workflows.leaks import possible_leaks
+    from pipelines.workflows.plan_lines import plan_lines
 
     opened = open_recipe(recipe, workdir, set_, console, data=data, shrink=shrink)
     planned = opened.workflow.plan(opened.store)
     estimates = estimate(planned, opened.store)
     console.print(plan_table(planned, estimates))
-    _print_sources(opened)
-    _print_proxies(opened)
     complete = complete_manifests(planned)
-    for line in implications(opened.recipe, estimates, complete):
-        console.print(f"settings: {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in plan_lines(opened.recipe, estimates, complete):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     cluster = opened.recipe.cluster
     if available := machine_memory(cluster):
         for line in memory_warnings(planned, estimates, cluster, available):
             console.print(f"memory: {line}", highlight=False, markup=False, soft_wrap=True)
-    for line in possible_leaks(opened.recipe):
-        console.print(f"may leak: {line}", highlight=False, markup=False, soft_wrap=True)
     for line in opened.workflow.missing_here(planned):
         console.print(f"this machine: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(complete)
 
 
-def _print_proxies(opened: "Opened") -> None:
-    """Print through which proxies images would be downloaded, if there are any."""
-    from dataprep.proxies import Proxies
-    from orchestration.errors import RecipeError
+def _print_scale(name: str, overrides: Sequence[str]) -> None:
+    """Print a pretraining on 8 to 512 GPUs; no file that the recipe names is read or fetched."""
+    from orchestration.recipe import load_recipe
+    from pipelines.builtin_recipes import recipe_path
+    from pipelines.workflows.gpu_rates import GPUS
+    from pipelines.workflows.pretrain_recipe import PretrainRecipe
+    from pipelines.workflows.scale import scale_table
 
-    download = opened.recipe.download
-    if download is None or download.engine != "native":
-        return
-    try:
-        words = Proxies.of_environment().words()
-    except ValueError as error:
-        raise RecipeError(f"download: {error}") from None
-    if words:
-        console.print(f"downloads: {words}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_sources(opened: "Opened") -> None:
-    from pipelines.ingest.preview import preview
-
-    recipe = opened.recipe
-    for section in ("sources", "evaluation_sets"):
-        for name, source in getattr(recipe, section).items():
-            stages = " → ".join(stage.name for stage in source.stages(name, recipe.download))
-            lines = [f"{section}.{name}: {source.format} ({source.kind}) → {stages}"]
-            for line in (*lines, *(f"  {line}" for line in preview(source))):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for section in ("text_tokenizer", "image_tokenizer"):
-        for line in preview(getattr(recipe, section), f"{section}."):
+    contact = "download.contact=nobody"  # which a recipe needs, though nothing is downloaded here
+    recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=[contact, *overrides])
+    for gpu in GPUS:
+        for line in scale_table(recipe, gpu):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -52,8 +52,10 @@ def gc(
     from orchestration.storage.lock import workdir_lock
 
     store = open_workdir(workdir, endpoint_url, region)
+    found = garbage(store, keep_last)
+    if not found:
+        last_record(store)  # refuses a folder in which nothing has run
     if not delete:
-        found = garbage(store, keep_last)
         if not found:
             console.print("every output is used by a workflow that is kept; nothing to delete")
             return

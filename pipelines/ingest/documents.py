@@ -71,7 +71,7 @@ def stage(params: Corpus, *, name: str) -> Stage:
         f"documents/{name}",
         lambda context: run(context, params, name),
         params,
-        version=6,
+        version=8,
         expects=partial(expects, params),
         workers=workers,
     )

@@ -142,7 +142,7 @@ def stage(params: Params, *, name: str, index: Stage) -> Stage:
         lambda context: run(context, params),
         params,
         feeding(index=index),
-        version=5,
+        version=6,
         retry=lambda context, reasons: retry_rejects(context, params, reasons),
         workers=partial(workers, params),
     )

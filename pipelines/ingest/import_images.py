@@ -2,8 +2,8 @@
 
 Out: ``data`` (see ``dataprep.schemas.IMAGES``) and ``rejects``: every image of an archive ends in
 exactly one of the two. Drops: ``missing_file``, ``damaged_file``, ``linked_file``,
-``damaged_tar``, ``malformed_entry``, ``empty_caption``, ``evaluation_image``, and what
-``dataprep.images`` finds in an image.
+``damaged_tar``, ``malformed_entry``, ``empty_caption``, ``several_pairs_of_one_key``,
+``evaluation_image``, and what ``dataprep.images`` finds in an image.
 """
 
 from abc import abstractmethod
@@ -79,7 +79,7 @@ def stage(params: ImageArchive, *, name: str) -> Stage:
         f"import/{name}",
         lambda context: run(context, params, name),
         params,
-        version=5,
+        version=6,
         expects=partial(expects, params),
         workers=workers,
     )

@@ -118,7 +118,7 @@ def stage(params: PairList, *, name: str) -> Stage:
         f"index/{name}",
         lambda context: run(context, params, name),
         params,
-        version=6,
+        version=7,
         expects=partial(expects, params),
         workers=partial(workers, params),
     )

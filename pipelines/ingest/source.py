@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from orchestration import Stage
 from orchestration.errors import RecipeError
@@ -38,8 +38,16 @@ class Source(StageParams):
         """
 
 
+class NamesFiles(Protocol):
+    """Parameters that name files of a format, such as a :class:`Source`."""
+
+    @property
+    def file_errors(self) -> tuple[type[Exception], ...]:
+        """See :class:`Source`."""
+
+
 @contextmanager
-def as_recipe_errors(source: Source) -> Iterator[None]:
+def as_recipe_errors(source: NamesFiles) -> Iterator[None]:
     """Turn what the reader of a source raises for a wrong file into an error of the recipe.
 
     Raises:

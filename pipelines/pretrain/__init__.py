@@ -4,11 +4,20 @@
 ``params.py``         parameters of network and pretraining
 ``pretrain.py``       stage: three token datasets → checkpoint
 ``training_task.py``  what the training loop runs: network, optimizer, one step
-``feed.py``           token shards → micro-batches, a pure function of (seed, step, slot)
+``start_from.py``     given weights that a training starts from; ``start_source.py``,
+                      ``start_weights.py`` and ``start_tokenizers.py`` find, read and judge them
+``feed.py``           token shards → micro-batches, a pure function of (seed, step, slot);
+                      ``samples.py`` and ``crops.py`` make the samples
+``feed_bytes.py``     memory that the feed holds; ``feed_use.py``: how busy it is
+``sample_ids.py``     where the samples of a step come from
+``skipped_steps.py``  records of skipped steps in the stage's folder
 ``checkpoints.py``    the network of a committed checkpoint
 ``loss_figure.py``    figure of the losses
 ``evaluate.py``       stage: held-out losses, accuracies, k-nearest neighbors
-``export.py``         stage: safetensors, official and timm layouts, model card
+``predictions.py``    what both evaluations compute; ``evaluate_while_training.py`` does so for
+                      the checkpoints of a training that goes on; ``neighbors.py``: k-NN
+``export.py``         stage: safetensors, official and timm layouts, with ``model_card.py`` and
+                      ``foreign_configs.py``; ``check_export.py`` compares other programs
 ====================  ==============================================================
 
 Network, masks, objectives and the optimizer step live in the room ``model``; the training loop

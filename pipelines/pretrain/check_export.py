@@ -20,7 +20,7 @@ from model.network.weight_files import read_weights
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.export import TIMM_FOLDER, VQKD_FILE, WEIGHTS_FILE
 from pipelines.pretrain.foreign_configs import official_file, torchscale_arguments
-from pipelines.tokens.text_tokenizer import MODEL_FILE as BYTE_PIECES_FILE
+from pipelines.tokens.text_tokenizer import MODEL_FILE as OWN_FILE
 from tokenizer.text import BOS, EOS, FILE_NAME, TextTokenizer
 from tokenizer.vqkd import VQKD
 
@@ -77,8 +77,8 @@ def check_export(folder: Path) -> Iterator[Finding]:
         file = official_file(config)
         yield _finding(file, "torchscale", lambda: _check_torchscale(folder / file, network))
         yield _finding(TIMM_FOLDER, "timm", lambda: _check_timm(folder / TIMM_FOLDER, network))
-    if (folder / BYTE_PIECES_FILE).is_file():  # of which transformers would ignore the byte pieces
-        path = folder / BYTE_PIECES_FILE
+    if (folder / OWN_FILE).is_file():  # of which transformers would give other ids
+        path = folder / OWN_FILE
         yield _finding(path.name, "tokenizer.text", lambda: _load_tokenizer(path, config)[1])
     else:
         yield _finding(FILE_NAME, "transformers", lambda: _check_tokenizer(folder, config))

@@ -1,10 +1,12 @@
 """Crops of the images of a micro-batch, with their codes: of stored views or of new ones.
 
 A stored view is cut again at its box, and its codes are those that were stored; color jitter
-changes only what the network sees. A new view is drawn at each visit and cut out of the jittered
-image, as in BEiT v2; the image tokenizer then computes its codes within the step.
+changes only what the network sees, and may wait until the crops are on a GPU. A new view is drawn
+at each visit and cut out of the jittered image, as in BEiT v2; the image tokenizer then computes
+its codes within the step.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataprep.color_jitter import NUM_UNIFORMS, jitter_color
+from dataprep.color_jitter import NUM_UNIFORMS, drawn_operations, jitter_color
 from dataprep.images import Pixels, decode_stored
 from dataprep.views import View, cut, random_view
 from model import BEiT3Config
@@ -32,6 +34,8 @@ class Crops:
     "(B, N); None if they are computed within the step."
     for_tokenizer: Pixels | None = None
     "(B, H', W', 3) RGB, the same crops at the tokenizer's size; None if codes are stored."
+    jitter: tuple[Ints, NDArray[np.float32]] | None = None
+    "Operations (B, 3) and factors (B, 3) of the color jitter that is still to be done, if any."
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,15 @@ class StoredViewCutter:
     columns: ClassVar = ("sample_id", "jpeg", "views", "codes")
 
     def __init__(
-        self, network: BEiT3Config, color_jitter: float, view_seed: int, jitter_seed: int
+        self,
+        network: BEiT3Config,
+        color_jitter: float,
+        view_seed: int,
+        jitter_seed: int,
+        *,
+        jitters_later: bool = False,
     ) -> None:
-        self.network, self.color_jitter = network, color_jitter
+        self.network, self.color_jitter, self.jitters_later = network, color_jitter, jitters_later
         self.view_seed, self.jitter_seed = view_seed, jitter_seed
 
     def __call__(self, rows: pa.Table, step: int, slots: Ints) -> Crops:
@@ -72,19 +82,25 @@ class StoredViewCutter:
                 f"each view has {codes.shape[1] // num_views} codes, but the network has "
                 f"{network.num_patches} patches: tokenizer and network disagree on the grid"
             )
-        chosen = randomness.integers(num_views, self.view_seed, step, slots)
+        chosen = self.drawn_views(num_views, step, slots)
         uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
         crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
-        images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)
-        for i, (sample_id, jpeg) in enumerate(images):
-            numbers = views[i].reshape(num_views, VIEW_NUMBERS)[chosen[i]].tolist()
-            view = View(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4]))
-            crop = cut(decode_stored(jpeg.as_py(), sample_id), view, network.image_size)
-            if self.color_jitter:
-                crop = jitter_color(crop, self.color_jitter, uniforms[i])
-            crops[i] = crop
-        of_view = codes.reshape(len(slots), num_views, -1)[np.arange(len(slots)), chosen]
-        return Crops(crops, codes=of_view.astype(np.int64))
+        of_slot = np.arange(len(slots))
+        boxes = views.reshape(len(slots), num_views, VIEW_NUMBERS)[of_slot, chosen].tolist()
+        for pixels, crop, (x, y, width, height, flip), some in zip(
+            _decoded(rows), crops, boxes, uniforms, strict=True
+        ):
+            cut(pixels, View(x, y, width, height, bool(flip)), network.image_size, crop)
+            if self.color_jitter and not self.jitters_later:
+                jitter_color(crop, self.color_jitter, some, crop)
+        of_view = codes.reshape(len(slots), num_views, -1)[of_slot, chosen]
+        later = self.color_jitter and self.jitters_later
+        jitter = drawn_operations(self.color_jitter, uniforms) if later else None
+        return Crops(crops, codes=of_view.astype(np.int64), jitter=jitter)
+
+    def drawn_views(self, num_views: int, step: int, slots: Ints) -> Ints:
+        """Return the index of the stored view drawn for each slot (B,) of a step."""
+        return randomness.integers(num_views, self.view_seed, step, slots)
 
 
 class NewViewCutter:
@@ -112,9 +128,7 @@ class NewViewCutter:
         uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
         sizes = (self.network.image_size, self.views.tokenizer_size)
         cuts = [np.empty((len(slots), size, size, 3), np.uint8) for size in sizes]
-        images = zip(rows["sample_id"].to_pylist(), rows["jpeg"], strict=True)
-        for i, (sample_id, jpeg) in enumerate(images):
-            pixels = decode_stored(jpeg.as_py(), sample_id)
+        for i, pixels in enumerate(_decoded(rows)):
             if self.color_jitter:
                 pixels = jitter_color(pixels, self.color_jitter, uniforms[i])
             height, width = pixels.shape[:2]
@@ -128,8 +142,20 @@ class NewViewCutter:
                 flip=self.views.flip,
             )
             for target, size in zip(cuts, sizes, strict=True):
-                target[i] = cut(pixels, view, size)
+                cut(pixels, view, size, target[i])
         return Crops(cuts[0], for_tokenizer=cuts[1])
+
+
+def _decoded(rows: pa.Table) -> Iterator[Pixels]:
+    """Yield the pixels of each stored image.
+
+    Raises:
+        ValueError: a stored image is damaged; the message names its sample.
+    """
+    for jpeg, sample_id in zip(
+        rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist(), strict=True
+    ):
+        yield decode_stored(jpeg, sample_id)
 
 
 def _jitter_uniforms(seed: int, step: int, slots: Ints) -> NDArray[np.float64]:

@@ -4,9 +4,9 @@ Out: ``model.safetensors`` and ``network.json`` (this project's network); ``offi
 layout of the released checkpoints, if the authors' classes compute the same, otherwise
 ``torchscale.pt``); ``timm/`` (the image encoder with its preprocessing);
 ``sentencepiece.bpe.model`` and ``tokenizer_config.json`` (transformers' ``AutoTokenizer``);
-``vqkd.pt``; and ``README.md``, the model card. transformers would give other ids for a text
-tokenizer with ``byte_fallback``, which is therefore written as ``spm.model``, a name that it does
-not look for. ``beit3 export --check`` compares an export with the programs that read it.
+``vqkd.pt``; and ``README.md``, the model card. A text tokenizer of which transformers would give
+other ids (as with ``byte_fallback``) is written as ``spm.model``, a name that it does not look for.
+``beit3 export --check`` compares an export with the programs that read it.
 """
 
 import json
@@ -30,11 +30,11 @@ from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
 from pipelines.pretrain.foreign_configs import official_file, timm_config, tokenizer_config
 from pipelines.pretrain.model_card import model_card
 from pipelines.pretrain.params import Params as PretrainParams
+from pipelines.pretrain.start_source import EXPORT as FOLDER
+from pipelines.pretrain.start_source import WEIGHTS_FILE
 from pipelines.tokens import image_tokenizer, text_tokenizer
 from tokenizer.text import FILE_NAME, TextTokenizer
 
-FOLDER: Final = "export"
-WEIGHTS_FILE: Final = "model.safetensors"
 TIMM_FOLDER: Final = "timm"
 TOKENIZER_CONFIG_FILE: Final = "tokenizer_config.json"
 VQKD_FILE: Final = "vqkd.pt"
@@ -72,7 +72,7 @@ def stage(
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
         ),
-        version=5,
+        version=6,
         workers=lambda inputs: workers(checkpoint.params),
     )
 
@@ -124,13 +124,13 @@ def write_network(folder: Path, network: BEiT3) -> list[str]:
     """Write the network in each layout; return what the official one does not have."""
     state = network.state_dict()
     config = network.config
-    _save(state, folder / WEIGHTS_FILE)
+    save_state(state, folder / WEIGHTS_FILE)
     (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
     official, omitted = to_official(state, config)
     copies = {name: tensor.clone() for name, tensor in official.items()}
     torch.save({"model": copies}, folder / official_file(config))
     (folder / TIMM_FOLDER).mkdir()
-    _save(to_timm(state, config), folder / TIMM_FOLDER / WEIGHTS_FILE)
+    save_state(to_timm(state, config), folder / TIMM_FOLDER / WEIGHTS_FILE)
     (folder / TIMM_FOLDER / "config.json").write_text(json.dumps(timm_config(config), indent=1))
     return omitted
 
@@ -144,7 +144,7 @@ def write_text_tokenizer(folder: Path, model: Path, max_length: int) -> str:
         max_length: longest text of the network in tokens.
     """
     text = TextTokenizer.load(model)
-    if text.has_byte_pieces:
+    if not text.is_read_by_transformers:
         shutil.copyfile(model, folder / text_tokenizer.MODEL_FILE)
         return text_tokenizer.MODEL_FILE
     shutil.copyfile(model, folder / FILE_NAME)
@@ -153,7 +153,7 @@ def write_text_tokenizer(folder: Path, model: Path, max_length: int) -> str:
     return FILE_NAME
 
 
-def _save(state: Mapping[str, Tensor], path: Path) -> None:
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file; transformers and others refuse one without ``format``."""
     copies = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     save_file(copies, path, metadata={"format": "pt"})

@@ -5,16 +5,22 @@
 3. ``SampleBuilder`` makes each micro-batch of its rows (samples.py), several at the same time.
 
 Everything is a pure function of (seed, step, slot): the feed has no state except caches.
+
+If the workers do not divide the substreams, some fill fewer slots than others. All of them still
+get equally many micro-batches of each stream, since workers that hold shards of the network
+exchange them in each one: a micro-batch that is missing is one without anything to predict.
 """
 
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+import cv2
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from model.training import randomness
@@ -30,6 +36,8 @@ Ints = NDArray[np.int64]
 _STEPS_AHEAD: Final = 8
 "Steps by which row groups are read before they are needed."
 _STEPS_BEHIND: Final = 2
+STEPS_HELD: Final = _STEPS_BEHIND + 2 * _STEPS_AHEAD
+"Number of steps whose row groups are held."
 _READ_THREADS: Final = 4
 
 
@@ -85,14 +93,19 @@ class Feed:
         self.by_caption = pairs is not None and pairs.num_captions is not None
         self.orders: dict[Stream, Order] = {}
         self.slots: dict[Stream, Ints] = {}
+        self._most_slots: dict[Stream, int] = {}
+        "Largest number of slots that a worker fills; the first one always does."
         self.readers: dict[Stream, HeldRows] = {}
         self._held: dict[Stream, int] = {}
         "For which block of steps row groups are held."
         self._lock = threading.Lock()
         self._groups: dict[Stream, Ints] = {}
         "Indices of the row groups that have rows."
-        self._reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
-        self._building = ThreadPoolExecutor(num_threads, "feed-build")
+        self.reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
+        # These threads use all cores; OpenCV's own would only compete with them.
+        self._building = ThreadPoolExecutor(
+            num_threads, "feed-build", initializer=cv2.setNumThreads, initargs=(0,)
+        )
         self.use = FeedUse(num_threads)
         for stream, dataset in datasets.items():
             if not samples_per_step[stream]:
@@ -111,9 +124,10 @@ class Feed:
                     row_weights=mine.weights,
                 )
                 self.slots[stream] = self.orders[stream].slots(rank, num_workers)
+                self._most_slots[stream] = len(self.orders[stream].slots(0, num_workers))
             except ValueError as error:
                 raise ValueError(f"{stream} stream: {error}") from None
-            self.readers[stream] = HeldRows(dataset, builders[stream].columns, self._reading)
+            self.readers[stream] = HeldRows(dataset, builders[stream].columns, self.reading)
 
     def step(self, step: int) -> list[MicroBatch]:
         """Return this worker's micro-batches of a step; threads may ask for several steps at once.
@@ -124,23 +138,32 @@ class Feed:
             StoreError: the store cannot be read at present.
         """
         started = [
-            self._building.submit(self.use.building, self.builders[stream].build, *rest)
-            for stream, *rest in self._planned(step)
+            self._building.submit(self.use.building, _built, self.builders[stream], is_empty, *rest)
+            for stream, is_empty, *rest in self._planned(step)
         ]
         return [micro.result() for micro in started]
 
-    def _planned(self, step: int) -> Iterator[tuple[Stream, pa.Table, int, Ints, Ints | None]]:
-        """Yield what each micro-batch is built of."""
+    def num_micro_batches(self, stream: Stream) -> int:
+        """Return the number of micro-batches of a stream in a step, the same on every worker."""
+        return -(-self._most_slots[stream] // self.micro_batch)
+
+    def _planned(
+        self, step: int
+    ) -> Iterator[tuple[Stream, bool, pa.Table, int, Ints, Ints | None]]:
+        """Yield the stream of each micro-batch, whether it predicts nothing, and its contents."""
         for stream, order in self.orders.items():
             slots = self.slots[stream]
             numbers, captions = order.samples(step, slots)
             self._hold(stream, step, numbers)
             with self.use.reading():
                 table = self.readers[stream].take(numbers)
-            for i in range(0, len(slots), self.micro_batch):
-                rows, some = table.slice(i, self.micro_batch), slice(i, i + self.micro_batch)
+            for i in range(0, self._most_slots[stream], self.micro_batch):
+                is_empty = i >= len(slots)
+                first = 0 if is_empty else i  # of the first one, whose shape is that of most
+                rows = table.slice(first, self.micro_batch)
+                some = slice(first, first + self.micro_batch)
                 chosen = captions[some] if stream == "pair" and self.by_caption else None
-                yield stream, rows, step, slots[some], chosen
+                yield stream, is_empty, rows, step, slots[some], chosen
 
     def _hold(self, stream: Stream, step: int, numbers: Ints) -> None:
         """Start to read what this and the next steps need, and drop what no step needs."""
@@ -157,3 +180,22 @@ class Feed:
         reader.hold(
             self._groups[stream][sorted(groups)].tolist(), first=reader.groups_of(numbers).tolist()
         )
+
+
+def _built(
+    builder: SampleBuilder,
+    is_empty: bool,
+    rows: pa.Table,
+    step: int,
+    slots: Ints,
+    captions: Ints | None,
+) -> MicroBatch:
+    """Build a micro-batch; an empty one has no masked positions, so it adds to no sum."""
+    batch = builder.build(rows, step, slots, captions)
+    if not is_empty:
+        return batch
+    image, text = (
+        None if mask is None else torch.zeros_like(mask)
+        for mask in (batch.image_mask, batch.text_mask)
+    )
+    return replace(batch, image_mask=image, text_mask=text)

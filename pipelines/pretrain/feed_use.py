@@ -18,7 +18,21 @@ _LATE: Final = 0.3
 class FeedUse:
     """Seconds that the threads of a feed spend on building samples and on waiting for reads."""
 
-    def __init__(self, num_threads: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        num_threads: int,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        section: str = "train",
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            num_threads: number of threads that build.
+            clock: gives seconds.
+            section: of the recipe, which sets the number of threads.
+        """
+        self.section = section
         self.num_threads = num_threads
         "Number of threads that build."
         self.build_s = self.read_s = 0.0
@@ -64,5 +78,5 @@ class FeedUse:
         words = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
         return (
             f"{words} that build samples are busy in {min(busy, 1):.0%} of the time; raise "
-            f"{' or set '.join(['train.cpus_per_worker', *lighter])}"
+            f"{' or set '.join([f'{self.section}.cpus_per_worker', *lighter])}"
         )

@@ -29,37 +29,40 @@ def model_card(
         "| `model.safetensors`, `network.json` | `model.BEiT3` |",
         f"| `{official_file(config)}` | {_official_reader(config)} |",
         '| `timm/` | `timm.create_model("local-dir:timm", pretrained=True)`: images alone |',
-        _text_reader(text_file),
+        text_reader(text_file),
         "| `vqkd.pt` | `tokenizer.VQKD.load`, BEiT v2's code |",
         "",
         "`beit3 export --check FOLDER` compares each file with the program that reads it.",
         "",
         *_warnings(config, omitted),
-        "## Network",
-        "",
-        "| field | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in config.to_dict().items()),
-        "",
-        "## Evaluation on held-out rows",
-        "",
-        "| metric | value |",
-        "|---|---|",
-        *(f"| {name} | {value:.4g} |" for name, value in sorted(evaluation.items())),
-        "",
+        *network_lines(config),
+        *metric_lines("Evaluation on held-out rows", evaluation),
     ]
     return "\n".join(lines)
 
 
-def _text_reader(text_file: str) -> str:
+def network_lines(config: BEiT3Config) -> list[str]:
+    """Return the table of a network's configuration."""
+    rows = [f"| {name} | {value} |" for name, value in config.to_dict().items()]
+    return ["## Network", "", "| field | value |", "|---|---|", *rows, ""]
+
+
+def metric_lines(title: str, metrics: Mapping[str, float]) -> list[str]:
+    """Return a table of metrics."""
+    rows = [f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items())]
+    return [f"## {title}", "", "| metric | value |", "|---|---|", *rows, ""]
+
+
+def text_reader(text_file: str) -> str:
+    """Return the line of the table of files that says who reads the text tokenizer."""
     if text_file == FILE_NAME:
         return (
             f"| `{text_file}`, `tokenizer_config.json` | "
             "`transformers.AutoTokenizer.from_pretrained(folder)` |"
         )
     return (
-        f"| `{text_file}` | `tokenizer.TextTokenizer.load`; not transformers, whose XLM-R ignores "
-        "byte pieces |"
+        f"| `{text_file}` | `tokenizer.TextTokenizer.load`; not transformers, whose XLM-R gives "
+        "other ids |"
     )
 
 

@@ -1,26 +1,30 @@
 """Parameters of pretraining; defaults are the paper's where it gives them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from model import BEiT3Config
-from model.network.config import SIZES
+from model.network.config import SIZES, Recomputing
+from model.network.starting import Fresh
 from model.training.batch import Stream
-from model.training.cost import SampleShape, parameters_by_part, sample_shapes
+from model.training.cost import ParallelLayout, SampleShape, parameters_by_part, sample_shapes
 from model.training.objectives import complete_loss_weights
 from model.training.parallel import Sharding
-from orchestration.params import OPERATIONAL, StageParams
+from model.training.spikes import Spikes
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, OrOutput, StageParams
 from orchestration.training import Steps
 from pipelines.pretrain.samples import FeedParams
+from pipelines.pretrain.start_source import digest_of_folder, is_folder
 from pipelines.training.params import (
     Lr,
     MinLr,
-    Substreams,
     TrainingLoopParams,
     WarmupSteps,
     WeightDecay,
 )
+
+OR_FOLDER: Final = OrOutput(is_folder, digest_of_folder)
 
 
 class NetworkParams(StageParams):
@@ -72,8 +76,13 @@ class NetworkParams(StageParams):
 class Params(TrainingLoopParams):
     """Pretraining; defaults are the paper's where it gives them."""
 
+    uneven_workers: ClassVar[bool] = True
     network: NetworkParams = NetworkParams()
     "Size and architecture of the network."
+    start_from: Annotated[str | None, EXTERNAL_FILE, OR_URI, OR_FOLDER] = None
+    "Weights to start from: a workdir, checkpoint or export, a released file, or a URI of one."
+    start_fresh: list[Fresh] = Field(default_factory=list)
+    "What of these weights is left out, as its tokenizer is another one: vocabulary, codebook."
     steps: Steps = 1_000_000
     images_per_step: int = Field(default=2048, ge=0)
     "Number of images without caption in a step, over all workers."
@@ -81,7 +90,8 @@ class Params(TrainingLoopParams):
     "Number of packed texts in a step, over all workers."
     pairs_per_step: int = Field(default=2048, ge=0)
     "Number of image-text pairs in a step, over all workers."
-    substreams: Substreams = 256
+    substreams: int = Field(default=256, ge=1)
+    "Number of substreams of the data; a multiple of num_workers, or at least the most of a range."
     shuffle_window: int = Field(default=8, ge=1)
     "Number of row groups in a substream that are shuffled together."
     lr: Lr = 1e-3
@@ -97,6 +107,12 @@ class Params(TrainingLoopParams):
     weight_decay: WeightDecay = 0.05
     max_grad_norm: float | None = Field(default=3.0, gt=0)
     "Norm to which larger gradients are scaled down; null does not limit it."
+    spike_factor: float | None = Field(default=None, gt=1)
+    "Skip a step in which the loss of an objective exceeds its median times this; null skips none."
+    spike_window: int = Field(default=100, ge=1)
+    "Number of accepted steps over which that median is taken; no spike is found before them."
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    "Data type in which shards of gradients are summed; bf16 halves their traffic and rounds them."
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
     text_mask_ratio: float = Field(default=0.15, gt=0, lt=1)
@@ -129,8 +145,23 @@ class Params(TrainingLoopParams):
     "Keep a copy of the network on each worker (none), or 1/W of it on each of W workers (full)."
     compile: Annotated[bool, OPERATIONAL] = False
     "Compile the blocks with torch.compile: minutes at the start, faster steps on a GPU."
-    activation_checkpointing: Annotated[bool, OPERATIONAL] = False
-    "Recompute activations in the backward pass: less memory, a third more work."
+    activation_checkpointing: Annotated[Recomputing, OPERATIONAL] = "none"
+    "Compute again in the backward: nothing, what costs little (selective), or every block (full)."
+
+    evaluate_every: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)
+    "Steps between evaluations beside the training, if CPUs and GPUs are free; null makes none."
+
+    @model_validator(mode="after")
+    def _fresh_of_a_start(self) -> Self:
+        if self.start_fresh and self.start_from is None:
+            raise ValueError(f"start_fresh = {self.start_fresh} needs start_from; give the weights")
+        return self
+
+    @model_validator(mode="after")
+    def _copies_sum_exactly(self) -> Self:
+        if self.reduce_dtype == "bf16" and self.sharding == "none":
+            raise ValueError("reduce_dtype = bf16 needs sharding = full; copies are summed in fp32")
+        return self
 
     @model_validator(mode="after")
     def _substreams_divide_batches(self) -> Self:
@@ -142,6 +173,20 @@ class Params(TrainingLoopParams):
                 )
         return self
 
+    def saves_after(self, step: int) -> bool:
+        """Return whether a checkpoint is due after so many steps."""
+        is_evaluated = self.evaluate_every is not None and step % self.evaluate_every == 0
+        return is_evaluated or super().saves_after(step)
+
+    @model_validator(mode="after")
+    def _compiled_blocks_are_kept_whole(self) -> Self:
+        if self.compile and self.activation_checkpointing == "selective":
+            raise ValueError(
+                "activation_checkpointing = selective needs compile = false, as the parts of a "
+                "compiled block cannot be told apart; set it to none or full"
+            )
+        return self
+
     @property
     def samples_per_step(self) -> dict[Stream, int]:
         """Number of samples of each stream in a step, over all workers."""
@@ -151,10 +196,16 @@ class Params(TrainingLoopParams):
             "pair": self.pairs_per_step,
         }
 
-    @property
-    def num_groups_held(self) -> int:
-        """Number of row groups of each stream that the feed of a worker holds: those of windows."""
-        return self.shuffle_window * self.substreams // self.num_workers
+    def layout(self, num_workers: int) -> ParallelLayout:
+        """Return how a step is distributed over so many workers."""
+        largest = -(-max(self.samples_per_step.values()) // num_workers)
+        return ParallelLayout(
+            num_workers=num_workers,
+            micro_batch=max(min(self.micro_batch, largest), 1),
+            sharded=self.sharding == "full",
+            precision=self.precision,
+            activation_checkpointing=self.activation_checkpointing,
+        )
 
     def sample_shapes(self, config: BEiT3Config, text_length: int) -> dict[Stream, SampleShape]:
         """Return the shape of a mean sample of each stream, for texts of ``text_length`` tokens."""
@@ -166,6 +217,10 @@ class Params(TrainingLoopParams):
             text_mask_ratio=self.text_mask_ratio,
             pair_text_mask_ratio=self.pair_text_mask_ratio,
         )
+
+    def spikes(self) -> Spikes | None:
+        """Return what judges the losses, or None if no step is skipped for its loss."""
+        return None if self.spike_factor is None else Spikes(self.spike_factor, self.spike_window)
 
     def feed_params(self) -> FeedParams:
         """Return the part of the parameters that the feed reads."""

@@ -2,8 +2,8 @@
 
 In: image, text and pair tokens, both tokenizers. Out: the last checkpoint
 (``torch.distributed.checkpoint`` shards), ``network.json``, the history of the metrics (Parquet
-files in ``history``) and a figure of the losses. Each step takes exactly as many samples of each
-stream as the recipe says (paper, section 2.3).
+files in ``history``), a figure of the losses, and records of skipped steps. Each step takes exactly
+as many samples of each stream as the recipe says (paper, section 2.3).
 """
 
 import tempfile
@@ -13,17 +13,25 @@ from pathlib import Path
 from typing import Final
 
 from model.training.batch import Stream
-from model.training.cost import ParallelLayout, memory_bytes
+from model.training.cost import memory_bytes
 from orchestration import Context, Stage, feeding
 from orchestration.branches import branch_numbers
+from orchestration.checkpoint_files import newest_whole, step_of
 from orchestration.errors import StageError
+from orchestration.manifest import File
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.training import files_of, fit
+from pipelines.pretrain import start_from
 from pipelines.pretrain.crops import NewViews
+from pipelines.pretrain.evaluate_while_training import CheckpointEvaluator, Evaluation
+from pipelines.pretrain.feed_bytes import feed_bytes
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.predictions import Params as EvaluationParams
+from pipelines.pretrain.skipped_steps import skipped_files
+from pipelines.pretrain.start_tokenizers import TokenizerParams, tokenizer_params
 from pipelines.pretrain.training_task import PretrainJob
-from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes, total_rows
+from pipelines.readers.expected_memory import CUDA_BYTES, total_rows
 from pipelines.tokens import (
     image_tokenizer,
     image_tokens,
@@ -53,6 +61,7 @@ def stage(
     pairs: Stage,
     text_tokenizer: Stage,
     image_tokenizer: Stage,
+    evaluation: EvaluationParams | None = None,
 ) -> Stage:
     """Return the stage ``pretrain``.
 
@@ -64,12 +73,15 @@ def stage(
         pairs: ``pair_tokens``.
         text_tokenizer: ``text_tokenizer``.
         image_tokenizer: ``image_tokenizer``.
+        evaluation: how checkpoints are evaluated while the training goes on.
     """
     crops = images.params
+    words, codes = text_tokenizer.params, image_tokenizer.params
     assert isinstance(crops, image_tokens.CropParams)
+    tokenizers = tokenizer_params(words, codes)
     return Stage(
         "pretrain",
-        lambda context: run(context, params, crops),
+        lambda context: run(context, params, crops, tokenizers, evaluation or EvaluationParams()),
         params,
         feeding(
             images=images,
@@ -79,10 +91,11 @@ def stage(
             image_tokenizer=image_tokenizer,
         ),
         seed=seed,
-        version=5,
+        version=7,
+        requires=partial(start_from.requires, params, tokenizers),
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
-        workers=partial(workers, params, images, pairs),
+        workers=partial(workers, params, {"image": images, "text": texts, "pair": pairs}),
     )
 
 
@@ -98,14 +111,7 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     """Return the samples to train on, the checkpoint's bytes and a worker's memory."""
     config = params.network.config(vocab_size=vocab_size, num_codes=num_codes)
     per_sample = params.sample_shapes(config, text_length)
-    largest = max(params.samples_per_step.values()) // params.num_workers
-    layout = ParallelLayout(
-        num_workers=params.num_workers,
-        micro_batch=min(params.micro_batch, largest),
-        sharded=params.sharding == "full",
-        precision=params.precision,
-        activation_checkpointing=params.activation_checkpointing,
-    )
+    layout = params.layout(params.min_workers)
     memory = memory_bytes(config, per_sample, layout)
     return Expected(
         rows=params.steps * sum(params.samples_per_step.values()),
@@ -114,27 +120,39 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
     )
 
 
-def workers(params: Params, images: Stage, pairs: Stage, inputs: Mapping[str, Expected]) -> Workers:
+def workers(
+    params: Params, streams: Mapping[Stream, Stage], inputs: Mapping[str, Expected]
+) -> Workers:
     """Predict a worker's memory in its machine: the order, and the row groups of its windows."""
-    held = total_rows(inputs, [images.name, pairs.name]) * _ORDERED_BYTES
-    for stage, in_step in ((images, params.images_per_step), (pairs, params.pairs_per_step)):
-        assert isinstance(stage.params, image_tokens.Params)
-        if in_step:
-            held += cached_bytes(
-                inputs, [stage.name], params.num_groups_held, stage.params.row_group_rows
-            )
-    held += CUDA_BYTES if params.use_gpu else 4 * params.network.weight_bytes()
-    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
+    ordered = [streams[stream].name for stream in ("image", "pair")]
+    held = total_rows(inputs, ordered) * _ORDERED_BYTES
+    held += feed_bytes(
+        params,
+        {stream: stage.params for stream, stage in streams.items()},
+        {stream: inputs[stage.name] for stream, stage in streams.items()},
+    )
+    weights = params.network.weight_bytes()
+    copied = 3 * weights  # with the optimizer state, while a checkpoint is written
+    held += copied // (params.min_workers if params.sharding == "full" else 1)
+    held += CUDA_BYTES if params.use_gpu else 4 * weights
+    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.min_workers)
 
 
-def run(context: Context, params: Params, crops: image_tokens.CropParams) -> None:
+def run(
+    context: Context,
+    params: Params,
+    crops: image_tokens.CropParams,
+    tokenizers: TokenizerParams,
+    evaluation: EvaluationParams,
+) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
     vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
     tokenizer = context.input("image_tokenizer")
     codes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
     config = params.network.config(vocab_size=vocab_size, num_codes=codes.num_codes)
-    datasets = {stream: context.input(role).table("train") for stream, role in ROLES.items()}
+    inputs = {stream: context.input(role) for stream, role in ROLES.items()}
+    datasets = {stream: dataset.table("train") for stream, dataset in inputs.items()}
     if codes.grid != config.grid:
         raise StageError(
             f"pretrain cannot start: the tokenizer's grid is {codes.grid} x {codes.grid}, the "
@@ -144,12 +162,23 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
     new_views = None
     if params.codes == "online":  # drawn as the stored ones, cut at the tokenizer's size
         new_views = NewViews(crops.min_crop_scale, crops.flip, codes.image_size)
-    job = PretrainJob(params, context.seed, datasets, text, config, tokenizer, new_views)
+    job = PretrainJob(
+        params, context.seed, datasets, text, config, tokenizer, new_views, context.folder
+    )
     try:  # report a mismatch here, before any worker starts
-        job.make_feed(0, params.num_workers)
+        job.make_feed(0, params.max_workers)
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
-    checkpoint = fit(context, params, train, job)
+    outputs = {"text_tokenizer": text, "image_tokenizer": tokenizer}
+    start_from.prepare(context, params, config, tokenizers, outputs)
+    evaluator = None
+    if params.evaluate_every is not None:
+        measured = Evaluation(evaluation, params.feed_params(), context.seed, inputs, text)
+        newest = newest_whole(context.folder, read=False)
+        done = 0 if newest is None else step_of(newest)
+        every = params.evaluate_every
+        evaluator = CheckpointEvaluator(context, measured, every, params.steps, done)
+    checkpoint = fit(context, params, train, job, evaluator)
     curve = complete_curve(context, checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         figure = Path(temporary) / FIGURE_FILE
@@ -161,4 +190,13 @@ def run(context: Context, params: Params, crops: image_tokens.CropParams) -> Non
         "num_skipped_steps": curve.num_skipped,
         **branch_numbers(context.folder),
     }
-    context.commit(files=[*files_of(context, checkpoint), *curve.files], numbers=numbers)
+    if params.spike_factor is not None:
+        numbers["num_spikes"] = curve.num_spikes
+    files: list[str | File] = [
+        *files_of(context, checkpoint),
+        *curve.files,
+        *skipped_files(context.folder),
+        *start_from.report_files(context),
+    ]
+    context.commit(files=files, numbers=numbers)
+    context.folder.remove(start_from.START_FOLDER)

@@ -22,6 +22,8 @@ from pipelines.pretrain.crops import NewViewCutter, NewViews, StoredViewCutter, 
 from tokenizer.text import BOS, EOS, FIRST_PIECE, PAD, TextTokenizer
 
 _LENGTH_MULTIPLE: Final = 8
+_NUM_LENGTHS: Final = 4
+"Number of lengths to which captions are padded: compiled blocks have a graph for each."
 _VIEW, _CAPTION, _JITTER, _MASK, _DEPTH = range(5)
 "Purposes of random numbers; each purpose has its own seed, so that draws are independent."
 
@@ -53,6 +55,8 @@ class SampleBuilder:
         params: FeedParams,
         seed: int,
         new_views: NewViews | None = None,
+        *,
+        jitters_later: bool = False,
     ) -> None:
         """Prepare the builder of a stream.
 
@@ -63,12 +67,15 @@ class SampleBuilder:
             params: how samples are built.
             seed: of the samples.
             new_views: how a new view is drawn at each visit; None takes the stored views.
+            jitters_later: let ``MicroBatch.to`` change the colors of stored views.
         """
         self.stream, self.network, self.text, self.params = stream, network, text, params
         self.seed = int(randomness.bits(seed, STREAMS.index(stream)))
         common = network, params.color_jitter, self._seed(_VIEW), self._seed(_JITTER)
         self.cutter = (
-            StoredViewCutter(*common) if new_views is None else NewViewCutter(*common, new_views)
+            StoredViewCutter(*common, jitters_later=jitters_later)
+            if new_views is None
+            else NewViewCutter(*common, new_views)
         )
 
     @property
@@ -99,14 +106,18 @@ class SampleBuilder:
             self._add_images(batch, rows, step, slots, image_masked)
         if self.stream != "image":
             if self.stream == "pair" and captions is None:
-                numbers = pc.list_value_length(rows["captions"]).to_numpy()
-                captions = randomness.integers(numbers, self._seed(_CAPTION), step, slots)
+                captions = self.drawn_captions(rows, step, slots)
             self._add_text(batch, rows, step, slots, text_masked, captions)
         scale = residual_scale(
             self.network.depth, self.params.drop_path, self._seed(_DEPTH), step, slots
         )
         batch.residual_scale = None if scale is None else torch.from_numpy(scale)
         return batch
+
+    def drawn_captions(self, rows: pa.Table, step: int, slots: Ints) -> Ints:
+        """Return the index of the caption drawn for each slot (B,), which ``rows`` fill."""
+        numbers = pc.list_value_length(rows["captions"]).to_numpy()
+        return randomness.integers(numbers, self._seed(_CAPTION), step, slots)
 
     def _seed(self, purpose: int) -> int:
         return int(randomness.bits(self.seed, purpose))
@@ -122,6 +133,10 @@ class SampleBuilder:
         batch.pixel_std = torch.tensor(network.pixel_std)
         if crops.codes is not None:
             batch.codes = torch.from_numpy(crops.codes)
+        if crops.jitter is not None:
+            operations, factors = crops.jitter
+            batch.jitter_operations = torch.from_numpy(operations)
+            batch.jitter_factors = torch.from_numpy(factors)
         if crops.for_tokenizer is not None:
             batch.tokenizer_pixels = torch.from_numpy(crops.for_tokenizer)
         batch.image_mask = torch.from_numpy(mask & masked[:, None])
@@ -158,16 +173,19 @@ class SampleBuilder:
         if self.stream == "text" and self.params.isolate_documents:
             batch.text_documents = torch.from_numpy(np.cumsum(ids == BOS, axis=1))
         padding = ids == PAD
-        batch.text_padding = torch.from_numpy(padding) if padding.any() else None
+        # A micro-batch of captions of one length has a mask too, else blocks compile a graph more.
+        has_mask = self.stream == "pair" or padding.any()
+        batch.text_padding = torch.from_numpy(padding) if has_mask else None
 
     def _captions(self, rows: pa.Table, chosen: Ints) -> Ints:
-        """Return the chosen caption of each pair, (B, T), padded to the longest rounded up."""
+        """Return the chosen caption of each pair, (B, T), padded to the next of a few lengths."""
         captions = [
             [BOS, *choices[which][: self.params.max_caption_length - 2], EOS]
             for which, choices in zip(chosen, rows["captions"].to_pylist(), strict=True)
         ]
-        length = max(map(len, captions))
-        length = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+        unit = -(-self.params.max_caption_length // (_NUM_LENGTHS * _LENGTH_MULTIPLE))
+        unit *= _LENGTH_MULTIPLE
+        length = -(-max(map(len, captions)) // unit) * unit
         ids = np.full((len(captions), length), PAD, np.int64)
         for i, caption in enumerate(captions):
             ids[i, : len(caption)] = caption

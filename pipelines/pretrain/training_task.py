@@ -3,27 +3,35 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file
 
 from model import BEiT3, BEiT3Config
 from model.network.layer_norm import norm_kernel
+from model.network.starting import apply_start
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
+from model.training.compiling import compile_blocks
 from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
 from model.training.useful_work import Work, step_work
 from orchestration import Dataset
 from orchestration.session import Session
+from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.feed import Feed, PairOrder
 from pipelines.pretrain.params import Params
+from pipelines.pretrain.sample_ids import sample_ids
 from pipelines.pretrain.samples import SampleBuilder
+from pipelines.pretrain.skipped_steps import SkippedSteps
+from pipelines.pretrain.start_from import WEIGHTS_FILE
 from pipelines.tokens.pair_tokens import COUNTS_FILE
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from pipelines.tokens.vqkd_training import MODEL_FILE as TOKENIZER_FILE
@@ -47,13 +55,22 @@ class PretrainJob:
     "Output of the stage ``image_tokenizer``."
     new_views: NewViews | None
     "How a new view is drawn at each visit; None takes the stored views and codes."
+    folder: Store
+    "Folder of the stage: the weights to start from, and where skipped steps are recorded."
 
     def make_task(self, session: Session) -> "PretrainTask":
         """Build the task on a worker."""
         return PretrainTask(self, session)
 
-    def make_feed(self, rank: int, num_workers: int, num_threads: int = 1) -> Feed:
-        """Return the feed of one worker.
+    def make_feed(
+        self,
+        rank: int,
+        num_workers: int,
+        num_threads: int = 1,
+        *,
+        on_gpu: bool = False,
+    ) -> Feed:
+        """Return the feed of one worker; ``on_gpu`` says where its batches go.
 
         Raises:
             ValueError: batch, substreams, workers or row groups do not fit together.
@@ -67,6 +84,7 @@ class PretrainJob:
                 params.feed_params(),
                 int(randomness.bits(self.seed, 20)),
                 self.new_views,
+                jitters_later=on_gpu,
             )
             for stream in STREAMS
         }
@@ -108,19 +126,30 @@ class PretrainTask:
     def __init__(self, job: PretrainJob, session: Session) -> None:
         params = job.params
         self.job, self.device = job, session.device
-        self.network = BEiT3(job.config).to(session.device)
+        self.network = BEiT3(job.config)
+        if params.start_from is not None and not session.has_checkpoint():
+            apply_start(self.network, load_file(job.folder.fetch(WEIGHTS_FILE)))
+        self.network = self.network.to(session.device)
         self.network.activation_checkpointing = params.activation_checkpointing
         if job.config.subln:
             session.messages.tag("norm_kernel", norm_kernel(session.device))
         if params.compile:
-            for block in self.network.blocks:
-                block.compile()
+            compile_blocks(self.network)
         dtype = torch.bfloat16 if params.precision == "bf16" else None
-        distribute(self.network, params.sharding, dtype)
+        reduce_dtype = torch.bfloat16 if params.reduce_dtype == "bf16" else None
+        distribute(self.network, params.sharding, dtype, reduce_dtype)
         self.optimizer = adamw(
             self.network, weight_decay=params.weight_decay, betas=params.betas, eps=params.eps
         )
-        self.feed = job.make_feed(session.rank, session.num_workers, session.num_threads)
+        self.feed = job.make_feed(
+            session.rank,
+            session.num_workers,
+            session.num_threads,
+            on_gpu=session.device.type == "cuda",
+        )
+        self.data_step = session.data_step
+        self.skipped = SkippedSteps(job.folder, session.rank, session.num_workers)
+        self.spikes = params.spikes()
         self.tokenizer: VQKD | None = None
         if job.new_views is not None:
             tokenizer = VQKD.load(job.tokenizer.fetch(TOKENIZER_FILE))
@@ -149,11 +178,22 @@ class PretrainTask:
             loss_weights=params.loss_weights,
             max_grad_norm=params.max_grad_norm,
             autocast=autocast,
+            spikes=self.spikes,
         )
         metrics = {f"loss/{name}": value for name, value in result.loss.items()}
         metrics |= {f"accuracy/{name}": value for name, value in result.accuracy.items()}
         metrics["grad_norm"] = result.grad_norm
-        return StepOutcome(metrics, result.skipped)
+        metrics |= {f"grad_norm/{name}": value for name, value in result.grad_norms.items()}
+        if result.fault is None:
+            return StepOutcome(metrics, skipped=False)
+        data_step = self.data_step(step)
+        ids = partial(sample_ids, self.feed, data_step)
+        return StepOutcome(
+            metrics,
+            skipped=result.fault != "spike",
+            spiked=result.fault == "spike",
+            listed_in=self.skipped.record(step, data_step, result, batches, ids),
+        )
 
     def work(self, batches: list[MicroBatch]) -> Work:
         """Return the useful work of a step."""
@@ -161,8 +201,10 @@ class PretrainTask:
 
     def slow_feed(self, seconds: float) -> str:
         """Return what makes the feed faster."""
-        lighter = ["train.codes=stored"] if self.job.new_views is not None else []
-        lighter += ["train.color_jitter=0"] if self.job.params.color_jitter else []
+        has_new_views = self.job.new_views is not None
+        lighter = ["train.codes=stored"] if has_new_views else []
+        if self.job.params.color_jitter and (has_new_views or self.device.type != "cuda"):
+            lighter.append("train.color_jitter=0")
         return self.feed.use.remedy(seconds, lighter)
 
     def _add_codes(self, batches: list[MicroBatch]) -> None:

@@ -5,6 +5,10 @@
 - ``source_counts.py``: its numbers as dataclasses; these are the JSON file.
 - ``pair_counts.py``: pairs and images of each source, beside the paper's.
 - ``held_out_counts.py``: kept rows that the token stages will hold out.
+- ``task_report.py``: the stage ``task_report``, a page of predictions; ``predicted.py``: some right
+  and some wrong ones, ``nearest.py``: those of retrieval.
+- ``scores.py``: the score of a fine-tuning as a table. ``comparison.py``: scores and evaluations of
+  workdirs side by side; ``comparison_tables.py``: as tables and as CSV.
 - ``column_counts.py``: counts over columns of committed datasets, in Arrow.
 - ``contact_sheets.py``: thumbnails as data URIs.
 - ``page.py``, ``templates/``: a report as one HTML file. ``base.html`` is the frame of every page,

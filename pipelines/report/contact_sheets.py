@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dataprep.images import decode_stored, encode_jpeg, fitted, resize
+from dataprep.images import Pixels, decode_stored, encode_jpeg, fitted, resize
 from orchestration import Dataset
 from pipelines.readers.rows import RowReader
 from pipelines.report.column_counts import find_rows, rows_by_reason, spread
@@ -96,7 +96,10 @@ def thumbnails(images: Dataset, rows: Sequence[int], size: int) -> list[Thumbnai
     # One cached row group is enough: the rows are sorted and far apart.
     reader = RowReader(images, ["sample_id", "jpeg", "captions", "label"], keep=1)
     table = reader.take(np.array(rows, np.int64))
-    return [Thumbnail(_data_uri(row, size), _title(row)) for row in table.to_pylist()]
+    return [
+        Thumbnail(_fitted_uri(row["jpeg"], row["sample_id"], size), _title(row))
+        for row in table.to_pylist()
+    ]
 
 
 def _title(row: Mapping[str, Any]) -> str:
@@ -104,7 +107,25 @@ def _title(row: Mapping[str, Any]) -> str:
     return " · ".join(words)[:_LONGEST_TITLE]
 
 
-def _data_uri(row: Mapping[str, Any], size: int) -> str:
-    pixels = decode_stored(row["jpeg"], row["sample_id"])
-    small = encode_jpeg(resize(pixels, fitted(pixels.shape[1], pixels.shape[0], size)), _QUALITY)
+def data_uri(jpeg: bytes, name: str, longest_side: int) -> str:
+    """Return a small JPEG of a stored image as a data URI.
+
+    Args:
+        jpeg: bytes of the stored image.
+        name: id of the image, which an error names.
+        longest_side: length in pixels to which a longer image is scaled down.
+    """
+    pixels = decode_stored(jpeg, name)
+    height, width = pixels.shape[:2]
+    scale = min(1.0, longest_side / max(width, height))
+    return _encoded(resize(pixels, (max(round(width * scale), 1), max(round(height * scale), 1))))
+
+
+def _fitted_uri(jpeg: bytes, name: str, size: int) -> str:
+    pixels = decode_stored(jpeg, name)
+    return _encoded(resize(pixels, fitted(pixels.shape[1], pixels.shape[0], size)))
+
+
+def _encoded(pixels: Pixels) -> str:
+    small = encode_jpeg(pixels, _QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dataprep.sources.published import rate_words
 from orchestration.reporting.results import human_bytes, human_seconds
 from pipelines.report.column_counts import Bar
+from pipelines.report.scores import decimal
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _BAR_WIDTH: Final = 14
@@ -34,6 +35,7 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {
         "count": "{:,}".format,
+        "decimal": decimal,
         "percent": "{:.1%}".format,
         "size": human_bytes,
         "time": human_seconds,

@@ -37,9 +37,9 @@ from pipelines.tokens.codebook_report import (
 from pipelines.tokens.given_weights import misfit, remote_problem, stated_heads
 from pipelines.tokens.vqkd_training import (
     MODEL_FILE,
-    SHUFFLE_WINDOW,
     VQKDJob,
     VQKDTrainingParams,
+    num_runs_held,
 )
 from pipelines.training.history import complete_curve
 from pipelines.training.loop import train
@@ -48,6 +48,8 @@ from tokenizer.vqkd import VQKD
 
 _TRAINED_BYTES: Final = 4_000_000_000
 "Memory of a training of the default size on the CPU: weights, teacher, optimizer, activations."
+_COPIED_BYTES: Final = 1_200_000_000
+"Copy of its weights and optimizer state, while a checkpoint is written."
 
 
 class Params(VQKDTrainingParams):
@@ -89,7 +91,7 @@ def stage(
         complete,
         feeding(curated=curated, images=images),
         seed=seed,
-        version=4,
+        version=5,
         requires=partial(requires, params),
         expects=partial(expects, params),
         resources=params.resources if params.weights is None else Resources(1, int(params.use_gpu)),
@@ -149,10 +151,10 @@ def expects(params: Params) -> Expected:
 
 def workers(params: Params, images: Sequence[str], inputs: Mapping[str, Expected]) -> Workers:
     """Predict a worker's memory in its machine: row groups of the windows, see ``VQKDTask``."""
-    cached = SHUFFLE_WINDOW * params.substreams // params.num_workers + 1
+    cached = num_runs_held(params.substreams, params.min_workers)
     network = CUDA_BYTES if params.use_gpu else _TRAINED_BYTES
-    held = network + kept_images_bytes(inputs, images, cached)
-    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_workers)
+    held = network + _COPIED_BYTES + kept_images_bytes(inputs, images, cached)
+    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.min_workers)
 
 
 def run(context: Context, params: CropParams) -> None:

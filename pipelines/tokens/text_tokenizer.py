@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from orchestration import Context, Stage, feeding
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StageError
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams, is_uri
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.storage.remote_files import head_of
@@ -96,10 +96,7 @@ def expects(params: Params) -> Expected:
     """
     if params.model is not None:
         try:
-            if is_uri(params.model):
-                _load_remote(params.model)
-            else:
-                TextTokenizer.load(params.model)
+            load_given(params.model)
         except ValueError as error:
             raise RecipeError(f"text_tokenizer.model: {error}") from None
     return Expected()
@@ -111,15 +108,22 @@ def workers(params: Params, inputs: Mapping[str, Expected]) -> Workers:
     return Workers(WORKER_BYTES + _DRAWN_BYTES + trained, 1)
 
 
-def _load_remote(uri: str) -> None:
-    """Load a model that a server holds: it has megabytes at most, so it is fetched whole."""
+def load_given(location: str) -> TextTokenizer:
+    """Load a model that a recipe names; one that a server holds is fetched whole, as it is small.
+
+    Raises:
+        RecipeError: the server does not give the file.
+        ValueError: the file is not a model that this project can use.
+    """
+    if not is_uri(location):
+        return TextTokenizer.load(location)
     with tempfile.NamedTemporaryFile() as file:
-        file.write(head_of(uri, _MAX_MODEL_BYTES))
+        file.write(head_of(location, _MAX_MODEL_BYTES))
         file.flush()
         try:
-            TextTokenizer.load(file.name)
+            return TextTokenizer.load(file.name)
         except ValueError as error:
-            raise ValueError(str(error).replace(file.name, uri)) from None
+            raise ValueError(str(error).replace(file.name, location)) from None
 
 
 def run(context: Context, params: Params) -> None:
@@ -189,18 +193,21 @@ def make_model(
         corpus_numbers: numbers of the whole corpus, for the report.
 
     Raises:
-        ValueError: the corpus is too small for the vocabulary, or the given file is not a
-            SentencePiece model.
+        StageError: the corpus is too small for the vocabulary.
+        ValueError: the given file is not a SentencePiece model.
     """
     noted = [_Noted(sample, len(names)) for sample, names in zip(samples, sources, strict=True)]
     lines = chain.from_iterable(noted)
     if params.model is None:
-        model = train(
-            lines,
-            vocab_size=params.vocab_size,
-            character_coverage=params.character_coverage,
-            byte_fallback=params.byte_fallback,
-        )
+        try:
+            model = train(
+                lines,
+                vocab_size=params.vocab_size,
+                character_coverage=params.character_coverage,
+                byte_fallback=params.byte_fallback,
+            )
+        except ValueError as error:
+            raise StageError(str(error)) from None
     else:
         model = Path(params.model).read_bytes()
         deque(lines, maxlen=0)

@@ -149,6 +149,8 @@ class VQKDJob:
 class VQKDTask:
     """Distillation of a frozen teacher into the tokenizer, on one worker."""
 
+    spikes = None
+
     def __init__(self, job: VQKDJob, session: Session) -> None:
         params = job.params
         self.job, self.device = job, session.device
@@ -160,7 +162,7 @@ class VQKDTask:
         )
         self.replica = _replicated(self.network)
         # The row groups of a worker's windows stay in memory, so each is read about once an epoch.
-        keep = SHUFFLE_WINDOW * params.substreams // session.num_workers + 1
+        keep = num_runs_held(params.substreams, session.num_workers)
         self.images = KeptImages(job.kept, job.images, ["sample_id", "jpeg"], keep)
         total = len(self.images)
         self.order = Order(
@@ -267,6 +269,11 @@ class VQKDTask:
     def write_files(self, folder: Path) -> None:
         """Write the tokenizer in BEiT v2's layout."""
         self.network.save(folder / MODEL_FILE)
+
+
+def num_runs_held(num_substreams: int, num_workers: int) -> int:
+    """Return how many runs of images the windows of a worker have."""
+    return (SHUFFLE_WINDOW + 1) * num_substreams // num_workers + 1
 
 
 def _replicated(tokenizer: VQKD) -> nn.Module:

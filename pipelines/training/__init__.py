@@ -5,6 +5,9 @@
                     guard against non-finite steps, metrics, checkpoints, resume.
 ``checkpoints.py``  One format for all trainings: ``torch.distributed.checkpoint``
                     shards, ``history.json``, and files that a task adds.
+``guards.py``       What ends a training: steps skipped in a row, copies of the
+                    weights that differ.
+``profiler.py``       Traces of some steps, by the recipe or on request.
 ``speed.py``          Samples per second, MFU, waiting for data, memory.
 ``params.py``       ``TrainingLoopParams``: base of each training's parameters.
 ==================  ================================================================

@@ -7,7 +7,8 @@ ten thousand, and a resume continues exactly the rows that belong to it: segment
 attempt are named by no checkpoint in use, and are removed.
 
 A row stands for the ``log_every`` steps up to its ``step``: the mean of each metric over the steps
-in which it is finite, the last learning rate, and under ``skipped`` the number of skipped steps.
+in which it is finite, the last learning rate, and under ``skipped`` and ``spikes`` the number of
+steps that were skipped.
 Parquet, because any tool reads the folder as one table, columns may be absent from some rows, and
 a row of float64 columns takes about 60 bytes; it cannot be appended to, hence the segments. A
 segment that is lost or damaged leaves a gap in the curve and costs no training step.
@@ -26,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.training.spikes import Spikes
 from orchestration.manifest import File, file_of
 from orchestration.stage import Context
 from orchestration.storage.store import Store
@@ -67,7 +69,7 @@ class Interval:
         row: Row = {"step": step}
         for name, (total, number, last) in self.found.items():
             mean = total / number if number else last
-            row[name] = {"lr": last, "skipped": total}.get(name, mean)
+            row[name] = {"lr": last, "skipped": total, "spikes": total}.get(name, mean)
         return row
 
 
@@ -79,12 +81,17 @@ class History:
 
     Attributes:
         step: number of steps done.
-        num_skipped: number of skipped steps.
-        num_skipped_last: number of consecutive skipped steps up to ``step``.
+        num_skipped: number of steps skipped because loss or gradient was not finite.
+        num_skipped_last: number of consecutive steps skipped for any reason up to ``step``.
+        spikes: what judges the losses, whose state a checkpoint holds; None if nothing does.
     """
 
     def __init__(
-        self, folder: Store | None, log_every: int, segment_rows: int = SEGMENT_ROWS
+        self,
+        folder: Store | None,
+        log_every: int,
+        segment_rows: int = SEGMENT_ROWS,
+        spikes: Spikes | None = None,
     ) -> None:
         """Begin a history.
 
@@ -92,7 +99,9 @@ class History:
             folder: folder of the stage on the first worker, else None.
             log_every: number of steps in a row.
             segment_rows: number of rows in a segment.
+            spikes: what judges the losses.
         """
+        self.spikes = spikes
         self.step = self.num_skipped = self.num_skipped_last = 0
         self._folder = folder
         self._log_every = log_every
@@ -106,6 +115,8 @@ class History:
         index = json.loads((checkpoint / INDEX_FILE).read_text())
         self.step, self.num_skipped = index["step"], index["num_skipped"]
         self.num_skipped_last = index["num_skipped_last"]
+        if self.spikes is not None:
+            self.spikes.load(index["spikes"])
         if self._folder is not None:
             self._segments = _segments(index)
             self._interval = Interval(index["interval"])
@@ -118,8 +129,8 @@ class History:
         The last step always ends a row. Only the first worker has rows.
         """
         self.step += 1
-        is_skipped = bool(metrics["skipped"])
-        self.num_skipped += is_skipped
+        self.num_skipped += bool(metrics["skipped"])
+        is_skipped = bool(metrics["skipped"] or metrics.get("spikes"))
         self.num_skipped_last = (self.num_skipped_last + 1) * is_skipped
         if self._folder is None:
             return None
@@ -140,6 +151,7 @@ class History:
             "step": self.step,
             "num_skipped": self.num_skipped,
             "num_skipped_last": self.num_skipped_last,
+            "spikes": None if self.spikes is None else self.spikes.state(),
             "interval": self._interval.found,
             "segments": [segment.model_dump() for segment in self._segments],
         }
@@ -162,7 +174,9 @@ class Curve:
     files: tuple[File, ...]
     "Its segments, in order."
     num_skipped: int
-    "Number of skipped steps."
+    "Number of steps skipped because loss or gradient was not finite."
+    num_spikes: int = 0
+    "Number of steps skipped because a loss spiked."
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the rows, one segment after another."""
@@ -211,7 +225,8 @@ def read_curve(folder: Store, checkpoint: Store, tell: Callable[[str], None]) ->
             )
         else:
             whole.append(segment)
-    return Curve(folder, tuple(whole), index["num_skipped"])
+    num_spikes = (index.get("spikes") or {"num_found": 0})["num_found"]
+    return Curve(folder, tuple(whole), index["num_skipped"], num_spikes)
 
 
 def complete_curve(context: Context, checkpoint: Store) -> Curve:

@@ -4,7 +4,8 @@
 and takes the remaining steps. Per step it computes the learning rate (linear warm-up, then
 cosine), takes the batches that a thread has prepared, lets the task make its step, records the
 metrics, and saves a checkpoint when one is due or the session asks for it. A step with a
-non-finite loss or gradient is skipped and counted; too many in a row end the training.
+non-finite loss or gradient, or a loss that spikes, is skipped and counted; too many in a row end
+the training, and so do copies of the weights that differ at a checkpoint.
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ import torch
 from torch import nn
 
 from model.training.optimizer import cosine_lr
+from model.training.spikes import Spikes
 from model.training.useful_work import Work
-from orchestration.errors import StageError
 from orchestration.session import Session, Wish
 from pipelines.readers.prefetch import prefetch
 from pipelines.training.checkpoints import Saver, restore
+from pipelines.training.guards import refuse_different_copies, refuse_divergence
 from pipelines.training.history import History
 from pipelines.training.params import TrainingLoopParams
+from pipelines.training.profiler import StepProfiler
 from pipelines.training.speed import SpeedMeter, largest_memory
 
 Batches = TypeVar("Batches")
@@ -33,9 +36,13 @@ class StepOutcome:
     """What one step measured."""
 
     metrics: dict[str, float]
-    "Metrics by their MLflow names; ``lr`` and ``skipped`` are added by the loop."
+    "Metrics by their MLflow names; the loop adds ``lr``, ``skipped`` and ``spikes``."
     skipped: bool
     "Loss or gradient was not finite and no weight changed; the same on every worker."
+    spiked: bool = False
+    "The loss was a spike and no weight changed; the same on every worker."
+    listed_in: str = ""
+    "Where the samples of a step are listed that was skipped."
 
 
 class TrainTask(Protocol[Batches]):
@@ -48,6 +55,10 @@ class TrainTask(Protocol[Batches]):
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimizer over the network's parameters, with a learning rate of 0 at first."""
+
+    @property
+    def spikes(self) -> Spikes | None:
+        """What judges the losses of the steps; None if spikes are not looked for."""
 
     def batches(self, step: int) -> Batches:
         """Return this worker's data of a step, in host memory; steps may be left out.
@@ -97,13 +108,14 @@ def train(session: Session, job: TrainJob) -> None:
     """Train on one worker, from the newest checkpoint or from the start.
 
     Raises:
-        StageError: ``max_skipped_steps`` steps in a row were not finite.
+        StageError: ``max_skipped_steps`` steps in a row were skipped, or the copies of the weights
+            on the workers differ at a checkpoint.
     """
     params, device = job.params, session.device
     torch.set_num_threads(session.num_threads)
     torch.manual_seed(job.seed)
     task = job.make_task(session)
-    history = History(session.folder, params.log_every)
+    history = History(session.folder, params.log_every, spikes=task.spikes)
     restore(session, task.network, task.optimizer, history)
     saver = Saver(session, task.network, task.optimizer, history, task.write_files)
     start = history.step
@@ -111,10 +123,12 @@ def train(session: Session, job: TrainJob) -> None:
     def prepare(step: int) -> Any:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else this thread creates a context on GPU 0
+        profiler.look()
         return task.batches(session.data_step(step))
 
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
     speed = SpeedMeter(session, torch.bfloat16 if params.precision == "bf16" else torch.float32)
+    profiler = StepProfiler(session, params.profile_steps)
     prepared = speed.waiting_for(prefetch(prepare, start, params.steps))
     for step, batches in zip(range(start, params.steps), prepared, strict=True):
         lr = cosine_lr(
@@ -124,28 +138,25 @@ def train(session: Session, job: TrainJob) -> None:
             warmup_steps=params.warmup_steps,
             steps=params.steps,
         )
+        profiler.before(step + 1)
         outcome = task.step(batches, step, lr, autocast)
         speed.add(task.work(batches))
         metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
+        if task.spikes is not None:
+            metrics["spikes"] = float(outcome.spiked)
         is_last = step + 1 == params.steps
+        with speed.paused():
+            profiler.after(step + 1, is_last=is_last)
         row = history.add(metrics, is_last=is_last)
-        _refuse_divergence(history, params.max_skipped_steps)
+        refuse_divergence(history, params.max_skipped_steps, outcome.listed_in)
         if row is not None:
             session.log({**row, **speed.take(step + 1, task.slow_feed)})
         session.show(step + 1, params.steps, metrics, speed.words)
         wish = Wish.NOTHING if is_last else session.wish()
         if wish >= Wish.SAVE or params.saves_after(step + 1):
             with speed.paused():
+                refuse_different_copies(task.network, step + 1)
                 saver.save(now=wish is Wish.SAVE_NOW, is_last=is_last or wish is Wish.STOP)
                 session.log({"step": step + 1, **largest_memory(device)})
         if wish is Wish.STOP:
             return
-
-
-def _refuse_divergence(history: History, max_skipped_steps: int) -> None:
-    if history.num_skipped_last >= max_skipped_steps:
-        raise StageError(
-            f"loss or gradient was not finite in {history.num_skipped_last} consecutive steps up "
-            f"to step {history.step}; lower lr or raise warmup_steps (max_skipped_steps sets how "
-            "many are allowed)"
-        )

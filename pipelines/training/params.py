@@ -4,12 +4,15 @@ A field's constraint and description live in an annotated type, because pydantic
 them on to a subclass that changes the default.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from orchestration.params import OPERATIONAL
 from orchestration.training import TrainingParams
+
+MAX_TRACED_STEPS: Final = 20
+"Steps in a trace of the profiler; a step of a large network takes some megabytes."
 
 Lr = Annotated[float, Field(gt=0, description="Peak learning rate, reached after warm-up.")]
 MinLr = Annotated[
@@ -25,8 +28,8 @@ Substreams = Annotated[
     int,
     Field(
         ge=1,
-        description="Number of substreams that the data is divided into; a multiple of every "
-        "num_workers to be used.",
+        description="Number of substreams that the data is divided into; a multiple of "
+        "num_workers, or of each number if that is a range.",
     ),
 ]
 Precision = Annotated[
@@ -46,12 +49,48 @@ class TrainingLoopParams(TrainingParams):
     log_every: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
     "Number of steps over which recorded metrics are averaged, in MLflow and in the history."
     max_skipped_steps: Annotated[int, OPERATIONAL] = Field(default=10, ge=1)
-    "Number of consecutive non-finite steps that ends the training with an error."
+    "Number of consecutive skipped steps that ends the training with an error."
+
+    uneven_workers: ClassVar[bool] = False
+    "Whether some workers may take more samples than others in a step."
+    profile_steps: Annotated[tuple[int, int] | None, OPERATIONAL] = None
+    "First and last step of a trace by torch's profiler, counted from 1; null makes none."
 
     @model_validator(mode="after")
-    def _workers_divide_substreams(self) -> Self:
-        if self.substreams % self.num_workers:
+    def _schedule_falls_after_warmup(self) -> Self:
+        if self.min_lr > self.lr:
             raise ValueError(
-                f"num_workers = {self.num_workers} does not divide substreams = {self.substreams}"
+                f"min_lr = {self.min_lr:g} is more than lr = {self.lr:g}; lower min_lr or raise lr"
             )
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} is more than steps = {self.steps}; lower "
+                "warmup_steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trace_is_short(self) -> Self:
+        if self.profile_steps is not None:
+            first, last = self.profile_steps
+            if not 1 <= first <= last < first + MAX_TRACED_STEPS:
+                raise ValueError(
+                    f"profile_steps = [{first}, {last}] is no range of 1 to {MAX_TRACED_STEPS} "
+                    "steps, counted from 1"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_fit_substreams(self) -> Self:
+        if self.min_workers < self.max_workers and self.uneven_workers:
+            if self.max_workers > self.substreams:
+                raise ValueError(
+                    f"num_workers = {self.max_workers} is more than substreams = {self.substreams}"
+                )
+            return self  # Ray Train may take any number of the range
+        for number in range(self.min_workers, self.max_workers + 1):
+            if self.substreams % number:
+                raise ValueError(
+                    f"num_workers = {number} does not divide substreams = {self.substreams}"
+                )
         return self

@@ -112,10 +112,11 @@ class SpeedMeter:
         used = ""
         if self.peak is not None and self._flops:
             fraction = self._flops / seconds / self.peak.flops
-            name = "mfu" if self.peak.is_published else "measured_peak_fraction"
-            rates[f"speed/{name}"] = fraction
-            used = "MFU " if self.peak.is_published else "matmul rate "
-            used = f"{used}{fraction:.0%}, "
+            if self.peak.is_published:
+                rates["speed/mfu"], used = fraction, f"MFU {fraction:.0%}, "
+            else:
+                rates["speed/measured_peak_fraction"] = fraction
+                used = f"{fraction:.0%} of the matmul rate, "
         self.words = f"{rates['speed/samples_per_s']:.4g} samples/s, {used}waits {waits:.0%}"
         self._judge_waiting(step, seconds, now, slow_feed)
         self._start_interval()

@@ -15,12 +15,11 @@ from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.tokens.given_weights import num_codes_of
 from pipelines.tokens.vqkd_training import VQKDTrainingParams
 from pipelines.training.params import Precision
+from pipelines.workflows.gpu_rates import GPUS, USUAL, rate
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 _CORE_FLOPS: Final = 4e10
 "Operations per second of a CPU core in matrix products."
-_GPU_FLOPS: Final[Mapping[Precision, float]] = {"fp32": 1.5e13, "bf16": 1.2e14}
-"Operations per second of a GPU of a data center: 40% of an A100's peak in bf16."
 _SHOWN_S: Final = 3600.0
 _LONG_S: Final = 14 * 86_400.0
 _IMAGE_STREAMS: Final[tuple[Stream, ...]] = ("image", "pair")
@@ -30,6 +29,8 @@ def compute_times(
     recipe: PretrainRecipe, num_images: Mapping[Stream, int], estimates: Mapping[str, Estimate]
 ) -> Iterator[str]:
     """Yield the time of each stage that computes for more than an hour, and what shortens it.
+
+    A pretraining on GPUs is left out: :mod:`pipelines.workflows.scale` says what it takes.
 
     Args:
         recipe: the recipe.
@@ -64,7 +65,7 @@ def compute_times(
                 f"{name}.gpus_per_actor",
                 f"more {name}.num_actors, or fewer num_views",
             )
-    if _is_unknown(estimates, "pretrain"):
+    if not train.use_gpu and _is_unknown(estimates, "pretrain"):
         yield from _line(
             "pretrain",
             f"{train.steps} steps",
@@ -118,7 +119,7 @@ def _line(
         number, unit, speed = (
             resources.num_gpus * resources.num_workers,
             "GPU",
-            _GPU_FLOPS[precision],
+            rate(GPUS[USUAL], precision),
         )
     else:
         number, unit, speed = resources.num_cpus * resources.num_workers, "CPU core", _CORE_FLOPS
@@ -127,7 +128,8 @@ def _line(
         return
     line = (
         f"{stage}: {work} take about {human_seconds(seconds)} on {number:g} "
-        f"{unit}{'' if number == 1 else 's'} (assumed: {speed / 1e12:g} TFLOP/s each)"
+        f"{unit}{'' if number == 1 else 's'} (assumed: {speed / 1e12:.2g} TFLOP/s each"
+        f"{f', as of an {USUAL}' if resources.num_gpus else ''})"
     )
     remedy = more if resources.num_gpus else f"{gpu}, {more}"
     yield line + (f"; set {remedy}" if seconds > _LONG_S else "")

@@ -14,12 +14,15 @@ from model.training.batch import Stream
 from orchestration.manifest import Manifest
 from orchestration.reporting.estimates import Estimate
 from pipelines.ingest.source import Kind
+from pipelines.pretrain.start_from import plan_lines
+from pipelines.pretrain.start_tokenizers import contradictions_of, tokenizer_params
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
 from pipelines.tokens.vqkd_training import GROUP_ROWS
 from pipelines.workflows.compute_time import compute_times
 from pipelines.workflows.feed_memory import feed_memory
 from pipelines.workflows.pair_counts import pair_counts
 from pipelines.workflows.pretrain_recipe import STREAM_KINDS, PretrainRecipe
+from pipelines.workflows.scale import scale_lines
 
 _BYTES_PER_PIECE: Final = 50
 "Text per piece of the vocabulary below which its training usually fails."
@@ -38,7 +41,16 @@ def impossible(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> list
         recipe: the recipe.
         complete: manifests of the complete stages by name.
     """
-    return [*_empty_kinds(recipe, complete), *_too_few_rows(recipe, complete)]
+    start = () if "pretrain" in complete else _start_contradictions(recipe, complete)
+    return [*_empty_kinds(recipe, complete), *_too_few_rows(recipe, complete), *start]
+
+
+def _start_contradictions(
+    recipe: PretrainRecipe, complete: Mapping[str, Manifest]
+) -> Iterator[str]:
+    """Weights to start from belong to a vocabulary and a codebook."""
+    tokenizers = tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
+    return contradictions_of(recipe.train, tokenizers, complete)
 
 
 def _empty_kinds(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> Iterator[str]:
@@ -157,8 +169,30 @@ def implications(
     num_images = {stream: rows[stream] + num_held_out[stream] for stream in _IMAGE_STREAMS}
     yield from compute_times(recipe, num_images, estimates)
     yield from feed_memory(recipe)
+    yield from scale_lines(recipe)
+    yield from plan_lines(
+        recipe.train, tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
+    )
+    yield from _beyond_the_end(recipe)
     yield from _held_out(recipe, estimates)
     yield from _vocabulary(recipe, captioned)
+
+
+def _beyond_the_end(recipe: PretrainRecipe) -> Iterator[str]:
+    """What is asked for at steps that a training does not have."""
+    for name in ("image_tokenizer", "train"):
+        params = getattr(recipe, name)
+        if params.profile_steps is not None and params.profile_steps[0] > params.steps:
+            yield (
+                f"{name}.profile_steps = {list(params.profile_steps)} begins after {name}.steps = "
+                f"{params.steps}: nothing is traced"
+            )
+    every, steps = recipe.train.evaluate_every, recipe.train.steps
+    if every is not None and every >= steps:
+        yield (
+            f"train.evaluate_every = {every} is not below train.steps = {steps}: only the stage "
+            "evaluate evaluates the network"
+        )
 
 
 def _views(recipe: PretrainRecipe, stream: Stream, num_images: int) -> Iterator[str]:

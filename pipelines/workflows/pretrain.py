@@ -106,6 +106,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         pairs=pair_rows,
         text_tokenizer=vocabulary,
         image_tokenizer=codebook,
+        evaluation=recipe.evaluate,
     )
     evaluated = evaluate.stage(
         recipe.evaluate,

@@ -13,9 +13,9 @@ from pipelines.ingest.download import Params as DownloadParams
 from pipelines.ingest.index import PairList
 from pipelines.ingest.source import Kind
 from pipelines.ingest.sources.registry import AnyImageSource, AnySource
-from pipelines.pretrain.evaluate import Params as EvaluateParams
 from pipelines.pretrain.export import Params as ExportParams
 from pipelines.pretrain.params import Params as PretrainParams
+from pipelines.pretrain.predictions import Params as EvaluateParams
 from pipelines.report.data_report import Params as DataReportParams
 from pipelines.tokens.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
@@ -67,6 +67,20 @@ class MiniwebParams(StageParams):
     "Number of OpenWebText documents."
     num_books: int = Field(default=0, ge=0)
     "Number of books, each a text file."
+    num_vqa: int = Field(default=0, ge=0)
+    "Number of images of VQAv2, each with several questions."
+    num_nlvr2: int = Field(default=0, ge=0)
+    "Number of pairs of images of NLVR2, each with a sentence or two."
+    num_coco_retrieval: int = Field(default=0, ge=0)
+    "Number of COCO images for retrieval, each with five captions that fit no other image."
+    num_flickr30k: int = Field(default=0, ge=0)
+    "Number of Flickr30K images for retrieval, each with five captions that fit no other image."
+    num_imagenet1k_classes: int = Field(default=0, ge=0, le=65)
+    "Number of classes of ImageNet-1K's folders; from four on, two classes have the same names."
+    num_images_per_imagenet1k_class: int = Field(default=0, ge=0)
+    "Number of training images of each class of ImageNet-1K."
+    num_glue: int = Field(default=0, ge=0)
+    "Number of examples of each task of GLUE, over all splits."
 
     def size(self) -> WebSize:
         """Return the sizes as ``dataprep.miniweb`` takes them."""
@@ -141,6 +155,12 @@ class PretrainRecipe(Recipe):
             raise ValueError(
                 "sources: no source has text to train a vocabulary on; add one, or set "
                 "text_tokenizer.model to a SentencePiece model"
+            )
+        with_images = any(source.kind != "texts" for source in self.sources.values())
+        if not with_images and self.image_tokenizer.weights is None:
+            raise ValueError(
+                "sources: no source has images to train the image tokenizer on; add one, or set "
+                "image_tokenizer.weights to the file of a trained one"
             )
         for section in ("sources", "evaluation_sets"):
             for name, source in getattr(self, section).items():

@@ -29,8 +29,9 @@ _SOURCES: Final = ("sources", "evaluation_sets")
 _REPLACED: Final = ("miniweb", "cluster")
 "Sections that are taken from the template as a whole."
 _DROPPED: Final = {
-    "model", "weights", "teacher_weights", "use_gpu", "num_workers", "compile",
-    "gpus_per_actor", "cpus_per_actor", "num_actors",
+    "model", "weights", "teacher_weights", "start_from", "start_fresh",
+    "use_gpu", "num_workers", "compile", "profile_steps",
+    "gpus_per_actor", "cpus_per_actor", "num_actors", "evaluate_every",
     "size", "image_size", "patch_size", "width", "depth", "num_heads", "ffn_width",
 }  # fmt: skip
 "Keys about given files, hardware and size: without one in the template, the default is used."
@@ -46,7 +47,7 @@ def shrink(values: Mapping[str, Any], template: Mapping[str, Any]) -> Values:
     drawn = {source["format"]: source for source in template["sources"].values()}
     kept = {name: value for name, value in values.items() if name not in (*_SOURCES, *_REPLACED)}
     sized = {name: value for name, value in template.items() if name not in ("name", *_SOURCES)}
-    shrunk = _merged(_without_sizes(kept), sized)
+    shrunk = _merged(without_sizes(kept), sized)
     for section in _SOURCES:
         if isinstance(sources := values.get(section), Mapping):
             shrunk[section] = {name: _drawn(source, drawn) for name, source in sources.items()}
@@ -68,9 +69,10 @@ def _drawn(source: Any, drawn: Mapping[str, Values]) -> Any:
     return copy.deepcopy(found) | ({"splits": splits} if splits else {})
 
 
-def _without_sizes(values: Mapping[str, Any]) -> Values:
+def without_sizes(values: Mapping[str, Any]) -> Values:
+    """Return values without the keys about given files, hardware and size, in all sections."""
     return {
-        name: _without_sizes(value) if isinstance(value, Mapping) else value
+        name: without_sizes(value) if isinstance(value, Mapping) else value
         for name, value in values.items()
         if name not in _DROPPED
     }

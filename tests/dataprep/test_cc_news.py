@@ -151,6 +151,14 @@ KOREAN = page(("똠방각하는 새로운 법이라고 말했다. " * 9,) * 4, "
 CHINESE = page(
     ("朱镕基说，这项新的法律将在今年年底之前通过，其他政党是否支持还不清楚。",) * 4, "zh"
 )
+EUC_JP = (
+    page(("大臣は7に述べた。" * 9,) * 4, "ja")
+    .encode("euc_jp")
+    .replace(
+        b"7",
+        b"\xad\xa1\xa4\xc8\xad\xea\xad\xb8",  # as iconv encodes it in EUC-JP-MS
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +171,9 @@ CHINESE = page(
         ("unicode-1-1-utf-8", QUOTED.encode(), "“yes” – it’s a €5 bill"),
         ("gb2312", CHINESE.encode("gbk"), "朱镕基说"),
         ("x-sjis", page(("大臣は①と髙橋に述べた。" * 9,) * 4, "ja").encode("cp932"), "①と髙橋"),
+        ("gbk", CHINESE.replace("说", "说㐀").encode("gb18030"), "朱镕基说㐀"),
+        ("gb2312", CHINESE.replace("说", "说7").encode("gbk").replace(b"7", b"\x80"), "基说€"),
+        ("euc-jp", EUC_JP, "大臣は①と㈱Ⅳに"),
         ("ks_c_5601-1987", KOREAN.encode("cp949"), "똠방각하"),
     ],
 )  # fmt: skip
@@ -181,6 +192,20 @@ def test_a_labeled_page_is_decoded_as_browsers_do_and_never_guessed_at(
     (document,) = crawl.read(language)
     assert expected in document.text
     assert document.text.count("\ufffd") <= 4
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (QUOTED.encode() + "€".encode()[:2], "“yes” – it’s a €5 bill"),
+        (QUOTED.replace("bill", "b\0ll").encode().replace(b"\0", b"\xe9"), "€5 b\ufffdll"),
+        (QUOTED.encode("cp1252"), "“yes” – it’s a €5 bill"),
+    ],
+)
+def test_a_page_without_a_label_is_guessed_at_only_if_most_of_it_is_not_utf8(crawl, body, expected):
+    crawl.add(body, Content_Type="text/html")
+    (document,) = crawl.read()
+    assert expected in document.text
 
 
 @pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
@@ -208,6 +233,11 @@ HEADS = {
     "bare line feeds": (b"HTTP/1.1 200 OK\nContent-Type: text/html\n\n", True),
     "no content type": (b"HTTP/1.1 200 OK\r\n\r\n", True),
     "a line without a colon": (b"HTTP/1.1 200 OK\r\nnonsense\r\n" + HTML_TYPE, True),
+    "an interim response": (
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n" + HTML_TYPE,
+        True,
+    ),
+    "nothing but interim responses": (b"HTTP/1.1 100 Continue\r\n\r\n", False),
     "no head": (b"", False),
     "another protocol": (b"ICY 200 OK\r\n" + HTML_TYPE, False),
     "no status": (b"HTTP/1.1 OK\r\n" + HTML_TYPE, False),

@@ -38,6 +38,14 @@ def test_each_operation_gives_torchvisions_pixels(ours, theirs, seed, factor):
     assert np.array_equal(ours(pixels, factor), expected)
 
 
+@pytest.mark.parametrize(("ours", "theirs"), OPERATIONS, ids=lambda f: f.__module__)
+@pytest.mark.parametrize("factor", [1 - 2**-24, 1 - 2**-20, 0.6 - 1e-6, 1.2 - 1e-6, 1.4 - 1e-7])
+def test_results_just_under_a_whole_number_are_cut_off_as_torchvisions(ours, theirs, factor):
+    pixels = image(3, 256, 256)
+    expected = np.asarray(theirs(Image.fromarray(pixels), factor))
+    assert np.array_equal(ours(pixels, factor), expected)
+
+
 @given(seed=st.integers(0, 10_000), strength=st.floats(0, 0.9), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_jitter_is_torchvisions_operations_in_one_of_the_six_orders(seed, strength, data):
@@ -54,6 +62,18 @@ def test_all_orders_are_drawn_and_give_different_pixels():
     pixels = image(1)
     uniforms = [np.array([0.9, 0.1, 0.95, (i + 0.5) / 6]) for i in range(6)]
     assert len({jitter_color(pixels, 0.4, some).tobytes() for some in uniforms}) == 6
+
+
+@pytest.mark.parametrize("order", range(6))
+@pytest.mark.parametrize("draw", [0.1234, 0.3])  # with 0.3 OpenCV's rounding does not do
+def test_a_jitter_can_be_written_over_its_input_or_elsewhere(order, draw):
+    pixels, uniforms = image(4), np.array([draw] * 3 + [(order + 0.5) / 6])
+    expected = jitter_color(pixels, 0.4, uniforms)
+    elsewhere, over = np.empty_like(pixels), pixels.copy()
+    jitter_color(pixels, 0.4, uniforms, elsewhere)
+    jitter_color(over, 0.4, uniforms, over)
+    assert np.array_equal(elsewhere, expected) and np.array_equal(over, expected)
+    assert np.array_equal(pixels, image(4))
 
 
 def test_a_strength_of_zero_changes_nothing():

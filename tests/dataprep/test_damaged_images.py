@@ -288,7 +288,9 @@ def test_a_file_without_pixels_in_its_header_is_damaged():
 
 
 def test_pillow_decodes_every_stored_image(tmp_path):
-    for data in FIRST_FRAME.values():
+    jpeg = encoded(RGB, "JPEG")
+    odd = [b"\xff\xe0\0\7JFIF\0", b"\xff\xed\0\4ab, and more than the length says"]
+    for data in [*FIRST_FRAME.values(), *(jpeg[:2] + segment + jpeg[2:] for segment in odd)]:
         with Image.open(io.BytesIO(store_image(data, RULES).jpeg)) as image:
             image.load()
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataprep.sources import json_arrays
-from dataprep.sources.json_arrays import FormError, elements
+from dataprep.sources.json_arrays import FormError, TooDeeplyNested, elements
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -102,3 +102,29 @@ def test_memory_does_not_grow_with_the_array():
     tracemalloc.stop()
     assert number == 30_001
     assert peak < 20 << 20
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a": "]}\\"", "b": ' + b'{"c": [' * 50_000 + b"]}" * 50_000 + b"}",
+    ],
+    ids=["lists", "objects"],
+)
+@pytest.mark.parametrize("block", [1000, 1 << 20])
+def test_a_value_that_is_too_deep_is_one_element(odd, block):
+    data = io.BytesIO(b'{"other": ' + odd + b', "images": [1, ' + odd + b", 2]}")
+    first, second, third = elements(lambda _: data.read(block), "images")
+    assert (first, third) == (1, 2) and isinstance(second, TooDeeplyNested)
+
+
+def test_an_integer_that_is_too_long_does_not_refuse_the_file():
+    data = b'[{"id": 1}, {"id": ' + b"9" * 5000 + b', "x": 2}, {"id": 3}]'
+    assert [e["id"] for e in elements(io.BytesIO(data).read)] == [1, float("inf"), 3]
+
+
+def test_a_list_that_stands_twice_is_refused():
+    data = b'{"images": [1], "images": [2]}'
+    with pytest.raises(FormError, match="several lists images"):
+        list(elements(io.BytesIO(data).read, "images"))

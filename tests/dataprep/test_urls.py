@@ -43,6 +43,9 @@ def test_a_url_is_sent_as_the_list_has_it(listed, sent):
         (b"//b.test/c%41.jpg", "/c%41.jpg"),
         (b"http://b.test?x=%7E", "/?x=%7E"),
         (b"?page=2", "/first?page=2"),
+        (rb"\\b.test\c.jpg", "/c.jpg"),
+        (rb"http:\\b.test\c\d.jpg", "/c/d.jpg"),
+        (rb"\c.jpg?q=a\b", "/c.jpg?q=a%5Cb"),
     ],
 )
 def test_a_redirect_is_followed_byte_by_byte(location, sent):
@@ -57,6 +60,7 @@ def test_a_redirect_is_followed_byte_by_byte(location, sent):
         b"http://b\xe5.test/x",
         b"http://\xff\xff/x",
         b"http://[::1/x",
+        rb"\\b%2f.test\x",
         b"http://a b.test/",
         b"http://b.test:99999/",
         b"ftp://b.test/x.jpg",

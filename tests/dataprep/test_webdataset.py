@@ -80,6 +80,8 @@ def test_what_is_no_sample_does_not_part_one(tmp_path, other):
         ({"0.jpg": b"", "0.a.json": b'{"caption": "a"}', "0.b.json": b'{"caption": "b"}'},
          ["a", "b"]),
         ({"0.jpg": b"", "0.json": b'{"caption": "half \\ud83d"}'}, ["half \ufffd"]),
+        ({"0.left.jpg": b"", "0.right.jpg": b"x", "0.txt": b"a"}, ["a"]),
+        ({"0.left.jpg": b"", "0.left.txt": b"a", "0.right.jpg": b"x"}, ["a"]),
         ({"0.jpg": b"", "0.txt": b"\xef\xbb\xbfwith a mark"}, ["with a mark"]),
     ],
 )  # fmt: skip
@@ -97,9 +99,11 @@ def test_captions_come_from_texts_before_json(tmp_path, members, captions):
         ({"0.jpg": b"x", "0.json": b'{"caption": 3}'}, "empty_caption", "0.json"),
         ({"0.jpg": b"x", "0.json": b"[" * 9999}, "empty_caption", "0.json"),
         ({"0.jpg": b"x", "0.txt": "a dog".encode("utf-16")}, "empty_caption", "UTF-16"),
+        ({"0.5.jpg": b"x", "0.5.txt": b"a", "0.6.png": b"y", "0.6.txt": b"b"},
+         "several_pairs_of_one_key", "0.5, 0.6"),
     ],
-)
-def test_a_sample_without_an_image_or_a_caption_is_one_reject(tmp_path, members, reason, detail):
+)  # fmt: skip
+def test_a_sample_without_one_image_and_a_caption_is_one_reject(tmp_path, members, reason, detail):
     first, bad, last = samples_of(tmp_path, pair("a") | members | pair("z"))
     assert (bad.name, bad.reason) == ("0", reason) and detail in bad.detail
     assert (first.reason, last.reason) == (None, None)

@@ -53,6 +53,8 @@ def test_links_to_files_and_categories_are_dropped_by_the_siteinfo_of_the_dump(
         ("Paris<br>London<div>one</div><div>two</div>", "Paris London one two"),
         ("a<br />b<p>c</p>d", "a b c d"),
         ("x<blockquote>said</blockquote>y<BR/>z", "x said y z"),
+        ("<td>a</td><td>b</td><tr><th>c</th>d", "a b c d"),
+        ("<details><summary>a</summary>b</details><figcaption>c</figcaption>d", "a b c d"),
         ("H<sub>2</sub>O and <b>bo</b>ld", "H2O and bold"),
         ("* one\n* two", "one two"),
         ("It is {{convert|1300|mi|km}} long (born {{birth date|1950|1|2}}).",

@@ -24,7 +24,8 @@ def test_a_training_runs_on_s3_with_the_endpoint_of_a_profile(s3_endpoint, tmp_p
     environment |= {"AWS_PROFILE": "trainer", "AWS_CONFIG_FILE": str(tmp_path / "config")}
     settings = [
         f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
-        *("image_tokenizer.steps=6", "image_tokenizer.min_usage=0"),
+        *("image_tokenizer.steps=6", "image_tokenizer.warmup_steps=2"),
+        "image_tokenizer.min_usage=0",
         *("miniweb.num_cc3m=60", "miniweb.num_cc12m=60", "miniweb.num_images_per_class=8"),
     ]
     command = [sys.executable, "-m", "pipelines.cli", "run", "tiny", "--until", "image_tokenizer"]

@@ -14,7 +14,7 @@ def both(logits: torch.Tensor, targets: torch.Tensor, factor: float = 1.0):
     """Return our loss and gradient, then PyTorch's in fp64."""
     ours = logits.clone().requires_grad_()
     # * 1 stands for a head: the backward must not overwrite the memory of a leaf.
-    loss, num_correct = cross_entropy_sum(ours * 1, targets)
+    loss, num_correct, _ = cross_entropy_sum(ours * 1, targets)
     (loss * factor).backward()
     theirs = logits.double().requires_grad_()
     expected = F.cross_entropy(theirs, targets, reduction="sum")
@@ -64,7 +64,7 @@ def test_extreme_logits_stay_finite():
 
 def test_a_second_backward_is_refused():
     logits = torch.randn(4, 6, requires_grad=True)
-    loss, _ = cross_entropy_sum(logits * 1, torch.zeros(4, dtype=torch.long))
+    loss, _, _ = cross_entropy_sum(logits * 1, torch.zeros(4, dtype=torch.long))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="one backward"):
         loss.backward()

@@ -1,6 +1,7 @@
 """Results on a GPU against the CPU; skipped on machines without one."""
 
 import copy
+from itertools import permutations
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from model import BEiT3, BEiT3Config
 from model.network.layer_norm import SubLayerNorm, norm_kernel
 from model.training.batch import MicroBatch
+from model.training.color_jitter import jitter_colors
 from model.training.cross_entropy import cross_entropy_sum
 from model.training.objectives import complete_loss_weights, predict
 from model.training.optimizer import adamw
@@ -81,6 +83,15 @@ def angle(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
     return float(torch.nn.functional.cosine_similarity(one, two, dim=0))
 
 
+def test_colors_change_to_the_same_bytes():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (12, 33, 47, 3), generator=generator).byte()
+    operations = torch.tensor(list(permutations(range(3))) * 2)
+    factors = 0.6 + 0.8 * torch.rand(12, 3, generator=generator)
+    found = jitter_colors(pixels.to(GPU), operations.to(GPU), factors.to(GPU))
+    assert torch.equal(found.cpu(), jitter_colors(pixels, operations, factors))
+
+
 @FORMS
 @pytest.mark.parametrize("stream", [0, 1, 2], ids=["image", "text", "pair"])
 def test_fp32_equals_the_cpu(config, stream):
@@ -112,11 +123,12 @@ def test_bf16_is_close_to_fp32(config, stream, compiled):
 
 
 @FORMS
-def test_activation_checkpointing_changes_no_gradient(config):
+@pytest.mark.parametrize("recomputing", ["selective", "full"])
+def test_activation_checkpointing_changes_no_gradient(config, recomputing):
     made = network(config).to(GPU)
     batch = batches(config)[2]
     _, expected = gradients(made, batch, BF16)
-    made.activation_checkpointing = True
+    made.activation_checkpointing = recomputing
     _, found = gradients(made, batch, BF16)
     assert angle(found, expected) > 0.9999
 
@@ -209,7 +221,7 @@ def test_the_summed_cross_entropy_equals_pytorch_s(dtype, unit):
     logits = (torch.randn(700, 9000, generator=generator) * 3).to(dtype)
     targets = torch.randint(0, 9000, (700,), generator=generator)
     ours = logits.to(GPU).requires_grad_()
-    loss, num_correct = cross_entropy_sum(ours * 1, targets.to(GPU))
+    loss, num_correct, _ = cross_entropy_sum(ours * 1, targets.to(GPU))
     loss.backward()
     theirs = logits.double().requires_grad_()
     expected = torch.nn.functional.cross_entropy(theirs, targets, reduction="sum")

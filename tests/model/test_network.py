@@ -211,8 +211,36 @@ def test_rows_that_a_cache_does_not_hold_are_refused():
     for rows in ([2], [-1], [0, 1, 5]):
         with pytest.raises(ValueError, match="not row numbers of the cache, 0 to 1"):
             cache.select(torch.tensor(rows))
+    for rows in ([True, False], [0.0, 1.0]):
+        with pytest.raises(ValueError, match="give row numbers as int64"):
+            cache.select(torch.tensor(rows))
+    with pytest.raises(ValueError, match="give row numbers as int64"):
+        cache.select(torch.tensor([1, 0], dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"text_ids have 6 rows, the cache holds 2; cache\.select"):
         made(text_ids=torch.zeros(6, 1, dtype=torch.long), attention="seq2seq", cache=cache)
+
+
+IDS = torch.full((2, 7), 5)
+IMAGES = torch.zeros(2, 3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({}, "neither images nor text_ids are given"),
+        ({"text_ids": IDS, "attention": "causal"}, "attention='causal'; give bidirectional or seq"),
+        ({"text_ids": IDS.float()}, "text_ids have type float32; give int64"),
+        ({"text_ids": IDS[0]}, r"text_ids have shape \(7,\); give \(B, T\)"),
+        ({"images": IMAGES.byte()}, "images have type uint8; give float, normalized"),
+        ({"images": IMAGES[0]}, r"images have shape \(3, 64, 64\); give \(B, 3, height, width\)"),
+        ({"images": IMAGES.permute(0, 2, 3, 1)}, r"images have shape \(2, 64, 64, 3\); give"),
+        ({"images": IMAGES[:, :, :32]}, r"images of \(32, 64\) pixels, image_size is 64; resize"),
+        ({"images": IMAGES[:1], "text_ids": IDS}, "1 images and 2 texts; give one text for each"),
+    ],
+)
+def test_inputs_of_another_type_or_shape_are_refused(inputs, words):
+    with pytest.raises(ValueError, match=words):
+        network(SHARED)(**inputs)
 
 
 @pytest.mark.parametrize("name", ["text_padding", "image_mask"])

@@ -1,6 +1,7 @@
 """The sampling order: every sample once an epoch, the same for any number of workers."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,8 +164,11 @@ def test_a_row_group_is_read_a_few_times_however_many_captions_its_images_have()
     order = order_of(counts, batch=8)
     reads = Counter()
     for substream in range(8):
+        held = set()
         for window in order._dealing.windows(substream, 0):
-            reads.update({group for group, _ in window.visits})
+            needed = {visit.group for visit in window.visits}
+            reads.update(needed - held)
+            held = needed
     assert max(reads.values()) <= 8
 
 
@@ -279,10 +283,19 @@ def test_a_window_with_far_fewer_rows_than_a_block_has_positions_is_ordered_with
     assert min(num_different) > 30
 
 
-def test_a_number_of_workers_must_divide_the_substreams():
+@pytest.mark.parametrize("num_workers", range(1, 9))
+def test_any_number_of_workers_up_to_that_of_substreams_fills_each_slot_once(num_workers):
+    order = Order([3] * 9, batch=16, num_substreams=8, shuffle_window=1, seed=0)
+    parts = [order.slots(rank, num_workers) for rank in range(num_workers)]
+    assert sorted(np.concatenate(parts)) == list(range(16))
+    sizes = [len(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] in (0, 2)
+
+
+def test_more_workers_than_substreams_are_refused():
     order = Order([3] * 9, batch=4, num_substreams=4, shuffle_window=1, seed=0)
-    with pytest.raises(ValueError, match="3 workers"):
-        order.slots(0, 3)
+    with pytest.raises(ValueError, match="5 workers are more than 4 substreams"):
+        order.slots(0, 5)
 
 
 @given(
@@ -309,9 +322,93 @@ def test_the_row_groups_of_some_steps_are_those_whose_rows_they_read(
             assert set(of_row[order.samples(step, slots)[0]].tolist()) <= held
 
 
+@given(
+    groups=st.lists(st.integers(1, 30), min_size=12, max_size=40),
+    substreams=st.sampled_from([1, 3, 4]),
+    per_substream=st.integers(1, 7),
+    window=st.integers(1, 5),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_that_end_within_row_groups_give_what_the_row_groups_have(
+    groups, substreams, per_substream, window, seed
+):
+    """Captions and weights together, over three epochs of each substream."""
+    generator = np.random.default_rng(seed)
+    captions = generator.integers(1, 9, sum(groups))
+    weights = generator.choice([0.5, 1.0, 2.0], sum(groups))
+    order = Order(
+        groups,
+        batch=substreams * per_substream,
+        num_substreams=substreams,
+        shuffle_window=window,
+        seed=seed,
+        samples_per_row=captions,
+        row_weights=weights,
+    )
+    lengths = order._dealing.lengths
+    steps = read(order, -(-3 * int(lengths.max()) // per_substream))
+    for epoch in range(3):
+        found = Counter()
+        for substream, length in enumerate(lengths.tolist()):
+            first = substream * per_substream
+            sequence = [pair for step in steps for pair in step[first : first + per_substream]]
+            found.update(sequence[epoch * length : (epoch + 1) * length])
+        expected = Counter()
+        for group in range(len(groups)):
+            rows, members = order._dealing.samples.of(group, epoch)
+            expected.update(zip(rows.tolist(), members.tolist(), strict=True))
+        assert found == expected
+
+
+def new_groups(order, slots, steps, block=8):
+    """Return how many row groups each block of steps needs that the one before did not."""
+    needed = [order.groups(range(step, step + block), slots) for step in steps[::block]]
+    return [len(later - earlier) for earlier, later in pairwise(needed)]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_row_groups_of_one_size_are_read_evenly_within_an_epoch(num_workers):
+    """32 substreams of 8 samples a step: a window of 4 row groups lasts 32 steps."""
+    order = Order([64] * 32 * 40, batch=256, num_substreams=32, shuffle_window=4, seed=0)
+    num_steps = order.samples_per_epoch // 256
+    for rank in range(num_workers):
+        slots = order.slots(rank, num_workers)
+        reads = new_groups(order, slots, range(64, num_steps - 64))
+        assert set(reads) == {32 // num_workers}  # a row group lasts 8 steps
+
+
+def test_row_groups_with_different_numbers_of_samples_are_read_rather_evenly():
+    counts = np.repeat([1] * 30 + [5] * 6 + [50] * 4, 64)
+    order = Order(
+        [64] * 40 * 64,
+        batch=512,
+        num_substreams=64,
+        shuffle_window=4,
+        seed=0,
+        samples_per_row=np.tile(counts, 64),
+    )
+    num_steps = order.samples_per_epoch // 512
+    reads = new_groups(order, order.slots(0, 1), range(64, num_steps - 64))
+    # A block may read a window of each of the 64 substreams; of these, few begin in it.
+    assert max(reads) <= 64 * 4 / 4
+    assert np.quantile(reads, 0.99) < 6 * np.mean(reads)
+
+
+def test_an_epoch_begins_with_windows_of_all_lengths():
+    order = Order([64] * 320, batch=64, num_substreams=8, shuffle_window=4, seed=0)
+    for epoch in range(2):
+        windows = [order._dealing.windows(substream, epoch) for substream in range(8)]
+        assert [some[1].first for some in windows] == [32, 64, 96, 128, 160, 192, 224, 256]
+        lengths = {b.first - a.first for some in windows for a, b in pairwise(some[1:])}
+        assert lengths == {256}
+
+
 def test_no_more_row_groups_are_held_than_the_windows_of_the_substreams():
     order = Order([64] * 320, batch=64, num_substreams=8, shuffle_window=4, seed=0)
+    num_steps = order.samples_per_epoch // 64
     for rank in range(4):
         slots = order.slots(rank, 4)  # 2 substreams, each of 8 samples a step
-        for step in range(0, 600, 7):
-            assert len(order.groups(range(step, step + 1), slots)) <= 2 * 4 + 4
+        for step in range(2 * num_steps):  # the epochs of all substreams end with a step
+            held = order.groups(range(step, step + 1), slots)
+            assert len(held) <= 2 * (4 + 1)  # a window may begin and end within a row group

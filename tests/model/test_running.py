@@ -55,10 +55,11 @@ def assert_alike(found, expected, **tolerance):
 
 
 @FORMS
-def test_activation_checkpointing_changes_no_gradient(config):
+@pytest.mark.parametrize("recomputing", ["selective", "full"])
+def test_activation_checkpointing_changes_no_gradient(config, recomputing):
     made = network(config)
     expected = gradients(made, config)
-    made.activation_checkpointing = True
+    made.activation_checkpointing = recomputing
     assert_alike(gradients(made, config), expected, rtol=0, atol=0)
 
 
@@ -78,7 +79,7 @@ def test_activation_checkpointing_keeps_less_for_the_backward(config):
         return sum(seen.values())
 
     plain = kept()
-    made.activation_checkpointing = True
+    made.activation_checkpointing = "full"
     assert kept() < plain / 2
 
 

@@ -73,7 +73,7 @@ def test_batches_without_padding_cost_what_the_account_of_steps_says():
     ]
     counts = {"image": 5, "text": 3, "pair": 2}
     work = step_work(CONFIG, batches, counts)
-    assert work.flops == step_flops(CONFIG, shapes, counts, activation_checkpointing=False)
+    assert work.flops == step_flops(CONFIG, shapes, counts, activation_checkpointing="none")
 
 
 def test_samples_and_tokens_are_those_of_all_workers_however_batches_are_divided():

@@ -3,10 +3,13 @@
 import json
 from datetime import timedelta
 
+import pytest
+
 from orchestration import gc as gc_module
+from orchestration.errors import ManifestError
 from orchestration.gc import abort_stale_uploads, collect, garbage
 from orchestration.manifest import MANIFEST
-from orchestration.plan import IDENTITY
+from orchestration.plan import IDENTITY, latest_record
 from orchestration.storage.store import Store
 
 
@@ -20,6 +23,19 @@ def output(store: Store, path: str, complete: bool = True) -> None:
 def record(store: Store, name: str, started_at: float, **stages: str) -> None:
     text = json.dumps({"name": name, "stages": stages, "started_at": started_at})
     store.write_bytes(f"workflows/{name}/record.json", text.encode())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"name": 1, "stages": []}'])
+@pytest.mark.parametrize("use", [garbage, latest_record])
+def test_a_damaged_record_is_named_and_nothing_is_taken_for_garbage(tmp_path, use, content):
+    workdir = Store(tmp_path)
+    output(workdir, "curate/a1")
+    record(workdir, "good", 1.0, curate="a1")
+    workdir.write_bytes("workflows/bad/record.json", content)
+    with pytest.raises(
+        ManifestError, match=r"/workflows/bad/record.json is damaged: .*remove this"
+    ):
+        use(workdir)
 
 
 def test_only_an_output_that_no_record_names_is_garbage(store):

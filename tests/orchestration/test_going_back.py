@@ -12,6 +12,7 @@ from rich.console import Console
 from orchestration import Recipe, Stage, Workflow
 from orchestration.branches import (
     BRANCHES,
+    RECORDS,
     Branch,
     branch_files,
     branch_numbers,
@@ -110,6 +111,21 @@ def test_a_complete_output_is_no_longer_complete(tmp_path):
     folder.write_bytes(MANIFEST, b"{}")
     go_back(folder, Branch(10, 0), "line", lambda line: None)
     assert not folder.exists(MANIFEST)
+
+
+def test_records_of_skipped_steps_of_the_abandoned_attempt_are_removed(tmp_path):
+    folder, said = Store(tmp_path), []
+    for step in (10, 20):
+        save(folder, step)
+    records = ["step-00000010", "step-00000011", "step-00000012-data-00000015", "step-100000000"]
+    for name in records:
+        folder.write_bytes(f"{RECORDS}/{name}/worker-00000-of-00001.json", b"{}")
+    go_back(folder, Branch(10, 0), "line", said.append)
+    assert folder.folders(RECORDS) == ["step-00000010"]
+    assert said[1:] == ["line: removes the records of 3 skipped steps after it"]
+    folder.write_bytes(f"{RECORDS}/step-00000011/worker-00000-of-00001.json", b"{}")
+    go_back(folder, Branch(10, 0), "line", pytest.fail)  # the same command again
+    assert folder.folders(RECORDS) == ["step-00000010", "step-00000011"]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.s3 import free_port
         ("https://x?GoogleAccessId=me&Signature=q", "https://x?GoogleAccessId=me&Signature=***"),
         ("https://x?Policy=p&Key-Pair-Id=k", "https://x?Policy=***&Key-Pair-Id=***"),
         ("https://x/?access_token=1#top", "https://x/?access_token=***#top"),
+        ("https://x/#access_token=1&token_type=b", "https://x/#access_token=***&token_type=***"),
         ("at https://a:b@c or http://d/?api_key=e.", "at https://***@c or http://d/?api_key=***"),
     ],
 )  # fmt: skip

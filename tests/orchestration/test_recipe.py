@@ -1,9 +1,10 @@
 """Recipes: precedence of values, messages of errors, and which fields are semantic."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Discriminator, Field, Tag
 
 from orchestration.errors import RecipeError
 from orchestration.fingerprint import file_digest, semantic
@@ -37,6 +38,56 @@ def load(tmp_path: Path, text: str, overrides=(), environment=None) -> Toy:
         overrides=overrides,
         environment=environment or {},
     )
+
+
+class Square(StageParams):
+    shape: Literal["square"]
+    side: int
+
+
+class Circle(StageParams):
+    shape: Literal["circle"]
+    radius: int
+
+
+class Many(StageParams):
+    """Fields whose errors have tags of unions in their location."""
+
+    number: Annotated[
+        Annotated[int, Field(ge=1), Tag("one")] | Annotated[tuple[int, int], Tag("range")],
+        Discriminator(lambda value: "range" if isinstance(value, list) else "one"),
+    ] = 1
+    either: int | list[str] = 1
+    shapes: dict[str, Annotated[Square | Circle, Field(discriminator="shape")]] = Field(
+        default_factory=dict
+    )
+
+
+class WithUnions(Recipe):
+    many: Many = Many()
+
+
+@pytest.mark.parametrize(
+    ("many", "key"),
+    [
+        ("{number: 0}", "many.number"),
+        ("{number: [1, x]}", "many.number.1"),
+        ("{either: x}", "many.either"),
+        ("{either: [a, [b]]}", "many.either"),
+        ("{either: [a, [b]]}", "many.either.1"),
+        ("{shapes: {square: {shape: square}}}", "many.shapes.square.side"),
+        ("{shapes: {a: {shape: circle, radius: x}}}", "many.shapes.a.radius"),
+        ("{shapes: {a: {shape: circle, side: 1}}}", "many.shapes.a.side"),
+        ("{shapes: {a: {shape: star}}}", "many.shapes.a"),
+        ("{shapes: {a: {}}}", "many.shapes.a"),
+    ],
+)
+def test_an_error_names_the_keys_that_stand_in_the_recipe(tmp_path, many, key):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: t\nmany: {many}")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(WithUnions, path)
+    assert f"\n  {key}: " in str(error.value)
 
 
 def test_precedence_is_defaults_then_recipe_then_environment_then_command_line(tmp_path):

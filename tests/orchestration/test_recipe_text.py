@@ -142,6 +142,11 @@ BAD_FILES = [
     ("name: t\ninner:\n  steps: 1\n  'steps': 2", "toy.yaml:4: the key 'steps' stands twice"),
     ("name: t\nmany: {a: {steps: 1},\n a: {}}", "toy.yaml:3: the key 'a' stands twice"),
     ("name: t\nx: [{a: 1,\n a: 2}]", "toy.yaml:3: the key 'a' stands twice"),
+    ("name: t\nmany:\n 1: {}\n 0x1: {}", "toy.yaml:4: the key '0x1' stands twice, first in line 3"),
+    ("name: t\nmany: {1: 2, 1.0: 3}", "toy.yaml:2: the key '1.0' stands twice, first in line 2 as"),
+    ("name: t\nmany: {true: {},\n True: {}}", "toy.yaml:3: the key 'True' stands twice"),
+    ("name: t\n~: 1\nnull: 2", "toy.yaml:3: the key 'null' stands twice, first in line 2 as '~'"),
+    ("name: t\nmany: {!env A: {}}", "toy.yaml:2: not valid YAML: could not determine"),
     ("", "toy.yaml: the recipe is empty"),
     ("# nothing\n---\n", "toy.yaml: the recipe is empty"),
     ("\n- name: t", "toy.yaml:2: a recipe must be a mapping of sections, as in `name: mine`"),
@@ -179,6 +184,11 @@ def test_a_file_that_is_no_recipe_is_one_line_with_file_and_line(tmp_path, text,
         load(tmp_path, text)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_keys_of_different_values_stand_side_by_side():
+    text = "{1: a, 2: b, '01': c, 1.5: d, one: e, no: f, false: g, null: h, '': i}"
+    assert list(parse_recipe(text.encode(), "r")[0].values()) == list("abcdefghi")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):

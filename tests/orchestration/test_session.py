@@ -24,8 +24,9 @@ from orchestration.reporting.progress import (
     write_heartbeat,
 )
 from orchestration.reporting.run_log import RunLog
-from orchestration.session import STOP, UNSENT, Reporter, Session, Wish
+from orchestration.session import SAVE, STOP, UNSENT, Reporter, Session, Wish
 from orchestration.storage.store import Store
+from orchestration.training_size import saved_now
 
 NUM_WORKERS = 3
 STOPPED_IN = 7
@@ -35,6 +36,9 @@ class Asked:
     """A reporter that the user's wish reaches during a step."""
 
     must_stop = False
+
+    def must_save(self) -> bool:
+        return False
 
 
 def work(rank: int, rendezvous: str, folder: str) -> None:
@@ -152,6 +156,34 @@ def test_a_store_that_fails_does_not_end_the_reporter(tmp_path, caplog, unreacha
     Path(folder.uri).write_text("again")
     reporter.close()
     assert "could not be stored" in caplog.text
+
+
+def test_each_request_for_a_checkpoint_is_answered_once(tmp_path):
+    folder = Store(tmp_path)
+    reporter = Reporter(folder, log_without_server())
+    answers = []
+    for content in (b"first", b"first", b"second"):
+        folder.write_bytes(SAVE, content)
+        time.sleep(1.5)
+        answers.append(reporter.must_save())
+        assert not reporter.must_save()
+    reporter.close()
+    assert answers == [True, False, True]
+
+
+def test_healthy_workers_save_a_checkpoint_before_they_are_stopped(tmp_path):
+    folder, step = Store(tmp_path), [15]
+
+    def train() -> None:
+        while not folder.exists(SAVE):
+            time.sleep(0.05)
+        step[0] = 17
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    saved_now(folder, lambda: step[0])
+    thread.join()
+    assert step == [17] and not folder.exists(SAVE)
 
 
 def test_a_tracking_server_that_does_not_answer_delays_no_stop(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from orchestration.errors import ManifestError, RecipeError, StageError, StoreError
+from orchestration.termination import WorkerTerminated
 from orchestration.training_failures import ending_in_time, may_pass
 
 
@@ -137,7 +138,8 @@ def test_a_machine_that_was_taken_away_is_no_failure():
     taken._preempted = True
     assert taken.preempted
     callback = ending(max_failures=0)
-    for error in (taken, WorkerHealthCheckFailedError("no answer", taken)):
+    wrapped = WorkerHealthCheckFailedError("no answer", taken)
+    for error in (taken, wrapped, WorkerTerminated("SIGTERM")):
         for _ in range(3):
             assert not seen(callback, error, RuntimeError("gloo: Connection closed by peer"))
     with pytest.raises(StageError, match="1 failures within"):

@@ -14,13 +14,28 @@ from pipelines.builtin_recipes import builtin_recipes, recipe_path
 from pipelines.cli import app
 from pipelines.commands.options import console
 from pipelines.open_recipe import Opened, open_recipe
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
 from pipelines.workflows.leaks import possible_leaks
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink
+from pipelines.workflows.shrink_finetuning import shrink_finetuning
 
 RECIPES = builtin_recipes()
+FINETUNINGS = [name for name in RECIPES if name.startswith("finetune/")]
+PRETRAININGS = [name for name in RECIPES if name not in FINETUNINGS]
 CONTACT = ["download.contact=me@example.org"]
 MAX_LINES = 40
+TINY = {
+    name: next(
+        tiny
+        for word, tiny in {
+            "retrieval": "retrieval", "imagenet": "imagenet", "vqa": "vqa", "nlvr2": "nlvr2",
+            "glue": "glue",
+        }.items()
+        if word in name
+    )
+    for name in FINETUNINGS
+}  # fmt: skip
 
 
 def template() -> dict:
@@ -46,7 +61,7 @@ def test_a_recipe_is_short_apart_from_its_sources(name):
     lines, in_sources = 0, False
     for line in RECIPES[name].path.read_text().splitlines():
         if line and not line.startswith(" "):
-            in_sources = line.startswith(("sources:", "evaluation_sets:"))
+            in_sources = line.startswith(("sources:", "evaluation_sets:", "data:"))
         lines += bool(line.strip()) and not in_sources
     assert lines <= MAX_LINES
 
@@ -73,7 +88,7 @@ def no_drawing(monkeypatch):
     monkeypatch.setattr("dataprep.miniweb.corpora.build", lambda folder, size: None)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PRETRAININGS)
 def test_a_shrunk_recipe_needs_no_data_and_keeps_its_sources(name, tmp_path, no_drawing):
     recipe = opened(name, tmp_path, shrink=True).recipe
     written = yaml.safe_load(RECIPES[name].path.read_text())
@@ -85,6 +100,28 @@ def test_a_shrunk_recipe_needs_no_data_and_keeps_its_sources(name, tmp_path, no_
     assert recipe.train.steps <= 10 and recipe.train.network.size == "tiny"
     assert not recipe.train.use_gpu and not recipe.image_tokenizer.use_gpu
     assert recipe.image_tokenizer.teacher == "hand_crafted"
+
+
+@pytest.mark.parametrize("name", FINETUNINGS)
+def test_a_shrunk_finetuning_needs_only_the_network_of_the_demo(name, tmp_path, no_drawing):
+    with pytest.raises(RecipeError) as error:
+        opened(name, tmp_path, f"start_from={tmp_path}", shrink=True)
+    (_, missing) = str(error.value).splitlines()
+    assert missing.strip().startswith(f"start_from: {tmp_path}")
+    values = shrink_finetuning(
+        yaml.safe_load(RECIPES[name].path.read_text()),
+        yaml.safe_load(recipe_path(f"finetune/tiny-{TINY[name]}").read_text()),
+    )
+    recipe = FinetuneRecipe.model_validate(values)
+    assert recipe.finetune.steps == 10 and not recipe.finetune.use_gpu
+    for file in external_files(recipe.data):
+        assert file.location.startswith("${miniweb}/")
+
+
+@pytest.mark.parametrize("name", [n for n in FINETUNINGS if "tiny" not in n])
+def test_a_finetuning_validates_as_written(name):
+    recipe = load_recipe(FinetuneRecipe, recipe_path(name), variables={"data": "/data"})
+    assert recipe.finetune.use_gpu and recipe.data.splits.keys() >= {"train"}
 
 
 def test_a_shrunk_recipe_keeps_the_method_and_drops_sizes_and_hardware():
@@ -181,7 +218,8 @@ def test_what_is_held_out_leaks_nothing_into_training():
 
 
 def test_a_recipe_of_texts_alone_leaks_no_images():
-    changes = ["sources={own_text: {format: jsonl, file: x}}", "train.images_per_step=0"]
+    changes = ["sources={own_text: {format: jsonl, file: x}}", "train.images_per_step=0",
+               "image_tokenizer.weights=x"]  # fmt: skip
     recipe = load_recipe(
         PretrainRecipe, recipe_path("small"), overrides=[*changes, "train.pairs_per_step=0"]
     )

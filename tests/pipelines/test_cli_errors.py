@@ -13,7 +13,7 @@ from pipelines.cli import app, main
 from pipelines.commands.options import console
 from pipelines.commands.run import plan, run_opened
 from pipelines.commands.ui import ui
-from pipelines.commands.workdir import status
+from pipelines.commands.workdir import gc, status
 from pipelines.open_recipe import open_recipe
 from tests.s3 import BUCKET
 
@@ -225,3 +225,10 @@ def test_a_training_can_only_go_back_to_a_step_of_its_own(recipe, options, words
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, RecipeError) and words in str(result.exception)
     assert not (recipe.parent / "work").exists()
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_gc_of_a_folder_in_which_nothing_has_run_says_so_and_makes_no_folder(tmp_path, delete):
+    with pytest.raises(RecipeError, match="no workflow has run here"):
+        gc(str(tmp_path / "nowhere"), delete=delete)
+    assert not list(tmp_path.iterdir())

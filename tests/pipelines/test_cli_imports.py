@@ -35,7 +35,15 @@ def imported_by(*arguments: str, **environment: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["inspect", "model", "--help"], ["recipes"]]
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["grid", "--help"],
+        ["compare", "--help"],
+        ["inspect", "model", "--help"],
+        ["recipes"],
+    ],
 )
 def test_help_and_the_list_of_recipes_import_nothing_slow(arguments):
     assert not imported_by(*arguments) & SLOW

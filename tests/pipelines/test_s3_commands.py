@@ -29,7 +29,7 @@ OPENING = {
 
 
 def test_the_commands_that_open_a_workdir_are_known():
-    assert sorted(OPENING) == ["doctor", "gc", "rejects", "report", "status", "ui"]
+    assert sorted(OPENING) == ["doctor", "gc", "profile", "rejects", "report", "status", "ui"]
 
 
 @pytest.mark.parametrize(("command", "arguments"), OPENING.items())

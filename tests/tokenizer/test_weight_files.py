@@ -39,6 +39,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
         {"model": STATE, "args": argparse.Namespace(lr=1e-3, output=pathlib.PurePath("x").name)},
         {"model": STATE, "args": argparse.Namespace(output=pathlib.Path("out"), betas=(0.9, 0.98))},
         {"model": STATE, "best": np.float64(0.5), "step": np.int64(3), "loss": np.float32(2)},
+        {"model": STATE, "half": np.float16(1), "byte": np.uint8(3), "name": np.str_("x")},
         {"model": STATE, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}},
         STATE | {"version": 3, "name": "a"},
     ],

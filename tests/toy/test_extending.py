@@ -35,10 +35,12 @@ SETTINGS = [
     "num_documents: 200}",
     "text_tokenizer.vocab_size=150",
     "image_tokenizer.steps=6",
+    "image_tokenizer.warmup_steps=2",
     "image_tokenizer.min_usage=0.01",
     "image_tokens.row_group_rows=16",
     "pair_tokens.row_group_rows=16",
     "train.steps=6",
+    "train.warmup_steps=2",
     "train.texts_per_step=16",
 ]
 

@@ -22,9 +22,9 @@ def by_ranking(images, texts, image_of_text):
             any(image_of_text[t] == i for t in ranked(scores[i].tolist())[:k])
             for i in range(len(images))
         ]
-        result[f"image_to_text/R@{k}"] = sum(found) / len(found)
+        result[f"image_to_text/recall_at_{k}"] = sum(found) / len(found)
         found = [image_of_text[t] in ranked(scores[:, t].tolist())[:k] for t in range(len(texts))]
-        result[f"text_to_image/R@{k}"] = sum(found) / len(found)
+        result[f"text_to_image/recall_at_{k}"] = sum(found) / len(found)
     return result
 
 
@@ -52,3 +52,21 @@ def test_an_image_without_captions_is_refused():
 def test_a_caption_of_an_unknown_image_is_refused():
     with pytest.raises(ValueError, match="beyond the 3 images"):
         retrieval_recalls(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 3]))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_are_no_perfect_recall(value):
+    broken = torch.eye(3)
+    broken[1, 1] = value
+    own = torch.arange(3)
+    with pytest.raises(ValueError, match="features of 1 images are not finite, the first is row 1"):
+        retrieval_recalls(broken, torch.eye(3), own)
+    with pytest.raises(ValueError, match="features of 1 captions are not finite"):
+        retrieval_recalls(torch.eye(3), broken, own)
+
+
+@pytest.mark.parametrize(("num_texts", "num_numbers"), [(3, 1), (1, 3), (0, 0)])
+def test_captions_without_features_or_without_an_image_are_refused(num_texts, num_numbers):
+    own = torch.zeros(num_numbers, dtype=torch.long)
+    with pytest.raises(ValueError, match=f"{num_texts} captions have features and {num_numbers} "):
+        retrieval_recalls(torch.eye(1, 3), torch.eye(3)[:num_texts], own)

@@ -14,7 +14,7 @@ from orchestration.reporting.attempts import (
     without_tracebacks,
     write_attempt,
 )
-from orchestration.reporting.progress import write_heartbeat
+from orchestration.reporting.progress import read_heartbeat, write_heartbeat
 from orchestration.reporting.results import result_line
 from orchestration.slices import Output
 from orchestration.storage.lock import take, workdir_lock
@@ -29,6 +29,11 @@ from tests.committing import commit_outputs, commit_tables
         (AssertionError(), "AssertionError"),
         (ValueError("7 is odd"), "ValueError: 7 is odd"),
         (StageError("a sentence for the user"), "a sentence for the user"),
+        (ValueError("caf\udce9.jpg: \x1b[31mred"), r"ValueError: caf\udce9.jpg: \x1b[31mred"),
+        (
+            ExceptionGroup("two workers", [ValueError("7"), StageError("in words")]),
+            "ExceptionGroup: two workers: ValueError: 7; in words",
+        ),
     ],
 )
 def test_a_message_names_the_type_unless_it_was_written_for_the_user(error, words):
@@ -37,6 +42,23 @@ def test_a_message_names_the_type_unless_it_was_written_for_the_user(error, word
 
 def test_a_message_never_holds_a_complete_recipe():
     assert len(error_words(ValueError("x" * 70_000))) < 2100
+
+
+def test_any_message_is_recorded(tmp_path):
+    for message in ("caf\udce9.jpg", "nul \0", "Hünde\n犬"):
+        write_attempt(Store(tmp_path).sub("stage"), "failed", message)
+        assert read_attempt(Store(tmp_path), Store(tmp_path).sub("stage")).error == message
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"[]", b"\xff", b'{"state": "failed", "other": 1}'])
+def test_a_damaged_record_of_an_attempt_is_none(tmp_path, record):
+    (tmp_path / "attempt.json").write_bytes(record)
+    assert read_attempt(Store(tmp_path), Store(tmp_path)) is None
+
+
+def test_a_damaged_heartbeat_is_none(tmp_path):
+    (tmp_path / "progress.json").write_bytes(b"")
+    assert read_heartbeat(Store(tmp_path)) is None
 
 
 def chained(kind: str) -> str:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from orchestration.errors import RecipeError
+from orchestration.errors import ManifestError, RecipeError
 from orchestration.reporting.latest_run import latest_run
 from orchestration.storage.store import Store
 
@@ -44,3 +44,35 @@ def test_a_database_that_the_recipe_names_stays_where_it_is(tmp_path):
 def test_a_workdir_without_runs_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="no MLflow runs yet"):
         latest_run(Store(str(tmp_path)))
+
+
+DAMAGED = [
+    b"",
+    b"{",
+    b"[]",
+    b"3",
+    b"{}",
+    b"\xff\xfe",
+    b'{"uri": 3, "started_at": null}',
+    b"[" * 9999,
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+@pytest.mark.parametrize("name", ["record.json", "mlflow_run.json"])
+def test_a_damaged_record_is_named_in_one_line(tmp_path, name, content):
+    store = Store(str(tmp_path))
+    add_workflow(store, "a", 1, "https://mlflow.example.org")
+    store.write_bytes(f"workflows/a/{name}", content)
+    with pytest.raises(ManifestError) as error:
+        latest_run(store)
+    assert str(error.value).startswith(f"{tmp_path}/workflows/a/{name} is damaged: ")
+    assert "remove this file" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("recipe", ["name: t", "tracking: null", "tracking: 3"])
+def test_a_recipe_without_the_section_of_tracking_names_no_server(tmp_path, recipe):
+    store = Store(str(tmp_path))
+    add_workflow(store, "a", 1, "sqlite:///elsewhere.db")
+    store.write_bytes("workflows/a/recipe.yaml", recipe.encode())
+    assert latest_run(store).uri == f"sqlite:///{tmp_path}/mlflow.db"

@@ -141,6 +141,17 @@ def test_a_lost_run_is_replaced_aloud_when_the_workflow_starts_again(workdir, lo
     assert Opened(workdir).log.run_id == again.log.run_id
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"uri": null, "run_id": 3}'])
+def test_a_damaged_record_of_a_run_is_replaced_aloud(workdir, content):
+    first = Opened(workdir)
+    workdir.write_bytes(f"stage/{RUN_FILE}", content)
+    again = Opened(workdir)
+    (line,) = again.told
+    assert f"{workdir.uri}/stage/{RUN_FILE} is damaged: a new MLflow run" in line
+    assert again.log.run_id not in (None, first.log.run_id)
+    assert Opened(workdir).log.run_id == again.log.run_id
+
+
 def test_a_run_that_is_deleted_during_the_work_is_replaced_aloud(workdir):
     opened = Opened(workdir)
     first = opened.log.run_id

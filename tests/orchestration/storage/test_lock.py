@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.errors import LockError
 from orchestration.storage import lock as lock_module
-from orchestration.storage.lock import LOCK, take, workdir_lock
+from orchestration.storage.lock import LOCK, held_since, take, workdir_lock
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,15 @@ def test_a_process_is_identified_on_every_platform(store, platform):
         time.sleep(0.01)
     ended.wait()
     assert lock_module._process_started(ended.pid) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_lock_says_what_to_do(store, data):
+    store.write_bytes(LOCK, data)
+    for use in (take, held_since):
+        with pytest.raises(LockError, match="if no other command does, delete it"):
+            use(store)
+    assert store.read(LOCK) == data
 
 
 def test_the_lock_of_an_ended_process_is_replaced_at_once(store):

@@ -228,6 +228,9 @@ ENDPOINTS = [
     ("https://minio?x=1", "write https://minio"),
     ("https://minio:port", "not a URL"),
     ("https://", "no scheme"),
+    ("https://minio:0", "a port above 0; write https://host:port"),
+    ("https://minio%2e", "not a URL of a host"),
+    ("https://münio", "not a URL of a host"),
 ]
 
 

@@ -270,7 +270,10 @@ def test_a_committed_file_is_found_by_its_name(store):
 
 @pytest.mark.parametrize(
     "root",
-    ["", " ", "s3://bucket", "s3://", "S3://b/x", "s3:/b/x", "gs://b/x", "file:///x", "file:x"],
+    [
+        *("", " ", "s3://bucket", "s3://", "S3://b/x", "s3:/b/x", "gs://b/x", "file:///x"),
+        *("file:x", "s3://key:secret@b/x", "s3://b c/x", "a\0b"),
+    ],
 )
 def test_what_is_no_workdir_is_refused(root):
     with pytest.raises(StoreError, match=r"s3://bucket/prefix"):

@@ -1,5 +1,7 @@
 """The feed: pixels match their codes, counts are exact, and a batch depends on its step alone."""
 
+import itertools
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +14,14 @@ from dataprep.images import decode_stored, encode_jpeg
 from dataprep.views import View, cut, random_view
 from model import BEiT3Config
 from model.training.batch import MicroBatch
+from model.training.objectives import num_predictions
 from orchestration.dataset import Dataset
 from orchestration.storage.store import Store
 from pipelines.pretrain.feed import Feed
 from pipelines.pretrain.samples import FeedParams, SampleBuilder
 from pipelines.readers.prefetch import prefetch
 from tests.committing import commit_tables
+from tests.pipelines.pretrain.small_job import make_job
 from tokenizer.text import BOS, EOS, PAD, TextTokenizer, train
 
 NETWORK = BEiT3Config(
@@ -177,7 +181,7 @@ def test_captions_are_wrapped_truncated_and_padded_to_a_multiple_of_eight(tmp_pa
         assert not set(masked.tolist()) & {BOS, EOS, PAD}
 
 
-@pytest.mark.parametrize("num_workers", [1, 2, 4])
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 4])
 def test_workers_share_one_global_batch(tmp_path, text, num_workers):
     """Each sample, including masks and stochastic depth, is the same on any worker."""
 
@@ -186,6 +190,8 @@ def test_workers_share_one_global_batch(tmp_path, text, num_workers):
         for batch in feed.step(step):
             ids = batch.text_ids  # padding depends on the micro-batch, so it does not count
             parts = [batch.pixels, batch.image_mask, None if ids is None else ids * (ids != PAD)]
+            if not sum(num_predictions(batch).values()):
+                continue  # its samples stand in another micro-batch too
             for i in range(len(batch.codes if ids is None else ids)):
                 key = [part[i].double().sum().item() for part in parts if part is not None]
                 key.append(batch.residual_scale[..., i].double().sum().item())
@@ -200,6 +206,23 @@ def test_workers_share_one_global_batch(tmp_path, text, num_workers):
     for stream, keys in whole.items():
         together = sorted(key for part in parts for key in part[stream])
         np.testing.assert_allclose(together, keys)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 64])
+def test_workers_with_fewer_samples_have_as_many_micro_batches(tmp_path, text, micro_batch):
+    """Three workers of four substreams: shards of the network are exchanged in each one."""
+    steps = [
+        make_feed(tmp_path / f"{rank}", text, rank, 3, micro_batch).step(9) for rank in range(3)
+    ]
+    streams = [[batch.stream for batch in batches] for batches in steps]
+    assert streams[0] == streams[1] == streams[2]
+    total: Counter[str] = Counter()
+    for batch in itertools.chain(*steps):
+        total.update({batch.stream: sum(num_predictions(batch).values())})
+    alone: Counter[str] = Counter()
+    for batch in make_feed(tmp_path / "alone", text).step(9):
+        alone.update({batch.stream: sum(num_predictions(batch).values())})
+    assert total == alone
 
 
 def test_a_step_does_not_depend_on_earlier_steps(tmp_path, text):
@@ -235,6 +258,31 @@ def test_pixels_become_what_torchvision_makes_of_them(tmp_path, text):
     images = torch.stack([to_tensor(pixels.numpy()) for pixels in batch.pixels])
     torch.testing.assert_close(moved.images, normalize(images, mean, std), rtol=1e-6, atol=1e-6)
     assert moved.pixels is None and batch.pixels.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("stream", ["image", "pair"])
+def test_colors_that_change_on_the_device_are_those_that_change_before_it(text, stream):
+    params = replace(PARAMS, color_jitter=0.4)
+    rows, slots = tokens(8)[stream], np.arange(8)
+    before, later, plain = (
+        SampleBuilder(stream, NETWORK, text, some, 3, jitters_later=later).build(rows, 7, slots)
+        for some, later in ((params, False), (params, True), (PARAMS, True))
+    )
+    assert torch.equal(later.pixels, plain.pixels) and not torch.equal(later.pixels, before.pixels)
+    assert plain.jitter_operations is None and before.jitter_operations is None
+    moved = later.to(torch.device("cpu"))
+    assert torch.equal(moved.images, before.to(torch.device("cpu")).images)
+    assert moved.jitter_operations is None and moved.jitter_factors is None
+    some = later.rows(torch.tensor([5, 2])).to(torch.device("cpu"))
+    assert torch.equal(some.images, moved.images[[5, 2]])
+
+
+def test_colors_change_on_the_device_where_it_is_a_gpu(tmp_path):
+    job = make_job(tmp_path)
+    for on_gpu in (True, False):
+        for batch in job.make_feed(0, 1, on_gpu=on_gpu).step(0):
+            has_draws = on_gpu and batch.stream != "text"
+            assert (batch.jitter_operations is not None) == has_draws
 
 
 def test_a_tokenizer_with_another_grid_is_refused(tmp_path, text):

@@ -88,9 +88,9 @@ def job(tmp_path):
     datasets = {name: dataset(Store(tmp_path / name), table) for name, table in tables.items()}
     params = Params(
         images_per_step=8, texts_per_step=0, pairs_per_step=0, substreams=4, shuffle_window=2,
-        steps=3, micro_batch=4, precision="fp32", codes="online",
+        steps=3, warmup_steps=1, micro_batch=4, precision="fp32", codes="online",
     )  # fmt: skip
-    return PretrainJob(params, 3, datasets, text, NETWORK, tokenizer, VIEWS)
+    return PretrainJob(params, 3, datasets, text, NETWORK, tokenizer, VIEWS, text.folder)
 
 
 def test_the_network_predicts_the_codes_of_the_crop_that_it_sees(job, tmp_path):
@@ -127,6 +127,12 @@ def test_a_builder_reads_only_the_columns_that_it_needs(job):
     }
     assert stored["text"] == ("ids",) and "codes" in stored["image"]
     assert {"codes", "captions"} <= set(stored["pair"])
+
+
+def test_colors_of_new_views_change_before_the_crop_on_a_gpu_too(job):
+    on_gpu, on_cpu = (job.make_feed(0, 1, on_gpu=on_gpu).step(0) for on_gpu in (True, False))
+    for some, other in zip(on_gpu, on_cpu, strict=True):
+        assert some.jitter_operations is None and torch.equal(some.pixels, other.pixels)
 
 
 def test_pixels_of_the_tokenizer_are_in_its_range():

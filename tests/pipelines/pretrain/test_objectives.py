@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from model.training import objectives
-from pipelines.pretrain.evaluate import objective_numbers
 from pipelines.pretrain.loss_figure import draw_losses
+from pipelines.pretrain.predictions import objective_numbers
 from pipelines.pretrain.pretrain import Params
 from pipelines.summary import learned_table
 from tests.model.test_objectives import ADDED

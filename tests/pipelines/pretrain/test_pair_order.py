@@ -64,7 +64,9 @@ def job(tmp_path):
             pair_text_mask_ratio=0.01,
             **changes,
         )
-        return PretrainJob(params, 3, {"pair": pairs}, text, NETWORK, text, None).make_feed(0, 1)
+        return PretrainJob(
+            params, 3, {"pair": pairs}, text, NETWORK, text, None, text.folder
+        ).make_feed(0, 1)
 
     return make
 

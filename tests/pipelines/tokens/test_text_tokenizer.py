@@ -8,7 +8,7 @@ import pytest
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from orchestration import Dataset, Stage
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StageError
 from orchestration.params import StageParams
 from orchestration.reporting.usage import Expected
 from orchestration.storage.store import Store
@@ -53,6 +53,12 @@ def make(tmp_path, params: Params, name: str) -> tuple[Store, Mapping[str, float
     folder = store.sub("out")
     run_in_process(declared, folder, {name: store.sub(name) for name in declared.input_names})
     return folder, Dataset.open(folder).manifest.numbers
+
+
+def test_a_vocabulary_that_the_corpus_does_not_support_is_one_sentence(tmp_path):
+    with pytest.raises(StageError, match="SentencePiece cannot train 5000 pieces") as error:
+        make(tmp_path, Params(vocab_size=5000, character_coverage=1), "a")
+    assert "ValueError" not in str(error.value)
 
 
 def test_the_report_covers_every_source(tmp_path):

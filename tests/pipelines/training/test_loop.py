@@ -17,6 +17,7 @@ from orchestration.checkpoint_files import checkpoints, step_of
 from orchestration.errors import StageError
 from orchestration.going_back import go_back
 from orchestration.storage.store import Store
+from pipelines.pretrain.params import Params
 from pipelines.training.history import read_curve
 from pipelines.training.loop import train
 from tests.line_training import LineJob, LineTask, params
@@ -174,3 +175,18 @@ def test_an_error_in_the_data_reaches_the_training(tmp_path):
 def test_workers_must_divide_the_substreams():
     with pytest.raises(ValueError, match="num_workers = 3 does not divide substreams = 8"):
         params(substreams=8, num_workers=3)
+    with pytest.raises(ValueError, match="num_workers = 3 does not divide substreams = 8"):
+        params(substreams=8, num_workers=[2, 4])
+    with pytest.raises(ValueError, match=r"num_workers = \[2, 1\]: the smaller number comes first"):
+        params(num_workers=[2, 1])
+    both = params(substreams=8, num_workers=[1, 2])
+    assert (both.min_workers, both.max_workers, both.resources.num_workers) == (1, 2, 1)
+
+
+def test_pretraining_may_have_any_number_of_workers_in_a_range():
+    params = Params(num_workers=(3, 5))
+    assert (params.min_workers, params.max_workers) == (3, 5)
+    with pytest.raises(ValueError, match="num_workers = 300 is more than substreams = 256"):
+        Params(num_workers=(2, 300))
+    with pytest.raises(ValueError, match="num_workers = 3 does not divide substreams = 256"):
+        Params(num_workers=3)

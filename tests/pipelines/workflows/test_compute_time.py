@@ -11,6 +11,7 @@ from pipelines.builtin_recipes import recipe_path
 from pipelines.tokens.vqkd_training import VQKDTrainingParams
 from pipelines.workflows.compute_time import compute_times, encoder_flops, step_operations
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
+from pipelines.workflows.scale import scale_lines
 from tokenizer.vqkd import VQKD
 
 CONTACT = ["download.contact=a@b.example"]
@@ -48,7 +49,10 @@ def test_the_operations_of_the_encoder_are_those_of_timm_s_network_of_this_size(
         (ON_CPU, "image_tokens: 2 views of about 14000000 images take about 142"),
         (ON_CPU, "days on 2 CPU cores (assumed: 0.04 TFLOP/s each); set image_tokens.gpus_per_act"),
         (ON_CPU, "pretrain: 200000 steps take about"),
-        (["image_tokens.gpus_per_actor=0.25"], "on 2 GPUs (assumed: 15 TFLOP/s each)"),
+        (
+            ["image_tokens.gpus_per_actor=0.25"],
+            "on 2 GPUs (assumed: 15 TFLOP/s each, as of an A100 40GB)",
+        ),
         (["image_tokenizer.use_gpu=false"], "set image_tokenizer.use_gpu=true"),
     ],
 )
@@ -57,15 +61,19 @@ def test_a_plan_names_long_work_and_what_shortens_it(changes, words):
 
 
 def test_work_of_minutes_and_work_that_was_measured_are_not_named():
-    assert lines("train.steps=10", "image_tokenizer.steps=10", images=1000) == ""
+    warmup = ("train.warmup_steps=1", "image_tokenizer.warmup_steps=1")
+    assert lines("train.steps=10", "image_tokenizer.steps=10", *warmup, images=1000) == ""
     known = {name: Estimate(seconds=9) for name in ("image_tokens", "image_tokenizer", "pretrain")}
     assert lines(*ON_CPU, estimates=known) == ""
     assert "image_tokenizer:" not in lines("image_tokenizer.weights=vqkd.pth")
 
 
 def test_the_giant_s_run_takes_weeks_on_256_gpus_as_in_the_paper():
-    found = lines("train.codes=online", recipe="giant")
-    assert "pretrain: 1000000 steps take about 7.2 days on 256 GPUs" in found  # the paper's: 14
+    chosen = load_recipe(
+        PretrainRecipe, recipe_path("giant"), overrides=[*CONTACT, "train.codes=online"]
+    )
+    assert " 21.6 days for 1000000 steps" in next(iter(scale_lines(chosen)))  # the paper's: 14
+    assert "pretrain" not in lines("train.codes=online", recipe="giant")
 
 
 def test_codes_in_the_step_cost_the_encoder_once_for_each_image():

@@ -77,6 +77,13 @@ def test_counts_that_suffice_are_not_refused(tmp_path):
         (WEB_LIST | {"download": None}, ["download.contact", "sources.list"]),
         (WEB_LIST | {"download": {"num_actors": 1}}, ["download.contact", "sources.list"]),
         ({"sources": {"own": SOURCES["own"]}}, ["images with captions", "train.pairs_per_step=0"]),
+        (
+            {
+                "sources": {"texts": {"format": "jsonl", "file": "t.jsonl"}},
+                "train": {"images_per_step": 0, "pairs_per_step": 0},
+            },
+            ["no source has images", "image_tokenizer.weights"],
+        ),
         ({"text_tokens": {"length": 5000}}, ["text_tokens.length is 5000", "max_text_length"]),
         ({"train": {"max_caption_length": 6000}}, ["train.max_caption_length is 6000"]),
     ],
@@ -193,7 +200,9 @@ def test_caps_and_weights_change_what_the_pair_stream_holds(changes, words):
 
 
 def test_what_is_held_out_counts_for_the_tokenizer_alone():
-    found = counted(["sources.visual_genome.held_out=true", "train.steps=1000"], ROWS)
+    found = counted(
+        ["sources.visual_genome.held_out=true", "train.steps=1000", "train.warmup_steps=9"], ROWS
+    )
     assert "pairs: about 3.56M over about 3.11M images" in found
     assert "visual_genome: " not in found
     assert "over about 3565000 pairs: 0.574 epochs" in found

@@ -51,10 +51,11 @@ def test_the_estimate_is_what_a_feed_holds(tmp_path):
     held = []
     for step in range(0, 400, 16):
         feed.step(step)
-        feed._reading.submit(int).result()
+        feed.reading.submit(int).result()
         held.append(feed.readers["text"].num_bytes)
-    # Of windows that begin or end soon, more or fewer row groups are held.
-    assert held_bytes(chosen) == pytest.approx(np.mean(held), rel=0.4)
+    # In the first window of an epoch fewer row groups are held.
+    assert held_bytes(chosen) == pytest.approx(np.mean(held), rel=0.15)
+    assert max(held) < 1.15 * held_bytes(chosen)
 
 
 @pytest.mark.parametrize(

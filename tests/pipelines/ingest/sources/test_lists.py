@@ -187,6 +187,7 @@ LOCAL = {
     "/data/1.jpg": "file:/data/1.jpg",
     "C:odd.jpg": "file:C%3Aodd.jpg",
     "Hünde.jpg": "file:H%C3%BCnde.jpg",
+    r"images\1.jpg": "file:images%5C1.jpg",
 }
 
 
@@ -200,7 +201,11 @@ def test_own_lists_may_name_local_files(tmp_path, format_, written, url):
 
 
 @pytest.mark.parametrize(
-    "written", ["ftp://a.org/1.jpg", "//a.org/1.jpg", "file://host/1.jpg", "images/", "http:///1"]
+    "written",
+    [
+        *("ftp://a.org/1.jpg", "//a.org/1.jpg", "file://host/1.jpg", "images/", "http:///1"),
+        *(r"C:\images\1.jpg", "d:/images/1.jpg", r"\\server\images\1.jpg"),
+    ],
 )
 def test_what_is_no_path_and_no_url_is_a_reject(tmp_path, written):
     (tmp_path / "list").write_bytes(text_of("csv", [(written, "a dog"), PAIRS[0]]))
@@ -225,8 +230,10 @@ def test_local_images_are_read_beside_the_list(tmp_path):
     (tmp_path / "lists" / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
     (tmp_path / "lists" / "broken.jpg").symlink_to("nowhere")
     (tmp_path / "lists" / "text.jpg").write_text("a page")
+    (tmp_path / "lists" / r"back\slash.jpg").write_bytes(image)
     names = ["images/a b.jpg", str(tmp_path / "elsewhere.jpg"), "../elsewhere.jpg", "link.jpg",
-             "broken.jpg", "gone.jpg", "text.jpg", "images", "http://a.org/1.jpg"]  # fmt: skip
+             r"images\a b.jpg", r"..\elsewhere.jpg", r"back\slash.jpg", "broken.jpg", "gone.jpg",
+             "text.jpg", "images", "http://a.org/1.jpg"]  # fmt: skip
     with (tmp_path / "lists" / "list.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("url", "caption"), *((name, "a dog") for name in names)])
     params = source("csv", tmp_path / "lists" / "list.csv")
@@ -242,7 +249,7 @@ def test_local_images_are_read_beside_the_list(tmp_path):
     outcomes = LocalImagesEngine(engine, ImageRules(32, 90, 8, 10**6), folder)(urls)
     assert asked == ["http://a.org/1.jpg"] and outcomes[-1] == "fetched"
     assert [getattr(o, "reason", "stored") for o in outcomes[:-1]] == [
-        *["stored"] * 4, "linked_file", "missing_file", "not_an_image", "damaged_file",
+        *["stored"] * 7, "linked_file", "missing_file", "not_an_image", "damaged_file",
     ]  # fmt: skip
 
 

@@ -1,0 +1,13 @@
+"""Annotations of downstream tasks: readers of their published files, and of the user's own.
+
+- ``example.py``: one example, as every reader gives it.
+- ``vqav2.py``, ``nlvr2.py``: questions, and sentences of two images.
+- ``karpathy.py``: captioned images, for retrieval.
+- ``class_folder.py``: images in folders by their class.
+- ``glue.py``: sentences with labels.
+- ``own_files.py``: the user's own annotations of each of these tasks.
+- ``image_places.py``: the images themselves, in folders and zip archives.
+
+A reader gives examples in the order of its file. What is wrong with one is said in the example; a
+file of another format is refused.
+"""

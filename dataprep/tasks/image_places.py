@@ -1,0 +1,144 @@
+"""Images of examples: looked up in folders and zip archives by the names that a file gives them.
+
+A name is a relative path. In an archive, the folders that all of its members are in may be missing
+from it.
+
+| search | what else is found |
+|---|---|
+| ``exact`` | nothing |
+| ``ends`` | ``train/27/a.png`` as ``27/a.png`` or ``a.png``, as file names are unique |
+| ``anywhere`` | files outside of the folder, by absolute paths or ``..``; paths of Windows |
+
+Only a list of the user's own, on this machine, may choose which files of it are read.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal
+
+from dataprep.sources.folders import FolderFiles, read_file
+from dataprep.sources.members import MISSING_FILE, MemberError
+from dataprep.sources.names import safe_name
+from dataprep.sources.zips import Member, ZipDirectory, ZipSet
+
+Search = Literal["exact", "ends", "anywhere"]
+
+
+def member_names(path: Path) -> list[str]:
+    """Return the sorted names of the members of a zip archive, without folders common to all.
+
+    Raises:
+        zipfile.BadZipFile: the file is not a zip archive; the message names it.
+    """
+    names = _names(ZipDirectory([path])).values()
+    num_common = _num_common(names)
+    return sorted(_without(name, num_common) for name in names)
+
+
+class ImageMembers:
+    """The members of the zip archives among some places."""
+
+    def __init__(self, places: Sequence[Path], search: Search) -> None:
+        """Read the directories of the archives.
+
+        Raises:
+            zipfile.BadZipFile: a place is neither a folder nor a zip archive; the message names it.
+        """
+        directory = ZipDirectory([place for place in places if not place.is_dir()])
+        self._search = search
+        self._members = directory.members
+        self._shortened: dict[str, list[Member]] = {}
+        names = _names(directory)
+        for archive in {member.archive for member in names}:
+            mine = {member: name for member, name in names.items() if member.archive == archive}
+            for num_folders in range(1, _num_common(mine.values()) + 1):
+                for member, name in mine.items():
+                    self._shortened.setdefault(_without(name, num_folders), []).append(member)
+
+    def find(self, name: str) -> Sequence[Member]:
+        """Return the members of an image's name; none if it is in no archive."""
+        for end in _ends(name, self._search):
+            if found := self._members.get(end) or self._shortened.get(end):
+                return found
+        return ()
+
+
+class Images:
+    """Reads images by name."""
+
+    def __init__(
+        self, places: Sequence[Path], members: Mapping[str, Sequence[Member]], search: Search
+    ) -> None:
+        """Open the archives.
+
+        Args:
+            places: folders and zip archives.
+            members: what :class:`ImageMembers` found for each name that will be read.
+            search: how names are looked up in folders.
+
+        Raises:
+            zipfile.BadZipFile: a file is not the archive that it was; the message names it.
+        """
+        self._shown = ", ".join(place.name for place in places)
+        self._folders = [place for place in places if place.is_dir()]
+        self._zips = ZipSet([place for place in places if not place.is_dir()], members)
+        self._search = search
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of an image's file.
+
+        Raises:
+            MemberError: the image is missing, damaged, too large, or there are several of its name.
+        """
+        if name in self._zips.names:
+            return self._zips.read(name)
+        for end in _ends(name, self._search):
+            for folder in self._folders:
+                try:
+                    return self._read(folder, end)
+                except MemberError as error:
+                    if error.reason != MISSING_FILE:
+                        raise
+        raise MemberError(MISSING_FILE, f"{safe_name(name)} is not in {self._shown}")
+
+    def _read(self, folder: Path, name: str) -> bytes:
+        try:
+            if self._search != "anywhere":
+                return FolderFiles(folder).read(name)
+            path = folder / name
+            if "\\" in name and not path.exists():
+                path = folder / name.replace("\\", "/")
+            return read_file(path, safe_name(name))
+        except MemberError:
+            raise
+        except ValueError:  # a zero byte, or half of a surrogate pair
+            raise MemberError(MISSING_FILE, safe_name(name)) from None
+
+
+def _ends(name: str, search: Search) -> Iterator[str]:
+    """Yield a name, then what is left of it without each of its leading folders."""
+    yield name
+    while search == "ends" and "/" in name:
+        name = name.partition("/")[2]
+        yield name
+
+
+def _names(directory: ZipDirectory) -> dict[Member, str]:
+    """Return the name of each member; of two readings of its bytes, UTF-8 is the shorter one."""
+    names: dict[Member, str] = {}
+    for name, members in directory.members.items():
+        for member in members:
+            names[member] = min(name, names.get(member, name), key=len)
+    return names
+
+
+def _num_common(names: Iterable[str]) -> int:
+    """Return the number of folders that are common to all names."""
+    folders = [name.split("/")[:-1] for name in names]
+    pairs = zip(min(folders, default=[]), max(folders, default=[]), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _without(name: str, num_folders: int) -> str:
+    return "/".join(name.split("/")[num_folders:])

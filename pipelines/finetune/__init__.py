@@ -1,0 +1,16 @@
+"""Fine-tuning: from a pretrained network and a task's files to a model and its score.
+
+- ``task.py``: what a task is; ``tasks/`` has a file for each, ``registry.py`` lists them.
+  ``class_scores.py``, ``class_names.py``, ``answer_lists.py``: what several of them use.
+- ``start.py``: the stage that fits given weights to the task's input size. ``start_params.py`` has
+  its parameters, ``start_source.py`` finds the weights, ``start_weights.py`` fits them.
+- ``formats/``: the files that examples are read from; ``prepare.py`` is the stage that reads them.
+- ``labels.py``: the stage that collects the labels to choose from.
+- ``params.py``: parameters of the training and of predictions.
+- ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input;
+  ``views.py``, ``imagenet_augment.py``: the pixels of their images.
+- ``finetune.py``, ``finetune_task.py``, ``curve.py``: the stage that trains, its task in the one
+  training loop, and the figure of its curve. ``expected_bytes.py``: the size of its weights.
+- ``predict.py``, ``predicting.py``, ``score.py``: predictions for a split, and its metrics.
+- ``export.py``, ``model_card.py``: the stage that writes a folder for this project and others.
+"""

@@ -1,0 +1,13 @@
+"""The files of downstream tasks that a recipe's ``data`` can name.
+
+``format.py`` says what a format is, ``registry.py`` lists all of them.
+
+| files | formats |
+|---|---|
+| questions about images | ``vqav2`` |
+| sentences of two images | ``nlvr2`` |
+| captioned images, for retrieval | ``coco_captions``, ``flickr30k_captions`` |
+| images with classes | ``class_folder`` |
+| sentences with labels | ``glue`` |
+| the user's own, of every task | ``own_files`` |
+"""

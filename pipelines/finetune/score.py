@@ -1,0 +1,88 @@
+"""Score: the metrics of the evaluated splits, beside chance and the published numbers.
+
+In: ``predict/<split>`` and ``prepare/<split>`` of each evaluated split. Out: ``score.json``;
+``submission_<split>.json`` where the task has an evaluation server. A split without labels has no
+metrics. Numbers are ``<split>/<metric>``, ``<split>/chance/<metric>`` and
+``published/<split>/<metric>``.
+"""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from orchestration import Context, Dataset, Stage, feeding
+from orchestration.params import OPERATIONAL, StageParams
+from orchestration.storage.store import Store
+from pipelines.finetune.labels import text_columns
+from pipelines.finetune.registry import AnyTask
+from pipelines.finetune.task import Task
+
+SCORE_FILE: Final = "score.json"
+PUBLISHED: Final = "published"
+CHANCE: Final = "chance"
+NUM_EXAMPLES: Final = "num_examples"
+
+
+class ScoreParams(StageParams):
+    """What is scored, and with what it is compared."""
+
+    task: AnyTask
+    "The recipe's section."
+    published: Annotated[dict[str, float], OPERATIONAL] = Field(default_factory=dict)
+    "Published values by ``<split>/<metric>``."
+
+
+def stage(
+    task: Task,
+    *,
+    predictions: Mapping[str, Stage],
+    examples: Mapping[str, Stage],
+    published: Mapping[str, float] = MappingProxyType({}),
+) -> Stage:
+    """Return the stage ``score``.
+
+    Args:
+        task: the recipe's section ``task``.
+        predictions: ``predict/<split>`` by split.
+        examples: ``prepare/<split>`` by split.
+        published: published values by ``<split>/<metric>``.
+    """
+    params = ScoreParams(task=task, published=dict(published))
+    inputs = {f"predict_{split}": made for split, made in predictions.items()}
+    inputs |= {f"prepare_{split}": examples[split] for split in predictions}
+    return Stage(
+        "score", lambda context: run(context, params, list(predictions)), params, feeding(**inputs)
+    )
+
+
+def run(context: Context, params: ScoreParams, splits: list[str]) -> None:
+    """Compute the metrics in one task, commit them beside the published values."""
+    datasets = {role: context.input(role) for role in context.stage.inputs}
+    numbers, files = context.run_task(write_scores, context.folder, params.task, splits, datasets)
+    numbers |= {f"{PUBLISHED}/{name}": value for name, value in params.published.items()}
+    context.log.artifact(context.folder.fetch(SCORE_FILE))
+    context.commit(files=files, numbers=numbers)
+
+
+def write_scores(
+    folder: Store, task: Task, splits: list[str], datasets: Mapping[str, Dataset]
+) -> tuple[dict[str, float], list[str]]:
+    """Write the files; return the metrics by ``<split>/<name>`` and the names of the files."""
+    numbers: dict[str, float] = {}
+    files = [SCORE_FILE]
+    for split in splits:
+        predictions = datasets[f"predict_{split}"].read()
+        examples = text_columns(datasets[f"prepare_{split}"])
+        numbers[f"{split}/{NUM_EXAMPLES}"] = examples.num_rows
+        if examples.num_rows and (not task.needs_labels or any(examples["labels"].to_pylist())):
+            found = task.score(predictions, examples)
+            numbers |= {f"{split}/{name}": value for name, value in found.items()}
+        if (submission := task.submission(predictions)) is not None:
+            name = f"submission_{split}.json"
+            folder.write_bytes(name, submission)
+            files.append(name)
+    folder.write_bytes(SCORE_FILE, json.dumps(numbers, indent=1, sort_keys=True).encode())
+    return numbers, files

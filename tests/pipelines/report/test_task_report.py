@@ -1,0 +1,231 @@
+"""The page of predictions: what is chosen, what is right, hostile text, and its size."""
+
+import base64
+import hashlib
+import random
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from dataprep.images import decode_stored
+from orchestration import Stage
+from orchestration.params import StageParams
+from orchestration.storage.store import Store
+from pipelines.finetune.task import Task
+from pipelines.finetune.tasks.image_classification import ImageClassification
+from pipelines.finetune.tasks.nlvr2 import VisualReasoning
+from pipelines.finetune.tasks.retrieval import Retrieval
+from pipelines.finetune.tasks.text_classification import TextClassification
+from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
+from pipelines.report import task_report
+from pipelines.report.nearest import NUM_NEAREST, NUM_QUERIES, nearest
+from pipelines.report.predicted import NUM_SHOWN, predicted
+from tests.committing import commit_outputs
+from tests.in_process import run_in_process
+from tests.pipelines.finetune.predicted_splits import commit_examples, commit_predictions, jpeg
+
+HOSTILE = "<script>alert('x')</script>"
+MOST_BYTES = 2_000_000
+VQA = VisualQuestionAnswering(name="vqa")
+GLUE = TextClassification(name="text_classification")
+STSB = TextClassification(name="text_classification", scored_by="correlation")
+
+
+def labeled(number: int, num_images: int = 0, given: int = 1) -> tuple[list[dict], list[dict]]:
+    """Examples and predictions; those with an even number are right."""
+    examples = [
+        {
+            "example_id": f"e{i}",
+            "images": [jpeg(i * 2 + k, 300, 400) for k in range(num_images)],
+            "texts": [f"{HOSTILE} {i}", "second " * 200],
+            "labels": ["yes"] * given,
+        }
+        for i in range(number)
+    ]
+    found = [
+        {
+            "example_id": f"e{i}",
+            "labels": ["yes", "no"] if i % 2 == 0 else ["no", "yes"],
+            "scores": [0.75, 0.25],
+        }
+        for i in range(number)
+    ]
+    return examples, found
+
+
+@pytest.fixture(autouse=True)
+def _no_tracking(monkeypatch):
+    monkeypatch.setattr("orchestration.reporting.run_log.RunLog.artifact", lambda *_: None)
+
+
+def committed(folder: Store, examples: list[dict], found: list[dict]):
+    return commit_predictions(folder.sub("predict"), found), commit_examples(
+        folder.sub("prepare"), examples
+    )
+
+
+def nothing(name: str) -> Stage:
+    return Stage(name, lambda context: None, StageParams())
+
+
+def page_of(task: Task, store: Store, splits: dict[str, tuple[list[dict], list[dict]]]) -> str:
+    """The page that the stage writes."""
+    inputs = {}
+    numbers = {"dev/accuracy": 0.625, "dev/chance/accuracy": 0.5, "published/dev/accuracy": 0.7765}
+    inputs["score"] = commit_outputs(store.sub("score"), [], numbers=numbers).folder
+    for split, rows in splits.items():
+        predictions, examples = committed(store.sub(split), *rows)
+        inputs |= {f"predict/{split}": predictions.folder, f"prepare/{split}": examples.folder}
+    stage = task_report.stage(
+        task,
+        score=nothing("score"),
+        predictions={split: nothing(f"predict/{split}") for split in splits},
+        examples={split: nothing(f"prepare/{split}") for split in splits},
+    )
+    folder = store.sub("task_report/0123456789abcdef")
+    run_in_process(stage, folder, inputs)
+    return folder.read(task_report.HTML_FILE).decode()
+
+
+class Tags(HTMLParser):
+    """Collects tags and their addresses."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def check(page: str) -> list[np.ndarray]:
+    """A page holds all it shows and no foreign tag; return the pixels of its images."""
+    tags = Tags(page)
+    assert "script" not in tags.tags
+    assert len(page) < MOST_BYTES
+    assert all(a.startswith("data:image/jpeg;base64,") for a in tags.addresses)
+    return [decode_stored(base64.b64decode(a.partition(",")[2])) for a in tags.addresses]
+
+
+@pytest.mark.parametrize(
+    ("task", "num_images", "given"),
+    [
+        (VQA, 1, 10),
+        (VisualReasoning(name="nlvr2"), 2, 1),
+        (ImageClassification(name="image_classification"), 1, 1),
+        (GLUE, 0, 1),
+    ],
+    ids=["vqa", "nlvr2", "image_classification", "text_classification"],
+)
+def test_the_page_shows_right_and_wrong_examples_of_each_split(tmp_path, task, num_images, given):
+    rows = labeled(40, num_images, given)
+    page = page_of(task, Store(tmp_path), {"dev": rows, "test": labeled(3, num_images, given)})
+    pixels = check(page)
+    shown = 2 * NUM_SHOWN + 3
+    assert len(pixels) == shown * num_images
+    assert all(max(p.shape) == 128 for p in pixels)
+    assert len(re.findall(r"second second", page)) >= shown
+    assert page.count("<h3>right</h3>") == page.count("<h3>wrong</h3>") == 2
+    assert "0.6250" in page and "0.5000" in page and "0.7765" in page
+    assert ("yes ×10" in page) == (given == 10)
+
+
+def test_what_is_chosen_depends_on_ids_alone(tmp_path):
+    """Not on the order of the rows, nor on the first ones."""
+    examples, found = labeled(200)
+    order = list(range(200))
+    random.Random(5).shuffle(order)
+    one = predicted(GLUE, *committed(Store(tmp_path / "a"), examples, found))
+    shuffled = [examples[i] for i in order], [found[i] for i in order]
+    other = predicted(GLUE, *committed(Store(tmp_path / "b"), *shuffled))
+    by_hash = sorted(range(200), key=lambda i: hashlib.sha256(f"e{i}".encode()).hexdigest())
+    for title, remainder in (("right", 0), ("wrong", 1)):
+        expected = [f"e{i}" for i in by_hash if i % 2 == remainder][:NUM_SHOWN]
+        assert [e.id for e in one.groups[title]] == [e.id for e in other.groups[title]] == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "given", "is_right"),
+    [
+        (GLUE, "1", ["1"], True),
+        (GLUE, "1", ["0"], False),
+        (STSB, "3.214", ["3.2"], None),
+        (VQA, "red", ["red"] * 2 + ["blue"] * 8, True),
+        (VQA, "red", ["red"] + ["blue"] * 9, False),
+        (VQA, "red", ["red"], True),  # own data with one answer
+        (ImageClassification(name="image_classification"), "cat", ["cat"], True),
+    ],
+)
+def test_a_task_says_which_predictions_are_right(task, label, given, is_right):
+    assert task.is_right(label, given) is is_right
+
+
+@pytest.mark.parametrize("task", [GLUE, STSB])
+def test_a_split_without_right_and_wrong_shows_what_was_predicted(tmp_path, task):
+    examples, found = labeled(20)
+    for example, prediction in zip(examples, found, strict=True):
+        example["labels"] = ["2.5"] if task is STSB else []
+        prediction |= {"labels": ["3.125"], "scores": [3.125]}
+    chosen = predicted(task, *committed(Store(tmp_path), examples, found))
+    assert list(chosen.groups) == ["predicted"]
+    assert len(chosen) == NUM_SHOWN
+
+
+def retrieval(number: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
+    draw = np.random.default_rng(seed)
+    counts = draw.integers(1, 4, number)
+    examples = [
+        {
+            "example_id": f"e{i}",
+            "images": [jpeg(i, 300, 400)],
+            "texts": [f"{HOSTILE} {i} {k}" for k in range(counts[i])],
+        }
+        for i in range(number)
+    ]
+    found = [
+        {"example_id": f"e{i}", "features": draw.standard_normal((counts[i] + 1, 4)).tolist()}
+        for i in range(number)
+    ]
+    return examples, found
+
+
+@pytest.mark.parametrize("number", [1, 3, 40])
+def test_neighbors_equal_a_plain_ranking(tmp_path, number):
+    examples, found = retrieval(number)
+    result = nearest(*committed(Store(tmp_path), examples, found))
+    assert result is not None
+    images = np.array([f["features"][0] for f in found], np.float32)
+    texts = [(text, i) for i, example in enumerate(examples) for text in example["texts"]]
+    features = np.array([t for f in found for t in f["features"][1:]], np.float32)
+    assert len(result.captions) == len(result.images) == min(number, NUM_QUERIES)
+    numbers = {text: i for i, (text, _) in enumerate(texts)}
+    for query in result.captions:
+        text = numbers[query.content]
+        scores = images @ features[text]
+        order = sorted(range(number), key=lambda i: -scores[i])
+        assert query.rank == order.index(texts[text][1]) + 1
+        assert [f.is_own for f in query.found] == [i == texts[text][1] for i in order][:NUM_NEAREST]
+        expected = [scores[i] for i in order][:NUM_NEAREST]
+        assert [f.score for f in query.found] == pytest.approx(expected, rel=1e-5)
+    for query in result.images:
+        own = {texts[numbers[f.content]][1] for f in query.found if f.is_own}
+        assert len(own) <= 1
+        assert (query.rank <= NUM_NEAREST) == bool(own)
+
+
+def test_the_page_of_retrieval_shows_both_directions(tmp_path):
+    rows = retrieval(30)
+    page = page_of(Retrieval(name="retrieval"), Store(tmp_path), {"dev": rows})
+    assert len(check(page)) == NUM_QUERIES * (NUM_NEAREST + 1)
+    assert page.count("Its image is number") == NUM_QUERIES
+
+
+def test_a_split_of_no_examples_has_a_page(tmp_path):
+    for task in (GLUE, Retrieval(name="retrieval")):
+        page = page_of(task, Store(tmp_path / task.name), {"dev": ([], [])})
+        assert "There are no examples." in page
