@@ -17,6 +17,7 @@ from model.network.starting import apply_start
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.compiling import compile_blocks
+from model.training.float8 import use_float8
 from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
@@ -133,6 +134,8 @@ class PretrainTask:
         self.network.activation_checkpointing = params.activation_checkpointing
         if job.config.subln:
             session.messages.tag("norm_kernel", norm_kernel(session.device))
+        if params.float8:
+            use_float8(self.network)
         if params.compile:
             compile_blocks(self.network)
         dtype = torch.bfloat16 if params.precision == "bf16" else None

@@ -11,6 +11,7 @@ from model.network.layer_norm import SubLayerNorm, norm_kernel
 from model.training.batch import MicroBatch
 from model.training.color_jitter import jitter_colors
 from model.training.cross_entropy import cross_entropy_sum
+from model.training.float8 import unavailable, use_float8
 from model.training.objectives import complete_loss_weights, predict
 from model.training.optimizer import adamw
 from model.training.step import train_step
@@ -54,7 +55,7 @@ def batches(config: BEiT3Config, size: int = 4, length: int = 12) -> list[MicroB
         text(MicroBatch("text", residual_scale=scale())),
         image(text(MicroBatch("pair", residual_scale=scale()))),
     ]
-    made[2].text_padding = torch.arange(length) >= torch.tensor([[12], [9], [5], [12]])
+    made[2].text_padding = torch.arange(length) >= torch.tensor([[12], [9], [5], [12]])[:size]
     return made
 
 
@@ -280,6 +281,26 @@ def test_the_kernel_changes_a_bf16_gradient_no_more_than_rounding_does():
     assert angle(fused, eager) > 0.999
     _, exact = gradients(made, batch, FP32)
     assert angle(fused, exact) >= angle(eager, exact) - 1e-3
+
+
+@FORMS
+@pytest.mark.parametrize("stream", [0, 1, 2], ids=["image", "text", "pair"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_float8_is_close_to_fp32(config, stream, compiled):
+    """Numbers of positions are no multiples of 16."""
+    if fault := unavailable(GPU):
+        pytest.skip(fault)
+    made = network(config).to(GPU)
+    batch = batches(config, size=3, length=11)[stream]
+    loss, expected = gradients(made, batch, FP32)
+    use_float8(made)
+    if compiled:
+        torch._dynamo.reset()
+        for block in made.blocks:
+            block.compile(fullgraph=True, dynamic=False)
+    found_loss, found = gradients(made, batch, BF16)
+    assert found_loss == pytest.approx(loss, rel=0.05)
+    assert angle(found, expected) > 0.97
 
 
 def test_the_optimizer_and_the_clipping_launch_few_kernels_and_never_synchronize():
