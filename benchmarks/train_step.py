@@ -1,12 +1,14 @@
 """Forward and backward of this network against torchscale: same weights, same batch, same run.
 
     python benchmarks/train_step.py [--size base] [--batch 8] [--rounds 5] [--smoke]
+        [--kernel fused eager]
 
 For each stream (images, texts, pairs), in the released form of the network: seconds of one
 forward and backward of this network, of the same with compiled blocks, and of torchscale's. They
 alternate; prints the ratio of the medians, the fraction of this machine's measured matrix-product
 rate that each reaches, and the ratio of peak memory above what the process held before the step,
-each measured in its own process. On a GPU the forward runs in bf16.
+each measured in its own process. On a GPU the forward runs in bf16. Two kernels of the
+sub-LayerNorm run in turn and give their ratio; ``fused`` is the eager one where there is no GPU.
 """
 
 import argparse
@@ -15,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import BEiT3, BEiT3Config
 from model.network.interop import to_official
+from model.network.layer_norm import SubLayerNorm
 from model.training.batch import MicroBatch, Stream
 from model.training.masking import mask_patches, mask_tokens, num_masked_patches
 from model.training.objectives import predict
@@ -35,6 +39,7 @@ from pipelines.pretrain.foreign_configs import torchscale_arguments
 STREAMS: tuple[Stream, ...] = ("image", "text", "pair")
 TEXT_LENGTH = {"text": 128, "pair": 64}
 TEXT_MASK_RATIO = {"text": 0.15, "pair": 0.5}
+KERNELS = ("fused", "eager")
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 
@@ -46,8 +51,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", nargs="+", choices=STREAMS, default=STREAMS)
+    parser.add_argument("--kernel", nargs="+", choices=KERNELS, default=KERNELS[:1])
     parser.add_argument("--memory-of", nargs=2, metavar=("WHO", "STREAM"), help="used internally")
-    options = parse_options(parser, size="tiny", batch=2, rounds=1, streams=["pair"])
+    options = parse_options(
+        parser, size="tiny", batch=2, rounds=1, streams=["pair"], kernel=KERNELS
+    )
     config = BEiT3Config.named(options.size, attention="decoupled", fusion_layers=0, subln=True)
     if options.memory_of:
         who, stream = options.memory_of
@@ -58,7 +66,7 @@ def main() -> None:
         f"{DEVICE.type}, {torch.get_num_threads()} threads, {options.size}, batch {options.batch}\n"
     )
     compiled = set() if options.smoke else {"compiled"}  # compiling takes most of a minute
-    runners = contestants(config, {"ours", "torchscale"} | compiled)
+    runners = contestants(config, {"ours", "torchscale"} | compiled, options.kernel)
     for stream in options.streams:
         compare(stream, config, runners, options)
 
@@ -88,6 +96,12 @@ def compare(
         sys.stdout.write(
             f" {who} {statistics.median(values):.3f} s, {fraction:.0%} of the matmul rate;"
         )
+    for who in [name for name in seconds if "/" in name]:
+        plain, kernel = who.split("/")
+        ratio = statistics.median(
+            slow / fast for slow, fast in zip(seconds[who], seconds[plain], strict=True)
+        )
+        sys.stdout.write(f" {plain} {ratio:.2f}x the speed of its {kernel} kernel;")
     pairs = zip(seconds["torchscale"], seconds["ours"], strict=True)
     speed = statistics.median(theirs / ours for theirs, ours in pairs)
     memory = {who: memory_of(who, stream, options) for who in ("ours", "torchscale")}
@@ -136,8 +150,13 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
-def contestants(config: BEiT3Config, who: set[str]) -> dict[str, Callable[[MicroBatch], None]]:
-    """Return functions that run a forward and a backward, by name, with equal weights."""
+def contestants(
+    config: BEiT3Config, who: set[str], kernels: Sequence[str] = KERNELS[:1]
+) -> dict[str, Callable[[MicroBatch], None]]:
+    """Return functions that run a forward and a backward, by name, with equal weights.
+
+    ``ours`` and ``compiled`` run the first of ``kernels``; with the second, a suffix names it.
+    """
     torch.manual_seed(0)
     ours = BEiT3(config).to(DEVICE)
 
@@ -149,14 +168,25 @@ def contestants(config: BEiT3Config, who: set[str]) -> dict[str, Callable[[Micro
         theirs = Torchscale(config).to(DEVICE)
         theirs.load_state_dict(to_official(ours.state_dict(), config)[0])
         runners["torchscale"] = lambda batch: _step(theirs, theirs.loss, batch)
-    if "ours" in who:
-        runners["ours"] = lambda batch: _step(ours, lambda b: our_loss(ours, b), batch)
-    if "compiled" in who:
-        fast = copy.deepcopy(ours)
-        for block in fast.blocks:
-            block.compile()
-        runners["compiled"] = lambda batch: _step(fast, lambda b: our_loss(fast, b), batch)
+    for kernel in kernels:
+        suffix = "" if kernel == kernels[0] else f"/{kernel}"
+        for name in ("ours", "compiled"):
+            if name not in who:
+                continue
+            network = with_kernel(copy.deepcopy(ours), kernel)
+            if name == "compiled":
+                for block in network.blocks:
+                    block.compile()
+            runners[name + suffix] = partial(_step, network, partial(our_loss, network))
     return runners
+
+
+def with_kernel(network: BEiT3, kernel: str) -> BEiT3:
+    """Let the network's sub-LayerNorms run a kernel; return the network."""
+    for module in network.modules():
+        if isinstance(module, SubLayerNorm):
+            module.fused = kernel == "fused"
+    return network
 
 
 def _step(network: nn.Module, loss: Callable[[MicroBatch], Tensor], batch: MicroBatch) -> None:

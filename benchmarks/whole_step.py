@@ -2,6 +2,7 @@
 
     python benchmarks/whole_step.py [--size base] [--samples 512] [--micro-batch 128] [--smoke]
         [--compile] [--activation-checkpointing full]
+        [--released] [--kernel fused eager]
 
 Equal numbers of images, texts and pairs from pinned memory, in bf16 on a GPU: forward, backward,
 clipping, AdamW. Prints the ratio of the step's operations per second, counted by
@@ -13,11 +14,12 @@ import argparse
 import statistics
 import sys
 import time
+from dataclasses import replace
 from typing import get_args
 
 import torch
 from measuring import parse_options
-from train_step import DEVICE, GPU, TEXT_LENGTH, matmul_rate, micro_batch
+from train_step import DEVICE, GPU, KERNELS, TEXT_LENGTH, matmul_rate, micro_batch, with_kernel
 
 from model import BEiT3, BEiT3Config
 from model.network.config import Recomputing
@@ -38,11 +40,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--activation-checkpointing", choices=get_args(Recomputing), default="none")
-    options = parse_options(parser, size="tiny", samples=4, micro_batch=2, steps=3)
+    parser.add_argument("--released", action="store_true", help="the form with sub-LayerNorm")
+    parser.add_argument(
+        "--kernel", nargs="+", choices=KERNELS, default=KERNELS[:1], help="of the sub-LayerNorm"
+    )
+    options = parse_options(
+        parser, size="tiny", samples=4, micro_batch=2, steps=3, released=True, kernel=KERNELS
+    )
+    taken = [measure(options, kernel) for kernel in options.kernel]
+    if len(taken) > 1:
+        first, second = options.kernel[:2]
+        sys.stdout.write(f"{first} {taken[1] / taken[0]:.2f}x the speed of {second}\n")
+
+
+def measure(options: argparse.Namespace, kernel: str) -> float:
+    """Measure a network whose sub-LayerNorms run a kernel; print, return seconds per step."""
     config = BEiT3Config.named(options.size)
+    if options.released:
+        config = replace(config, attention="decoupled", fusion_layers=0, subln=True)
     torch.manual_seed(0)
+    if GPU:
+        torch.cuda.reset_peak_memory_stats()
     with DEVICE:
-        network = BEiT3(config)
+        network = with_kernel(BEiT3(config), kernel)
     network.activation_checkpointing = options.activation_checkpointing
     if options.compile:
         compile_blocks(network)
@@ -80,7 +100,8 @@ def main() -> None:
     )
     estimate = sum(memory_bytes(config, per_sample, plan).values()) / 1e9
     sys.stdout.write(
-        f"{options.size}, {options.samples} of each stream, micro-batch {options.micro_batch}, "
+        f"{options.size}, released form {options.released}, {kernel} kernel, "
+        f"{options.samples} of each stream, micro-batch {options.micro_batch}, "
         f"compile {options.compile}, activation checkpointing "
         f"{options.activation_checkpointing}: first step {seconds[0]:.1f} s, then {taken:.3f} s, "
         f"{3 * options.samples / taken:.0f} samples/s, {flops / taken / rate:.2f}x of the "
@@ -92,6 +113,7 @@ def main() -> None:
             f"peak memory {memory:.1f} GB, {memory / estimate:.2f}x of the estimated "
             f"{estimate:.1f} GB\n"
         )
+    return taken
 
 
 if __name__ == "__main__":

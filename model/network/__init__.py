@@ -5,6 +5,7 @@
 - ``attention_mask.py``: which positions attend to which.
 - ``beit3.py``: embeddings, the stack of blocks, the prediction heads.
 - ``layer_norm.py``, ``cache.py``: LayerNorm under autocast; keys and values for generation.
+- ``fused_norm.py``: GELU and LayerNorm in one kernel of a GPU.
 - ``recomputing.py``: what a block keeps for the backward.
 - ``input_checks.py``: masks and caches that do not fit.
 - ``loading.py``: loading weights into a network of another resolution or with other parts.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.network.cache import LayerCache
 from model.network.config import BEiT3Config
-from model.network.layer_norm import LayerNorm
+from model.network.layer_norm import LayerNorm, SubLayerNorm
 
 Parts = tuple[Tensor | None, Tensor | None]
 "Vision (B, 1 + N, D) and language (B, T, D); None where a modality is absent."
@@ -96,7 +96,7 @@ class Attention(nn.Module):
         form = Shared if config.attention == "shared" else Multiway
         self.num_heads = config.num_heads
         self.qkv = form(lambda: nn.Linear(width, 3 * width))
-        self.inner_norm = form(lambda: LayerNorm(width)) if config.subln else None
+        self.inner_norm = form(lambda: SubLayerNorm(width)) if config.subln else None
         self.out = form(lambda: nn.Linear(width, width))
 
     def forward(self, parts: Parts, mask: Tensor | None, cache: LayerCache | None = None) -> Parts:
@@ -126,15 +126,13 @@ class Expert(nn.Module):
         super().__init__()
         self.norm = LayerNorm(config.width)
         self.fc1 = nn.Linear(config.width, config.ffn_width)
-        self.inner_norm = LayerNorm(config.ffn_width) if config.subln else None
+        self.inner_norm = SubLayerNorm(config.ffn_width, gelu=True) if config.subln else None
         self.fc2 = nn.Linear(config.ffn_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) → (B, S, D)."""
-        x = F.gelu(self.fc1(self.norm(x)))
-        if self.inner_norm is not None:
-            x = self.inner_norm(x)
-        return self.fc2(x)
+        x = self.fc1(self.norm(x))
+        return self.fc2(F.gelu(x) if self.inner_norm is None else self.inner_norm(x))
 
 
 class Block(nn.Module):

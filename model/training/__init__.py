@@ -10,7 +10,7 @@
 - ``cross_entropy.py``, ``optimizer.py``, ``step.py``: the loss, AdamW with its schedule, the step.
 - ``parallel.py``, ``copies.py``, ``gradients.py``: the network on several workers, whether its
   copies are equal, and norms and clipping of the gradient.
-- ``compiling.py``: compiled blocks.
+- ``compiling.py``, ``float8.py``: compiled blocks; linear layers in float8.
 - ``per_sample.py``, ``spikes.py``: which samples made a step fail, and which losses are too high.
 - ``cost.py``: parameters, operations and memory, computed without running anything;
   ``useful_work.py`` and ``device_rates.py``: numerator and denominator of MFU.

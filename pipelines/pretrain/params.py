@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from model import BEiT3Config
 from model.network.config import SIZES, Recomputing
 from model.network.starting import Fresh
+from model.training import float8
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, SampleShape, parameters_by_part, sample_shapes
 from model.training.objectives import complete_loss_weights
@@ -113,6 +114,8 @@ class Params(TrainingLoopParams):
     "Number of accepted steps over which that median is taken; no spike is found before them."
     reduce_dtype: Literal["fp32", "bf16"] = "fp32"
     "Data type in which shards of gradients are summed; bf16 halves their traffic and rounds them."
+    float8: bool = False
+    "Compute the blocks' linear layers in float8 (torchao): for wide networks on an H100 or later."
     drop_path: float = Field(default=0.1, ge=0, lt=1)
     "Stochastic depth rate of the last block; earlier blocks have proportionally smaller rates."
     text_mask_ratio: float = Field(default=0.15, gt=0, lt=1)
@@ -161,6 +164,20 @@ class Params(TrainingLoopParams):
     def _copies_sum_exactly(self) -> Self:
         if self.reduce_dtype == "bf16" and self.sharding == "none":
             raise ValueError("reduce_dtype = bf16 needs sharding = full; copies are summed in fp32")
+        return self
+
+    @model_validator(mode="after")
+    def _float8_fits(self) -> Self:
+        if not self.float8:
+            return self
+        for name, value, needed in (
+            ("precision", self.precision, "bf16"),
+            ("use_gpu", str(self.use_gpu).lower(), "true"),
+        ):
+            if value != needed:
+                raise ValueError(f"float8 = true needs {name} = {needed}, not {value}")
+        if fault := float8.misfit(self.network.config(vocab_size=1, num_codes=1)):
+            raise ValueError(f"float8 = true: network.{fault}; change it, or set float8 to false")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from model.training import float8
 from model.training.batch import Stream
 from model.training.cost import memory_bytes
 from orchestration import Context, Stage, feeding
@@ -92,11 +93,18 @@ def stage(
         ),
         seed=seed,
         version=7,
-        requires=partial(start_from.requires, params, tokenizers),
+        requires=partial(_requires, params, tokenizers),
         resources=params.resources,
         expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
         workers=partial(workers, params, {"image": images, "text": texts, "pair": pairs}),
     )
+
+
+def _requires(params: Params, tokenizers: TokenizerParams) -> str | None:
+    """Return why the training cannot start, as far as it is known before."""
+    if params.float8 and (fault := float8.unavailable()):
+        return f"train.float8: {fault}; or set train.float8=false"
+    return start_from.requires(params, tokenizers)
 
 
 def _expects_after(params: Params, texts: Stage, words: Stage, codes: Stage) -> Expected:

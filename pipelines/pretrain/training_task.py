@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from model import BEiT3, BEiT3Config
+from model.network.layer_norm import norm_kernel
 from model.network.starting import apply_start
 from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.compiling import compile_blocks
+from model.training.float8 import use_float8
 from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
@@ -130,6 +132,10 @@ class PretrainTask:
             apply_start(self.network, load_file(job.folder.fetch(WEIGHTS_FILE)))
         self.network = self.network.to(session.device)
         self.network.activation_checkpointing = params.activation_checkpointing
+        if job.config.subln:
+            session.messages.tag("norm_kernel", norm_kernel(session.device))
+        if params.float8:
+            use_float8(self.network)
         if params.compile:
             compile_blocks(self.network)
         dtype = torch.bfloat16 if params.precision == "bf16" else None

@@ -30,7 +30,7 @@ _REPLACED: Final = ("miniweb", "cluster")
 "Sections that are taken from the template as a whole."
 _DROPPED: Final = {
     "model", "weights", "teacher_weights", "start_from", "start_fresh",
-    "use_gpu", "num_workers", "compile", "profile_steps",
+    "use_gpu", "num_workers", "compile", "float8", "profile_steps",
     "gpus_per_actor", "cpus_per_actor", "num_actors", "evaluate_every",
     "size", "image_size", "patch_size", "width", "depth", "num_heads", "ffn_width",
 }  # fmt: skip

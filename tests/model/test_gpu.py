@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from model import BEiT3, BEiT3Config
+from model.network.layer_norm import SubLayerNorm, norm_kernel
 from model.training.batch import MicroBatch
 from model.training.color_jitter import jitter_colors
 from model.training.cross_entropy import cross_entropy_sum
+from model.training.float8 import unavailable, use_float8
 from model.training.objectives import complete_loss_weights, predict
 from model.training.optimizer import adamw
 from model.training.step import train_step
@@ -53,7 +55,7 @@ def batches(config: BEiT3Config, size: int = 4, length: int = 12) -> list[MicroB
         text(MicroBatch("text", residual_scale=scale())),
         image(text(MicroBatch("pair", residual_scale=scale()))),
     ]
-    made[2].text_padding = torch.arange(length) >= torch.tensor([[12], [9], [5], [12]])
+    made[2].text_padding = torch.arange(length) >= torch.tensor([[12], [9], [5], [12]])[:size]
     return made
 
 
@@ -228,3 +230,92 @@ def test_the_summed_cross_entropy_equals_pytorch_s(dtype, unit):
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert int(num_correct) == int((logits.argmax(-1) == targets).sum())
     torch.testing.assert_close(ours.grad.cpu().double(), theirs.grad, rtol=4 * unit, atol=2e-6)
+
+
+def _norm_results(norm: SubLayerNorm, x: torch.Tensor, gradient: torch.Tensor, run=None):
+    """Return the result and the gradients of input, weight and bias."""
+    x = x.detach().clone().requires_grad_()
+    norm.zero_grad(set_to_none=True)
+    y = (run or norm)(x)
+    y.backward(gradient)
+    return y.detach(), x.grad, norm.weight.grad.clone(), norm.bias.grad.clone()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize("shape", [(3, 197, 3072), (2, 77, 6144), (5, 1, 100), (1, 0, 96)])
+@pytest.mark.parametrize("gelu", [True, False])
+def test_the_fused_norm_equals_pytorch_s(gelu, shape, dtype, unit, compiled):
+    pytest.importorskip("triton")
+    assert norm_kernel(GPU) == "fused"
+    torch.manual_seed(0)
+    norm = SubLayerNorm(shape[-1], gelu=gelu).to(GPU)
+    torch.nn.init.normal_(norm.weight)
+    x, gradient = (torch.randn(shape, device=GPU, dtype=dtype) for _ in range(2))
+    torch._dynamo.reset()
+    run = torch.compile(norm, fullgraph=True) if compiled else norm
+    found = _norm_results(norm, x, gradient, run)
+    again = _norm_results(norm, x, gradient, run)
+    exact = copy.deepcopy(norm).double()  # fp64 is beyond the kernel: PyTorch computes it
+    expected = _norm_results(exact, x.double(), gradient.double())
+    for name, one, two, wanted in zip(
+        ("result", "x", "weight", "bias"), found, again, expected, strict=True
+    ):
+        assert torch.equal(one, two), f"{name} differs from run to run"
+        assert one.dtype == (dtype if name in ("result", "x") else torch.float32)
+        bound = unit * 4 if name in ("result", "x") else 1e-5
+        scale = float(wanted.abs().max()) if wanted.numel() else 1.0
+        torch.testing.assert_close(
+            one.double(), wanted, rtol=0, atol=bound * max(scale, 1e-6), msg=name
+        )
+
+
+def test_the_kernel_changes_a_bf16_gradient_no_more_than_rounding_does():
+    made = network(RELEASED).to(GPU)
+    batch = batches(RELEASED)[2]
+    _, fused = gradients(made, batch, BF16)
+    for module in made.modules():
+        if isinstance(module, SubLayerNorm):
+            module.fused = False
+    _, eager = gradients(made, batch, BF16)
+    assert angle(fused, eager) > 0.999
+    _, exact = gradients(made, batch, FP32)
+    assert angle(fused, exact) >= angle(eager, exact) - 1e-3
+
+
+@FORMS
+@pytest.mark.parametrize("stream", [0, 1, 2], ids=["image", "text", "pair"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_float8_is_close_to_fp32(config, stream, compiled):
+    """Numbers of positions are no multiples of 16."""
+    if fault := unavailable(GPU):
+        pytest.skip(fault)
+    made = network(config).to(GPU)
+    batch = batches(config, size=3, length=11)[stream]
+    loss, expected = gradients(made, batch, FP32)
+    use_float8(made)
+    if compiled:
+        torch._dynamo.reset()
+        for block in made.blocks:
+            block.compile(fullgraph=True, dynamic=False)
+    found_loss, found = gradients(made, batch, BF16)
+    assert found_loss == pytest.approx(loss, rel=0.05)
+    assert angle(found, expected) > 0.97
+
+
+def test_the_optimizer_and_the_clipping_launch_few_kernels_and_never_synchronize():
+    made = network(RELEASED).to(GPU)
+    optimizer = adamw(made, weight_decay=0.05, betas=(0.9, 0.98), eps=1e-6)
+    for parameter in made.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()  # makes the state
+    activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.profiler.profile(activities=activities) as profile:
+            torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
+            optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    launches = sum(event.count for event in profile.key_averages() if "LaunchKernel" in event.key)
+    assert launches < len(list(made.parameters()))
