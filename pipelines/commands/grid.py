@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _OPENING: Final = "[{"
 _CLOSING: Final = "]}"
 _QUOTES: Final = "\"'"
+_BEFORE_QUOTES: Final = ("", *"[{,:")
+"Characters of a value after which a quoted text may begin."
 
 Over = Annotated[
     list[str],
@@ -41,7 +43,7 @@ def grid(
     Example: beit3 grid finetune/glue-rte --data /data --workdir runs/rte
     --over finetune.lr=1e-5,2e-5,3e-5,5e-5 --over finetune.batch_size=16,32 --over seed=0,1,2
     """
-    from orchestration.errors import StageError
+    from orchestration.errors import RecipeError, StageError
     from pipelines.open_recipe import open_recipe
 
     chosen = combinations(over)
@@ -54,7 +56,9 @@ def grid(
         _say(f"{number} of {len(chosen)}: {words}")
         try:
             fingerprints |= _run(each)
-        except StageError as error:  # the other combinations do not depend on this one
+        # The other combinations do not depend on this one. That a batch is larger than the split is
+        # an error of the recipe which is not known before the split is prepared.
+        except (RecipeError, StageError) as error:
             failed.append(words)
             _say(str(error))
     _print_comparison(opened[0].store, fingerprints)
@@ -89,12 +93,15 @@ def combinations(over: Sequence[str]) -> list[list[str]]:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the parts between the commas that are in no brackets and no quotes."""
+    """Yield the parts between the commas that are in no brackets and no quotes.
+
+    As in YAML, a quote within a word is an apostrophe.
+    """
     depth, quote, start = 0, "", 0
     for i, character in enumerate(text):
         if quote:
             quote = "" if character == quote else quote
-        elif character in _QUOTES:
+        elif character in _QUOTES and text[start:i].rstrip()[-1:] in _BEFORE_QUOTES:
             quote = character
         elif character in _OPENING:
             depth += 1

@@ -7,6 +7,7 @@ metrics. Numbers are ``<split>/<metric>``, ``<split>/chance/<metric>`` and
 """
 
 import json
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -14,6 +15,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from orchestration import Context, Dataset, Stage, feeding
+from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.storage.store import Store
 from pipelines.finetune.labels import text_columns
@@ -70,7 +72,11 @@ def run(context: Context, params: ScoreParams, splits: list[str]) -> None:
 def write_scores(
     folder: Store, task: Task, splits: list[str], datasets: Mapping[str, Dataset]
 ) -> tuple[dict[str, float], list[str]]:
-    """Write the files; return the metrics by ``<split>/<name>`` and the names of the files."""
+    """Write the files; return the metrics by ``<split>/<name>`` and the names of the files.
+
+    Raises:
+        StageError: a metric is no number.
+    """
     numbers: dict[str, float] = {}
     files = [SCORE_FILE]
     for split in splits:
@@ -80,6 +86,11 @@ def write_scores(
         if examples.num_rows and (not task.needs_labels or any(examples["labels"].to_pylist())):
             found = task.score(predictions, examples)
             numbers |= {f"{split}/{name}": value for name, value in found.items()}
+            if wrong := [name for name, value in found.items() if not math.isfinite(value)]:
+                raise StageError(
+                    f"score: {', '.join(wrong)} of the split {split} is no number, because "
+                    "predictions are none; set predict.precision=fp32, or lower finetune.lr"
+                )
         if (submission := task.submission(predictions)) is not None:
             name = f"submission_{split}.json"
             folder.write_bytes(name, submission)

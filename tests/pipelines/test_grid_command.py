@@ -24,6 +24,8 @@ from tests.pipelines.finetune.committed import commit_stages, glue_recipe
         (["betas=[0.9,0.98],[0.9,0.999]"], [["betas=[0.9,0.98]"], ["betas=[0.9,0.999]"]]),
         (["a={x: 1, y: 2},null"], [["a={x: 1, y: 2}"], ["a=null"]]),
         (["a='x,y', z "], [["a='x,y'"], ["a=z"]]),
+        (["a=it's,b"], [["a=it's"], ["a=b"]]),
+        (["a=['x]', \"y,\"],{k: 'v,]'}"], [["a=['x]', \"y,\"]"], ["a={k: 'v,]'}"]]),
     ],
 )  # fmt: skip
 def test_every_combination_once_and_the_last_key_changes_fastest(over, expected):
@@ -44,6 +46,7 @@ class Runs:
     def __init__(self) -> None:
         self.started: list[tuple[float, int]] = []
         self.failing: set[float] = set()
+        self.error: Exception = StageError("finetune: the loss is not finite")
 
     def __call__(self, workflow: Workflow, workdir: Store, console: object, **options: object):
         assert options == {"new_training": True}
@@ -53,7 +56,7 @@ class Runs:
             self.started.append((lr, seed))
             if lr in self.failing:
                 commit_stages(workflow, workdir, {}, "finetune")
-                raise StageError("finetune: the loss is not finite")
+                raise self.error
             numbers = {"dev/num_examples": 277.0, "dev/score": 0.5 + 1000 * lr + seed / 100}
             commit_stages(workflow, workdir, {"score": numbers})
         return workflow.plan(workdir)
@@ -104,8 +107,11 @@ def test_the_same_command_runs_only_what_is_missing(tmp_path, runs):
     assert not runs.started and "0.5200" in done.output and "0.5500" not in done.output
 
 
-def test_a_combination_that_fails_stops_no_other_one_and_is_named(tmp_path, runs):
+@pytest.mark.parametrize("kind", [StageError, RecipeError])
+def test_a_combination_that_fails_stops_no_other_one_and_is_named(tmp_path, runs, kind):
+    """A batch larger than the split is an error of the recipe, found after others have run."""
     runs.failing.add(1e-5)
+    runs.error = kind("it cannot be done")
     done = grid(tmp_path, *OVER)
     assert runs.started == ALL
     assert isinstance(done.exception, StageError)

@@ -5,6 +5,7 @@
 labels for an image, each class is judged for itself (``multi_label``).
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Final, Literal, Self
@@ -204,7 +205,12 @@ def _average_precision(predictions: pa.Table, examples: pa.Table) -> dict[str, f
     found = [dict(zip(row[0], row[1], strict=True)) for row in rows]
     values = np.array([[scores.get(name, 0.0) for name in names] for scores in found])
     true = np.array([[name in row[2] for name in names] for row in rows])
+    mean = (
+        float(average_precision_score(true, values, average="macro"))
+        if np.isfinite(values).all()
+        else math.nan  # which is never the best
+    )
     return {
-        "mean_average_precision": float(average_precision_score(true, values, average="macro")),
+        "mean_average_precision": mean,
         "chance/mean_average_precision": float(true.mean(0).mean()),
     }

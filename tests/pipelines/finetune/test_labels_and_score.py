@@ -141,6 +141,17 @@ def test_the_scores_of_a_trained_network_are_those_of_its_predictions(kind, tmp_
     assert ("submission_dev.json" in files) == (kind == "vqa")
 
 
+@pytest.mark.parametrize("kind", ["numbers", "several labels"])
+def test_a_metric_of_predictions_that_are_no_numbers_is_named(kind, tmp_path, committed):
+    best = [{"labels": ["1"], "scores": [value]} for value in (float("nan"), 0.5, 0.7)]
+    inputs = {
+        "predict_test": committed(predictions(best), "predicted"),
+        "prepare_test": committed(labelled([["1"], ["2"], ["1"]])),
+    }
+    with pytest.raises(StageError, match=r"of the split test is no number.*predict\.precision"):
+        write_scores(Store(tmp_path / "score"), task_of(kind), ["test"], inputs)
+
+
 @pytest.mark.parametrize("kind", ["vqa", "nlvr2", "dual", "numbers"])
 def test_a_split_without_labels_has_a_submission_and_no_metrics(kind, tmp_path, committed):
     best = [{"labels": ["red"], "scores": [0.5]}, {"labels": ["2"], "scores": [0.1]}]
