@@ -46,7 +46,7 @@ def test_the_recipes_of_the_page_are_recipes():
     for recipe in recipes:
         FinetuneRecipe.model_validate(recipe)
     splits = [each for block in blocks for each in block["data"].values()]
-    assert len(splits) == 7
+    assert len(splits) == 9
     for split in splits:
         TypeAdapter(AnyFormat).validate_python(split)
 
