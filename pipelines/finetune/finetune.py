@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from model.finetuning.kept_weights import KeptWeights
 from model.finetuning.task_networks import TaskNetwork
 from orchestration import Context, Dataset, Stage, feeding
+from orchestration.checkpoint_files import newest_whole
 from orchestration.errors import StageError
 from orchestration.manifest import File
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
@@ -104,13 +105,17 @@ def run(context: Context, params: FinetuneParams, task: Task) -> None:
     dev = context.input("dev") if "dev" in splits else None
     job = FinetuneJob(task, params, context.seed, started, labels, context.input("train"), dev)
     if not params.steps:
-        numbers = context.run_task(write_start, context.folder, job)
-        context.commit(files=_FILES, numbers=numbers)
+        for line in context.run_task(write_start, context.folder, job):
+            context.progress.remark(line)
+        context.commit(files=_FILES, numbers={"num_steps": 0})
         return
     try:  # report a mismatch here, before any worker starts
         job.feed(job.builder(), 0, params.max_workers)
     except ValueError as error:
         raise StageError(f"finetune cannot start: {error}") from None
+    if newest_whole(context.folder, read=False) is None:
+        for line in context.run_task(started_lines, job):
+            context.progress.remark(line)
     checkpoint = fit(context, params, train, job)
     curve = complete_curve(context, checkpoint)
     numbers = context.run_task(write_best, context.folder, checkpoint, job)
@@ -124,12 +129,18 @@ def run(context: Context, params: FinetuneParams, task: Task) -> None:
     context.commit(files=files, numbers=numbers)
 
 
-def write_start(folder: Store, job: FinetuneJob) -> dict[str, float]:
-    """Write the weights to start from as the result: nothing is trained."""
+def started_lines(job: FinetuneJob) -> list[str]:
+    """Return in lines which heads start anew, and which of the given ones are not used."""
+    return job.started_network(job.builder())[1]
+
+
+def write_start(folder: Store, job: FinetuneJob) -> list[str]:
+    """Write the weights to start from as the result; return the lines of :func:`started_lines`."""
     torch.manual_seed(job.seed)
     builder = job.builder()
-    _write(folder, job.started_network(builder), builder)
-    return {"num_steps": 0}
+    network, lines = job.started_network(builder)
+    _write(folder, network, builder)
+    return lines
 
 
 def write_best(folder: Store, checkpoint: Store, job: FinetuneJob) -> dict[str, float]:

@@ -60,16 +60,16 @@ class FinetuneJob:
         """Return what builds the network's input."""
         return make_builder(self.task, self.started, self.labels)
 
-    def started_network(self, builder: ExampleBuilder) -> TaskNetwork:
-        """Return the task's network with the weights that it starts from."""
+    def started_network(self, builder: ExampleBuilder) -> tuple[TaskNetwork, list[str]]:
+        """Return the task's network with given weights, and in lines which heads start anew."""
         network = make_network(self.task, builder)
-        start.apply(
+        lines = start.apply(
             network,
             start.load_weights(self.started),
             given_labels=start.load_labels(self.started),
             labels=list(builder.numbers),
         )
-        return network
+        return network, lines
 
     def feed(
         self, builder: ExampleBuilder, rank: int, num_workers: int, num_threads: int = 1
@@ -123,7 +123,7 @@ class FinetuneTask:
         network = (
             make_network(job.task, self.builder)
             if session.has_checkpoint()
-            else job.started_network(self.builder)
+            else job.started_network(self.builder)[0]
         )
         network.to(session.device)
         network.network.activation_checkpointing = params.activation_checkpointing

@@ -35,7 +35,7 @@ def plan_lines(
         yield from (f"settings: {line}" for line in lines)
         return
     yield from _sources(recipe)
-    yield from _proxies(recipe)
+    yield from proxy_lines(recipe)
     yield from (f"settings: {line}" for line in implications(recipe, estimates, complete))
     yield from (f"may leak: {line}" for line in possible_leaks(recipe))
 
@@ -50,7 +50,7 @@ def _sources(recipe: PretrainRecipe) -> Iterator[str]:
         yield from preview(getattr(recipe, section), f"{section}.")
 
 
-def _proxies(recipe: PretrainRecipe) -> Iterator[str]:
+def proxy_lines(recipe: PretrainRecipe) -> Iterator[str]:
     """Yield through which proxies images would be downloaded, if there are any."""
     download = recipe.download
     if download is None or download.engine != "native":

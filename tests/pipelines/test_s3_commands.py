@@ -17,14 +17,14 @@ from orchestration.storage.files import StorageParams
 from orchestration.storage.s3_access import S3Access
 from orchestration.storage.store import Store
 from pipelines.cli import app
-from pipelines.commands.run import _print_proxies
+from pipelines.workflows.plan_lines import proxy_lines
 from tests.s3 import BUCKET, free_port
 
 OPENING = {
     command.callback.__name__: ["STAGE"] if command.callback.__name__ == "rejects" else []
     for command in app.registered_commands
     if command.callback and "workdir" in inspect.signature(command.callback).parameters
-    and command.callback.__name__ not in ("plan", "run", "demo")  # their recipe has `storage`
+    and command.callback.__name__ not in ("plan", "run", "grid", "demo")  # a recipe has `storage`
 }  # fmt: skip
 
 
@@ -89,10 +89,9 @@ def test_the_pages_of_a_workdir_on_s3_are_served(s3_endpoint, tmp_path):
         ({"HTTPS_PROXY": "http://p:3128"}, "img2dataset", ""),
     ],
 )
-def test_a_plan_names_the_proxies_of_the_downloads(monkeypatch, capsys, variables, engine, words):
+def test_a_plan_names_the_proxies_of_the_downloads(monkeypatch, variables, engine, words):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    download = SimpleNamespace(engine=engine)
-    _print_proxies(SimpleNamespace(recipe=SimpleNamespace(download=download)))
-    shown = capsys.readouterr().out
+    recipe = SimpleNamespace(download=SimpleNamespace(engine=engine))
+    shown = "".join(proxy_lines(recipe))
     assert words in shown and bool(words) == bool(shown) and "hidden" not in shown
