@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,11 +25,10 @@ needs_triton = pytest.mark.skipif(
 LIMITS = {"float32": 1e-6, "bfloat16": 2**-7}
 
 
-@pytest.fixture(scope="module")
-def interpreted() -> dict[str, dict[str, float]]:
+def interpreted(*words: str) -> dict[str, Any]:
     """The errors of each case, from a process in which Triton interprets kernels."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.model.interpreted_norm"],
+        [sys.executable, "-m", "tests.model.interpreted_norm", *words],
         cwd=ROOT,
         env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -39,15 +39,29 @@ def interpreted() -> dict[str, dict[str, float]]:
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def kernel_errors() -> dict[str, dict[str, float]]:
+    return interpreted()
+
+
 @needs_triton
 @pytest.mark.parametrize("dtype", LIMITS)
-def test_the_kernels_equal_pytorch_in_fp64(interpreted, dtype):
-    cases = {name: errors for name, errors in interpreted.items() if name.endswith(dtype)}
+def test_the_kernels_equal_pytorch_in_fp64(kernel_errors, dtype):
+    cases = {n: errors for n, errors in kernel_errors.items() if n.endswith(dtype)}
     assert len(cases) == 16
     for name, errors in cases.items():
         for tensor, off in errors.items():
             limit = 1e-6 if tensor in ("weight", "bias") else LIMITS[dtype]
             assert off < limit, (name, tensor, off)
+
+
+@pytest.mark.slow
+@needs_triton
+def test_a_network_has_the_eager_gradient_also_recomputed_and_sharded():
+    found = interpreted("network")
+    assert found.keys() == {"none", "selective", "full", "sharded"}
+    for form, off in found.items():
+        assert off < 1e-5, (form, off)
 
 
 @needs_triton
