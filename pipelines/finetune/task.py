@@ -131,8 +131,8 @@ class Task(StageParams):
                 found = self.losses(network, batch)
                 with torch.autocast(found["loss"].device.type, enabled=False):
                     (found["loss"] / num_examples).backward()
-                for name, value in found.items():
-                    sums[name] = sums.get(name, torch.zeros(())) + value.detach().double().cpu()
+                for name, value in found.items():  # on the device: nothing waits for it
+                    sums[name] = sums.get(name, 0) + value.detach().double()
         return sums
 
     @abstractmethod
