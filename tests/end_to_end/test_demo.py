@@ -268,6 +268,27 @@ def test_each_stage_gives_the_output_recorded_for_its_version(undisturbed, check
     check_stage_outputs(RECIPE, undisturbed, opened.workflow.stages)
 
 
+@pytest.mark.parametrize(("task", "metric"), [("retrieval", "mean_recall"), ("imagenet", "score")])
+def test_the_network_is_fine_tuned_for_a_task(undisturbed, tmp_path, task, metric):
+    workdir = tmp_path / task
+    settings = [f"start_from={undisturbed}", "miniweb.num_flickr30k=80",
+                "miniweb.num_images_per_imagenet1k_class=4", "finetune.steps=4"]  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    arguments = [f"finetune/tiny-{task}", "--workdir", str(workdir), "--shrink", *words]
+    beit3 = [sys.executable, "-m", "pipelines.cli"]
+    done = subprocess.run([*beit3, "run", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    numbers = json.loads(folder(workdir, "score").read("score.json"))
+    assert 0 <= numbers[f"test/{metric}"] <= 1
+    compared = subprocess.run([*beit3, "compare", str(workdir)], capture_output=True, text=True)
+    assert f"{numbers[f'test/{metric}']:.4f}" in compared.stdout
+    changed = [*arguments, "--set", "finetune.lr=1e-5"]
+    plan = subprocess.run([*beit3, "plan", *changed], capture_output=True, text=True).stdout
+    fresh = {line.split("│")[1].strip() for line in plan.splitlines() if " fresh " in line}
+    assert {"start", "prepare/train", "prepare/test", "labels"} <= fresh
+    assert not fresh & {"finetune", "predict/test", "score", "export"}
+
+
 def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path):
     workdir = tmp_path / "work"
 
@@ -345,24 +366,3 @@ def test_two_workers_give_the_loss_curve_of_one(undisturbed):
         curves.append([history[name].to_numpy() for name in names])
         stage.remove("")  # the number of workers is not in the fingerprint: forget the result
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
-
-
-@pytest.mark.parametrize(("task", "metric"), [("retrieval", "mean_recall"), ("imagenet", "score")])
-def test_the_network_is_fine_tuned_for_a_task(undisturbed, tmp_path, task, metric):
-    workdir = tmp_path / task
-    settings = [f"start_from={undisturbed}", "miniweb.num_flickr30k=80",
-                "miniweb.num_images_per_imagenet1k_class=4", "finetune.steps=4"]  # fmt: skip
-    words = [word for setting in settings for word in ("--set", setting)]
-    arguments = [f"finetune/tiny-{task}", "--workdir", str(workdir), "--shrink", *words]
-    beit3 = [sys.executable, "-m", "pipelines.cli"]
-    done = subprocess.run([*beit3, "run", *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    numbers = json.loads(folder(workdir, "score").read("score.json"))
-    assert 0 <= numbers[f"test/{metric}"] <= 1
-    compared = subprocess.run([*beit3, "compare", str(workdir)], capture_output=True, text=True)
-    assert f"{numbers[f'test/{metric}']:.4f}" in compared.stdout
-    changed = [*arguments, "--set", "finetune.lr=1e-5"]
-    plan = subprocess.run([*beit3, "plan", *changed], capture_output=True, text=True).stdout
-    fresh = {line.split("│")[1].strip() for line in plan.splitlines() if " fresh " in line}
-    assert {"start", "prepare/train", "prepare/test", "labels"} <= fresh
-    assert not fresh & {"finetune", "predict/test", "score", "export"}
