@@ -23,7 +23,7 @@ __all__ = ["tracking"]
 
 pytestmark = pytest.mark.slow
 
-EMAS = [None, 0.8]
+EMA_DECAY = 0.8
 
 
 def start(inputs: Path, folder: Path, **options: object) -> subprocess.Popen[str]:
@@ -71,7 +71,13 @@ def inputs(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("ema_decay", EMAS, ids=["weights", "moving average"])
+@pytest.mark.parametrize(
+    "ema_decay",
+    [
+        pytest.param(None, id="weights"),
+        pytest.param(EMA_DECAY, id="moving average", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(
     tmp_path, inputs, tracking, ema_decay
 ):
