@@ -80,13 +80,6 @@ def finetune_step(
     return FinetuneStep(means, norm, skipped)
 
 
-def broadcast_weights(network: nn.Module) -> None:
-    """Give every worker the first worker's weights, in place."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        for tensor in (*network.parameters(), *network.buffers()):
-            dist.broadcast(tensor.detach(), src=0)
-
-
 def _step_without(optimizer: torch.optim.Optimizer, unused: list[nn.Parameter]) -> None:
     """Take a step of the other parameters."""
     for parameter in unused:

@@ -39,8 +39,7 @@ def distribute(
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    for tensor in (*network.parameters(), *network.buffers()):
-        dist.broadcast(tensor.detach(), src=0)
+    broadcast_weights(network)
     device, number = next(network.parameters()).device.type, dist.get_world_size()
     if sharding == "full":
         mesh = init_device_mesh(device, (number,), mesh_dim_names=("shard",))
@@ -62,6 +61,13 @@ def distribute(
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
+
+
+def broadcast_weights(network: nn.Module) -> None:
+    """Give every worker the first worker's weights, in place."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        for tensor in (*network.parameters(), *network.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
 
 
 def before_backward(network: nn.Module, *, is_last: bool) -> None:

@@ -74,13 +74,12 @@ def _comparison(scores: dict[str, dict[str, float]]) -> "object":
     """Return a table: each metric of the pretrained network, of the control, and by chance."""
     from rich.table import Table
 
+    from pipelines.report.scores import measured
+
     table = Table("metric", *scores, "chance", title="fine-tuned", title_justify="left")
-    first = next(iter(scores.values()))
-    for name in first:
-        split, _, metric = name.partition("/")
-        if metric.startswith("chance/") or metric == "num_examples":
-            continue
-        values = [f"{some[name]:.3f}" for some in scores.values()]
-        chance = first.get(f"{split}/chance/{metric}")
-        table.add_row(name, *values, "" if chance is None else f"{chance:.3f}")
+    for row in measured(next(iter(scores.values()))):
+        if row.value is None:
+            continue  # it was only published
+        values = [f"{some[row.name]:.3f}" for some in scores.values()]
+        table.add_row(row.name, *values, "" if row.chance is None else f"{row.chance:.3f}")
     return table

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import torch
@@ -58,6 +58,14 @@ def best_labels(scores: Tensor, labels: Sequence[str]) -> Iterator[Prediction]:
         yield Prediction([labels[i] for i in indices], values)
 
 
+def answered(
+    predictions: pa.Table, examples: pa.Table, column: str = "labels"
+) -> list[tuple[list[Any], list[str]]]:
+    """Return a column of the predictions beside the labels of the examples that have some."""
+    rows = zip(predictions[column].to_pylist(), examples["labels"].to_pylist(), strict=True)
+    return [(found, given) for found, given in rows if given]
+
+
 def accuracies(
     predictions: pa.Table, examples: pa.Table, ks: Sequence[int] = (1, 5)
 ) -> dict[str, float]:
@@ -65,13 +73,7 @@ def accuracies(
 
     Examples without a label are left out.
     """
-    pairs = [
-        (predicted, given)
-        for predicted, given in zip(
-            predictions["labels"].to_pylist(), examples["labels"].to_pylist(), strict=True
-        )
-        if given
-    ]
+    pairs = answered(predictions, examples)
     found = {
         "accuracy" if k == 1 else f"accuracy_top{k}": sum(
             bool(set(predicted[:k]) & set(given)) for predicted, given in pairs

@@ -6,7 +6,6 @@ not read, and it need not be complete.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -149,7 +148,7 @@ def _found(workdir: Store) -> CuratedPairs:
             f"{workdir.uri}: its stage {_STAGE} was never started, which says which pairs are held "
             f"out; run that recipe --until {_STAGE}"
         )
-    identity = json.loads(folder.read(IDENTITY))
+    identity = folder.read_json(IDENTITY, {"inputs": dict, "params": dict})
     inputs: dict[str, list[list[str]]] = identity["inputs"]
     (kept,), images = (
         [workdir.sub(f"{name}/{content.partition('+')[0]}") for name, content in inputs[role]]

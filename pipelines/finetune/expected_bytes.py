@@ -2,15 +2,12 @@
 
 from model import BEiT3Config
 from model.training.cost import parameters_by_part
-from orchestration.errors import PipelineError
 from pipelines.finetune.start import StartParams, configuration_of
 
 
 def weight_bytes(params: StartParams) -> int:
     """Return the bytes of the network's weights; of an unknown network those of the base size."""
-    try:
-        config = configuration_of(params)
-    except (PipelineError, ValueError, OSError):
-        config = None  # reported with the requirements of ``start``
-    config = config or BEiT3Config.named("base", vocab_size=64_010, num_codes=8192)
+    config = configuration_of(params) or BEiT3Config.named(
+        "base", vocab_size=64_010, num_codes=8192
+    )
     return 4 * sum(parameters_by_part(config).values())

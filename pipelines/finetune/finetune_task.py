@@ -10,11 +10,12 @@ import torch
 from model import BEiT3
 from model.finetuning.kept_weights import KeptWeights
 from model.finetuning.layer_decay import parameter_groups
-from model.finetuning.step import broadcast_weights, finetune_step
+from model.finetuning.step import finetune_step
 from model.finetuning.task_networks import TaskNetwork
 from model.training import randomness
 from model.training.compiling import compile_blocks
 from model.training.cost import SampleShape, forward_flops
+from model.training.parallel import broadcast_weights
 from model.training.spikes import Spikes
 from model.training.useful_work import Work
 from orchestration import Dataset

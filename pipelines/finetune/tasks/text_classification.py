@@ -20,6 +20,7 @@ from model.finetuning.task_networks import ForTextClassification, TaskNetwork
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.class_scores import (
     accuracies,
+    answered,
     best_labels,
     class_losses,
     label_numbers,
@@ -163,10 +164,8 @@ def _correlations(predictions: pa.Table, examples: pa.Table) -> dict[str, float]
 
     pairs = [
         (found[0], float(given[0]))
-        for found, given in zip(
-            predictions["scores"].to_pylist(), examples["labels"].to_pylist(), strict=True
-        )
-        if given and _is_number(given[0])
+        for found, given in answered(predictions, examples, "scores")
+        if _is_number(given[0])
     ]
     predicted, true = np.array(pairs).reshape(-1, 2).T
     if len(set(predicted)) < 2 or len(set(true)) < 2:  # a constant has no correlation
@@ -179,14 +178,8 @@ def _correlations(predictions: pa.Table, examples: pa.Table) -> dict[str, float]
 
 def _labels_of(predictions: pa.Table, examples: pa.Table) -> tuple[list[str], list[str]]:
     """Return the predicted and the true labels of the examples that have one."""
-    pairs = [
-        (found[0], given[0])
-        for found, given in zip(
-            predictions["labels"].to_pylist(), examples["labels"].to_pylist(), strict=True
-        )
-        if given
-    ]
-    return [found for found, _ in pairs], [given for _, given in pairs]
+    pairs = answered(predictions, examples)
+    return [found[0] for found, _ in pairs], [given[0] for _, given in pairs]
 
 
 def _is_number(label: str) -> bool:

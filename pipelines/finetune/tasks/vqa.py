@@ -22,6 +22,7 @@ from model.metrics.vqa import accuracy, agreement, normalized
 from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.answer_lists import read_answers
 from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.class_scores import answered
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
@@ -115,12 +116,7 @@ class VisualQuestionAnswering(Task):
 
     def score(self, predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
         """Return the official accuracy, and that of the most frequent answer."""
-        answers = examples["labels"].to_pylist()
-        pairs = [
-            (predicted[0], given)
-            for predicted, given in zip(predictions["labels"].to_pylist(), answers, strict=True)
-            if given
-        ]
+        pairs = [(found[0], given) for found, given in answered(predictions, examples)]
         guess = Counter(normalized(most_frequent(given)) for _, given in pairs).most_common(1)[0][0]
         return {
             "accuracy": sum(accuracy(*pair) for pair in pairs) / len(pairs),

@@ -14,7 +14,8 @@ import torch.multiprocessing as mp
 
 from model.finetuning import class_texts
 from model.finetuning.layer_decay import parameter_groups
-from model.finetuning.step import broadcast_weights, finetune_step
+from model.finetuning.step import finetune_step
+from model.training.parallel import broadcast_weights
 from orchestration.storage.store import Store
 from pipelines.finetune.feed import TaskFeed
 from pipelines.finetune.predicting import Evaluator, Predictor
