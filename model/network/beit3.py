@@ -18,6 +18,7 @@ from model.network.config import BEiT3Config, Recomputing
 from model.network.input_checks import check_batch, check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
+from model.network.pretrained import Pretrained
 from model.network.recomputing import run
 
 INIT_STD = 0.02
@@ -97,12 +98,11 @@ class LanguageEmbedding(nn.Module):
         return self.tokens(ids) + self.positions[index - start]
 
 
-class BEiT3(nn.Module):
+class BEiT3(Pretrained):
     """The network with its prediction heads for text tokens and image codes."""
 
     def __init__(self, config: BEiT3Config) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.activation_checkpointing: Recomputing = "none"
         "What the backward computes again instead of keeping it, see ``recomputing.py``."
         self.vision = VisionEmbedding(config)

@@ -19,7 +19,7 @@ import torch
 
 from model import BEiT3Config
 from model.finetuning.released import class_of, encoder_of, state_to_released
-from model.finetuning.starting import has_final_norm
+from model.network.deduced_config import has_final_norm
 from model.network.weight_files import read_weights
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.fingerprint import semantic

@@ -5,8 +5,8 @@ import torch
 from model import BEiT3
 from model.finetuning.released import ENCODER_PREFIX
 from model.finetuning.task_networks import TaskNetwork
+from model.network.layouts import listed
 from model.network.loading import StateMismatch, load, part_of, shape_words
-from model.network.starting import listed
 from pipelines.finetune.texts import TextEncoder
 from pipelines.inference.source import NotAModel, Source
 from tokenizer.text import TextTokenizer
