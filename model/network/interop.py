@@ -112,7 +112,9 @@ def to_official(
     return official, omitted
 
 
-def to_timm(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str, Tensor]:
+def to_timm(
+    state: Mapping[str, Tensor], config: BEiT3Config, parts: Iterable[Part] = PARTS
+) -> dict[str, Tensor]:
     """Return the vision half in the layout of timm's ``beit3_*`` models, without a head.
 
     Load it with ``timm.create_model(name, checkpoint_path=…, num_classes=0, global_pool="token")``.
@@ -121,7 +123,7 @@ def to_timm(state: Mapping[str, Tensor], config: BEiT3Config) -> dict[str, Tenso
     Raises:
         StateMismatch: ``state`` is not the whole state of a network of ``config``.
     """
-    check_whole(state, config)
+    check_whole(state, config, parts)
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
         ours = name.replace(".both.", ".vision.")

@@ -119,9 +119,8 @@ def read_folder(folder: Path) -> tuple[BEiT3Config, dict[str, Tensor]]:
         NotAModel: a file is missing.
         ValueError: a file is damaged.
     """
-    missing = [name for name in (NETWORK_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
-    if missing:
-        raise NotAModel(f"{folder}: {what_is_in(folder) or f'it has no {missing[0]}'}")
+    if why := why_not(folder):
+        raise NotAModel(f"{folder}: {why}")
     config = BEiT3Config.from_json((folder / NETWORK_FILE).read_bytes())
     return config, in_our_layout(read_weights(folder / WEIGHTS_FILE))[1]
 
@@ -148,13 +147,13 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     save_file(copies, path, metadata={"format": "pt"})
 
 
-def what_is_in(folder: Path) -> str | None:
-    """Return in words what a folder without an export of this project holds, if it is known."""
+def why_not(folder: Path) -> str | None:
+    """Return in words why there is no network of this project in a folder; None if there is."""
     names = {path.name for path in folder.iterdir()}
-    if both := names & {NETWORK_FILE, WEIGHTS_FILE}:
-        other = {NETWORK_FILE, WEIGHTS_FILE} - both
-        if not names & {"config.json", "adapter_config.json"} and other:
-            return f"it has {both.pop()} but no {other.pop()}; copy the whole folder"
+    if {NETWORK_FILE, WEIGHTS_FILE} <= names:
+        return None
+    if NETWORK_FILE in names:
+        return f"it has {NETWORK_FILE} but no {WEIGHTS_FILE}; copy the whole folder"
     if "adapter_config.json" in names:
         return "it holds an adapter (LoRA) of another model; there is no BEiT-3 network in it"
     if "config.json" in names:
@@ -164,7 +163,7 @@ def what_is_in(folder: Path) -> str | None:
             f"it is no export ({NETWORK_FILE} is missing); to load one of its files, name it, "
             f"such as {folder / files[0]}"
         )
-    return None if names else "the folder is empty"
+    return f"it has neither {NETWORK_FILE} nor {WEIGHTS_FILE}" if names else "the folder is empty"
 
 
 def one_line(path: str | Path, error: Exception) -> str:

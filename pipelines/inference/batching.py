@@ -14,8 +14,8 @@ from pipelines.inference.processor import ImageInput, Processor
 
 Text = str | Sequence[str]
 "A text, or a pair of texts that are read together."
-Example = tuple[Sequence[ImageInput], Text | None]
-"The images of an example, and its text."
+Example = tuple[Sequence[ImageInput], Text | list[int] | None]
+"The images of an example, and its text, which may be token ids."
 T = TypeVar("T")
 
 
@@ -37,7 +37,7 @@ def many(inputs: Iterable[T], what: str) -> list[T]:
     return list(inputs)
 
 
-def together(first: list[Any], second: list[Any], names: tuple[str, str]) -> None:
+def together(first: Sequence[Any], second: Sequence[Any], names: tuple[str, str]) -> None:
     """Raise ValueError unless two inputs have the same length."""
     if len(first) != len(second):
         raise ValueError(
