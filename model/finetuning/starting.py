@@ -1,8 +1,9 @@
 """Starting a task network from given weights: pretrained or fine-tuned, released or ours.
 
 The encoder is fitted to the input size of the task: vision positions are interpolated, a longer
-text position table is cut. Prediction heads of pretraining are left out; heads of tasks are kept
-under their released names, and a network of a task takes those that fit it.
+text position table is cut. Prediction heads of pretraining are left out, unless the task has one of
+them; heads of tasks are kept under their released names, and a network of a task takes those that
+fit it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from model.finetuning.released import CRITERION, ENCODER_PREFIX
+from model.finetuning.released import CRITERION, ENCODER_PREFIX, word_head_of
 from model.finetuning.task_networks import TaskNetwork
 from model.network.config import BEiT3Config
 from model.network.layouts import StartMismatch, in_our_layout, listed
@@ -30,7 +31,7 @@ _OF_LABELS: Final = frozenset(
 
 
 def fit_encoder(
-    saved: Mapping[str, object], config: BEiT3Config
+    saved: Mapping[str, object], config: BEiT3Config, *, word_head: bool = False
 ) -> tuple[dict[str, Tensor], StartReport]:
     """Return the weights of a task network as far as they are given, and a report.
 
@@ -38,6 +39,8 @@ def fit_encoder(
         saved: weights in this project's or the official layout, or what their file holds; tensors
             on the device ``meta`` are compared by name and shape.
         config: of the network at the task's input size.
+        word_head: whether the head that scores words is kept, of a pretraining or a captioning:
+            the authors' captioning starts from it.
 
     Returns:
         fp32 tensors: the encoder's with the prefix ``network.``, and heads of tasks.
@@ -52,8 +55,11 @@ def fit_encoder(
         raise StartMismatch("the weights have no encoder; give a whole network")
     fitted, report = fit_start({f"{ENCODER_PREFIX}{n}": t for n, t in encoder.items()}, config)
     heads, foreign = _heads(saved, others)
+    words = word_head_of(saved)
+    if word_head:
+        heads |= {name: _checked(name, tensor) for name, tensor in words.items()}
     named = {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in fitted.items()}
-    dropped = [name for name in state if name not in encoder]
+    dropped = [name for name in {**state, **words} if name not in encoder and name not in heads]
     report = replace(
         report,
         layout=layout,
@@ -76,10 +82,15 @@ def _heads(
             if task == "other":
                 foreign.append(name)
                 continue
-            if not tensor.is_meta and not bool(tensor.isfinite().all()):
-                raise StartMismatch(f"{name} holds values that are not finite; give other weights")
-            heads[name.removeprefix(CRITERION)] = tensor.float()
+            heads[name.removeprefix(CRITERION)] = _checked(name, tensor)
     return heads, foreign
+
+
+def _checked(name: str, tensor: Tensor) -> Tensor:
+    """Return a head's tensor in fp32."""
+    if not tensor.is_meta and not bool(tensor.isfinite().all()):
+        raise StartMismatch(f"{name} holds values that are not finite; give other weights")
+    return tensor.float()
 
 
 @torch.no_grad()

@@ -122,7 +122,7 @@ def task_heads(saved: Mapping[str, object]) -> dict[str, dict[str, Tensor]]:
     """Return the heads in an official file that belong to a task, by task and official name.
 
     Tasks are ``retrieval``, ``vqa``, ``nlvr2`` and ``imagenet``; tensors of no known head are under
-    ``other``. Captioning's head is the network's ``mlm_head`` and not among them.
+    ``other``. Captioning's head has the names of the network's ``mlm_head`` and is not among them.
 
     Args:
         saved: as in :func:`from_official`.
