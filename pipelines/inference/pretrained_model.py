@@ -12,14 +12,24 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from model.finetuning.task_networks import ForRetrieval, TaskNetwork
+from model.finetuning.generation import Decoding, generate
+from model.finetuning.task_networks import ForCaptioning, ForRetrieval, TaskNetwork
+from model.training import randomness
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
 from pipelines.finetune.views import EvaluationViews
-from pipelines.inference.batching import Example, Text, many, together
+from pipelines.inference.batching import (
+    Example,
+    Text,
+    beside,
+    first_images,
+    many,
+    positive,
+    together,
+)
 from pipelines.inference.loaded_model import Floats, LoadedModel
 from pipelines.inference.masked_prediction import FilledPatches, Ints, best_codes, best_tokens
 from pipelines.inference.masked_texts import MARKER, masked_ids
@@ -64,7 +74,7 @@ class PretrainedModel(LoadedModel):
             return encoded.patches.mean(1)
 
         given = many(images, "images")
-        return self._features(features, _beside(given, [None] * len(given)), batch_size, normalize)
+        return self._features(features, beside(given, [None] * len(given)), batch_size, normalize)
 
     def embed_texts(
         self, texts: Iterable[str], *, batch_size: int = 32, normalize: bool = True
@@ -89,7 +99,7 @@ class PretrainedModel(LoadedModel):
             kept = ~batch.text_padding[..., None]
             return (hidden * kept).sum(1) / kept.sum(1)
 
-        examples = _beside(None, many(texts, "texts"))
+        examples = beside(None, many(texts, "texts"))
         return self._features(features, examples, batch_size, normalize)
 
     def similarity(
@@ -99,6 +109,39 @@ class PretrainedModel(LoadedModel):
         require(self, "similarity")
         of_images = self.embed_images(images, batch_size=batch_size)
         return of_images @ self.embed_texts(texts, batch_size=batch_size).T
+
+    def caption(
+        self,
+        images: Iterable[ImageInput],
+        decoding: Decoding | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """Return the best caption of each image.
+
+        Args:
+            images: B images.
+            decoding: how captions are generated; None takes the released search.
+            seed: of the draws of a decoding with a temperature.
+            batch_size: images that are captioned side by side.
+        """
+        require(self, "caption")
+        network, tokenizer = self.network, self.processor.tokenizer
+        assert isinstance(network, ForCaptioning) and tokenizer is not None
+        longest = self.source.config.max_text_length
+        chosen = decoding or Decoding(max_length=min(Decoding.max_length, longest))
+
+        def describe(batch: TaskBatch) -> list[str]:
+            assert batch.images is not None
+            drawn = chosen.temperature is not None
+            seeds = [int(bits) for bits in randomness.bits(seed, batch.rows)] if drawn else None
+            found = generate(network, batch.images[:, 0], chosen, seeds=seeds)
+            return [tokenizer.decode(captions[0].ids) for captions in found]
+
+        given = many(images, "images")
+        some = self._run(describe, beside(given, [None] * len(given)), batch_size)
+        return [caption for captions in some for caption in captions]
 
     def answer(
         self,
@@ -110,7 +153,7 @@ class PretrainedModel(LoadedModel):
     ) -> list[list[Candidate]]:
         """Return the best answers to a question about each image, best first."""
         require(self, "answer")
-        examples = _beside(images, many(questions, "questions"))
+        examples = beside(images, many(questions, "questions"))
         return self._choices(examples, top_k, batch_size)
 
     def classify(
@@ -126,7 +169,7 @@ class PretrainedModel(LoadedModel):
         require(self, "classify")
         given: list[Any] = many(inputs, "inputs")
         of_texts = isinstance(self.task, TextClassification)
-        examples = _beside(None, given) if of_texts else _beside(given, [None] * len(given))
+        examples = beside(None, given) if of_texts else beside(given, [None] * len(given))
         return self._choices(examples, top_k, batch_size)
 
     def classify_pairs(
@@ -172,9 +215,9 @@ class PretrainedModel(LoadedModel):
 
         def fill(batch: TaskBatch) -> list[list[list[Candidate]]]:
             assert batch.text_ids is not None
-            encoded = self.encoder(_first(batch), batch.text_ids, batch.text_padding)
+            encoded = self.encoder(first_images(batch), batch.text_ids, batch.text_padding)
             best = best_tokens(
-                self.encoder, encoded, batch.text_ids, tokenizer.mask, pieces, _positive(top_k)
+                self.encoder, encoded, batch.text_ids, tokenizer.mask, pieces, positive(top_k)
             )
             return [
                 [
@@ -185,7 +228,7 @@ class PretrainedModel(LoadedModel):
             ]
 
         ids = [masked_ids(text, tokenizer, length, marker) for text in written]
-        return [each for some in self._run(fill, _beside(images, ids), batch_size) for each in some]
+        return [each for some in self._run(fill, beside(images, ids), batch_size) for each in some]
 
     def fill_patches(
         self,
@@ -218,12 +261,12 @@ class PretrainedModel(LoadedModel):
         def fill(batch: TaskBatch) -> list[FilledPatches]:
             mask = torch.from_numpy(masked[batch.rows]).to(self.device)
             encoded = self.encoder(
-                _first(batch), batch.text_ids, batch.text_padding, image_mask=mask
+                first_images(batch), batch.text_ids, batch.text_padding, image_mask=mask
             )
-            return best_codes(self.encoder, encoded, mask, _positive(top_k))
+            return best_codes(self.encoder, encoded, mask, positive(top_k))
 
         said = [None] * len(given) if texts is None else many(texts, "texts")
-        return [each for some in self._run(fill, _beside(given, said), batch_size) for each in some]
+        return [each for some in self._run(fill, beside(given, said), batch_size) for each in some]
 
     def codes(self, images: Iterable[ImageInput], *, batch_size: int = 32) -> Ints:
         """Return the codes (B, N) that the image tokenizer gives the patches of images."""
@@ -249,7 +292,7 @@ class PretrainedModel(LoadedModel):
     ) -> list[list[Candidate]]:
         task, network = self.task, self.network
         assert isinstance(task, Chooser) and isinstance(network, TaskNetwork)
-        labels, most = list(self.labels), _positive(top_k)
+        labels, most = list(self.labels), positive(top_k)
         found = self._run(
             lambda batch: list(task.predict(network, batch, labels, most)), examples, batch_size
         )
@@ -258,25 +301,3 @@ class PretrainedModel(LoadedModel):
             for some in found
             for each in some
         ]
-
-
-def _first(batch: TaskBatch) -> Tensor | None:
-    """Return the one image of each example, (B, 3, H, W)."""
-    return None if batch.images is None else batch.images[:, 0]
-
-
-def _beside(
-    images: Iterable[ImageInput] | None, texts: Sequence[Text | list[int] | None]
-) -> list[Example]:
-    """Return examples of at most one image and one text each."""
-    if images is None:
-        return [((), text) for text in texts]
-    given = many(images, "images")
-    together(given, texts, ("images", "texts"))
-    return [((image,), text) for image, text in zip(given, texts, strict=True)]
-
-
-def _positive(top_k: int) -> int:
-    if top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be 1 or more")
-    return top_k

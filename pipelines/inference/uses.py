@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from model.finetuning.task_networks import ForRetrieval
+from model.finetuning.task_networks import ForCaptioning, ForRetrieval
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
@@ -45,6 +45,12 @@ USES: Final[Mapping[str, Use]] = {
         lambda model: isinstance(model.network, ForRetrieval),
         "features of images and texts that can be compared",
         "finetune/coco-retrieval-base",
+        reads_texts=True,
+    ),
+    "caption": Use(
+        lambda model: isinstance(model.network, ForCaptioning),
+        "head for captions",
+        "finetune/coco-captioning-base",
         reads_texts=True,
     ),
     "answer": Use(
