@@ -1,0 +1,61 @@
+"""The parts of a model → its network with all weights, in evaluation mode."""
+
+import torch
+
+from model import BEiT3
+from model.finetuning.released import ENCODER_PREFIX
+from model.finetuning.task_networks import TaskNetwork
+from model.network.layouts import listed
+from model.network.loading import shape_words
+from model.network.pretrained import NotAModel, one_line
+from pipelines.finetune.task import Task
+from pipelines.finetune.texts import TextEncoder
+from pipelines.inference.source import Source
+from tokenizer.text import TextTokenizer
+
+
+def build_network(source: Source, tokenizer: TextTokenizer | None) -> BEiT3 | TaskNetwork:
+    """Return the network of a source; prediction heads that its weights lack are removed.
+
+    Raises:
+        NotAModel: the weights do not fit the configuration, the task or the labels.
+    """
+    if source.task is not None:
+        return _of_task(source, source.task, tokenizer).eval()
+    try:
+        return BEiT3.of_weights(source.config, source.state)
+    except ValueError as error:
+        raise NotAModel(one_line(source.name, error)) from None
+
+
+def _of_task(source: Source, task: Task, tokenizer: TextTokenizer | None) -> TaskNetwork:
+    if tokenizer is None:
+        raise NotAModel(f"{source.name}: it has no text tokenizer; copy the whole export")
+    texts = TextEncoder(tokenizer, source.config.max_text_length)
+    with torch.device("meta"):  # no time for initial values
+        encoder = BEiT3(source.config)
+    try:
+        network = task.network(encoder.to_empty(device="cpu"), list(source.labels), texts)
+    except (ValueError, OSError) as error:  # a file that the task names is damaged
+        raise NotAModel(one_line(source.name, error)) from None
+    ours = network.state_dict()
+    missing = sorted(ours.keys() - source.state.keys())
+    unknown = sorted(source.state.keys() - ours.keys())
+    different = [
+        f"{name} is {shape_words(tensor)}, not {shape_words(ours[name])} as {_reason(name, source)}"
+        for name, tensor in source.state.items()
+        if name in ours and tensor.shape != ours[name].shape
+    ]
+    if missing or unknown or different:
+        words = {"missing": missing, "unknown": unknown, "of another shape": different}
+        reasons = "; ".join(f"{what}: {listed(some, 3)}" for what, some in words.items() if some)
+        raise NotAModel(
+            f"{source.name}: the weights are not those of the task {task.name}: {reasons}"
+        )
+    network.load_state_dict(dict(source.state))
+    return network
+
+
+def _reason(name: str, source: Source) -> str:
+    of_encoder = name.startswith(ENCODER_PREFIX)
+    return "network.json says" if of_encoder else f"{len(source.labels)} labels need"

@@ -1,0 +1,303 @@
+"""A pretrained or fine-tuned model, with a method for each use.
+
+Every method takes lists and returns results in their order; ``batch_size`` changes speed and
+memory alone. The methods compute what the stages ``predict`` and ``evaluate`` compute.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from model.finetuning.generation import Decoding, generate
+from model.finetuning.task_networks import ForCaptioning, ForRetrieval, TaskNetwork
+from model.training import randomness
+from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.tasks.image_classification import ImageClassification
+from pipelines.finetune.tasks.nlvr2 import VisualReasoning
+from pipelines.finetune.tasks.text_classification import TextClassification
+from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
+from pipelines.finetune.views import EvaluationViews
+from pipelines.inference.batching import (
+    Example,
+    Text,
+    beside,
+    first_images,
+    many,
+    positive,
+    together,
+)
+from pipelines.inference.loaded_model import Floats, LoadedModel
+from pipelines.inference.masked_prediction import FilledPatches, Ints, best_codes, best_tokens
+from pipelines.inference.masked_texts import MARKER, masked_ids
+from pipelines.inference.processor import ImageInput, decoded
+from pipelines.inference.uses import require
+from tokenizer.text import FIRST_PIECE
+from tokenizer.vqkd import to_input
+
+Chooser = VisualQuestionAnswering | ImageClassification | TextClassification | VisualReasoning
+
+
+class Candidate(NamedTuple):
+    """One of several answers, labels or words."""
+
+    label: str
+    score: float
+    "Probability; of a regression the value itself."
+
+
+class PretrainedModel(LoadedModel):
+    """A model that is ready for inference."""
+
+    def embed_images(
+        self, images: Iterable[ImageInput], *, batch_size: int = 32, normalize: bool = True
+    ) -> Floats:
+        """Return features (B, D) of images.
+
+        They are those of the head after a fine-tuning for retrieval or for classes by their
+        texts, else the mean of the patches, which the k-NN accuracy of ``evaluate`` compares.
+
+        Args:
+            images: B images.
+            batch_size: images in a forward pass.
+            normalize: whether each feature has length 1, so that a product is a cosine.
+        """
+
+        def features(batch: TaskBatch) -> Tensor:
+            assert batch.images is not None
+            encoded = self.encoder(images=batch.images[:, 0])
+            if isinstance(self.network, ForRetrieval):
+                return self.network.vision_head(encoded.hidden[:, 0])
+            return encoded.patches.mean(1)
+
+        given = many(images, "images")
+        return self._features(features, beside(given, [None] * len(given)), batch_size, normalize)
+
+    def embed_texts(
+        self, texts: Iterable[str], *, batch_size: int = 32, normalize: bool = True
+    ) -> Floats:
+        """Return features (B, D) of texts.
+
+        They are those of the head after a fine-tuning for retrieval or for classes by their
+        texts, else the mean of the tokens, begin and end included.
+
+        Args:
+            texts: B texts; longer ones than the network reads are cut.
+            batch_size: texts in a forward pass.
+            normalize: whether each feature has length 1, so that a product is a cosine.
+        """
+        require(self, "embed_texts")
+
+        def features(batch: TaskBatch) -> Tensor:
+            assert batch.text_padding is not None
+            hidden = self.encoder(text_ids=batch.text_ids, text_padding=batch.text_padding).hidden
+            if isinstance(self.network, ForRetrieval):
+                return self.network.language_head(hidden[:, 0])
+            kept = ~batch.text_padding[..., None]
+            return (hidden * kept).sum(1) / kept.sum(1)
+
+        examples = beside(None, many(texts, "texts"))
+        return self._features(features, examples, batch_size, normalize)
+
+    def similarity(
+        self, images: Iterable[ImageInput], texts: Iterable[str], *, batch_size: int = 32
+    ) -> Floats:
+        """Return the cosine (B, B') of each of B images and each of B' texts."""
+        require(self, "similarity")
+        of_images = self.embed_images(images, batch_size=batch_size)
+        return of_images @ self.embed_texts(texts, batch_size=batch_size).T
+
+    def caption(
+        self,
+        images: Iterable[ImageInput],
+        decoding: Decoding | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """Return the best caption of each image.
+
+        Args:
+            images: B images.
+            decoding: how captions are generated; None takes the released search.
+            seed: of the draws of a decoding with a temperature.
+            batch_size: images that are captioned side by side.
+        """
+        require(self, "caption")
+        network, tokenizer = self.network, self.processor.tokenizer
+        assert isinstance(network, ForCaptioning) and tokenizer is not None
+        longest = self.source.config.max_text_length
+        chosen = decoding or Decoding(max_length=min(Decoding.max_length, longest))
+
+        def describe(batch: TaskBatch) -> list[str]:
+            assert batch.images is not None
+            drawn = chosen.temperature is not None
+            seeds = [int(bits) for bits in randomness.bits(seed, batch.rows)] if drawn else None
+            found = generate(network, batch.images[:, 0], chosen, seeds=seeds)
+            return [tokenizer.decode(captions[0].ids) for captions in found]
+
+        given = many(images, "images")
+        some = self._run(describe, beside(given, [None] * len(given)), batch_size)
+        return [caption for captions in some for caption in captions]
+
+    def answer(
+        self,
+        images: Iterable[ImageInput],
+        questions: Iterable[str],
+        *,
+        top_k: int = 1,
+        batch_size: int = 32,
+    ) -> list[list[Candidate]]:
+        """Return the best answers to a question about each image, best first."""
+        require(self, "answer")
+        examples = beside(images, many(questions, "questions"))
+        return self._choices(examples, top_k, batch_size)
+
+    def classify(
+        self, inputs: Iterable[ImageInput] | Iterable[Text], *, top_k: int = 5, batch_size: int = 32
+    ) -> list[list[Candidate]]:
+        """Return the best classes of each image or text, best first.
+
+        Args:
+            inputs: images, or for a classifier of texts, texts or pairs of texts.
+            top_k: most classes of each.
+            batch_size: inputs in a forward pass.
+        """
+        require(self, "classify")
+        given: list[Any] = many(inputs, "inputs")
+        of_texts = isinstance(self.task, TextClassification)
+        examples = beside(None, given) if of_texts else beside(given, [None] * len(given))
+        return self._choices(examples, top_k, batch_size)
+
+    def classify_pairs(
+        self,
+        pairs: Iterable[tuple[ImageInput, ImageInput]],
+        sentences: Iterable[str],
+        *,
+        top_k: int = 1,
+        batch_size: int = 32,
+    ) -> list[list[Candidate]]:
+        """Return whether a sentence is true of two images, for each pair; best label first."""
+        require(self, "classify_pairs")
+        given, said = many(pairs, "pairs"), many(sentences, "sentences")
+        together(given, said, ("pairs", "sentences"))
+        examples = [(tuple(two), text) for two, text in zip(given, said, strict=True)]
+        return self._choices(examples, top_k, batch_size)
+
+    def fill_mask(
+        self,
+        texts: Iterable[str],
+        images: Iterable[ImageInput] | None = None,
+        *,
+        top_k: int = 5,
+        marker: str = MARKER,
+        batch_size: int = 32,
+    ) -> list[list[list[Candidate]]]:
+        """Return for each text and each marker in it the most likely pieces, best first.
+
+        Each marker stands for one token, see ``masked_texts.py``.
+
+        Args:
+            texts: with at least one marker each.
+            images: what the texts are about, one for each; None predicts from the text alone.
+            top_k: most pieces of each marker.
+            marker: what is to be predicted, as it stands in the texts.
+            batch_size: texts in a forward pass.
+        """
+        require(self, "fill_mask")
+        written = many(texts, "texts")
+        tokenizer, length = self.processor.tokenizer, self.source.config.max_text_length
+        assert tokenizer is not None
+        pieces = FIRST_PIECE, tokenizer.last_piece
+
+        def fill(batch: TaskBatch) -> list[list[list[Candidate]]]:
+            assert batch.text_ids is not None
+            encoded = self.encoder(first_images(batch), batch.text_ids, batch.text_padding)
+            best = best_tokens(
+                self.encoder, encoded, batch.text_ids, tokenizer.mask, pieces, positive(top_k)
+            )
+            return [
+                [
+                    [Candidate(tokenizer.decode([i]), p) for i, p in zip(*one, strict=True)]
+                    for one in some
+                ]
+                for some in best
+            ]
+
+        ids = [masked_ids(text, tokenizer, length, marker) for text in written]
+        return [each for some in self._run(fill, beside(images, ids), batch_size) for each in some]
+
+    def fill_patches(
+        self,
+        images: Iterable[ImageInput],
+        masks: ArrayLike,
+        texts: Iterable[str] | None = None,
+        *,
+        top_k: int = 5,
+        batch_size: int = 32,
+    ) -> list[FilledPatches]:
+        """Return the most likely codes of the masked patches of each image.
+
+        Args:
+            images: B images.
+            masks: (B, N) or (B, side, side) bool, True = masked, row by row.
+            texts: what is said of the images, one for each; None predicts from the image alone.
+            top_k: most codes of each patch.
+            batch_size: images in a forward pass.
+        """
+        require(self, "fill_patches")
+        given = many(images, "images")
+        num_patches = self.source.config.num_patches
+        masked = np.asarray(masks, bool).reshape(len(np.asarray(masks)), -1)
+        if masked.shape != (len(given), num_patches):
+            raise ValueError(
+                f"masks have the shape {np.shape(masks)}; give ({len(given)}, {num_patches}), a "
+                "row for each image and a number for each patch"
+            )
+
+        def fill(batch: TaskBatch) -> list[FilledPatches]:
+            mask = torch.from_numpy(masked[batch.rows]).to(self.device)
+            encoded = self.encoder(
+                first_images(batch), batch.text_ids, batch.text_padding, image_mask=mask
+            )
+            return best_codes(self.encoder, encoded, mask, positive(top_k))
+
+        said = [None] * len(given) if texts is None else many(texts, "texts")
+        return [each for some in self._run(fill, beside(given, said), batch_size) for each in some]
+
+    def codes(self, images: Iterable[ImageInput], *, batch_size: int = 32) -> Ints:
+        """Return the codes (B, N) that the image tokenizer gives the patches of images."""
+        require(self, "codes")
+        tokenizer = self.image_tokenizer
+        assert tokenizer is not None
+        views = EvaluationViews(tokenizer.config.image_size, self.processor.crop_mode)
+        found = []
+        given = [(each,) for each in many(images, "images")]
+        for first in range(0, len(given), batch_size):
+            some = given[first : first + batch_size]
+            pixels = [views.square(decoded(x, i)) for i, (x,) in enumerate(some, first)]
+            with torch.inference_mode():
+                found.append(tokenizer.encode(to_input(np.stack(pixels)).to(self.device)).cpu())
+        return (
+            torch.cat(found).numpy()
+            if found
+            else np.empty((0, self.source.config.num_patches), np.int64)
+        )
+
+    def _choices(
+        self, examples: Sequence[Example], top_k: int, batch_size: int
+    ) -> list[list[Candidate]]:
+        task, network = self.task, self.network
+        assert isinstance(task, Chooser) and isinstance(network, TaskNetwork)
+        labels, most = list(self.labels), positive(top_k)
+        found = self._run(
+            lambda batch: list(task.predict(network, batch, labels, most)), examples, batch_size
+        )
+        return [
+            [Candidate(*pair) for pair in zip(each.labels, each.scores, strict=True)][:most]
+            for some in found
+            for each in some
+        ]
