@@ -106,6 +106,8 @@ class Prediction:
     "(M,) long, the classes at the masked positions."
     losses: Tensor
     "(M,) cross-entropy at each masked position, without gradient."
+    is_correct: Tensor
+    "(M,) bool, whether the most likely class is the target."
     samples: Tensor
     "(M,) long, index in the micro-batch of the sample of each masked position."
 
@@ -147,5 +149,5 @@ def _predicted(
     row = positions + sample * (hidden.shape[1] - length) + first
     # index_select instead of hidden[row]: its backward adds rows without sorting the indices.
     masked, wanted = hidden.flatten(0, 1).index_select(0, row), targets.flatten()[positions]
-    loss_sum, num_correct, losses = cross_entropy_sum(head(masked), wanted)
-    return Prediction(loss_sum, num_correct, wanted, losses, sample)
+    loss_sum, is_correct, losses = cross_entropy_sum(head(masked), wanted)
+    return Prediction(loss_sum, is_correct.sum(), wanted, losses, is_correct, sample)

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from model.training import objectives
+from pipelines.pretrain.evaluation.masked import masked_numbers
 from pipelines.pretrain.loss_figure import draw_losses
-from pipelines.pretrain.predictions import objective_numbers
 from pipelines.pretrain.pretrain import Params
-from pipelines.summary import learned_table
+from pipelines.report.learned import learned_table
 from tests.model.test_objectives import ADDED
 
 
@@ -30,9 +30,9 @@ def test_it_has_a_loss_weight():
 
 
 def test_it_is_evaluated_and_summarized():
-    row = {"loss_sum": 4.0, "num_correct": 1, "targets": [5, 5, 5, 7]}
+    row = {"source": "coco", "loss_sum": 4.0, "num_correct": 1, "targets": [5, 5, 5, 7]}
     table = pa.Table.from_pylist([{"objective": name, **row} for name in ("mlm", "again")])
-    numbers = objective_numbers(table)
+    numbers = masked_numbers(table)
     assert numbers["loss/again"] == 1.0
     assert numbers["accuracy/again"] == 0.25
     assert numbers["baseline_accuracy/again"] == 0.75
