@@ -8,7 +8,7 @@ all newer checkpoints aside at once, also on an object store, where nothing can 
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from orchestration.manifest import File, file_of
@@ -33,7 +33,8 @@ def read_branches(folder: Store) -> tuple[Branch, ...]:
     """Return the branches of a stage's folder in the order of their making, without branch 0."""
     if not folder.exists(BRANCHES):
         return ()
-    return tuple(Branch(**entry) for entry in json.loads(folder.read(BRANCHES)))
+    kinds = {field.name: int for field in fields(Branch)}
+    return tuple(Branch(**entry) for entry in folder.read_json_list(BRANCHES, kinds))
 
 
 def write_branches(folder: Store, branches: Iterable[Branch]) -> None:

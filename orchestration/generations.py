@@ -46,4 +46,4 @@ def content_id(folder: Store) -> str:
 
 
 def _generations(folder: Store) -> list[str]:
-    return json.loads(folder.read(GENERATIONS)) if folder.exists(GENERATIONS) else []
+    return folder.read_json_list(GENERATIONS, str) if folder.exists(GENERATIONS) else []

@@ -107,7 +107,7 @@ def run_with_rounds(context: Context) -> None:
         return
     context.manifest_name = _PENDING
     stage.run(context)
-    for patterns in json.loads(folder.read(ROUNDS)):
+    for patterns in folder.read_json_list(ROUNDS, list):
         stage.retry(context, patterns)
     commit_manifest(folder, folder.read(_PENDING))
     folder.remove(ROUNDS)
@@ -172,7 +172,7 @@ def _declare(folder: Store, number: int, patterns: Sequence[str]) -> None:
     """Record the round before it starts: a killed round must be finished with the same reasons."""
     intent = {"round": number, "reasons": sorted(patterns)}
     if folder.exists(INTENT):
-        begun = json.loads(folder.read(INTENT))
+        begun = folder.read_json(INTENT, {"round": int, "reasons": list})
         if begun["round"] == number and begun != intent:
             raise RecipeError(
                 f"{folder.uri}: a retry of {','.join(begun['reasons'])} was started and not "

@@ -14,7 +14,7 @@ _ENDED: Final = threading.Event()
 
 
 class WorkerTerminated(Exception):
-    """A worker received SIGTERM and has saved a checkpoint; it is lost as a machine is."""
+    """A worker received SIGTERM and has ended its training; it is lost as a machine is."""
 
 
 def heeding_sigterm() -> Any:
@@ -54,7 +54,7 @@ def is_terminating() -> bool:
 def leave_if_terminating() -> None:
     """Raise WorkerTerminated if this process received SIGTERM."""
     if is_terminating():
-        raise WorkerTerminated("the worker received SIGTERM; its checkpoint is saved")
+        raise WorkerTerminated("the worker received SIGTERM")
 
 
 def end_heeding() -> None:

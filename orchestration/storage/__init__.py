@@ -8,6 +8,7 @@
   pyarrow.
 - ``remote_files.py``, ``hub_files.py``: files that a recipe names by URI, their versions and
   local copies.
+- ``json_records.py``: small JSON records, and how a damaged one is refused.
 - ``lock.py``: the lock that lets one driver work on a workdir.
 
 A write is atomic and durable: a reader sees the complete file or none. This folder knows neither

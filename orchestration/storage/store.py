@@ -5,7 +5,6 @@ A write is atomic and durable: a reader sees the complete file or none. Errors n
 
 import atexit
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -15,15 +14,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestration.errors import ManifestError, StoreError
+from orchestration.errors import StoreError
 from orchestration.storage.files import Digesting, Files, StorageParams
+from orchestration.storage.json_records import Kind, list_of, object_of
 from orchestration.storage.local_files import LocalFiles
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow import fs
 
-_Kind = type | tuple[type, ...]
 _BLOCK_BYTES = 1 << 20
 _S3 = "s3://"
 _SCHEME = re.compile(r"\w+://|(?:s3[an]?|gs|https?|file):", re.IGNORECASE)
@@ -127,25 +126,23 @@ class Store:
             raise StoreError(f"{self.uri_of(path)}: no such file")
         return found[0]
 
-    def read_json(self, path: str, kinds: Mapping[str, _Kind]) -> dict[str, Any]:
+    def read_json(self, path: str, kinds: Mapping[str, Kind]) -> dict[str, Any]:
         """Return the JSON object in ``path``; ``kinds`` are its keys with types of their values.
 
         Raises:
             ManifestError: the file is damaged: it holds no such object.
             StoreError: the file is missing or cannot be read.
         """
-        try:
-            found = json.loads(self.read(path))
-        except (ValueError, RecursionError):
-            found = None
-        held = found if isinstance(found, dict) else {}
-        wrong = [key for key, kind in kinds.items() if not isinstance(held.get(key), kind)]
-        if wrong or not held:
-            raise ManifestError(
-                f"{self.uri_of(path)} is damaged: it is no JSON object with {wrong or 'keys'}; "
-                "remove this file, or restore it"
-            )
-        return held
+        return object_of(self.read(path), self.uri_of(path), kinds)
+
+    def read_json_list(self, path: str, kinds: Kind | Mapping[str, Kind]) -> list[Any]:
+        """Return the JSON list in ``path``; ``kinds`` is the type of its items, or of their keys.
+
+        Raises:
+            ManifestError: the file is damaged: it holds no such list.
+            StoreError: the file is missing or cannot be read.
+        """
+        return list_of(self.read(path), self.uri_of(path), kinds)
 
     def open(self, path: str) -> "pa.NativeFile":
         """Open a file for reading with random access.

@@ -1,6 +1,7 @@
 """The fine-tuning of a task's network: what the training loop runs for the stage ``finetune``."""
 
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -174,11 +175,13 @@ class FinetuneTask:
             self.network.update_average()
         metrics = {_metric(name): value for name, value in result.means.items()}
         metrics["grad_norm"] = result.grad_norm
+        began = time.monotonic()
         if self.evaluator is not None and job.params.is_evaluated_after(step + 1):
             found = self.evaluator(self.network.evaluated, autocast)
             metrics |= {f"{DEV}{name}": value for name, value in found.items()}
             self.network.keep_if_best(found[job.task.metric], step + 1)
-        return StepOutcome(metrics, skipped=result.skipped)
+        spent = time.monotonic() - began
+        return StepOutcome(metrics, skipped=result.skipped, evaluation_s=spent)
 
     def work(self, batches: list[TaskBatch]) -> Work:
         """Return the useful work of a step, at the lengths to which texts are padded."""

@@ -33,15 +33,16 @@ def learned_table(numbers: Mapping[str, float]) -> Table:
         table.add_column(column, justify="right")
     for objective in objectives.OBJECTIVES:
         key = objective.name
-        if f"accuracy/{key}" in numbers:
-            table.add_row(
-                objective.title,
-                f"{numbers[f'num_targets/{key}']:.0f}",
-                f"{numbers[f'loss/{key}']:.3f}",
-                f"{numbers[f'baseline_loss/{key}']:.3f}",
-                f"{numbers[f'accuracy/{key}']:.1%}",
-                f"{numbers[f'baseline_accuracy/{key}']:.1%}",
-            )
+        if f"loss/{key}" not in numbers:
+            continue
+        accuracies = (numbers.get(f"{kind}/{key}") for kind in ("accuracy", "baseline_accuracy"))
+        table.add_row(
+            objective.title,
+            f"{numbers[f'num_targets/{key}']:.0f}",
+            f"{numbers[f'loss/{key}']:.3f}",
+            f"{numbers[f'baseline_loss/{key}']:.3f}",
+            *("" if value is None else f"{value:.1%}" for value in accuracies),
+        )
     return table
 
 

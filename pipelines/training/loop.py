@@ -43,6 +43,8 @@ class StepOutcome:
     "The loss was a spike and no weight changed; the same on every worker."
     listed_in: str = ""
     "Where the samples of a step are listed that was skipped."
+    evaluation_s: float = 0.0
+    "Seconds of the step that an evaluation took; they do not count as training."
 
 
 class TrainTask(Protocol[Batches]):
@@ -140,6 +142,7 @@ def train(session: Session, job: TrainJob) -> None:
         )
         profiler.before(step + 1)
         outcome = task.step(batches, step, lr, autocast)
+        speed.leave_out(outcome.evaluation_s)
         speed.add(task.work(batches))
         metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
         if task.spikes is not None:

@@ -72,7 +72,11 @@ class SpeedMeter:
         """Leave the time of a block out."""
         start = self._clock()
         yield
-        self._paused_s += self._clock() - start
+        self.leave_out(self._clock() - start)
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave so many of the seconds that have passed out."""
+        self._paused_s += seconds
 
     def add(self, work: Work) -> None:
         """Count one step, which has just ended."""

@@ -35,7 +35,14 @@ def impossible(recipe: FinetuneRecipe, complete: Mapping[str, Manifest]) -> list
 def implications(
     recipe: FinetuneRecipe, estimates: Mapping[str, Estimate], complete: Mapping[str, Manifest]
 ) -> Iterator[str]:
-    """Yield what epochs and batch mean for the examples that are expected."""
+    """Yield what the splits, and epochs and batch for the expected examples, imply."""
+    splits = recipe.data.splits
+    for split in sorted(splits.keys() - {"train"}):
+        if recipe.is_trained and splits[split] == splits["train"]:
+            yield (
+                f"data.{split} is the same as data.train, so the metrics of {split} show what was "
+                "memorized"
+            )
     num_rows = estimates[_TRAIN].rows if _TRAIN in estimates else None
     if not recipe.is_trained or num_rows is None:
         return

@@ -18,7 +18,7 @@ from model.finetuning.task_networks import ForVisualReasoning
 from model.network import interop
 from model.network.starting import StartMismatch, fit_start, load_start
 from model.network.weight_files import UnreadableWeights, read_weights
-from tests.model.networks import RELEASED, SHARED, network, random_images
+from tests.model.networks import ONE_EXPERT, RELEASED, SHARED, network, random_images
 from tests.model.test_interop import TASKS, torchscale
 
 D = RELEASED.width
@@ -128,6 +128,7 @@ def changed(**changes) -> BEiT3Config:
     ("config", "words"),
     [
         (changed(attention="shared"), "attention is decoupled in the weights, shared in the net"),
+        (ONE_EXPERT, "experts is multiway in the weights, shared in the network"),
         (changed(subln=False), "subln is True in the weights, False in the network"),
         (changed(fusion_layers=2), "fusion_layers is 0 in the weights, 2 in the network; 16 miss"),
         (changed(depth=4), "depth is 3 in the weights, 4 in the network"),

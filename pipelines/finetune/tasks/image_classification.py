@@ -56,9 +56,9 @@ class ImageClassification(Task):
     wordnet_names: bool = False
     "Whether labels are WordNet ids, whose names are the texts of the classes."
     prompt: str = "{}"
-    "What the network reads of a class, with {} for its text."
+    "What the network reads of a class in the dual form, with {} for its text."
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    "Part of each target that is spread over all classes."
+    "Part of each target that is spread over all classes; unused with `multi_label`."
     multi_label: bool = False
     "Whether an image may have several labels, each judged for itself; needs the linear form."
     mixup: float = Field(default=0, ge=0)

@@ -5,7 +5,8 @@ with that of another pair; masked patches of an image with the pair's own captio
 one; everything else is the same. The gap is the difference of the accuracies. Guessing from the
 unmasked rest gives both predictions the same accuracy, so that a network which does not look at the
 partner has a gap of 0. The control is the difference between two wrong partners, whose expected
-value is 0 for any network. Intervals are bootstrapped over pairs.
+value is 0 for any network. Intervals are bootstrapped over pairs. A network that predicts pixels
+instead of codes has no accuracy at patches, and no gap there.
 """
 
 from dataclasses import replace
@@ -43,8 +44,10 @@ def grounding_rows(network: BEiT3, pairs: MaskedPairs) -> pa.Table:
         network: in evaluation mode.
         pairs: at least three pairs with different captions.
     """
-    tables = []
+    tables = [SCHEMA.empty_table()]
     for kind in KINDS:
+        if kind == "patches" and not pairs.batch.has_codes:
+            continue
         units = _units(pairs, kind)
         columns: dict[str, Any] = {
             partner: _num_correct(network, _with_partner(pairs.batch, kind, shift), units)
@@ -84,6 +87,7 @@ def _num_correct(network: BEiT3, batch: MicroBatch, units: Tensor) -> NDArray[np
     The predictions are in the order of the masked positions, which are those of a unit.
     """
     (made,) = objectives.predict(network, batch).values()
+    assert made.is_correct is not None
     wrong = torch.zeros_like(units, dtype=torch.bool)
     masked = units >= 0
     wrong[masked] = ~made.is_correct

@@ -1,12 +1,11 @@
 """Loss and accuracy at the masked positions of held-out rows, by objective and source."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from model import BEiT3
 from model.training import objectives
@@ -17,8 +16,10 @@ SCHEMA: Final = pa.schema(
         ("objective", pa.string()),
         ("source", pa.string()),
         ("loss_sum", pa.float64()),
-        ("num_correct", pa.int64()),
-        ("targets", pa.list_(pa.int32())),
+        ("num_targets", pa.int64()),
+        ("num_correct", pa.int64()),  # null if the targets are values
+        ("targets", pa.list_(pa.int32())),  # likewise
+        ("square_sum", pa.float64()),  # mean square of each target, summed; null of classes
     ]
 )
 
@@ -36,22 +37,29 @@ def masked_rows(network: BEiT3, batch: MicroBatch, sources: Sequence[str]) -> pa
     rows = []
     for objective, made in objectives.predict(network, batch).items():
         source_of = number[made.samples.cpu()]
+        losses, targets = made.losses.double().cpu(), made.targets.cpu()
+        correct = None if made.is_correct is None else made.is_correct.cpu()
         for i, name in enumerate(names):
             mine = source_of == i
-            rows.append(
-                {
-                    "objective": objective,
-                    "source": name,
-                    "loss_sum": float(made.losses.double().cpu()[mine].sum()),
-                    "num_correct": int(made.is_correct.cpu()[mine].sum()),
-                    "targets": made.targets.cpu()[mine].tolist(),
-                }
-            )
+            row = {
+                "objective": objective,
+                "source": name,
+                "loss_sum": float(losses[mine].sum()),
+                "num_targets": int(mine.sum()),
+            }
+            if correct is None:
+                row["square_sum"] = float(targets[mine].double().square().mean(1).sum())
+            else:
+                row["num_correct"] = int(correct[mine].sum())
+                row["targets"] = targets[mine].tolist()
+            rows.append(row)
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def masked_numbers(predictions: pa.Table) -> dict[str, float]:
     """Return loss and accuracy of each objective, also by source, and of the best constant guess.
+
+    There is no accuracy of values; the best constant guess of normalized values is 0.
 
     Args:
         predictions: rows of :func:`masked_rows`.
@@ -67,15 +75,20 @@ def masked_numbers(predictions: pa.Table) -> dict[str, float]:
     return numbers
 
 
-def _numbers(name: str, rows: Sequence[dict[str, float | NDArray[np.int64]]]) -> dict[str, float]:
-    targets = np.concatenate([row["targets"] for row in rows]) if rows else np.empty(0)
-    if not len(targets):
+def _numbers(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    if not (total := sum(row["num_targets"] for row in rows)):
         return {}
-    frequency = np.unique(targets, return_counts=True)[1] / len(targets)
-    return {
-        f"loss/{name}": sum(float(row["loss_sum"]) for row in rows) / len(targets),
-        f"accuracy/{name}": sum(int(row["num_correct"]) for row in rows) / len(targets),
+    numbers = {
+        f"loss/{name}": sum(row["loss_sum"] for row in rows) / total,
+        f"num_targets/{name}": total,
+    }
+    if rows[0]["targets"] is None:
+        baseline = sum(row["square_sum"] for row in rows) / total
+        return numbers | {f"baseline_loss/{name}": baseline}
+    targets = np.concatenate([row["targets"] for row in rows])
+    frequency = np.unique(targets, return_counts=True)[1] / total
+    return numbers | {
+        f"accuracy/{name}": sum(row["num_correct"] for row in rows) / total,
         f"baseline_loss/{name}": float(-(frequency * np.log(frequency)).sum()),
         f"baseline_accuracy/{name}": float(frequency.max()),
-        f"num_targets/{name}": len(targets),
     }

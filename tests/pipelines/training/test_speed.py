@@ -85,6 +85,15 @@ def test_rates_are_those_of_the_steps_after_the_first_without_the_saving_of_chec
     assert session.messages.tags["device_peak"].endswith("dense peak of the data sheet")
 
 
+def test_an_evaluation_within_a_step_is_no_time_of_training(session):
+    clock = Clock()
+    meter = SpeedMeter(session, torch.bfloat16, clock)
+    steps(meter, clock, 3, wait=1.0, work=3.0)
+    clock.now += 500.0
+    meter.leave_out(500.0)
+    assert meter.take(3, str)["speed/step_s"] == pytest.approx(4.0)
+
+
 def test_a_fraction_of_a_measured_rate_is_not_called_mfu(session, monkeypatch):
     monkeypatch.setattr(
         speed, "device_peak", lambda device, dtype: DevicePeak("cpu", 1000.0, "fp32", False)

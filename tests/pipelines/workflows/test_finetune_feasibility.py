@@ -26,6 +26,7 @@ from tests.pipelines.finetune.jobs import vocabulary
 LABELS = {"format": "own_labels", "file": "a.jsonl"}
 CAPTIONS = {"format": "own_captions", "file": "a.jsonl"}
 QUESTIONS = {"format": "own_questions", "file": "a.jsonl"}
+OTHER_QUESTIONS = QUESTIONS | {"file": "b.jsonl"}
 VQAV2 = {"format": "vqav2", "files": [{"questions": "q.json", "images": "images"}]}
 STSB = {"format": "glue", "corpus": "stsb", "file": "train.tsv"}
 RTE = {"format": "glue", "corpus": "rte", "file": "train.tsv"}
@@ -146,7 +147,7 @@ def test_the_workflow_itself_refuses_what_is_impossible(tmp_path):
 
 
 def test_a_plan_says_how_many_steps_the_epochs_are(tmp_path):
-    written = recipe(TASKS["vqa"], QUESTIONS, QUESTIONS)
+    written = recipe(TASKS["vqa"], QUESTIONS, OTHER_QUESTIONS)
     (line,) = implications(written, {"prepare/train": Estimate(rows=1280)}, {})
     assert line == "finetune: 100 steps of batch_size = 128 over about 1280 samples: 10 epochs"
     few, _ = implications(written, {"prepare/train": Estimate(rows=100)}, {})
@@ -160,6 +161,12 @@ def test_a_plan_says_how_many_steps_the_epochs_are(tmp_path):
     (line,) = implications(written, {"prepare/train": Estimate(rows=1300)}, complete)
     assert "over 1280 samples" in line
     assert list(implications(written, {"prepare/train": Estimate()}, {})) == []
+
+
+def test_a_plan_says_that_a_scored_split_is_the_one_that_is_trained_on():
+    written = recipe(TASKS["vqa"], QUESTIONS, QUESTIONS, OTHER_QUESTIONS)
+    (line,) = implications(written, {"prepare/train": Estimate()}, {})
+    assert line.startswith("data.dev is the same as data.train")
 
 
 @pytest.mark.parametrize(
