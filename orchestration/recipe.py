@@ -1,8 +1,8 @@
 """Recipes: one YAML file, validated completely before anything runs.
 
-Precedence, weakest first: defaults of the parameter models, the recipe file, environment
-variables (``BEIT3__train__steps=50``), ``--set train.steps=50``. ``${name}`` in a value is replaced
-by the variable of that name, which the command defines.
+Precedence, weakest first: defaults of the parameter models, the recipe that another extends, the
+recipe file, environment variables (``BEIT3__train__steps=50``), ``--set train.steps=50``.
+``${name}`` in a value is replaced by the variable of that name, which the command defines.
 """
 
 import difflib
@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from orchestration.errors import RecipeError
 from orchestration.params import OPERATIONAL, StageParams, full_path
-from orchestration.recipe_text import parse_value, read_recipe
+from orchestration.recipe_extends import Origins, read_extended
+from orchestration.recipe_text import parse_value
 from orchestration.storage.files import StorageParams
 
 _SQLITE = "sqlite:///"
@@ -98,14 +99,13 @@ class Recipe(StageParams):
 
 
 R = TypeVar("R", bound=Recipe)
-Origins = dict[tuple[str, ...], str]
-"Where a value comes from (a line, ``--set …``, a variable's name), by the keys that lead to it."
 
 
 def load_recipe(
     schema: type[R],
     path: Path,
     *,
+    known: Mapping[str, Path] = MappingProxyType({}),
     variables: Mapping[str, str] = MappingProxyType({}),
     overlay: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     overrides: Iterable[str] = (),
@@ -116,6 +116,7 @@ def load_recipe(
     Args:
         schema: model of the recipe.
         path: YAML file.
+        known: recipes that it may extend by name.
         variables: values of ``${name}`` by name.
         overlay: changes the values of the file before the environment and ``overrides`` do.
         overrides: assignments such as ``train.steps=50``.
@@ -125,8 +126,7 @@ def load_recipe(
         RecipeError: unreadable file, invalid override, unknown key or wrong type. The message
             names the key of each error and, for an unknown key, the nearest known one.
     """
-    values, lines = read_recipe(path)
-    origins: Origins = {keys: f"line {line}" for keys, line in lines.items()}
+    values, origins = read_extended(path, known)
     if overlay is not None:
         values, origins = overlay(values), {}
     for name, text in sorted(environment.items()):

@@ -35,6 +35,11 @@ def _summary(path: Path) -> str:
         return file.readline().removeprefix("#").strip()
 
 
+def recipe_paths() -> dict[str, Path]:
+    """Return the files of the built-in recipes by name: those that another recipe may extend."""
+    return {name: recipe.path for name, recipe in builtin_recipes().items()}
+
+
 def recipe_path(name: str) -> Path:
     """Return the file of a built-in recipe's name, or the path that ``name`` is.
 

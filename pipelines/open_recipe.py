@@ -20,11 +20,11 @@ from orchestration.errors import RecipeError
 from orchestration.params import ExternalFile, external_files, full_path, is_uri
 from orchestration.plan import PlannedStage
 from orchestration.recipe import load_recipe
-from orchestration.recipe_text import read_recipe
+from orchestration.recipe_extends import read_extended
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
-from pipelines.builtin_recipes import recipe_path
+from pipelines.builtin_recipes import recipe_path, recipe_paths
 from pipelines.finetune import start_source as finetune_source
 from pipelines.pretrain import start_source as pretrain_source
 from pipelines.pretrain.start_source import is_folder
@@ -77,10 +77,11 @@ def open_recipe(
     if root.is_local:
         root.folders()  # raises where a file lies in its path, before anything is drawn there
     web = _miniweb_folder(root)
-    schema = recipe_type(read_recipe(path)[0])
+    schema = recipe_type(read_extended(path, recipe_paths())[0])
     recipe: AnyRecipe = load_recipe(
         schema,
         path,
+        known=recipe_paths(),
         variables=_variables(root, web, data),
         overlay=_shrunk if shrink else None,
         overrides=overrides,
@@ -113,11 +114,11 @@ def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
 def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
     task = values.get("task")
     if task is None:
-        return shrink_recipe(values, read_recipe(recipe_path(_TEMPLATE))[0])
+        return shrink_recipe(values, read_extended(recipe_path(_TEMPLATE))[0])
     name = task.get("name") if isinstance(task, Mapping) else None
     if name not in TEMPLATES:
         raise RecipeError(f"task.name is {name!r}; the tasks are {', '.join(TEMPLATES)}")
-    return shrink_finetuning(values, read_recipe(recipe_path(TEMPLATES[name]))[0])
+    return shrink_finetuning(values, read_extended(recipe_path(TEMPLATES[name]))[0])
 
 
 def _with_checkpoint(path: Path, recipe: AnyRecipe, workdir: Store) -> AnyRecipe:

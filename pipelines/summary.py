@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from shlex import quote
 
 from rich.console import Console
-from rich.table import Table
 
-from model.training import objectives
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.reporting.summary import stages_table
 from orchestration.storage.store import Store
@@ -15,6 +13,7 @@ from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.pretrain import FIGURE_FILE
 from pipelines.report import task_report
 from pipelines.report.data_report import HTML_FILE
+from pipelines.report.learned import baselines_table, gap_lines, learned_table
 from pipelines.report.scores import score_table
 
 
@@ -30,15 +29,20 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
         _print_finetuning(console, committed)
     else:
         _print_pretraining(console, committed)
-        pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
-        if pretraining.exists(FIGURE_FILE):
-            _print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
+        if "pretrain" in fingerprints:
+            pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
+            if pretraining.exists(FIGURE_FILE):
+                _print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
     _print_location(console, "MLflow", f"beit3 ui --workdir {quote(workdir.uri)}")
 
 
 def _print_pretraining(console: Console, committed: Mapping[str, Store]) -> None:
     if evaluation := committed.get("evaluate"):
-        console.print(learned_table(read_manifest(evaluation).numbers))
+        numbers = read_manifest(evaluation).numbers
+        console.print(learned_table(numbers))
+        console.print(baselines_table(numbers))
+        for line in gap_lines(numbers):
+            console.print(line, highlight=False)
     if folder := committed.get("data_report"):
         _print_location(console, "data report", folder.uri_of(HTML_FILE))
     for name, what in (("pretrain", "checkpoint"), ("export", "export")):
@@ -69,26 +73,3 @@ def _print_network(console: Console, what: str, folder: Store) -> None:
 
 def _print_location(console: Console, what: str, location: str) -> None:
     console.print(f"{what:<11} {location}", highlight=False, markup=False, soft_wrap=True)
-
-
-def learned_table(numbers: Mapping[str, float]) -> Table:
-    """Return loss and accuracy on held-out rows beside those of the best constant prediction."""
-    table = Table("held-out", title="learned", title_justify="left")
-    for column in ("targets", "loss", "guessing", "accuracy", "guessing"):
-        table.add_column(column, justify="right")
-    titles = {objective.name: objective.title for objective in objectives.OBJECTIVES}
-    for key, name in (titles | {"knn": "k-NN: labels of images"}).items():
-        if f"accuracy/{key}" not in numbers:
-            continue
-        loss, guess, targets = (
-            numbers.get(f"{kind}/{key}") for kind in ("loss", "baseline_loss", "num_targets")
-        )
-        table.add_row(
-            name,
-            "" if targets is None else f"{targets:.0f}",
-            "" if loss is None else f"{loss:.3f}",
-            "" if guess is None else f"{guess:.3f}",
-            f"{numbers[f'accuracy/{key}']:.1%}",
-            f"{numbers[f'baseline_accuracy/{key}']:.1%}",
-        )
-    return table

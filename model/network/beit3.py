@@ -116,7 +116,7 @@ class BEiT3(Pretrained):
             form(lambda: nn.LayerNorm(config.width, LAYER_NORM_EPS)) if config.final_norm else None
         )
         self.mlm_head = nn.Linear(config.width, config.vocab_size)
-        self.mim_head = nn.Linear(config.width, config.num_codes)
+        self.mim_head = nn.Linear(config.width, config.image_outputs)
         self.reset_parameters()
 
     def forward(

@@ -41,6 +41,8 @@ class BEiT3Config:
     "Number of top blocks with a vision-language expert, which takes both modalities of a pair."
     attention: Literal["shared", "decoupled"] = "shared"
     "Whether q, k, v, out and every LayerNorm exist once, or once per modality."
+    experts: Literal["multiway", "shared"] = "multiway"
+    "Whether each modality has its own feed-forward network, or one serves both (Table 8a)."
     subln: bool = False
     "Whether Magneto's LayerNorms stand before the attention's output projection and before fc2."
     final_norm: bool = True
@@ -48,7 +50,9 @@ class BEiT3Config:
     vocab_size: int = 64010
     "V, rows of the token embedding and outputs of the MLM head."
     num_codes: int = 8192
-    "K, outputs of the MIM head: entries of the image tokenizer's codebook."
+    "K, entries of the image tokenizer's codebook."
+    image_target: Literal["codes", "pixels"] = "codes"
+    "What the MIM head predicts of a masked patch: its code, or its normalized pixels (Table 8d)."
     max_text_length: int = 1022
     "Rows of the text position table: the longest text in tokens."
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -76,6 +80,11 @@ class BEiT3Config:
             raise ValueError(
                 f"fusion_layers {self.fusion_layers} is not between 0 and depth {self.depth}"
             )
+        if self.experts == "shared" and self.fusion_layers:
+            raise ValueError(
+                f"experts are shared and fusion_layers is {self.fusion_layers}; a network with one "
+                "feed-forward network for both modalities has no fusion_layers: set it to 0"
+            )
 
     @property
     def grid(self) -> int:
@@ -86,6 +95,11 @@ class BEiT3Config:
     def num_patches(self) -> int:
         """Return N."""
         return self.grid**2
+
+    @property
+    def image_outputs(self) -> int:
+        """Return the number of outputs of the MIM head."""
+        return self.num_codes if self.image_target == "codes" else 3 * self.patch_size**2
 
     @classmethod
     def named(cls, size: str, **changes: Any) -> "BEiT3Config":

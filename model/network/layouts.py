@@ -77,6 +77,8 @@ def form_of(state: Mapping[str, Tensor]) -> dict[str, object]:
     if blocks:
         shared = any(".attention.qkv.both." in name for name in state)
         form["attention"] = "shared" if shared else "decoupled"
+        one_expert = any(".experts.both." in name for name in state)
+        form["experts"] = "shared" if one_expert else "multiway"
         form["subln"] = any(".inner_norm." in name for name in state)
     return form
 

@@ -145,7 +145,8 @@ class Block(nn.Module):
         form = Shared if config.attention == "shared" else Multiway
         self.attention_norm = form(lambda: LayerNorm(config.width))
         self.attention = Attention(config)
-        self.experts = Multiway(lambda: Expert(config))
+        experts = Shared if config.experts == "shared" else Multiway
+        self.experts = experts(lambda: Expert(config))
         self.fusion = Expert(config) if fusion else None
 
     def forward(

@@ -7,7 +7,8 @@
   and their order within a window.
 - ``batch.py``: the tensors of one micro-batch. ``color_jitter.py`` changes its colors on a GPU.
 - ``objectives.py``: the table of pretraining objectives and their losses.
-- ``cross_entropy.py``, ``optimizer.py``, ``step.py``: the loss, AdamW with its schedule, the step.
+- ``cross_entropy.py``, ``squared_error.py``: the loss of classes, and of pixels.
+- ``optimizer.py``, ``step.py``: AdamW with its schedule, the step.
 - ``parallel.py``, ``copies.py``, ``gradients.py``: the network on several workers, whether its
   copies are equal, and norms and clipping of the gradient.
 - ``compiling.py``, ``float8.py``: compiled blocks; linear layers in float8.

@@ -74,6 +74,11 @@ class MicroBatch:
             )
         return taken
 
+    @property
+    def has_codes(self) -> bool:
+        """Whether masked patches are predicted by their codes; if not, by their pixels."""
+        return self.codes is not None or self.tokenizer_pixels is not None
+
     @cached_property
     def masked_image_positions(self) -> Tensor | None:
         """(M,) long: the indices at which the flattened ``image_mask`` is True."""

@@ -19,6 +19,7 @@ _PARTS: Final = {
     "vision experts": ("experts.vision.fc",),
     "language experts": ("experts.language.fc",),
     "vision-language experts": ("fusion.fc",),
+    "shared experts": ("experts.both.fc",),
     "token embedding": ("language.tokens",),
     "attention": ("attention.qkv", "attention.out"),
     "heads": ("mlm_head", "mim_head"),
@@ -63,14 +64,14 @@ class ParallelLayout:
 
 
 def parameters_by_part(config: BEiT3Config) -> dict[str, int]:
-    """Return the number of parameters of each part, divided as in section 2.3 of the paper."""
+    """Return the number of parameters of each part it has, as in section 2.3 of the paper."""
     with torch.device("meta"):
         network = BEiT3(config)
     counts = dict.fromkeys([*_PARTS, _REST], 0)
     for name, parameter in network.named_parameters():
         part = next((p for p, keys in _PARTS.items() if any(key in name for key in keys)), _REST)
         counts[part] += parameter.numel()
-    return counts
+    return {part: count for part, count in counts.items() if count}
 
 
 def sample_shapes(
@@ -110,7 +111,8 @@ def forward_flops(config: BEiT3Config, sample: SampleShape) -> int:
 
 def _num_logits(config: BEiT3Config, sample: SampleShape) -> int:
     return (
-        sample.num_masked_patches * config.num_codes + sample.num_masked_tokens * config.vocab_size
+        sample.num_masked_patches * config.image_outputs
+        + sample.num_masked_tokens * config.vocab_size
     )
 
 
@@ -170,7 +172,8 @@ def memory_bytes(
     parts = parameters_by_part(config)
     num_parameters = sum(parts.values())
     num_shards = layout.num_workers if layout.sharded else 1
-    block = sum(parts[p] for p in _PARTS if "experts" in p or p == "attention") // config.depth
+    blocks = [n for part, n in parts.items() if "experts" in part or part == "attention"]
+    block = sum(blocks) // config.depth
     result = {
         "weights": num_parameters * _FP32 // num_shards,
         "gradients": num_parameters * _FP32 // num_shards,

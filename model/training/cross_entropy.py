@@ -18,17 +18,18 @@ _GPU_CHUNK: Final = 1 << 27
 
 
 def cross_entropy_sum(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the summed cross-entropy, the number of correct predictions, and each row's loss.
+    """Return the summed cross-entropy, whether each row is correct, and each row's loss.
 
-    Losses are fp32 or wider; those of the rows, (M,), have no gradient. The backward overwrites the
-    logits: nothing else may read them afterwards, and it runs once.
+    A row is correct, (M,) bool, if its largest logit is the target's. Losses are fp32 or wider;
+    those of the rows, (M,), have no gradient. The backward overwrites the logits: nothing else may
+    read them afterwards, and it runs once.
 
     Args:
         logits: (M, V), any floating-point type.
         targets: (M,) long.
     """
-    loss_sum, num_correct, losses = _CrossEntropySum.apply(logits, targets)
-    return loss_sum, num_correct, losses
+    loss_sum, is_correct, losses = _CrossEntropySum.apply(logits, targets)
+    return loss_sum, is_correct, losses
 
 
 class _CrossEntropySum(torch.autograd.Function):
@@ -36,17 +37,17 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         wide = torch.promote_types(logits.dtype, torch.float32)
         of_targets = logits.new_empty(len(targets), dtype=wide)
-        num_correct = targets.new_zeros(())
+        is_correct = torch.empty_like(targets, dtype=torch.bool)
         for rows in _chunks(logits):
             wanted = targets[rows][:, None]
             logarithms = torch.log_softmax(logits[rows], dim=-1, dtype=wide)
             of_targets[rows] = logarithms.gather(1, wanted)[:, 0]
-            num_correct += (logits[rows].argmax(-1, keepdim=True) == wanted).sum()
+            is_correct[rows] = logits[rows].argmax(-1) == targets[rows]
         ctx.save_for_backward(targets, of_targets)
         ctx.logits = logits if ctx.needs_input_grad[0] else None
         losses = -of_targets
-        ctx.mark_non_differentiable(num_correct, losses)
-        return losses.sum(), num_correct, losses
+        ctx.mark_non_differentiable(is_correct, losses)
+        return losses.sum(), is_correct, losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -18,6 +18,11 @@ from torch import Tensor, nn
 from model.network.beit3 import BEiT3, Encoded
 from model.training.batch import MicroBatch, Stream
 from model.training.cross_entropy import cross_entropy_sum
+from model.training.squared_error import normalized_patches, squared_error_sum
+
+Scoring = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None, Tensor]]
+"""(outputs of the head, targets) → summed loss, whether each prediction is correct if they are
+classes, and each row's loss."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Masked:
     positions: Callable[[MicroBatch], Tensor | None]
     "(M,) long, masked positions in the flattened targets; None if the batch has none."
     targets: Callable[[MicroBatch], Tensor | None]
-    "(B, L) long, the class to predict at each of L consecutive positions of the sequence."
+    "(B, L) long classes or (B, L, P) float values to predict at L consecutive positions."
     first: Callable[[Encoded], int]
     "Index in the sequence of the first of these L positions."
 
@@ -38,8 +43,21 @@ TOKENS: Final = Masked(
     first=lambda encoded: encoded.image_length,
 )
 CODES: Final = Masked(
-    positions=lambda batch: batch.masked_image_positions,
+    positions=lambda batch: batch.masked_image_positions if batch.has_codes else None,
     targets=lambda batch: batch.codes,
+    first=lambda encoded: 1,
+)
+
+
+def _pixels(batch: MicroBatch) -> Tensor | None:
+    if batch.images is None or batch.image_mask is None:
+        return None
+    return normalized_patches(batch.images, batch.image_mask.shape[1])
+
+
+PIXELS: Final = Masked(
+    positions=lambda batch: None if batch.has_codes else batch.masked_image_positions,
+    targets=_pixels,
     first=lambda encoded: 1,
 )
 
@@ -60,6 +78,13 @@ class Objective:
     "Plain words for figures and summary tables."
     color: str
     "Color of the objective's curves, as #RRGGBB."
+    scoring: Scoring = cross_entropy_sum
+    "The loss; of squared errors there is no accuracy."
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether classes are predicted."""
+        return self.scoring is not squared_error_sum
 
     def masked_positions(self, batch: MicroBatch) -> Tensor | None:
         """Return the positions (M,) to predict in a micro-batch; None if it has none."""
@@ -71,6 +96,24 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective("mim", "image", CODES, "mim_head", "MIM: masked codes of images", "#D55E00"),
     Objective("mvlm_text", "pair", TOKENS, "mlm_head", "MVLM: masked tokens of pairs", "#56B4E9"),
     Objective("mvlm_image", "pair", CODES, "mim_head", "MVLM: masked codes of pairs", "#E69F00"),
+    Objective(
+        "mim_pixels",
+        "image",
+        PIXELS,
+        "mim_head",
+        "MIM: masked pixels of images",
+        "#CC79A7",
+        squared_error_sum,
+    ),
+    Objective(
+        "mvlm_pixels",
+        "pair",
+        PIXELS,
+        "mim_head",
+        "MVLM: masked pixels of pairs",
+        "#999999",
+        squared_error_sum,
+    ),
 )
 
 
@@ -99,15 +142,20 @@ class Prediction:
     """The result of one objective on one micro-batch."""
 
     loss_sum: Tensor
-    "Scalar, cross-entropy summed over the masked positions."
-    num_correct: Tensor
-    "Scalar long, the number of masked positions at which the most likely class is the target."
+    "Scalar, cross-entropy or squared error summed over the masked positions."
     targets: Tensor
-    "(M,) long, the classes at the masked positions."
+    "(M,) long, the classes at the masked positions, or (M, P) float, the values."
     losses: Tensor
-    "(M,) cross-entropy at each masked position, without gradient."
+    "(M,) loss at each masked position, without gradient."
+    is_correct: Tensor | None
+    "(M,) bool, whether the most likely class is the target; None if the targets are values."
     samples: Tensor
     "(M,) long, index in the micro-batch of the sample of each masked position."
+
+    @property
+    def num_correct(self) -> Tensor | None:
+        """Return the number of correct predictions, a scalar long; None if they are values."""
+        return None if self.is_correct is None else self.is_correct.sum()
 
 
 def predict(network: BEiT3, batch: MicroBatch) -> dict[str, Prediction]:
@@ -129,16 +177,27 @@ def predict(network: BEiT3, batch: MicroBatch) -> dict[str, Prediction]:
         positions = objective.masked_positions(batch)
         targets = objective.masked.targets(batch)
         if positions is not None and targets is not None:
-            head = getattr(network, objective.head)
             first = objective.masked.first(encoded)
-            result[objective.name] = _predicted(head, encoded.hidden, first, targets, positions)
+            result[objective.name] = _predicted(
+                getattr(network, objective.head),
+                objective.scoring,
+                encoded.hidden,
+                first,
+                targets,
+                positions,
+            )
     return result
 
 
 def _predicted(
-    head: nn.Module, hidden: Tensor, first: int, targets: Tensor, positions: Tensor
+    head: nn.Module,
+    scoring: Scoring,
+    hidden: Tensor,
+    first: int,
+    targets: Tensor,
+    positions: Tensor,
 ) -> Prediction:
-    """Predict the targets (B, L) at the positions (M,) of the flattened targets.
+    """Predict the targets (B, L) or (B, L, P) at the positions (M,) of their first two axes.
 
     The L positions begin at index ``first`` of each sequence of ``hidden`` (B, S, D).
     """
@@ -146,6 +205,6 @@ def _predicted(
     sample = positions.div(length, rounding_mode="floor")
     row = positions + sample * (hidden.shape[1] - length) + first
     # index_select instead of hidden[row]: its backward adds rows without sorting the indices.
-    masked, wanted = hidden.flatten(0, 1).index_select(0, row), targets.flatten()[positions]
-    loss_sum, num_correct, losses = cross_entropy_sum(head(masked), wanted)
-    return Prediction(loss_sum, num_correct, wanted, losses, sample)
+    masked, wanted = hidden.flatten(0, 1).index_select(0, row), targets.flatten(0, 1)[positions]
+    loss_sum, is_correct, losses = scoring(head(masked), wanted)
+    return Prediction(loss_sum, wanted, losses, is_correct, sample)

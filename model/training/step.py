@@ -31,9 +31,9 @@ class StepResult:
     """The measurements of one step, over all workers."""
 
     loss: Mapping[str, float]
-    "Mean cross-entropy per masked position, by objective."
+    "Mean loss per masked position, by objective."
     accuracy: Mapping[str, float]
-    "Fraction of masked positions predicted correctly, by objective."
+    "Fraction of masked positions predicted correctly, by objective that predicts classes."
     grad_norm: float
     "Norm of the gradient before clipping."
     grad_norms: Mapping[str, float]
@@ -90,7 +90,8 @@ def train_step(
                 i = names.index(name)
                 total = total + prediction.loss_sum * (loss_weights[name] / max(num_targets[i], 1))
                 sums[0, i] += prediction.loss_sum.detach().double()
-                sums[1, i] += prediction.num_correct
+                if prediction.num_correct is not None:
+                    sums[1, i] += prediction.num_correct
             with torch.autocast(device.type, enabled=False):
                 total.backward()
     gradients.fill_missing(network)
@@ -111,7 +112,7 @@ def train_step(
         optimizer.step()
     return StepResult(
         loss=loss,
-        accuracy={names[i]: correct[i] for i in present},
+        accuracy={names[i]: correct[i] for i in present if objectives.OBJECTIVES[i].has_accuracy},
         grad_norm=norm,
         grad_norms={part: math.sqrt(each) for part, each in zip(parts, squares, strict=True)},
         fault=fault,

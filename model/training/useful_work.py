@@ -82,7 +82,7 @@ def _head_flops(config: BEiT3Config, batch: MicroBatch) -> int:
     """Return the operations of the heads' forward, at the predicted positions."""
     logits = 0
     if batch.image_mask is not None:
-        logits += int(batch.image_mask.sum()) * config.num_codes
+        logits += int(batch.image_mask.sum()) * config.image_outputs
     if batch.text_mask is not None:
         logits += int(batch.text_mask.sum()) * config.vocab_size
     return 2 * config.width * logits

@@ -116,13 +116,16 @@ def plan(
 def _print_scale(name: str, overrides: Sequence[str]) -> None:
     """Print a pretraining on 8 to 512 GPUs; no file that the recipe names is read or fetched."""
     from orchestration.recipe import load_recipe
-    from pipelines.builtin_recipes import recipe_path
+    from pipelines.builtin_recipes import recipe_path, recipe_paths
     from pipelines.workflows.gpu_rates import GPUS
     from pipelines.workflows.pretrain_recipe import PretrainRecipe
     from pipelines.workflows.scale import scale_table
 
     contact = "download.contact=nobody"  # which a recipe needs, though nothing is downloaded here
-    recipe = load_recipe(PretrainRecipe, recipe_path(name), overrides=[contact, *overrides])
+    overrides = [contact, *overrides]
+    recipe = load_recipe(
+        PretrainRecipe, recipe_path(name), known=recipe_paths(), overrides=overrides
+    )
     for gpu in GPUS:
         for line in scale_table(recipe, gpu):
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,9 +13,9 @@
 ``skipped_steps.py``  records of skipped steps in the stage's folder
 ``checkpoints.py``    the network of a committed checkpoint
 ``loss_figure.py``    figure of the losses
-``evaluate.py``       stage: held-out losses, accuracies, k-nearest neighbors
-``predictions.py``    what both evaluations compute; ``evaluate_while_training.py`` does so for
-                      the checkpoints of a training that goes on; ``neighbors.py``: k-NN
+``evaluate.py``       stage: what the network has learned, measured on held-out rows
+``evaluation/``       what is measured; ``evaluate_while_training.py`` measures the checkpoints
+                      of a training that goes on
 ``export.py``         stage: safetensors, official and timm layouts, with ``model_card.py``,
                       ``provenance.py`` and ``foreign_configs.py``; ``check_export.py`` compares
                       other programs

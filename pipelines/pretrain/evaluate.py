@@ -1,9 +1,8 @@
-"""Evaluate: prediction of masked positions in held-out rows, and k-nearest-neighbor accuracy.
+"""Evaluate: what the network has learned, measured on held-out rows beside baselines.
 
-In: a checkpoint, the three token datasets, the text tokenizer. Out: ``report.json`` with loss and
-masked accuracy of each objective beside the best constant guess on the same targets, and the
-k-nearest-neighbor accuracy of the vision encoder on labeled images beside guessing the most
-frequent label (``predictions.py``).
+In: a checkpoint, the three token datasets, the text tokenizer. Out: ``report.json`` with the
+numbers, and what they were computed from: tables of predictions and of features
+(``evaluation/``).
 """
 
 import json
@@ -15,13 +14,11 @@ from orchestration import Context, Stage, feeding
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
 from pipelines.pretrain.checkpoints import load_network
+from pipelines.pretrain.evaluation.numbers import evaluation_numbers
+from pipelines.pretrain.evaluation.params import Params
+from pipelines.pretrain.evaluation.predictor import Predictor
+from pipelines.pretrain.evaluation.slices import evaluation_slices
 from pipelines.pretrain.params import Params as PretrainParams
-from pipelines.pretrain.predictions import (
-    Params,
-    Predictor,
-    evaluation_numbers,
-    evaluation_slices,
-)
 from pipelines.pretrain.pretrain import ROLES
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes
 from pipelines.readers.rows import CACHED_GROUPS
@@ -64,7 +61,7 @@ def stage(
             text_tokenizer=text_tokenizer,
         ),
         seed=seed,
-        version=3,
+        version=4,
         resources=Resources(params.cpus_per_actor, params.gpus_per_actor),
         workers=partial(workers, params, train, (images.name, pairs.name)),
     )
@@ -98,7 +95,7 @@ def run(context: Context, params: Params, train: PretrainParams) -> None:
         num_cpus=params.cpus_per_actor,
         num_gpus=params.gpus_per_actor,
     )
-    numbers = evaluation_numbers(slices, context.read_parts, params.num_neighbors)
+    numbers = evaluation_numbers(slices, context.read_parts, params, context.seed)
     report = json.dumps(numbers, indent=1, sort_keys=True).encode()
     context.folder.write_bytes(REPORT_FILE, report)
     context.log.artifact(context.folder.fetch(REPORT_FILE))

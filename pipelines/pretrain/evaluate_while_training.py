@@ -8,7 +8,7 @@ go to MLflow under the checkpoint's step, as ``held_out/`` and the names of the 
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,10 @@ from orchestration.checkpoint_files import step_of
 from orchestration.reporting.attempts import error_words
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import network_of
-from pipelines.pretrain.predictions import (
-    EvaluationSlices,
-    Params,
-    Predictor,
-    evaluation_numbers,
-    evaluation_slices,
-)
+from pipelines.pretrain.evaluation.numbers import evaluation_numbers
+from pipelines.pretrain.evaluation.params import Params
+from pipelines.pretrain.evaluation.predictor import Predictor
+from pipelines.pretrain.evaluation.slices import EvaluationSlices, evaluation_slices
 from pipelines.pretrain.samples import FeedParams
 
 logger = logging.getLogger(__name__)
@@ -186,11 +183,14 @@ def evaluate_checkpoint(
             evaluation.inputs,
         )
 
-    def read(some: list[Slice]) -> pa.Table:
-        return pa.concat_tables([predict(slice_).tables["data"] for slice_ in some])
+    results = {slice_.id: predict(slice_).tables for slice_ in slices.all}
 
-    return evaluation_numbers(slices, read, evaluation.params.num_neighbors)
+    def read(some: Sequence[Slice], table: str) -> pa.Table:
+        return pa.concat_tables([results[slice_.id][table] for slice_ in some])
+
+    return evaluation_numbers(slices, read, evaluation.params, evaluation.seed)
 
 
 def _is_shown(name: str) -> bool:
-    return name.startswith("loss/") or name == "accuracy/knn"
+    is_loss = name.startswith("loss/") and name.count("/") == 1
+    return is_loss or name in ("accuracy/knn", "grounding/words/gap")

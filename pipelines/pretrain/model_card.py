@@ -117,7 +117,8 @@ def _warnings(config: BEiT3Config, omitted: list[str]) -> Iterator[str]:
         )
         yield ""
     if config.attention == "shared":
-        yield f"`{official_file(config)}` repeats the shared attention for both modalities."
+        what = "attention and experts" if config.experts == "shared" else "attention"
+        yield f"`{official_file(config)}` repeats the shared {what} for both modalities."
         yield ""
     if any(name.startswith("language.positions") for name in omitted):
         yield (

@@ -49,6 +49,10 @@ class NetworkParams(StageParams):
     "Number of last blocks with a vision-language expert."
     attention: Literal["shared", "decoupled"] | None = None
     "Whether both modalities share the attention weights or each has its own."
+    experts: Literal["multiway", "shared"] | None = None
+    "Whether each modality has its own feed-forward network, or one serves both."
+    image_target: Literal["codes", "pixels"] | None = None
+    "What is predicted of a masked patch: its code, or its normalized pixels as in MAE."
     subln: bool | None = None
     "Use the additional LayerNorms and the initialization of Magneto."
     max_text_length: int | None = None
@@ -158,6 +162,15 @@ class Params(TrainingLoopParams):
     def _fresh_of_a_start(self) -> Self:
         if self.start_fresh and self.start_from is None:
             raise ValueError(f"start_fresh = {self.start_fresh} needs start_from; give the weights")
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_need_no_codes(self) -> Self:
+        if self.network.image_target == "pixels" and self.codes == "online":
+            raise ValueError(
+                "network.image_target = pixels uses no codes; set codes to stored, which takes the "
+                "stored views"
+            )
         return self
 
     @model_validator(mode="after")

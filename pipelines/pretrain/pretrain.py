@@ -25,10 +25,10 @@ from orchestration.training import files_of, fit
 from pipelines.pretrain import start_from
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.evaluate_while_training import CheckpointEvaluator, Evaluation
+from pipelines.pretrain.evaluation.params import Params as EvaluationParams
 from pipelines.pretrain.feed_bytes import feed_bytes
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
-from pipelines.pretrain.predictions import Params as EvaluationParams
 from pipelines.pretrain.skipped_steps import skipped_files
 from pipelines.pretrain.start_tokenizers import TokenizerParams, tokenizer_params
 from pipelines.pretrain.training_task import PretrainJob

@@ -131,7 +131,7 @@ class SampleBuilder:
         batch.pixels = torch.from_numpy(crops.images)
         batch.pixel_mean = torch.tensor(network.pixel_mean)
         batch.pixel_std = torch.tensor(network.pixel_std)
-        if crops.codes is not None:
+        if crops.codes is not None and network.image_target == "codes":
             batch.codes = torch.from_numpy(crops.codes)
         if crops.jitter is not None:
             operations, factors = crops.jitter

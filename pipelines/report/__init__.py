@@ -7,6 +7,7 @@
 - ``held_out_counts.py``: kept rows that the token stages will hold out.
 - ``task_report.py``: the stage ``task_report``, a page of predictions; ``predicted.py``: some right
   and some wrong ones, ``nearest.py``: those of retrieval.
+- ``learned.py``: what a pretraining has learned, beside baselines, as tables of the summary.
 - ``scores.py``: the score of a fine-tuning as a table. ``comparison.py``: scores and evaluations of
   workdirs side by side; ``comparison_tables.py``: as tables and as CSV.
 - ``column_counts.py``: counts over columns of committed datasets, in Arrow.

@@ -33,7 +33,7 @@ class Splits(StageParams):
     "Expected fraction of images that is held out."
     pairs: float = 0.0
     "Expected fraction of pairs that is held out."
-    pairs_by: HeldOutBy = "image"
+    pairs_by: HeldOutBy = "caption"
     "What pairs share that are held out together."
     texts: float = 0.0
     "Expected fraction of documents that is held out."

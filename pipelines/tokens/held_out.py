@@ -3,15 +3,18 @@
 A row of a source that is held out as a whole (``held_out: true``) is held out; else the split that
 its list gives it (``split_column``) counts; else its group is held out with the probability
 ``fraction``. The group is the list's (``group_column``), else what ``held_out_by`` names: the
-original image, or the first caption. A document is its own group.
+first caption, or the original image. An image without captions and a document are their own group.
 
 The side of a group is a function of the seed and the group alone: it does not depend on other rows,
 their order, or the number of workers, and rows of one group are on one side. An image with several
 captions can have some of them on each side. With ``held_out_by: caption`` it therefore keeps only
-the captions of the side that its first caption is on.
+the captions of the side that its first caption is on. Captions are equal if their words are: case,
+spaces and punctuation, in which lists differ, do not count.
 """
 
 import hashlib
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,12 +26,19 @@ HeldOutBy = Literal["image", "caption"]
 Kind = Literal["group", "image", "caption", "document"]
 COLUMNS: Final = ("sha256", "captions", "held_out", "group")
 "Columns of the images table that decide on which side an image is."
+_WORD: Final = re.compile(r"\w+")
 
 
 def is_held_out(kind: Kind, group: str, fraction: float, seed: int) -> bool:
     """Return whether a group is held out, for an expected ``fraction`` of all groups."""
     digest = hashlib.sha256(f"held_out/{seed}/{kind}/{group}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def caption_words(caption: str) -> str:
+    """Return the words of a caption, by which two captions are equal; without any, the caption."""
+    text = unicodedata.normalize("NFKC", caption).casefold()
+    return " ".join(_WORD.findall(text)) or text.strip()
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,8 @@ class Split:
         return is_held_out("image", sha256, self.fraction, self.seed)
 
     def caption_is_held_out(self, caption: str) -> bool:
-        """Return on which side a caption is; letter case does not count."""
-        return is_held_out("caption", caption.casefold(), self.fraction, self.seed)
+        """Return on which side a caption is."""
+        return is_held_out("caption", caption_words(caption), self.fraction, self.seed)
 
     def captions_of_sides(
         self, rows: pa.Table, whole: NDArray[np.bool_]

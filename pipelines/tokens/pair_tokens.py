@@ -28,8 +28,8 @@ COUNTS_FILE: Final = "pair_counts.parquet"
 class Params(image_tokens.Params):
     """Views of the images of pairs, their codes, and the split of pairs."""
 
-    held_out_by: HeldOutBy = "image"
-    "What pairs share that are held out together: the original image, or a caption."
+    held_out_by: HeldOutBy = "caption"
+    "What pairs share that are held out together: a caption, or the original image alone."
 
 
 class CropParams(Params, image_tokens.CropParams):
@@ -72,7 +72,7 @@ def stage(
             text_tokenizer=text_tokenizer,
         ),
         seed=seed,
-        version=3,
+        version=4,
         resources=image_tokens.resources(complete),
         workers=partial(image_tokens.workers, complete, [each.name for each in images]),
     )

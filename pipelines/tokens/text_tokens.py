@@ -1,9 +1,10 @@
 """Text tokens: documents → packed sequences.
 
 In: documents, the text tokenizer. Out: ``train`` and ``held_out``, each ``ids``:
-fixed_size_list<uint16, L>. Documents, each as ``<s> … </s>``, are concatenated and cut every L
-tokens; the remainder at the end of a slice is dropped and counted (``num_tokens_dropped``). A slice
-is a run of row groups of documents, which are read, encoded and written one after the other.
+fixed_size_list<uint16, L>; source: string. Documents of one source, each as ``<s> … </s>``, are
+concatenated and cut every L tokens; the remainder at the end of a slice is dropped and counted
+(``num_tokens_dropped``). A slice is a run of row groups of documents, which are read, encoded and
+written one after the other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ def stage(
         params,
         feeding(documents=documents, held_out=held_out, tokenizer=tokenizer),
         seed=seed,
-        version=3,
+        version=4,
         workers=partial(workers, params),
     )
 
@@ -93,7 +94,7 @@ def run(context: Context, params: Params) -> None:
         partial(pack_slice, params, context.seed, whole, tokenizer, datasets),
         row_group_rows=params.row_group_rows,
     )
-    schema = pa.schema([("ids", pa.list_(pa.uint16(), params.length))])
+    schema = pa.schema([("ids", pa.list_(pa.uint16(), params.length)), ("source", pa.string())])
     context.commit(slices, schemas={"train": schema, "held_out": schema})
 
 
@@ -119,20 +120,21 @@ def pack_slice(
     number = slice_.payload["dataset"]
     fraction = 1.0 if number in whole else params.held_out_fraction
     sides = [_Side(name, Packer(params.length)) for name in ("train", "held_out")]
+    source = ""
     for rows in read_groups(datasets[number], slice_, ["doc_id", "text"]):
-        held_out = [
-            is_held_out("document", doc_id, fraction, seed) for doc_id in rows["doc_id"].to_pylist()
-        ]
+        doc_ids = rows["doc_id"].to_pylist()
+        source = doc_ids[0].partition("/")[0]  # one for the whole dataset
+        held_out = [is_held_out("document", doc_id, fraction, seed) for doc_id in doc_ids]
         texts = rows["text"].to_pylist()
         for side in sides:
             wanted = side.name == "held_out"
             chosen = [text for text, out in zip(texts, held_out, strict=True) if out is wanted]
             side.add(*text.encode_flat(chosen))
-        tables = {side.name: side.taken(params.row_group_rows) for side in sides}
+        tables = {side.name: side.taken(params.row_group_rows, source) for side in sides}
         yield Output(num_rows_in=rows.num_rows, tables=tables)
     yield Output(
         num_rows_in=0,
-        tables={side.name: side.taken(1) for side in sides},
+        tables={side.name: side.taken(1, source) for side in sides},
         counters={"num_tokens_dropped": sum(side.packer.num_left for side in sides)},
     )
 
@@ -149,9 +151,9 @@ class _Side:
         """Pack further documents."""
         self._sequences = np.concatenate([self._sequences, self.packer.add(ids, lengths)])
 
-    def taken(self, multiple: int) -> pa.Table:
+    def taken(self, multiple: int, source: str) -> pa.Table:
         """Remove as many sequences as a multiple of a number allows, and return them as a table."""
         number = len(self._sequences) // multiple * multiple
         taken, self._sequences = self._sequences[:number], self._sequences[number:].copy()
         ids = pa.FixedSizeListArray.from_arrays(pa.array(taken.reshape(-1)), self.packer.length)
-        return pa.table({"ids": ids})
+        return pa.table({"ids": ids, "source": pa.array([source] * number, pa.string())})

@@ -13,9 +13,9 @@ from pipelines.ingest.download import Params as DownloadParams
 from pipelines.ingest.index import PairList
 from pipelines.ingest.source import Kind
 from pipelines.ingest.sources.registry import AnyImageSource, AnySource
+from pipelines.pretrain.evaluation.params import Params as EvaluateParams
 from pipelines.pretrain.export import Params as ExportParams
 from pipelines.pretrain.params import Params as PretrainParams
-from pipelines.pretrain.predictions import Params as EvaluateParams
 from pipelines.report.data_report import Params as DataReportParams
 from pipelines.tokens.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.tokens.image_tokens import Params as ImageTokensParams

@@ -9,6 +9,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
+from orchestration.recipe_extends import merged
+
 Values = dict[str, Any]
 
 _STAND_INS: Final = {
@@ -26,6 +28,8 @@ _DEFAULT_SPLITS: Final = {"flickr30k": ["val", "test"]}
 _DRAWN_EVALUATION: Final = {"format": "flickr30k"}
 "What stands for an evaluation set of a format that is drawn for training only."
 _SOURCES: Final = ("sources", "evaluation_sets")
+_STREAMS: Final = ("images_per_step", "texts_per_step", "pairs_per_step")
+"Sizes of the streams in ``train``; one that a recipe leaves out, by 0, stays left out."
 _REPLACED: Final = ("miniweb", "cluster")
 "Sections that are taken from the template as a whole."
 _DROPPED: Final = {
@@ -47,7 +51,10 @@ def shrink(values: Mapping[str, Any], template: Mapping[str, Any]) -> Values:
     drawn = {source["format"]: source for source in template["sources"].values()}
     kept = {name: value for name, value in values.items() if name not in (*_SOURCES, *_REPLACED)}
     sized = {name: value for name, value in template.items() if name not in ("name", *_SOURCES)}
-    shrunk = _merged(without_sizes(kept), sized)
+    shrunk = merged(without_sizes(kept), copy.deepcopy(sized))
+    for name in _STREAMS:
+        if isinstance(train := values.get("train"), Mapping) and train.get(name) == 0:
+            shrunk["train"][name] = 0
     for section in _SOURCES:
         if isinstance(sources := values.get(section), Mapping):
             shrunk[section] = {name: _drawn(source, drawn) for name, source in sources.items()}
@@ -76,15 +83,3 @@ def without_sizes(values: Mapping[str, Any]) -> Values:
         for name, value in values.items()
         if name not in _DROPPED
     }
-
-
-def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> Values:
-    """Return ``values`` with the values of ``over``, section by section."""
-    merged = dict(copy.deepcopy(values))
-    for name, value in over.items():
-        below = merged.get(name)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[name] = _merged(below, value)
-        else:
-            merged[name] = copy.deepcopy(value)
-    return merged

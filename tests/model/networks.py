@@ -7,6 +7,9 @@ import torch
 from model import BEiT3, BEiT3Config
 
 SHARED = BEiT3Config.named("tiny", vocab_size=60, num_codes=20, max_text_length=40)
+ONE_EXPERT = BEiT3Config.named(
+    "tiny", vocab_size=60, num_codes=20, max_text_length=40, experts="shared", fusion_layers=0
+)
 RELEASED = BEiT3Config(
     48,
     3,

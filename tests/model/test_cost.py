@@ -1,5 +1,7 @@
 """Computed costs against torch's own counters on networks that run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +18,7 @@ from model.training.cost import (
     sample_shapes,
     step_flops,
 )
-from tests.model.networks import RELEASED, SHARED, network, random_images
+from tests.model.networks import ONE_EXPERT, RELEASED, SHARED, network, random_images
 
 FORMS = pytest.mark.parametrize(
     "config",
@@ -24,8 +26,9 @@ FORMS = pytest.mark.parametrize(
         SHARED,
         RELEASED,
         BEiT3Config.named("tiny", vocab_size=60, num_codes=20, attention="decoupled"),
+        replace(ONE_EXPERT, image_target="pixels"),
     ],
-    ids=["paper", "released", "decoupled"],
+    ids=["paper", "released", "decoupled", "one expert"],
 )
 KINDS = pytest.mark.parametrize("kind", ["image", "text", "pair"])
 

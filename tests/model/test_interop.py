@@ -40,8 +40,9 @@ def body(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         replace(RELEASED, max_text_length=30),
         replace(RELEASED, final_norm=False),
         replace(RELEASED, attention="shared"),
+        replace(RELEASED, attention="shared", experts="shared"),
     ],
-    ids=["small", "base", "short texts", "no final norm", "shared attention"],
+    ids=["small", "base", "short texts", "no final norm", "shared attention", "shared experts"],
 )
 def test_torchscale_gives_the_same_hidden_states(config):
     """Weights are converted there and back; inputs are images, padded texts and pairs."""
@@ -51,7 +52,7 @@ def test_torchscale_gives_the_same_hidden_states(config):
     theirs.load_state_dict(body(official), strict=True)
     heads = {n: t for n, t in official.items() if "head" in n}
     back = {f"beit3.{n}": t for n, t in theirs.state_dict().items()} | heads
-    again = BEiT3(replace(config, attention="decoupled")).eval()
+    again = BEiT3(replace(config, attention="decoupled", experts="multiway")).eval()
     load(again, interop.from_official(back))
     if config.attention == "decoupled":
         assert all(torch.equal(t, again.state_dict()[n]) for n, t in ours.state_dict().items())

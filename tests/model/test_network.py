@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from model import BEiT3, BEiT3Config
-from tests.model.networks import RELEASED, SHARED, network, random_images
+from tests.model.networks import ONE_EXPERT, RELEASED, SHARED, network, random_images
 
 
 def millions(made: nn.Module, *parts: str) -> float:
@@ -61,6 +61,45 @@ def test_a_modality_alone_gives_no_gradient_to_the_other(config):
             assert parameter.grad is None, name
 
 
+def test_shared_attention_and_experts_are_a_standard_transformer():
+    """Torch's own encoder layer gives the same hidden states (the baseline of Table 8a)."""
+    made = network(ONE_EXPERT)
+    config = made.config
+    theirs = torch.nn.TransformerEncoder(
+        torch.nn.TransformerEncoderLayer(
+            config.width, config.num_heads, config.ffn_width, 0.0, "gelu", 1e-5, True, True
+        ),
+        config.depth,
+        norm=torch.nn.LayerNorm(config.width, 1e-5),
+    ).eval()
+    names = {
+        "attention_norm.both": "norm1", "experts.both.norm": "norm2",
+        "attention.qkv.both.weight": "self_attn.in_proj_weight",
+        "attention.qkv.both.bias": "self_attn.in_proj_bias",
+        "attention.out.both": "self_attn.out_proj", "experts.both.fc1": "linear1",
+        "experts.both.fc2": "linear2", "blocks.": "layers.", "norm.both": "norm",
+    }  # fmt: skip
+    state = {}
+    for name, tensor in made.state_dict().items():
+        if name.startswith(("blocks.", "norm.")):
+            for ours, foreign in names.items():
+                name = name.replace(ours, foreign)
+            state[name] = tensor
+    theirs.load_state_dict(state, strict=True)
+    images, ids = random_images(config), torch.randint(4, 60, (2, 7))
+    with torch.no_grad():
+        sequence = torch.cat([made.vision(images, None), made.language(ids, 0)], dim=1)
+        torch.testing.assert_close(made(images, ids).hidden, theirs(sequence), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            made(text_ids=ids).hidden, theirs(made.language(ids, 0)), atol=1e-5, rtol=1e-4
+        )
+
+
+def test_one_expert_for_both_modalities_leaves_no_place_for_fusion():
+    with pytest.raises(ValueError, match=r"fusion_layers is 3; .* set it to 0"):
+        BEiT3Config.named("base", experts="shared")
+
+
 def test_pairs_use_the_fusion_expert_in_the_top_layers_only():
     made = network(SHARED)
     made(random_images(SHARED), torch.randint(4, 60, (2, 7))).hidden.square().sum().backward()
@@ -74,7 +113,9 @@ def test_pairs_use_the_fusion_expert_in_the_top_layers_only():
     assert {name.split(".")[1] for name in alone} == {"2"}
 
 
-@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize(
+    "config", [SHARED, RELEASED, ONE_EXPERT], ids=["paper", "released", "one expert"]
+)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), alone=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_padding_has_no_effect_on_real_positions(config, lengths, alone):

@@ -106,6 +106,8 @@ def test_objectives_without_a_loss_weight_have_weight_1(added):
         "mim": 0.0,
         "mvlm_text": 1.0,
         "mvlm_image": 1.0,
+        "mim_pixels": 1.0,
+        "mvlm_pixels": 1.0,
         "again": 1.0,
     }
 

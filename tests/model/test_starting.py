@@ -19,7 +19,7 @@ from model.network import interop
 from model.network.layouts import StartMismatch
 from model.network.starting import fit_start, load_start
 from model.network.weight_files import UnreadableWeights, read_weights
-from tests.model.networks import RELEASED, SHARED, network, random_images
+from tests.model.networks import ONE_EXPERT, RELEASED, SHARED, network, random_images
 from tests.model.test_interop import TASKS, torchscale
 
 D = RELEASED.width
@@ -129,6 +129,7 @@ def changed(**changes) -> BEiT3Config:
     ("config", "words"),
     [
         (changed(attention="shared"), "attention is decoupled in the weights, shared in the net"),
+        (ONE_EXPERT, "experts is multiway in the weights, shared in the network"),
         (changed(subln=False), "subln is True in the weights, False in the network"),
         (changed(fusion_layers=2), "fusion_layers is 0 in the weights, 2 in the network; 16 miss"),
         (changed(depth=4), "depth is 3 in the weights, 4 in the network"),

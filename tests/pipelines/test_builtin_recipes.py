@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from orchestration.errors import RecipeError
 from orchestration.params import external_files
 from orchestration.recipe import load_recipe
-from pipelines.builtin_recipes import builtin_recipes, recipe_path
+from orchestration.recipe_extends import read_extended
+from pipelines.builtin_recipes import builtin_recipes, recipe_path, recipe_paths
 from pipelines.cli import app
 from pipelines.commands.options import console
 from pipelines.open_recipe import Opened, open_recipe
@@ -23,6 +24,7 @@ from pipelines.workflows.shrink_finetuning import shrink_finetuning
 RECIPES = builtin_recipes()
 FINETUNINGS = [name for name in RECIPES if name.startswith("finetune/")]
 PRETRAININGS = [name for name in RECIPES if name not in FINETUNINGS]
+ABLATIONS = [name for name in RECIPES if name.startswith("ablations/")]
 CONTACT = ["download.contact=me@example.org"]
 MAX_LINES = 40
 TINY = {
@@ -91,7 +93,7 @@ def no_drawing(monkeypatch):
 @pytest.mark.parametrize("name", PRETRAININGS)
 def test_a_shrunk_recipe_needs_no_data_and_keeps_its_sources(name, tmp_path, no_drawing):
     recipe = opened(name, tmp_path, shrink=True).recipe
-    written = yaml.safe_load(RECIPES[name].path.read_text())
+    written, _ = read_extended(RECIPES[name].path, recipe_paths())
     assert recipe.sources.keys() == written["sources"].keys()
     assert recipe.evaluation_sets.keys() == written.get("evaluation_sets", {}).keys()
     for file in external_files(recipe):
@@ -167,6 +169,44 @@ def test_a_recipe_validates_as_written_when_its_files_are_there(name, tmp_path):
     assert [p.state for p in plan.workflow.plan(plan.store)] == ["missing"] * len(
         plan.workflow.stages
     )
+
+
+ABLATED = {
+    "one-expert": ("network.experts", "shared"),
+    "joint-masking": ("pair_masking", "joint"),
+    "no-monomodal": ("images_per_step", 0),
+    "no-multimodal": ("pairs_per_step", 0),
+    "pixel-target": ("network.image_target", "pixels"),
+    "no-mlm": ("texts_per_step", 0),
+    "no-mvlm-text": ("loss_weights.mvlm_text", 0),
+    "no-text-losses": ("texts_per_step", 0),
+    "no-mim": ("images_per_step", 0),
+    "no-mvlm-image": ("loss_weights.mvlm_image", 0),
+    "no-image-losses": ("images_per_step", 0),
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Opened:
+    """The shrunk base recipe, with its drawn files."""
+    return opened("base", tmp_path_factory.mktemp("base"), *CONTACT, shrink=True)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_of_table_8_trains_otherwise_on_the_same_stages_before(name, base):
+    ablated = opened(name, Path(base.store.uri).parent, *CONTACT, shrink=True)
+    key, value = ABLATED[name.removeprefix("ablations/")]
+    found = ablated.recipe.train.model_dump()
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+    before, after = (
+        {p.stage.name: p.fingerprint for p in each.workflow.plan(each.store)}
+        for each in (base, ablated)
+    )
+    assert before.keys() == after.keys()
+    changed = {stage for stage in before if before[stage] != after[stage]}
+    assert changed == {"pretrain", "evaluate", "export"}
 
 
 def test_the_base_recipe_is_the_papers_ablation_setting(tmp_path):

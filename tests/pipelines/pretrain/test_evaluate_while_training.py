@@ -22,8 +22,8 @@ from orchestration.storage.store import Store
 from pipelines.pretrain import evaluate_while_training
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.evaluate_while_training import CheckpointEvaluator, Evaluation
+from pipelines.pretrain.evaluation.params import Params
 from pipelines.pretrain.params import Params as PretrainParams
-from pipelines.pretrain.predictions import Params
 from pipelines.pretrain.samples import SampleBuilder
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from pipelines.training.checkpoints import Saver
@@ -59,6 +59,8 @@ def evaluation(tmp_path) -> Evaluation:
     for stream, table in tokens(24).items():
         labels = pa.array([f"class {i % 2}" for i in range(table.num_rows)])
         table = table.append_column("label", labels)
+        sources = pa.array([["coco", "sbu"][i % 2] for i in range(table.num_rows)])
+        table = table.append_column("source", sources)
         held_out, kept = table.slice(0, HELD_OUT), table.slice(HELD_OUT)
         output = Output(table.num_rows, {"train": kept, "held_out": held_out})
         inputs[stream] = commit_outputs(Store(tmp_path / stream), [output])

@@ -1,15 +1,14 @@
-"""k-nearest-neighbor accuracy of image features: which images are compared, and how many are right.
+"""Which labeled images are compared: training images, the bank, and held-out ones, the queries.
 
-The images are drawn class by class, so that every queried class is in the bank, however the corpus
-is sorted.
+They are drawn class by class, so that every queried class is in the bank, however the corpus is
+sorted.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
 
 from model.training import randomness
@@ -81,32 +80,3 @@ def _index_within(classes: Ints) -> Ints:
     index = np.empty(len(classes), np.int64)
     index[order] = np.arange(len(classes)) - starts[classes[order]]
     return index
-
-
-def neighbor_numbers(bank: pa.Table, queries: pa.Table, k: int) -> dict[str, float]:
-    """Return the fraction of queries whose k nearest neighbors vote for the right label.
-
-    Args:
-        bank: features and labels of training images.
-        queries: features and labels of held-out images.
-        k: number of neighbors.
-    """
-    bank_features, bank_labels = _features(bank)
-    query_features, true_labels = _features(queries)
-    similarity = query_features @ bank_features.T
-    nearest = similarity.topk(min(k, len(bank_features)), dim=1)
-    correct = 0
-    for row, label in zip(nearest.indices.tolist(), true_labels, strict=True):
-        votes = [bank_labels[i] for i in row]  # nearest first, so ties go to the nearer neighbor
-        correct += max(votes, key=votes.count) == label
-    return {
-        "accuracy/knn": correct / len(true_labels),
-        "baseline_accuracy/knn": max(map(true_labels.count, true_labels)) / len(true_labels),
-        "num_classes/knn": len(set(true_labels)),
-    }
-
-
-def _features(table: pa.Table) -> tuple[torch.Tensor, list[Any]]:
-    rows = [row for row in table.to_pylist() if row["objective"] == "features"]
-    features = torch.tensor([feature for row in rows for feature in row["features"]])
-    return features, [label for row in rows for label in row["labels"]]
