@@ -6,6 +6,7 @@
 - ``building.py``: the parts → the network; ``saving.py``: the parts → an export.
 - ``loaded_model.py``: the model; ``uses.py``: the head that each method needs.
 - ``masked_texts.py``, ``masked_prediction.py``: gaps in texts and images, and what fills them.
+- ``onnx_export.py``: the encoders as ONNX files.
 - ``pretrained_model.py``: the model with a method for each use.
 
 ``from pipelines import PretrainedModel`` is the entry; docs/inference.md shows each method.

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import BEiT3
-from model.finetuning.task_networks import TaskNetwork
+from model.finetuning.task_networks import ForRetrieval, TaskNetwork
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Task
 from pipelines.inference.batching import Example, task_batches
 from pipelines.inference.building import build_image_tokenizer, build_network
+from pipelines.inference.onnx_export import write_onnx
 from pipelines.inference.processor import Processor
 from pipelines.inference.saving import save
 from pipelines.inference.source import Source, open_source
@@ -105,6 +106,27 @@ class LoadedModel:
         """Return what the model is, in words."""
         kind = "pretrained" if self.task is None else f"fine-tuned for {self.task.name}"
         return f"{self.source.name} is {kind} and"
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Return features (B, D) of normalized images (B, 3, H, W), of any length."""
+        encoded = self.encoder(images=images)
+        if isinstance(self.network, ForRetrieval):
+            of_head: Tensor = self.network.vision_head(encoded.hidden[:, 0])
+            return of_head
+        return encoded.patches.mean(1)
+
+    def text_features(self, ids: Tensor, padding: Tensor) -> Tensor:
+        """Return features (B, D) of texts (B, T), whose padding is (B, T) bool, of any length."""
+        hidden = self.encoder(text_ids=ids, text_padding=padding).hidden
+        if isinstance(self.network, ForRetrieval):
+            of_head: Tensor = self.network.language_head(hidden[:, 0])
+            return of_head
+        kept = ~padding[..., None]
+        return (hidden * kept).sum(1) / kept.sum(1)
+
+    def export_onnx(self, folder: str | Path) -> list[Path]:
+        """Write the image and the text encoder as ONNX files, see ``onnx_export.py``."""
+        return write_onnx(self, folder)
 
     def _features(
         self,
