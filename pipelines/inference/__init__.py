@@ -1,6 +1,7 @@
 """Inference: a model from its folder, and what it says of images and texts.
 
-- ``source.py``: finds configuration, weights, head, labels and tokenizers of a model.
+- ``source.py``: finds configuration, weights, head, labels and tokenizers, the ``parts.py`` of a
+  model; ``released_files.py``: those in a file alone.
 - ``processor.py``: images and texts → the network's input, as in the evaluations of a training.
 - ``batching.py``: inputs of any length → the batches of a task.
 - ``building.py``: the parts → the network; ``saving.py``: the parts → an export.

@@ -17,9 +17,10 @@ from pipelines.finetune.task import Task
 from pipelines.inference.batching import Example, task_batches
 from pipelines.inference.building import build_image_tokenizer, build_network
 from pipelines.inference.onnx_export import write_onnx
+from pipelines.inference.parts import Source
 from pipelines.inference.processor import Processor
 from pipelines.inference.saving import save
-from pipelines.inference.source import Source, open_source
+from pipelines.inference.source import open_source
 from pipelines.inference.uses import possible
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
@@ -56,6 +57,7 @@ class LoadedModel:
         source: str | Path,
         *,
         tokenizer: str | Path | None = None,
+        labels: str | Path | None = None,
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
     ) -> Self:
@@ -65,13 +67,15 @@ class LoadedModel:
             source: an export's folder, a workdir, a file of weights, or a name on the hub; see
                 ``source.py``.
             tokenizer: SentencePiece model of the texts, for weights that come without theirs.
+            labels: file of the labels that the head scores (``answer2label.txt``, or one in a
+                line), for a file of weights, which has none.
             device: where the network computes; None takes a GPU if there is one.
             precision: of the forward; weights stay in fp32.
 
         Raises:
             NotAModel: there is no model, or it is not whole.
         """
-        return cls(open_source(source, tokenizer), device=device, precision=precision)
+        return cls(open_source(source, tokenizer, labels), device=device, precision=precision)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as the stage ``export`` does; :meth:`from_pretrained` reads it.

@@ -178,6 +178,7 @@ TASK = {
     "no vocabulary": (
         remove("sentencepiece.bpe.model"), "no text tokenizer; copy the whole export",
     ),
+    "no task": (remove("task.json"), "a fine-tuned network without its task.json"),
     "a pretraining's weights": (
         weights(drop("head.3.bias")),
         "not those of the task vqa: missing: head.3.bias",
