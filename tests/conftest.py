@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from dataprep.miniweb.corpora import WebSize, build
 from orchestration.storage.files import StorageParams
-from orchestration.storage.store import Store
+from orchestration.storage.store import Store, _files
 from tests.s3 import BUCKET, serving_s3
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -48,6 +48,15 @@ def s3_endpoint() -> Iterator[str]:
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "hidden-secret"}
     with serving_s3() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def s3_of_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URI of an unused prefix on an S3 server that only the environment leads to."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    _files.cache_clear()  # of another endpoint
+    yield f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    _files.cache_clear()
 
 
 @pytest.fixture(params=["disk", "s3"])
