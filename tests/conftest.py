@@ -1,6 +1,7 @@
 """Shared fixtures: a small miniature web, and a store of each kind."""
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/end_to_end/stage_outputs.json instead of comparing with it",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_ray_session() -> Iterator[None]:
+    """End the session that workflows leave open in this process: the next file needs other CPUs."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of a database; creating one takes MLflow longer than a small workflow."""
+    return tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def one_database(mlflow_database: Path) -> Iterator[None]:
+    """Let the workflows of a file, whose runs nobody counts, use one MLflow database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
+        yield
 
 
 SMALL_WEB = WebSize(
