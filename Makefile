@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock
 # Test processes of the fast tests. One more than two cores, since many tests wait for servers.
 WORKERS ?= 3
+# Test processes of the slow tests, each with a Ray session of up to 3 GB.
+SLOW_WORKERS ?= 2
 
 .PHONY: demo test test-fast test-slow test-exhaustive check check-wheels docs stage-outputs lock clean
 
@@ -20,9 +22,9 @@ test: check
 test-fast: $(VENV)/.installed-test
 	$(BIN)/pytest -m "not slow and not exhaustive" -n $(WORKERS) --dist loadfile
 
-# Each of these starts Ray or trains on all cores, hence one at a time.
+# Many of these wait for processes that start, hence more than one at a time.
 test-slow: $(VENV)/.installed-test
-	$(BIN)/pytest -m "slow and not exhaustive" --durations 30
+	$(BIN)/pytest -m "slow and not exhaustive" -n $(SLOW_WORKERS) --dist loadfile --durations 30
 
 test-exhaustive: $(VENV)/.installed-test
 	$(BIN)/pytest -m exhaustive

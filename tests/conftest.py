@@ -1,6 +1,7 @@
 """Shared fixtures: a small miniature web, and a store of each kind."""
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import settings
 
 from dataprep.miniweb.corpora import WebSize, build
 from orchestration.storage.files import StorageParams
-from orchestration.storage.store import Store
+from orchestration.storage.store import Store, _files
 from tests.s3 import BUCKET, serving_s3
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -27,6 +28,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/end_to_end/stage_outputs.json instead of comparing with it",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_ray_session() -> Iterator[None]:
+    """End the session that workflows leave open in this process: the next file needs other CPUs."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of a database; creating one takes MLflow longer than a small workflow."""
+    return tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def one_database(mlflow_database: Path) -> Iterator[None]:
+    """Let the workflows of a file, whose runs nobody counts, use one MLflow database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
+        yield
 
 
 SMALL_WEB = WebSize(
@@ -48,6 +71,15 @@ def s3_endpoint() -> Iterator[str]:
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "hidden-secret"}
     with serving_s3() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def s3_of_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URI of an unused prefix on an S3 server that only the environment leads to."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    _files.cache_clear()  # of another endpoint
+    yield f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    _files.cache_clear()
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -3,10 +3,10 @@
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 
@@ -19,25 +19,29 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def upload(folder: Path, uri: str) -> None:
+    """Copy the files of a folder to objects below a URI, on the server of the environment."""
+    client, address = boto3.client("s3"), urlsplit(uri)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            key = f"{address.path[1:]}/{path.relative_to(folder).as_posix()}"
+            client.upload_file(path, address.netloc, key)
+
+
 @contextmanager
 def serving_s3() -> Iterator[str]:
     """Serve while the block runs; give the endpoint."""
-    port = free_port()
     server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("s3_server.py"), str(port)],
-        stdout=subprocess.DEVNULL,
+        [sys.executable, Path(__file__).with_name("s3_server.py")],
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
-        endpoint = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < deadline, "moto did not start"
-                time.sleep(0.1)
+        assert server.stdout is not None
+        port = server.stdout.readline()  # the server listens already
+        assert port, "moto did not start"
+        endpoint = f"http://127.0.0.1:{int(port)}"
         boto3.client(
             "s3",
             endpoint_url=endpoint,

@@ -1,7 +1,7 @@
 """moto's S3 server with atomic conditional writes, as S3 itself has them.
 
 moto looks whether an object exists and then writes it, in two steps, so two threads of its
-server can both pass the look. `python tests/s3_server.py PORT`.
+server can both pass the look. `python tests/s3_server.py` writes the port that it has chosen.
 """
 
 import sys
@@ -14,7 +14,7 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
-from werkzeug.serving import run_simple
+from werkzeug.serving import make_server
 
 Environment = dict[str, Any]
 
@@ -34,10 +34,13 @@ class AtomicConditionalWrites:
 
 
 if __name__ == "__main__":
-    run_simple(
+    server = make_server(
         "127.0.0.1",
-        int(sys.argv[1]),
+        0,
         AtomicConditionalWrites(DomainDispatcherApplication(create_backend_app)),
         threaded=True,
         request_handler=MotoRequestHandler,
     )
+    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.flush()
+    server.serve_forever()

@@ -16,12 +16,10 @@ from orchestration.plan import latest_record
 from orchestration.storage.store import Store
 from pipelines.finetune.start_source import BEST_FILE
 from tests.crashes.finetuning import write_inputs
-from tests.crashes.test_trainings import ROOT, TIMEOUT_S, tracking, wait_for_step
+from tests.crashes.test_trainings import ROOT, TIMEOUT_S, wait_for_step
 from tests.line_training import traced
 
-__all__ = ["tracking"]
-
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_database")]
 
 EMA_DECAY = 0.8
 
@@ -79,7 +77,7 @@ def inputs(tmp_path_factory) -> Path:
     ],
 )
 def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(
-    tmp_path, inputs, tracking, ema_decay
+    tmp_path, inputs, ema_decay
 ):
     settings = {"ema_decay": ema_decay}
     run(inputs, tmp_path / "calm", finetune=settings)

@@ -23,18 +23,18 @@ from orchestration.training_size import saved_now
 from tests.crashes.counting import arm
 from tests.crashes.test_trainings import (
     TIMEOUT_S,
+    calm,
     stage_folder,
     start,
-    tracking,
     undisturbed,
     wait_for_step,
     weight,
 )
 from tests.line_training import LineJob, params, slowly, trace, traced, workflow
 
-__all__ = ["tracking", "undisturbed"]
+__all__ = ["calm", "undisturbed"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_database")]
 
 POINTS = [
     "step_00000030/__0_0.distcp:half",

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from orchestration.storage.store import Store
 from pipelines.training.history import read_curve
 from tests.line_training import LineJob, params, trace, traced, workflow
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_database")]
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 300
@@ -94,33 +95,39 @@ def curve(folder: Store) -> dict[int, set[float]]:
     return points
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tracking(tmp_path_factory):
-    """One MLflow database for all tests: creating one takes longer than a training."""
-    with pytest.MonkeyPatch.context() as patch:
-        database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-        yield
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory, one_database) -> Path:
+    """Workdir of a complete training of 60 steps with the checkpoints 30, 45 and 60."""
+    workdir = tmp_path_factory.mktemp("calm")
+    run_again(Store(workdir))
+    return workdir
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, tracking) -> Store:
+def undisturbed(calm) -> Store:
     """The last checkpoint of a training of 60 steps."""
-    store = Store(tmp_path_factory.mktemp("calm"))
-    workflow(LineJob(params(steps=60))).run(store, Console(file=io.StringIO()))
-    found = newest_whole(stage_folder(Path(store.uri)))
+    found = newest_whole(stage_folder(calm))
     assert found is not None and step_of(found) == 60
     return found
+
+
+@pytest.fixture
+def complete(calm, tmp_path) -> Store:
+    """A copy of the workdir of a complete training."""
+    return Store(shutil.copytree(calm, tmp_path, dirs_exist_ok=True))
+
+
+def ctrl_c(pid: int) -> None:
+    os.killpg(pid, signal.SIGINT)
 
 
 @pytest.mark.parametrize(
     ("num_workers", "send"),
     [
-        (1, lambda pid: os.killpg(pid, signal.SIGINT)),
-        (2, lambda pid: os.killpg(pid, signal.SIGINT)),
-        (1, lambda pid: os.kill(pid, signal.SIGTERM)),
+        pytest.param(1, ctrl_c, id="Ctrl-C", marks=pytest.mark.exhaustive),
+        pytest.param(2, ctrl_c, id="Ctrl-C, two workers"),
+        pytest.param(1, lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM"),
     ],
-    ids=["Ctrl-C", "Ctrl-C, two workers", "SIGTERM"],
 )
 def test_an_interrupted_training_saves_its_step_and_the_next_run_continues_with_the_next_one(
     tmp_path, undisturbed, num_workers, send
@@ -212,12 +219,6 @@ def test_the_steps_after_the_newest_checkpoint_count_as_lost_after_a_kill(tmp_pa
         time.sleep(0.5)
 
 
-def committed(store: Store) -> Store:
-    """Train 60 steps with the checkpoints 30, 45 and 60; return the stage's folder."""
-    workflow(LineJob(params(steps=60, keep_checkpoints=3))).run(store, Console(file=io.StringIO()))
-    return stage_folder(Path(store.uri))
-
-
 def flip_a_bit(folder: Store, path: str) -> None:
     data = bytearray(folder.read(path))
     data[len(data) // 2] ^= 1
@@ -225,21 +226,22 @@ def flip_a_bit(folder: Store, path: str) -> None:
 
 
 def run_again(store: Store) -> str:
-    """Run the workflow of :func:`committed` again and return what it says."""
+    """Run the workflow of :func:`calm` and return what it says."""
     console = Console(file=io.StringIO(), soft_wrap=True)
     workflow(LineJob(params(steps=60, keep_checkpoints=3))).run(store, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_resume_uses_the_newest_checkpoint_that_is_whole_and_says_so(tmp_path, undisturbed):
-    store = Store(tmp_path)
-    folder = committed(store)
+def test_a_resume_uses_the_newest_checkpoint_that_is_whole_and_says_so(
+    tmp_path, complete, undisturbed
+):
+    folder = stage_folder(tmp_path)
     folder.remove(MANIFEST)
     folder.remove("ray_train/step_00000060/__0_0.distcp")
     flip_a_bit(folder, "ray_train/step_00000045/history.json")
     folder.write_bytes("ray_train/step_00000030/__7_0.distcp", b"of a killed attempt")
     folder.write_bytes("ray_train/step_00000060/__7_0.distcp", b"of a killed attempt")
-    output = run_again(store)
+    output = run_again(complete)
     lines = [line for line in output.splitlines() if line.startswith("line: c")]
     assert lines == [
         "line: checkpoint step_00000060 is not used: __0_0.distcp is missing",
@@ -253,42 +255,40 @@ def test_a_resume_uses_the_newest_checkpoint_that_is_whole_and_says_so(tmp_path,
     assert list(damages(folder)) == []
 
 
-def test_a_repair_of_a_training_removes_only_what_is_damaged(tmp_path, undisturbed):
-    store = Store(tmp_path)
-    folder = committed(store)
+def test_a_repair_of_a_training_removes_only_what_is_damaged(tmp_path, complete, undisturbed):
+    folder = stage_folder(tmp_path)
     flip_a_bit(folder, "ray_train/step_00000060/history.json")
     folder.write_bytes("ray_train/step_00000045/stray", b"")
     (damage,) = repair(folder)
     assert damage.path == "ray_train/step_00000060/history.json"
     assert [step_of(c) for c in checkpoints(folder)] == [45, 30]
     assert not folder.exists("ray_train/step_00000045/stray")
-    assert "line: continues at step 46\n" in run_again(store)
+    assert "line: continues at step 46\n" in run_again(complete)
     last = newest_whole(folder)
     assert last is not None and weight(last) == weight(undisturbed)
-    assert [p.state for p in workflow(LineJob(params(steps=60))).plan(store)] == [State.FRESH]
+    assert [p.state for p in workflow(LineJob(params(steps=60))).plan(complete)] == [State.FRESH]
 
 
-def test_lost_metrics_leave_a_gap_and_repeat_no_step(tmp_path):
-    store = Store(tmp_path)
-    folder = committed(store)
+def test_lost_metrics_leave_a_gap_and_repeat_no_step(tmp_path, complete):
+    folder = stage_folder(tmp_path)
     (name,) = folder.names("history", ".parquet")
     flip_a_bit(folder, f"history/{name}")
     (damage,) = repair(folder)
     assert damage.path == f"history/{name}"
-    output = run_again(store)
+    output = run_again(complete)
     assert "line: all 60 steps are done" in output and "metrics" not in output
     assert folder.names("history", ".parquet") == [name] and list(damages(folder)) == []
 
 
-def test_a_complete_training_goes_back_trains_on_and_is_complete_again(tmp_path):
-    store, traces, back = Store(tmp_path), tmp_path / "traces", Branch(30, 100)
-    folder = committed(store)
+def test_a_complete_training_goes_back_trains_on_and_is_complete_again(tmp_path, complete):
+    traces, back = tmp_path / "traces", Branch(30, 100)
+    folder = stage_folder(tmp_path)
     before = folder.read(MANIFEST)
     job = LineJob(params(steps=60, keep_checkpoints=3), before=partial(trace, traces))
     console = Console(file=io.StringIO(), soft_wrap=True)
     with pytest.raises(RecipeError, match="there are checkpoints of steps: 30, 45, 60"):
-        workflow(job).run(store, console, only="line", back=Branch(31, 0))
-    workflow(job).run(store, console, only="line", back=back)
+        workflow(job).run(complete, console, only="line", back=Branch(31, 0))
+    workflow(job).run(complete, console, only="line", back=back)
     output = console.file.getvalue()  # type: ignore[attr-defined]
     assert "line: goes back to step 30; set aside: step_00000060, step_00000045\n" in output
     assert "line: continues at step 31\n" in output
@@ -303,17 +303,16 @@ def test_a_complete_training_goes_back_trains_on_and_is_complete_again(tmp_path)
     rows = pq.read_table(tmp_path / "line" / folder.name / "history")
     assert rows["step"].to_pylist() == list(range(1, 61))
     assert folder.read(MANIFEST) != before and list(damages(folder)) == []
-    assert [p.state for p in workflow(job).plan(store)] == [State.FRESH]
-    workflow(job).run(store, console, only="line", back=back)
+    assert [p.state for p in workflow(job).plan(complete)] == [State.FRESH]
+    workflow(job).run(complete, console, only="line", back=back)
     assert len(traced(traces)) == 30, "the same command again trains nothing"
 
 
-def test_a_training_whose_steps_are_all_done_starts_no_worker(tmp_path):
-    store = Store(tmp_path)
-    folder = committed(store)
+def test_a_training_whose_steps_are_all_done_starts_no_worker(tmp_path, complete):
+    folder = stage_folder(tmp_path)
     before = folder.read(MANIFEST)
     folder.remove(MANIFEST)
-    assert "line: all 60 steps are done\n" in run_again(store)
+    assert "line: all 60 steps are done\n" in run_again(complete)
     assert folder.read(MANIFEST) == before
 
 

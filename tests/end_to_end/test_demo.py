@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -268,7 +269,14 @@ def test_each_stage_gives_the_output_recorded_for_its_version(undisturbed, check
     check_stage_outputs(RECIPE, undisturbed, opened.workflow.stages)
 
 
-@pytest.mark.parametrize(("task", "metric"), [("retrieval", "mean_recall"), ("imagenet", "score")])
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("retrieval", "mean_recall"),
+        # tests/crashes/test_finetuning.py always fine-tunes for classes.
+        pytest.param("imagenet", "score", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_network_is_fine_tuned_for_a_task(undisturbed, tmp_path, task, metric):
     workdir = tmp_path / task
     settings = [f"start_from={undisturbed}", "miniweb.num_flickr30k=80",
@@ -340,29 +348,34 @@ def test_a_run_killed_in_each_kind_of_stage_ends_the_same(undisturbed, tmp_path)
         )
 
 
-def test_a_changed_training_parameter_reruns_training_and_what_follows(undisturbed):
-    change = ("--set", "train.steps=41")
+@pytest.fixture(scope="module")
+def changed(undisturbed) -> dict[str, Any]:
+    """The plan and the run of a changed parameter on two workers, and the pretrainings."""
+    settings = ("train.steps=41", "train.num_workers=2", "train.cpus_per_worker=1")
+    change = [word for setting in settings for word in ("--set", setting)]
+    before = folder(undisturbed, "pretrain")
     plan = run(undisturbed, *change, verb="plan")
-    stale = [line.split("│")[1].strip() for line in plan.splitlines() if " stale " in line]
-    assert stale == ["pretrain", "evaluate", "export"]
-    assert "steps: 40 → 41" in plan
     output = run(undisturbed, *change)
-    done = [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("✓")]
+    after = folder(undisturbed, "pretrain")
+    return {"plan": plan, "output": output, "pretrain": (before, after)}
+
+
+def test_a_changed_training_parameter_reruns_training_and_what_follows(changed):
+    lines = changed["plan"].splitlines()
+    stale = [line.split("│")[1].strip() for line in lines if " stale " in line]
+    assert stale == ["pretrain", "evaluate", "export"]
+    assert "steps: 40 → 41" in changed["plan"]
+    lines = changed["output"].splitlines()
+    done = [line.split()[1].rstrip(":") for line in lines if line.startswith("✓")]
     assert done == stale
 
 
-def test_two_workers_give_the_loss_curve_of_one(undisturbed):
+def test_two_workers_give_the_loss_curve_of_one(changed):
+    """During the warm-up of 20 steps, the learning rate does not depend on their number."""
     curves = []
-    for num_workers in (1, 2):
-        settings = [
-            *(f"train.num_workers={num_workers}", "train.cpus_per_worker=1"),
-            *("train.steps=8", "train.warmup_steps=8"),
-        ]
-        run(undisturbed, *(w for s in settings for w in ("--set", s)), "--until", "pretrain")
-        stage = folder(undisturbed, "pretrain")
+    for stage, num_steps in zip(changed["pretrain"], (40, 41), strict=True):
         history = pq.read_table(stage.native_path("history"))
-        assert history["step"].to_pylist() == list(range(1, 9))
+        assert history["step"].to_pylist() == list(range(1, num_steps + 1))
         names = [f"loss/{name}" for name in ("mlm", "mim", "mvlm_text", "mvlm_image")]
-        curves.append([history[name].to_numpy() for name in names])
-        stage.remove("")  # the number of workers is not in the fingerprint: forget the result
+        curves.append([history[name].to_numpy()[:20] for name in names])
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)

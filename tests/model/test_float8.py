@@ -1,13 +1,10 @@
 """Float8 linear layers, emulated on the CPU; ``test_gpu.py`` runs the products of a GPU."""
 
 import copy
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from model import BEiT3
@@ -19,9 +16,9 @@ from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import StepResult, train_step
 from tests.model.networks import RELEASED, SHARED, network
-from tests.model.test_parallel import free_port
 from tests.model.test_running import gradients
 from tests.model.test_step import CONFIG, global_batch, rows
+from tests.processes import run_processes
 
 FORMS = pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 BF16 = torch.autocast("cpu", torch.bfloat16)
@@ -157,19 +154,15 @@ def two_steps(sharding: str, rank: int, num_workers: int) -> list[tuple[float, f
     return [(sum(result.loss.values()), result.grad_norm) for result in results]
 
 
-def worker(rank: int, folder: Path, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def worker(rank: int, folder: Path) -> None:
     found = {sharding: two_steps(sharding, rank, 2) for sharding in ("none", "full")}
     torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 @needs_torchao
 def test_copies_and_shards_take_the_steps_of_one_worker(tmp_path):
-    mp.spawn(worker, (tmp_path, free_port()), nprocs=2)
+    run_processes(2, worker, tmp_path)
     expected = two_steps("none", 0, 1)
     for rank in range(2):
         for sharding, found in torch.load(tmp_path / f"{rank}.pt").items():

@@ -1,14 +1,10 @@
 """Steps on two workers, with copies and with shards, against the same steps on one worker."""
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import torch.multiprocessing as mp
 from torch.distributed.tensor import DTensor
 
 from model import BEiT3
@@ -18,6 +14,7 @@ from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
 from tests.model.test_step import CONFIG, FP32, global_batch, rows
+from tests.processes import run_processes
 
 STEPS = 4
 WEIGHTS = complete_loss_weights({})
@@ -55,18 +52,8 @@ def trained(folder: Path, sharding: str, rank: int, num_workers: int) -> None:
     torch.save(plain, folder / f"{rank}.pt")
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def worker(rank: int, folder: Path, sharding: str, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def worker(rank: int, folder: Path, sharding: str) -> None:
     trained(folder, sharding, rank, 2)
-    dist.destroy_process_group()
 
 
 def loaded(folder: Path) -> dict[str, torch.Tensor]:
@@ -84,7 +71,7 @@ def test_two_workers_take_the_steps_of_one(tmp_path, sharding):
     for folder in (one, two):
         folder.mkdir()
     trained(one, sharding, 0, 1)
-    mp.spawn(worker, (two, sharding, free_port()), nprocs=2)
+    run_processes(2, worker, two, sharding)
     expected = torch.load(one / "0.pt")
     assert [result["fault"] for result in expected] == [None, None, "gradient", None]
     for rank in range(2):
@@ -112,10 +99,7 @@ def alter(network: BEiT3, rank: int) -> None:
         local.detach().view(torch.int32)[3, 5] ^= 1
 
 
-def comparing(rank: int, folder: Path, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=3)
+def comparing(rank: int, folder: Path) -> None:
     found = []
     for sharding in ("none", "full"):
         network = BEiT3(CONFIG)
@@ -125,12 +109,11 @@ def comparing(rank: int, folder: Path, port: int) -> None:
             alter(network, rank)
         found.append(different_copy(network))
     torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_a_copy_that_differs_in_one_bit_is_named_with_its_worker(tmp_path):
-    mp.spawn(comparing, (tmp_path, free_port()), nprocs=3)
+    run_processes(3, comparing, tmp_path)
     for rank in range(3):
         assert torch.load(tmp_path / f"{rank}.pt") == [
             None, ("blocks.1.experts.language.fc2.weight", [1]), None, None,
@@ -141,11 +124,8 @@ def test_one_worker_has_no_copies_to_compare():
     assert different_copy(BEiT3(CONFIG)) is None
 
 
-def summing(rank: int, folder: Path, port: int) -> None:
+def summing(rank: int, folder: Path) -> None:
     """Save the gradient's norm, and whether it has only values of bf16, for each way of summing."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
     found = {}
     for sharding, reduce_dtype in (("none", None), ("full", None), ("full", torch.bfloat16)):
         torch.manual_seed(0)
@@ -166,12 +146,11 @@ def summing(rank: int, folder: Path, port: int) -> None:
         rounded = all(torch.equal(g, g.bfloat16().float()) for g in gradients)
         found[sharding, reduce_dtype is None] = result.grad_norm, rounded
     torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_gradients_are_summed_in_the_type_that_is_asked_for(tmp_path):
-    mp.spawn(summing, (tmp_path, free_port()), nprocs=2)
+    run_processes(2, summing, tmp_path)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         exact = found["none", True][0]

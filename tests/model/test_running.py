@@ -1,16 +1,14 @@
 """Compilation, checkpointing, sharding and bf16 must not change the network's results."""
 
 import copy
-import os
-import socket
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from model import BEiT3, BEiT3Config
 from model.network.beit3 import Encoded
 from tests.model.networks import RELEASED, SHARED, network, random_images
+from tests.processes import run_processes
 
 FORMS = pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
 WORDS = torch.arange(4, 18).reshape(2, 7)
@@ -139,19 +137,13 @@ def test_the_residual_stream_is_fp32_and_what_branches_keep_is_bf16(config):
 @FORMS
 def test_blocks_sharded_over_two_workers_change_no_gradient(config):
     """FSDP2, wrapped per block: each worker holds half of every parameter."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_sharded_worker, (config, port), nprocs=2)
+    run_processes(2, _sharded_worker, config)
 
 
-def _sharded_worker(rank: int, config: BEiT3Config, port: int) -> None:
+def _sharded_worker(rank: int, config: BEiT3Config) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     plain = network(config)
     made = copy.deepcopy(plain)
@@ -166,4 +158,3 @@ def _sharded_worker(rank: int, config: BEiT3Config, port: int) -> None:
         for n, p in made.named_parameters()
     }
     assert_alike(found, gradients(plain, config), rtol=1e-4, atol=1e-6)
-    torch.distributed.destroy_process_group()

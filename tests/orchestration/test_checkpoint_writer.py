@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 
 from orchestration.checkpoint_files import (
     RAY_TRAIN,
@@ -26,6 +25,7 @@ from orchestration.checkpoint_files import (
 from orchestration.checkpoint_writer import CheckpointWriter
 from orchestration.errors import StageError, StoreError
 from orchestration.storage.store import Store
+from tests.processes import run_processes
 
 NUM_WORKERS = 3
 LIST = "files-00000-of-00001.json"
@@ -162,10 +162,7 @@ def test_a_failure_to_remove_old_checkpoints_is_reported(folder, caplog):
     assert "old checkpoint could not be removed: s3: 503" in caplog.text
 
 
-def in_worker(rank: int, rendezvous: str, folder: Store) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=NUM_WORKERS
-    )
+def in_worker(rank: int, folder: Store) -> None:
     writer = CheckpointWriter(folder, rank, NUM_WORKERS)
     outcomes = []
 
@@ -192,13 +189,10 @@ def in_worker(rank: int, rendezvous: str, folder: Store) -> None:
     except StoreError as error:
         outcomes.append(str(error))
     folder.write_bytes(f"outcome-{rank}", json.dumps(outcomes).encode())
-    dist.barrier()
-    dist.destroy_process_group()
 
 
-def test_all_workers_agree_on_a_checkpoint_that_one_could_not_save(folder, tmp_path_factory):
-    rendezvous = tmp_path_factory.mktemp("rendezvous") / "file"
-    torch.multiprocessing.spawn(in_worker, (str(rendezvous), folder), NUM_WORKERS)
+def test_all_workers_agree_on_a_checkpoint_that_one_could_not_save(folder):
+    run_processes(NUM_WORKERS, in_worker, folder)
     words = ["the checkpoint of step 20 could not be saved: StoreError: s3://b/k: 503"]
     for rank in range(NUM_WORKERS):
         assert json.loads(folder.read(f"outcome-{rank}")) == words

@@ -20,6 +20,8 @@ from orchestration.recipe import ClusterParams
 from orchestration.slices import Slice
 from orchestration.storage.store import Store
 
+pytestmark = pytest.mark.usefixtures("one_database")
+
 
 class Inner(StageParams):
     words: Annotated[str, EXTERNAL_FILE, OR_URI]

@@ -13,6 +13,8 @@ from orchestration.plan import State
 from orchestration.storage.store import Store
 from tests.orchestration.test_retries import go, workflow, write
 
+pytestmark = pytest.mark.usefixtures("one_database")
+
 
 def flip_a_byte(folder: Store) -> None:
     path = Path(folder.uri, Dataset.open(folder).parts[0].path)

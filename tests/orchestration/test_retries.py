@@ -20,6 +20,8 @@ from orchestration.retries import INTENT, ROUNDS, matches, rejected_rows, retry
 from orchestration.slices import range_slices
 from orchestration.storage.store import Store
 
+pytestmark = pytest.mark.usefixtures("one_database")
+
 NUM_ROWS = 12
 REASONS = ("timeout", "http_503", "http_404")
 "By row number modulo three."

@@ -35,17 +35,27 @@ RECIPE = Recipe(
 
 
 class Params(StageParams):
-    seconds: float = 0.0
     fails: bool = False
 
 
-def stage(name: str, *inputs: str, seconds: float = 0.0, fails: bool = False) -> Stage:
-    """Return a stage of one slice that records when it began and ended."""
-    params = Params(seconds=seconds, fails=fails)
+def stage(
+    name: str,
+    *inputs: str,
+    fails: bool = False,
+    meets: Path | None = None,
+) -> Stage:
+    """Return a stage of one slice that records when it began and ended.
+
+    It ends after a second file has been written to the folder ``meets``, to which it writes one.
+    """
+    params = Params(fails=fails)
 
     def process(slice_: Slice) -> Output:
         began = time.time()
-        time.sleep(seconds)
+        if meets is not None:
+            (meets / name).touch()
+            while len(list(meets.iterdir())) < 2 and time.time() < began + 120:
+                time.sleep(0.05)
         if fails:
             raise ValueError(f"{name} cannot")
         return Output(1, {"data": pa.table({"began": [began], "ended": [time.time()]})})
@@ -67,14 +77,16 @@ def times(store: Store, plan, name: str) -> tuple[float, float]:
 
 
 def test_independent_stages_run_at_the_same_time_if_requested(tmp_path):
-    flow = Workflow(RECIPE, (stage("a", seconds=3), stage("b", seconds=3), stage("c", "a", "b")))
+    meets = tmp_path / "meets"
+    meets.mkdir()
+    both = stage("a", meets=meets), stage("b", meets=meets)
     together = Store(tmp_path / "together")
-    plan = flow.run(together, QUIET, jobs=2)
+    plan = Workflow(RECIPE, (*both, stage("c", "a", "b"))).run(together, QUIET, jobs=2)
     a, b, c = (times(together, plan, name) for name in "abc")
     assert max(a[0], b[0]) < min(a[1], b[1])
     assert c[0] > max(a[1], b[1])
     alone = Store(tmp_path / "alone")
-    plan = flow.run(alone, QUIET)
+    plan = Workflow(RECIPE, (stage("a"), stage("b"))).run(alone, QUIET)
     assert times(alone, plan, "a")[1] < times(alone, plan, "b")[0]
 
 
@@ -179,4 +191,4 @@ def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path):
     )
     assert process.stdout is not None and process.stdout.read(5) == b"ready"
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 130
+    assert process.wait(30) == 130

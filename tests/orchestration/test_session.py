@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from ray.train import PreemptionInfo
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from orchestration.reporting.run_log import RunLog
 from orchestration.session import SAVE, STOP, UNSENT, Reporter, Session, Wish
 from orchestration.storage.store import Store
 from orchestration.training_size import saved_now
+from tests.processes import run_processes
 
 NUM_WORKERS = 3
 STOPPED_IN = 7
@@ -41,10 +41,7 @@ class Asked:
         return False
 
 
-def work(rank: int, rendezvous: str, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=NUM_WORKERS
-    )
+def work(rank: int, folder: str) -> None:
     asked = Asked()
     session = Session(
         rank,
@@ -59,13 +56,11 @@ def work(rank: int, rendezvous: str, folder: str) -> None:
         if session.wish() is Wish.STOP:
             break
     Path(folder, str(rank)).write_text(str(step))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
 
 
 def test_all_workers_stop_after_the_same_step(tmp_path):
     """The wish of the first worker reaches the others during the next step."""
-    torch.multiprocessing.spawn(work, (str(tmp_path / "rendezvous"), str(tmp_path)), NUM_WORKERS)
+    run_processes(NUM_WORKERS, work, str(tmp_path))
     steps = [int((tmp_path / str(rank)).read_text()) for rank in range(NUM_WORKERS)]
     assert steps == [STOPPED_IN + 1] * NUM_WORKERS
 

@@ -64,7 +64,6 @@ def work(rank: int, folder: Path, fails: bool) -> None:
             if wish is Wish.SAVE_NOW:
                 break
     writer.close()
-    dist.barrier()
 
 
 @pytest.mark.parametrize("fails", [False, True])

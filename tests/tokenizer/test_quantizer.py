@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 
+from tests.processes import run_processes
 from tokenizer.quantizer import Quantizer
 
 ROUNDS = 10
@@ -90,17 +90,15 @@ def codebook_after(steps: torch.Tensor, part: slice) -> torch.Tensor:
 
 
 def _work(rank: int, folder: str, steps: torch.Tensor) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     half = steps.shape[1] // 2
     torch.save(codebook_after(steps, slice(rank * half, (rank + 1) * half)), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_workers_have_the_codebook_of_one(tmp_path):
     torch.manual_seed(0)
     steps = torch.randn(20, 4, 9, DIM).double()
-    torch.multiprocessing.spawn(_work, (str(tmp_path), steps), nprocs=2)
+    run_processes(2, _work, str(tmp_path), steps)
     books = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     assert torch.equal(books[0], books[1])
     torch.testing.assert_close(books[0], codebook_after(steps, slice(None)), atol=1e-12, rtol=0)

@@ -1,14 +1,10 @@
 """The contrastive loss and its gradients for any number of workers and chunks, in fp64."""
 
-import os
-import socket
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from model import BEiT3
@@ -16,6 +12,7 @@ from model.finetuning.contrastive import contrastive_loss
 from model.finetuning.feature_cache import backward_in_chunks
 from model.finetuning.task_networks import ForRetrieval
 from tests.model.networks import RELEASED
+from tests.processes import run_processes
 
 BATCH = 8
 
@@ -69,13 +66,9 @@ def encode(network, images, ids):
     return network.encode_images(images), network.encode_texts(ids)
 
 
-def worker(rank: int, folder: Path, num_workers: int, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=num_workers)
+def worker(rank: int, folder: Path, num_workers: int) -> None:
     for chunk in (None, 1, 2):
         torch.save(run(num_workers, chunk, rank), folder / f"{rank}-{chunk}.pt")
-    dist.destroy_process_group()
 
 
 def check(parts, expected) -> None:
@@ -94,10 +87,7 @@ def test_one_worker_s_gradients_are_those_of_the_definition(chunk):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [2, 4])
 def test_the_gradients_of_all_workers_add_up_to_those_of_the_definition(tmp_path, num_workers):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (tmp_path, num_workers, port), nprocs=num_workers)
+    run_processes(num_workers, worker, tmp_path, num_workers)
     expected = plain()
     for chunk in (None, 1, 2):
         check([torch.load(tmp_path / f"{r}-{chunk}.pt") for r in range(num_workers)], expected)

@@ -23,7 +23,6 @@ from pipelines.ingest.preview import preview
 from pipelines.tokens.held_out import Split
 from tests.committing import commit_tables
 from tests.in_process import run_in_process
-from tests.s3 import BUCKET
 
 NEEDS = {"num_images": 1, "num_texts": (1, None), "needs_labels": False}
 SIZES = {"download/a": 60, "import/b": 40, "download/extra": 12}
@@ -156,9 +155,8 @@ def test_the_content_counts_and_not_its_place(tmp_path):
     assert fingerprint(tmp_path / "copy") != first
 
 
-def test_a_workdir_on_s3_gives_the_same_examples(tmp_path, s3_endpoint, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    remote = workdir(Store(f"s3://{BUCKET}/pairs"))
+def test_a_workdir_on_s3_gives_the_same_examples(tmp_path, s3_of_environment):
+    remote = workdir(Store(s3_of_environment))
     local = workdir(Store(tmp_path / "work"))
     found = prepared(tmp_path, files(local.uri), "local").read()
     assert prepared(tmp_path, files(remote.uri), "remote").read().equals(found)

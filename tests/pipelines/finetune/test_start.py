@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import boto3
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -39,7 +38,7 @@ from tests.model.networks import RELEASED, network
 from tests.model.test_interop import TASKS, torchscale
 from tests.model.test_starting import resized_by_the_authors
 from tests.pipelines.pretrain.test_start_from import commit, file, spm, workdir
-from tests.s3 import BUCKET
+from tests.s3 import upload
 from tokenizer.text import TextTokenizer
 
 MAKERS: dict[str, Callable[[BEiT3], TaskNetwork]] = {
@@ -433,22 +432,15 @@ def test_a_network_of_another_configuration_is_not_loaded_half(tmp_path, given):
 
 
 @pytest.mark.slow
-def test_files_and_fine_tunings_on_s3_are_read(
-    tmp_path, given, vocabulary, s3_endpoint, monkeypatch
-):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+def test_files_and_fine_tunings_on_s3_are_read(tmp_path, given, vocabulary, s3_of_environment):
     params = given(released("pretrained"))
     found = start.configuration_of(params)
     assert found is not None
     first = tuned(ForRetrieval, found)
     fine_tuned(tmp_path / "w", first, [], params)
-    client = boto3.client("s3", endpoint_url=s3_endpoint)
-    for path in (tmp_path / "w", tmp_path / "released.pth", vocabulary):
-        for each in [path] if path.is_file() else path.rglob("*"):
-            if each.is_file():
-                client.upload_file(each, BUCKET, each.relative_to(tmp_path).as_posix())
+    upload(tmp_path, s3_of_environment)
     for place in ("w", "w/finetune/f0"):
-        remote = StartParams(start_from=f"s3://{BUCKET}/{place}", image_size=384)
+        remote = StartParams(start_from=f"{s3_of_environment}/{place}", image_size=384)
         assert semantic(remote)["start_from"] == semantic(
             StartParams(start_from=str(tmp_path / "w"))
         )["start_from"]  # fmt: skip
@@ -458,12 +450,13 @@ def test_files_and_fine_tunings_on_s3_are_read(
         assert torch.equal(made.vision_head.weight, first.vision_head.weight)
     name = vocabulary.relative_to(tmp_path).as_posix()
     remote = StartParams(
-        start_from=f"s3://{BUCKET}/released.pth", text_tokenizer=f"s3://{BUCKET}/{name}"
+        start_from=f"{s3_of_environment}/released.pth",
+        text_tokenizer=f"{s3_of_environment}/{name}",
     )
     assert start.configuration_of(remote) is None
     assert "compared after it is fetched" in "".join(start.plan_lines(remote))
     output = started(tmp_path / "from-file", remote)
     assert start.load_config(output) == found
     assert output.fetch("spm.model").read_bytes() == spm()
-    missing = remote.model_copy(update={"text_tokenizer": f"s3://{BUCKET}/none.spm"})
+    missing = remote.model_copy(update={"text_tokenizer": f"{s3_of_environment}/none.spm"})
     assert "text_tokenizer: " in str(start.requires(missing))

@@ -1,16 +1,12 @@
 """The same step for 1, 2 and 4 workers and any micro-batches, in float64."""
 
 import math
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from model.finetuning import class_texts
 from model.finetuning.layer_decay import parameter_groups
@@ -22,6 +18,7 @@ from pipelines.finetune.predicting import Evaluator, Predictor
 from pipelines.finetune.views import AugmentParams
 from tests.committing import commit_tables
 from tests.pipelines.finetune.examples import TASKS, builder, examples, network_of
+from tests.processes import run_processes
 
 BATCH, SUBSTREAMS, NUM_STEPS = 8, 4, 2
 EXACT = torch.autocast("cpu", enabled=False)
@@ -101,15 +98,11 @@ def skipped_step(network, optimizer, rank, num_workers):
     return result.skipped and all(torch.equal(one, other) for one, other in pairs)
 
 
-def worker(rank: int, folder: Path, num_workers: int, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=num_workers)
+def worker(rank: int, folder: Path, num_workers: int) -> None:
     for kind in TASKS:
         for micro_batch in (1, 2):
             found = run(kind, folder, rank, num_workers, micro_batch)
             torch.save(found, folder / f"{kind}-{micro_batch}-{rank}.pt")
-    dist.destroy_process_group()
 
 
 def check(found, expected):
@@ -132,10 +125,7 @@ def test_a_step_is_the_same_for_any_micro_batches(kind, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [2, 4])
 def test_a_step_is_the_same_for_any_workers(tmp_path, num_workers):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (tmp_path, num_workers, port), nprocs=num_workers)
+    run_processes(num_workers, worker, tmp_path, num_workers)
     for kind in TASKS:
         expected = run(kind, tmp_path / "whole", 0, 1, BATCH)
         for rank in range(num_workers):

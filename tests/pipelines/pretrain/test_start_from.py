@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import boto3
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -33,7 +32,7 @@ from pipelines.pretrain.start_source import digest_of_folder, open_folder
 from pipelines.pretrain.start_tokenizers import contradictions_of
 from pipelines.tokens import image_tokenizer, text_tokenizer
 from tests.model.networks import network
-from tests.s3 import BUCKET
+from tests.s3 import upload
 from tokenizer.text import TextTokenizer, train
 from tokenizer.vqkd import VQKD, VQKDConfig
 
@@ -373,22 +372,18 @@ def test_a_chosen_part_needs_weights():
 
 
 @pytest.mark.slow
-def test_trainings_and_exports_on_s3_are_read(tmp_path, own, s3_endpoint, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+def test_trainings_and_exports_on_s3_are_read(tmp_path, own, s3_of_environment):
     workdir(tmp_path / "w")
     exported(tmp_path / "w" / "export")
-    client = boto3.client("s3", endpoint_url=s3_endpoint)
-    for path in (tmp_path / "w").rglob("*"):
-        if path.is_file():
-            client.upload_file(path, BUCKET, f"w/{path.relative_to(tmp_path / 'w').as_posix()}")
+    upload(tmp_path / "w", s3_of_environment)
     for name in ("", "/pretrain/p0", "/pretrain/p0/ray_train/step_00000020", "/export"):
-        chosen = params(f"s3://{BUCKET}/w{name}")
+        chosen = params(s3_of_environment + name)
         (given,) = external_files(chosen)
         assert given.output is not None and not given.is_remote
         assert start_from.requires(chosen, tokenizers()) is None
         made = written(tmp_path / f"s{len(name)}", chosen, own)
         assert isinstance(made, BEiT3)
     assert (
-        semantic(params(f"s3://{BUCKET}/w"))["start_from"]
+        semantic(params(s3_of_environment))["start_from"]
         == semantic(params(tmp_path / "w" / "pretrain" / "p0"))["start_from"]
     )

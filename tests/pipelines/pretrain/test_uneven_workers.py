@@ -1,12 +1,9 @@
 """Steps of three workers that share four substreams, against the same steps of one worker."""
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from model import BEiT3
 from model.training.objectives import complete_loss_weights
@@ -14,6 +11,7 @@ from model.training.optimizer import adamw
 from model.training.parallel import distribute
 from model.training.step import train_step
 from tests.pipelines.pretrain.test_feed import NETWORK, make_feed, text
+from tests.processes import run_processes
 
 __all__ = ["text"]
 
@@ -38,11 +36,8 @@ def trained(folder: Path, words, sharding: str, micro_batch: int, rank: int, siz
     torch.save([vars(result) for result in results], folder / f"{size}-{rank}.pt")
 
 
-def worker(rank: int, folder: Path, words, sharding: str, micro_batch: int, port: int) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=3)
+def worker(rank: int, folder: Path, words, sharding: str, micro_batch: int) -> None:
     trained(folder, words, sharding, micro_batch, rank, 3)
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -52,10 +47,7 @@ def test_workers_with_unequal_numbers_of_samples_take_the_steps_of_one(
     tmp_path, text, sharding, micro_batch
 ):
     trained(tmp_path, text, sharding, 8, 0, 1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (tmp_path, text, sharding, micro_batch, port), nprocs=3)
+    run_processes(3, worker, tmp_path, text, sharding, micro_batch)
     expected = torch.load(tmp_path / "1-0.pt")
     for rank in range(3):
         for found, wanted in zip(torch.load(tmp_path / f"3-{rank}.pt"), expected, strict=True):

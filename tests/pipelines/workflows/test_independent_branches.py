@@ -13,7 +13,7 @@ from orchestration.storage.store import Store
 from pipelines.workflows.pretrain import build_workflow
 from tests.pipelines.workflows.test_held_out_and_flip import recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_database")]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
