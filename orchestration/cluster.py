@@ -8,9 +8,11 @@ import sys
 import uuid
 from pathlib import Path
 
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StageError
 from orchestration.recipe import ClusterParams
 from orchestration.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 _HOST_AND_PORT = re.compile(r"(?:ray://)?\[?(?P<host>[^/\[\]]+?)\]?:(?P<port>\d{1,5})")
 _ANSWER_TIMEOUT_S = 10
@@ -84,6 +86,7 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
 
     Raises:
         RecipeError: a cluster does not answer at the address.
+        StageError: no session starts on this machine.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _TRAIN_POLL_SECONDS)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
@@ -102,14 +105,7 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
                 "cluster.address or RAY_ADDRESS, or leave both out for a session on this machine"
             ) from error
     else:
-        ray.init(
-            address="local",  # otherwise Ray joins any cluster that still runs on this machine
-            num_cpus=params.num_cpus,
-            object_store_memory=params.object_store_mb << 20,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _start_session(params)
         link = logs / "ray"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(ray._private.worker._global_node.get_logs_dir_path()))
@@ -119,6 +115,31 @@ def start_ray(params: ClusterParams, logs: Path) -> None:
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+
+
+def _start_session(params: ClusterParams) -> None:
+    """Start a session on this machine; a loaded one needs more than Ray's 30 s at times."""
+    import ray
+
+    for is_last in (False, True):
+        try:
+            ray.init(
+                address="local",  # otherwise Ray joins any cluster that still runs on this machine
+                num_cpus=params.num_cpus,
+                object_store_memory=params.object_store_mb << 20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:  # Ray's own, of no particular class
+            ray.shutdown()
+            if is_last:
+                raise StageError(
+                    f"Ray does not start on this machine ({_first_line(error)}); end other "
+                    "programs or free memory, then run the same command again"
+                ) from error
+            logger.warning("Ray did not start, once more: %s", _first_line(error))
 
 
 def _first_line(error: Exception) -> str:

@@ -8,8 +8,8 @@ import pytest
 from ray._private.utils import validate_socket_filepath
 
 from orchestration import doctor
-from orchestration.cluster import check_ray_can_start, why_not_local
-from orchestration.errors import RecipeError
+from orchestration.cluster import _start_session, check_ray_can_start, why_not_local
+from orchestration.errors import RecipeError, StageError
 from orchestration.params import StageParams
 from orchestration.recipe import ClusterParams, Recipe
 from orchestration.stage import Stage
@@ -86,3 +86,31 @@ def test_doctor_says_the_same(monkeypatch):
     monkeypatch.setenv("TMPDIR", "/" + "a" * 55)
     ok, words = doctor._ray()
     assert not ok and "TMPDIR" in words and "RAY_TMPDIR" in words
+
+
+class Starting:
+    """Stands for ``ray.init`` on a loaded machine."""
+
+    def __init__(self, num_failures: int) -> None:
+        self.num_failures, self.num_calls = num_failures, 0
+
+    def __call__(self, **options) -> None:
+        self.num_calls += 1
+        if self.num_calls <= self.num_failures:
+            raise Exception("The current node timed out during startup.\nThis could happen")
+
+
+@pytest.mark.parametrize(("num_failures", "num_calls"), [(0, 1), (1, 2), (2, 2)])
+def test_a_session_that_does_not_start_is_started_once_more(monkeypatch, num_failures, num_calls):
+    started = Starting(num_failures)
+    monkeypatch.setattr("ray.init", started)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    if num_failures == 2:
+        with pytest.raises(StageError) as error:
+            _start_session(ClusterParams())
+        words = str(error.value)
+        assert "timed out during startup" in words and "run the same command again" in words
+        assert "\n" not in words
+    else:
+        _start_session(ClusterParams())
+    assert started.num_calls == num_calls
