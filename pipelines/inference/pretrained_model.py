@@ -119,7 +119,7 @@ class PretrainedModel(LoadedModel):
 
         Args:
             images: B images.
-            decoding: how captions are generated; None takes the released search.
+            decoding: how captions are generated; None takes that of the recipe.
             seed: of the draws of a decoding with a temperature.
             batch_size: images that are captioned side by side.
         """
@@ -127,7 +127,9 @@ class PretrainedModel(LoadedModel):
         network, tokenizer = self.network, self.processor.tokenizer
         assert isinstance(network, ForCaptioning) and tokenizer is not None
         longest = self.source.config.max_text_length
-        chosen = decoding or Decoding(max_length=min(Decoding.max_length, longest))
+        of_recipe = getattr(self.task, "decoding", None)  # a section of the task captioning
+        default = of_recipe.decoding(longest) if of_recipe else None
+        chosen = decoding or default or Decoding(max_length=min(Decoding.max_length, longest))
 
         def describe(batch: TaskBatch) -> list[str]:
             assert batch.images is not None

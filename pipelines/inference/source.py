@@ -22,7 +22,7 @@ from model.network.pretrained import (
     one_line,
     why_not,
 )
-from orchestration.checkpoint_files import is_checkpoint_name
+from orchestration.checkpoint_files import RAY_TRAIN, is_checkpoint_name
 from orchestration.errors import PipelineError
 from orchestration.manifest import MANIFEST
 from orchestration.params import is_uri
@@ -73,7 +73,8 @@ def _of_folder(name: str) -> Source:
     try:
         folder = open_folder(store.uri)
     except PipelineError as error:
-        words = why_not(Path(name)) if store.is_local else None
+        of_this_project = any(store.exists(each) for each in (WORKFLOWS, RAY_TRAIN, MANIFEST))
+        words = why_not(Path(name)) if store.is_local and not of_this_project else None
         raise NotAModel(f"{name}: {words}" if words else str(error)) from None
     state = folder.weights()
     refuse_values(state)

@@ -19,6 +19,8 @@ from tokenizer.vqkd import VQKD, VQKDConfig
 
 METRICS = {"dev/accuracy": 0.5}
 MAX_TEXT = 24
+KINDS = ("retrieval", "dual", "linear", "several labels", "vqa", "nlvr2", "sentences", "numbers")
+"Kinds of drawn examples, see ``tests.pipelines.finetune.examples``."
 
 
 def config_of(**changes: object) -> BEiT3Config:

@@ -21,6 +21,7 @@ from tests.model.networks import network
 from tests.pipelines.finetune.examples import TASKS, examples
 from tests.pipelines.finetune.jobs import vocabulary
 from tests.pipelines.inference.models import (
+    KINDS,
     builder_of,
     config_of,
     fine_tuned,
@@ -56,7 +57,7 @@ def asked(model: PretrainedModel, kind: str, top_k: int) -> list[list[tuple[str,
     return model.classify(first, top_k=top_k, batch_size=BATCH)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TASKS if kind != "retrieval"])
+@pytest.mark.parametrize("kind", KINDS[1:])
 def test_a_fine_tuned_model_predicts_what_its_training_does(tmp_path, kind):
     expected = predicted(kind, tmp_path, BATCH)
     model = PretrainedModel.from_pretrained(fine_tuned(tmp_path / "export", builder_of(kind)))
@@ -64,6 +65,14 @@ def test_a_fine_tuned_model_predicts_what_its_training_does(tmp_path, kind):
     assert [[c.label for c in some] for some in found] == [row["labels"] for row in expected]
     assert [[c.score for c in some] for some in found] == [row["scores"] for row in expected]
     assert [some[0] for some in asked(model, kind, top_k=1)] == [some[0] for some in found]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TASKS if kind == "captioning"])
+def test_captions_are_those_of_the_recipes_decoding(tmp_path, kind):
+    expected = predicted(kind, tmp_path, BATCH)
+    model = PretrainedModel.from_pretrained(fine_tuned(tmp_path / "export", builder_of(kind)))
+    jpegs = [row["images"][0] for row in examples(kind, NUMBER).to_pylist()]
+    assert model.caption(jpegs, batch_size=BATCH) == [row["labels"][0] for row in expected]
 
 
 def test_classes_by_the_texts_of_a_file_are_in_the_export(tmp_path):

@@ -15,8 +15,7 @@ from model.network.pretrained import NotAModel
 from pipelines import PretrainedModel
 from pipelines.builtin_recipes import builtin_recipes
 from pipelines.inference.uses import USES, CannotDo
-from tests.pipelines.finetune.examples import TASKS
-from tests.pipelines.inference.models import builder_of, fine_tuned, pretrained
+from tests.pipelines.inference.models import KINDS, builder_of, fine_tuned, pretrained
 from tokenizer.text import train
 
 SMALL = train(["x y z a b c"] * 9, vocab_size=11, character_coverage=1)
@@ -49,7 +48,7 @@ def made(tmp_path_factory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.mark.parametrize("kind", ["pretrained", *TASKS])
+@pytest.mark.parametrize("kind", ["pretrained", *KINDS])
 def test_a_method_that_the_model_cannot_do_names_the_recipe(made, kind):
     model = PretrainedModel.from_pretrained(made(kind))
     for method, call in CALLS.items():
@@ -236,6 +235,8 @@ def test_one_input_instead_of_a_list_is_refused(made):
     ):
         with pytest.raises(TypeError, match=r"; give a list, even of one: \["):
             call()
+    with pytest.raises(ValueError, match="precision is 'fp16'; give one of"):
+        PretrainedModel.from_pretrained(made("pretrained"), precision="fp16")
     with pytest.raises(ValueError, match="batch_size is 0"):
         model.embed_images([IMAGE], batch_size=0)
     with pytest.raises(ValueError, match="top_k is 0"):

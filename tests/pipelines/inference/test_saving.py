@@ -12,8 +12,7 @@ from model import BEiT3
 from pipelines import PretrainedModel
 from pipelines.finetune.check_export import check_export as check_fine_tuned
 from pipelines.pretrain.check_export import check_export as check_pretrained
-from tests.pipelines.finetune.examples import TASKS
-from tests.pipelines.inference.models import METRICS, builder_of, fine_tuned, pretrained
+from tests.pipelines.inference.models import KINDS, METRICS, builder_of, fine_tuned, pretrained
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -32,7 +31,7 @@ def test_a_pretrained_model_is_written_as_its_export_was(tmp_path, form):
     assert all(finding.ok for finding in check_pretrained(tmp_path / "again"))
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_fine_tuned_model_is_written_as_its_export_was(tmp_path, kind):
     folder = fine_tuned(tmp_path / "export", builder_of(kind))
     model = PretrainedModel.from_pretrained(folder)
