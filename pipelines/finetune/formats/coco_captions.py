@@ -1,4 +1,4 @@
-"""COCO captions in Karpathy's split, for retrieval."""
+"""COCO captions in Karpathy's split, for captioning and retrieval."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipelines.finetune.formats.format import PublishedImageFormat
 class CocoCaptions(PublishedImageFormat):
     """COCO's images, each with all of its captions."""
 
-    tasks: ClassVar = frozenset({"retrieval"})
+    tasks: ClassVar = frozenset({"captioning", "retrieval"})
 
     format: Literal["coco_captions"]
     "Karpathy's `dataset_coco.json` and the images of 2014."
