@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dataprep.tasks.nocaps import DOMAINS
 from pipelines.finetune import caption_java
 from pipelines.finetune.caption_java import JavaError
 
@@ -26,7 +27,12 @@ PUBLISHED_NAMES: Final = (
     *("rouge_l", "meteor", "spice"),
 )
 _OWN_NAMES: Final = ("cider", "bleu_4")
-NAMES: Final = (*PUBLISHED_NAMES, *(f"{OWN}/{name}" for name in _OWN_NAMES))
+NAMES: Final = (
+    *PUBLISHED_NAMES,
+    *(f"{domain}/cider" for domain in DOMAINS),
+    *(f"{OWN}/{name}" for name in _OWN_NAMES),
+)
+"The metrics that a split may have; those of domains are NoCaps's."
 _ONE_IMAGE: Final = "of one image CIDEr is 0 by construction"
 _WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 

@@ -77,6 +77,7 @@ SPLITS = [
         for source in ("coco_retrieval", "flickr30k")
         for split in ("train", "val", "test")
     ),
+    ("captioning", "coco_retrieval", "val", karpathy("coco_retrieval", "val")),
     *(("captioning", "nocaps", split, nocaps(split)) for split in ("val", "test")),
     *(
         ("image_classification", "imagenet", split, {"format": "class_folder",
