@@ -41,6 +41,7 @@ def page() -> str:
     lines += recipe_sections(FinetuneRecipe, "The recipe of a fine-tuning", ("miniweb", "task"))
     for task in TASKS:
         lines += section(f"`task`, name {type_name(task.model_fields['name'].annotation)}", task)
+        inner |= dict.fromkeys(inner_sections("task", task))
     for files in FORMATS:
         formats = type_name(files.model_fields["format"].annotation)
         lines += section(f"`data.<split>`, format {formats}", files)

@@ -41,13 +41,16 @@ def commit_outputs(
     row_group_rows: int = 16,
     params: Mapping[str, Any] = MappingProxyType({}),
     numbers: Mapping[str, float] = MappingProxyType({}),
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Dataset:
     """Commit one part for each output of a slice; return the dataset named ``data``."""
+    for path, content in files.items():
+        folder.write_bytes(path, content)
     parts = [
         commit_slice(folder, Slice(f"{i:06d}", {}), output, row_group_rows)
         for i, output in enumerate(outputs)
     ]
-    return _committed(folder, parts, {}, params, numbers, "data")
+    return _committed(folder, parts, files, params, numbers, "data")
 
 
 def _committed(

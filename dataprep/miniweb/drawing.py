@@ -132,6 +132,11 @@ def _outlines(shape: str) -> list[list[tuple[float, float]]]:
         angles = np.pi * (np.arange(10) / 5 - 0.5)
         radii = np.where(np.arange(10) % 2 == 0, 1.0, 0.42)
         return [list(zip(np.cos(angles) * radii, np.sin(angles) * radii, strict=True))]
+    if shape == "arrow":
+        tip = [(0.2, -0.8), (1, 0), (0.2, 0.8), (0.2, 0.3)]
+        return [[(-1, -0.3), (0.2, -0.3), *tip, (-1, 0.3)]]
+    if shape == "house":
+        return [[(-0.7, 0.8), (-0.7, -0.1), (0, -0.9), (0.7, -0.1), (0.7, 0.8)]]
     corners = {"triangle": 3, "diamond": 4, "hexagon": 6}[shape]
     angles = 2 * np.pi * np.arange(corners) / corners - np.pi / 2
     width = 0.7 if shape == "diamond" else 1.0

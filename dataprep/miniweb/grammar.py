@@ -27,6 +27,8 @@ BACKGROUNDS: Final = {
     "beige": (225, 210, 180),
 }
 SHAPES: Final = ("circle", "square", "triangle", "star", "ring", "cross", "diamond", "hexagon")
+NOVEL_SHAPES: Final = ("arrow", "house")
+"Shapes of NoCaps's images alone: no other caption or document names them."
 TEXTURES: Final = ("plain", "striped", "dotted")
 SIZES: Final = ("small", "large")
 COUNTS: Final = ("one", "two", "three", "four")

@@ -1,4 +1,4 @@
-"""Retrieval: COCO and Flickr30K in Karpathy's form, with folders of images.
+"""Captions: COCO and Flickr30K in Karpathy's form, with folders of images.
 
     coco_retrieval/dataset_coco.json       with train2014/ (train) and val2014/ (the others)
     flickr30k/dataset_flickr30k.json       with flickr30k-images/

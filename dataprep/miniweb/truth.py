@@ -8,8 +8,10 @@
                         the outcome is ``ok``)
     task_truth.parquet  one row per example of a downstream task, if any are drawn: task, split (as
                         the files name it), example_id, outcome, images (paths in the web's
-                        folder), texts (as written, without empty ones), label (also of test
-                        splits that hide theirs; empty for retrieval and ``no_labels``)
+                        folder), texts (as written, without empty ones; also captions that
+                        NoCaps's test split hides), label (also of test splits that
+                        hide theirs; of NoCaps the domain; empty for captions in
+                        Karpathy's form and ``no_labels``)
 
 Wikipedia pages that are not articles have no row. COCO's val and test images have none, because no
 training reads them; ``copy_of`` names them ``coco_eval/<cocoid>``.

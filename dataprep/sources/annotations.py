@@ -70,6 +70,15 @@ def json_member(path: Path, key: str, expected: str) -> Any:
         return next((value for name, value in members(file.read) if name == key), None)
 
 
+def json_keys(path: Path, expected: str) -> set[str]:
+    """Return the keys of the outermost object of a JSON file.
+
+    Arguments and errors are those of :func:`json_member`.
+    """
+    with _opened(path, expected) as file:
+        return {name for name, _ in members(file.read)}
+
+
 @contextmanager
 def _opened(path: Path, expected: str) -> Iterator[Any]:
     """Open a JSON file; errors of its content become an AnnotationError that names it."""

@@ -2,7 +2,7 @@
 
 - ``example.py``: one example, as every reader gives it.
 - ``vqav2.py``, ``nlvr2.py``: questions, and sentences of two images.
-- ``karpathy.py``: captioned images, for retrieval.
+- ``karpathy.py``, ``nocaps.py``: captioned images.
 - ``class_folder.py``: images in folders by their class.
 - ``glue.py``: sentences with labels.
 - ``own_files.py``: the user's own annotations of each of these tasks.

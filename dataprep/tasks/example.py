@@ -33,6 +33,7 @@ class Example:
     visual questions      1       the question                   each annotator's answer
     sentences of images   2       the sentence                   ``True`` or ``False``
     retrieval             1       every caption                  none
+    captioning            1       every caption, or none         the domain, or none
     image classification  1       none                           one class, or several
     text classification   0       a sentence, or two             one class, or a number as text
     ====================  ======  =============================  ==================================

@@ -1,4 +1,4 @@
-"""Captioned images in Karpathy's splits, for retrieval: an image with all of its captions.
+"""Captioned images in Karpathy's splits: an image with all of its captions.
 
 The files are those of ``dataprep/sources/karpathy.py``.
 """

@@ -166,13 +166,13 @@ def read_image_pairs(
     return _read(file, made)
 
 
-def read_captions(file: OwnFile, image: str, caption: str) -> Iterator[Example]:
+def read_captions(file: OwnFile, image: str, caption: str | None) -> Iterator[Example]:
     """Yield the images of a file, each with the captions of all of its rows.
 
     Args:
         file: the file.
         image: column of the image's path, which is the example's id.
-        caption: column of the caption; in JSON it may hold a list of captions.
+        caption: column of the caption; in JSON it may hold a list of captions. None without any.
 
     Raises:
         ListError: the file has another format, or no row can be read.
@@ -180,6 +180,8 @@ def read_captions(file: OwnFile, image: str, caption: str) -> Iterator[Example]:
     examples: dict[str, Example] = {}
 
     def made(id_: str, where: str, row: Mapping[str, Any]) -> Example:
+        if caption is None:
+            return example_of(path := _path(row, image), where, images=[path])
         cell = row.get(caption)
         cells = cell if isinstance(cell, list) else [cell]
         if any(each is not None and not isinstance(each, str) for each in cells):

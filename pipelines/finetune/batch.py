@@ -36,6 +36,12 @@ class TaskBatch:
     "(B,) long, number of texts of each example if all of its texts are given, one after another."
     targets: Tensor | None = None
     "What the task predicts; its shape and type are the task's choice."
+    text_mask: Tensor | None = None
+    "(B, T) bool, True = the token is masked and predicted; ``targets`` has what it was."
+    slots: Tensor | None = None
+    "(B,) long, places of the examples in the global batch of a training."
+    step: int = 0
+    "Number of the training's step."
     mixes: Sequence[Mix] = ()
     "How the images are mixed with each other, in groups; empty if they are not."
     residual_scale: Tensor | None = None

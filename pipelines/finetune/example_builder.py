@@ -19,7 +19,7 @@ from pipelines.finetune.task import Task
 from pipelines.finetune.texts import TextEncoder
 from pipelines.finetune.views import AugmentParams, EvaluationViews, TrainingViews
 
-_VIEWS, _DEPTH, _MIX = range(3)
+_VIEWS, _DEPTH, _MIX, _TASK = range(4)
 "Purposes of random numbers; each purpose has its own seed, so that draws are independent."
 _TEXT_COLUMNS: Final = ("example_id", "texts", "labels", "main_label")
 
@@ -55,7 +55,9 @@ class ExampleBuilder:
             seed: of all draws.
         """
         views = TrainingViews(augment, self.config.image_size, int(randomness.bits(seed, _VIEWS)))
-        depth_seed, mix_seed = (int(randomness.bits(seed, use)) for use in (_DEPTH, _MIX))
+        depth_seed, mix_seed, task_seed = (
+            int(randomness.bits(seed, use)) for use in (_DEPTH, _MIX, _TASK)
+        )
 
         def build(rows: pa.Table, numbers: Ints, step: int, slots: Ints, texts: Ints) -> TaskBatch:
             images = None
@@ -71,9 +73,11 @@ class ExampleBuilder:
                 for i in range(self.task.num_passes)
             ]
             scale = [torch.from_numpy(each) for each in scales if each is not None]
-            batch = self._batch(rows, numbers, images, chosen)
+            batch = replace(
+                self._batch(rows, numbers, images, chosen), slots=torch.from_numpy(slots), step=step
+            )
             return replace(
-                batch,
+                self.task.drawn(batch, self.texts, task_seed, step, slots),
                 mixes=self.task.mixes(self.config.image_size, mix_seed, step, slots),
                 residual_scale=torch.stack(scale, 2) if scale else None,
             )
@@ -81,12 +85,14 @@ class ExampleBuilder:
         return build
 
     def evaluation(self, rows: pa.Table, numbers: Ints) -> TaskBatch:
-        """Return rows as a micro-batch of an evaluation, with all their texts."""
+        """Return rows as a micro-batch of an evaluation, with all texts that the task reads."""
         images = None
         if self.task.num_images:
             views = EvaluationViews(self.config.image_size, self.task.crop_mode)
             images = views(rows["images"].to_pylist(), _names(rows))
         texts = rows["texts"].to_pylist()
+        if not self.task.reads_texts:
+            return self._batch(rows, numbers, images, ())
         if not self.task.by_text:
             return self._batch(rows, numbers, images, texts)
         batch = self._batch(rows, numbers, images, [[text] for some in texts for text in some])
@@ -100,7 +106,7 @@ class ExampleBuilder:
         texts: Sequence[Sequence[str]],
     ) -> TaskBatch:
         ids = padding = None
-        if self.task.num_texts != (0, 0):
+        if texts and self.task.num_texts != (0, 0):
             ids, padding = self.texts(texts)
         return TaskBatch(
             numbers,

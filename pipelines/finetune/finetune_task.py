@@ -104,7 +104,8 @@ class FinetuneJob:
 def make_builder(task: Task, started: Dataset, labels: Dataset) -> ExampleBuilder:
     """Return what builds the input of a task's network from the outputs of two stages."""
     config = replace(start.load_config(started), final_norm=task.final_norm)
-    texts = TextEncoder(start.load_text_tokenizer(started), config.max_text_length)
+    longest = min(config.max_text_length, task.max_text_tokens or config.max_text_length)
+    texts = TextEncoder(start.load_text_tokenizer(started), longest)
     return ExampleBuilder(task, config, texts, read_labels(labels))
 
 

@@ -76,10 +76,11 @@ def write_labels(
         names = _given_names(given, tables) or task.label_names(tables)
     except ValueError as error:
         raise StageError(f"labels: {error}") from None
-    if task.needs_labels and "dev" in tables and not any(tables["dev"]["labels"].to_pylist()):
+    if "dev" in tables and not task.can_score(tables["dev"]):
+        truth = "label" if task.needs_labels else "caption"
         raise StageError(
-            "labels: no example of the split dev has a label, so no weights can be chosen by "
-            f"{task.metric}; give data.dev labels, or leave it out"
+            f"labels: no example of the split dev has a {truth}, so no weights can be chosen by "
+            f"{task.metric}; give data.dev {truth}s, or leave it out"
         )
     train = tables["train"]
     used = np.array(task.is_used(train, {name: i for i, name in enumerate(names)}), bool)

@@ -58,9 +58,13 @@ class Predictor:
             batch = self.builder.evaluation(rows, some).to(device)
             with autocast:
                 found = list(self.task.predict(network, batch, self.labels))
+            decode = self.builder.texts.tokenizer.decode
             ids = rows["example_id"].to_pylist()
             for number, name, prediction in zip(some.tolist(), ids, found, strict=True):
-                yield {"row": number, "example_id": name, **asdict(prediction)}
+                row = {"row": number, "example_id": name, **asdict(prediction)}
+                if generated := row.pop("token_ids"):
+                    row["labels"] = [decode(ids) for ids in generated]
+                yield row
 
 
 class Evaluator:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Union
 from pydantic import Field
 
 from pipelines.finetune.task import Task
+from pipelines.finetune.tasks.captioning import Captioning
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.retrieval import Retrieval
@@ -13,6 +14,7 @@ from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
 
 TASKS: Final[tuple[type[Task], ...]] = (
     Retrieval,
+    Captioning,
     ImageClassification,
     VisualQuestionAnswering,
     VisualReasoning,

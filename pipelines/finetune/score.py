@@ -1,9 +1,10 @@
 """Score: the metrics of the evaluated splits, beside chance and the published numbers.
 
-In: ``predict/<split>`` and ``prepare/<split>`` of each evaluated split. Out: ``score.json``;
-``submission_<split>.json`` where the task has an evaluation server. A split without labels has no
-metrics. Numbers are ``<split>/<metric>``, ``<split>/chance/<metric>`` and
-``published/<split>/<metric>``.
+In: ``predict/<split>`` and ``prepare/<split>`` of each evaluated split; ``prepare/train`` for tasks
+whose baseline is the nearest training image. Out: ``score.json``, the numbers and, if metrics were
+left out, ``missing``, the reason by name; ``submission_<split>.json`` where the task has an
+evaluation server. A split without labels has no metrics. Numbers are ``<split>/<metric>``,
+``<split>/chance/<metric>``, ``<split>/nearest_image/<metric>`` and ``published/<split>/<metric>``.
 """
 
 import json
@@ -19,13 +20,18 @@ from orchestration.errors import StageError
 from orchestration.params import OPERATIONAL, StageParams
 from orchestration.storage.store import Store
 from pipelines.finetune.labels import text_columns
+from pipelines.finetune.nearest_texts import nearest_predictions
 from pipelines.finetune.registry import AnyTask
 from pipelines.finetune.task import Task
 
 SCORE_FILE: Final = "score.json"
 PUBLISHED: Final = "published"
 CHANCE: Final = "chance"
+NEAREST: Final = "nearest_image"
 NUM_EXAMPLES: Final = "num_examples"
+MISSING: Final = "missing"
+"Key of ``score.json``: why metrics were left out, by name."
+_TRAIN: Final = "prepare_train"
 
 
 class ScoreParams(StageParams):
@@ -42,6 +48,7 @@ def stage(
     *,
     predictions: Mapping[str, Stage],
     examples: Mapping[str, Stage],
+    train: Stage | None = None,
     published: Mapping[str, float] = MappingProxyType({}),
 ) -> Stage:
     """Return the stage ``score``.
@@ -50,11 +57,14 @@ def stage(
         task: the recipe's section ``task``.
         predictions: ``predict/<split>`` by split.
         examples: ``prepare/<split>`` by split.
+        train: ``prepare/train``, if the recipe has this split.
         published: published values by ``<split>/<metric>``.
     """
     params = ScoreParams(task=task, published=dict(published))
     inputs = {f"predict_{split}": made for split, made in predictions.items()}
     inputs |= {f"prepare_{split}": examples[split] for split in predictions}
+    if train is not None and task.has_nearest:
+        inputs[_TRAIN] = train
     return Stage(
         "score", lambda context: run(context, params, list(predictions)), params, feeding(**inputs)
     )
@@ -65,6 +75,8 @@ def run(context: Context, params: ScoreParams, splits: list[str]) -> None:
     datasets = {role: context.input(role) for role in context.stage.inputs}
     numbers, files = context.run_task(write_scores, context.folder, params.task, splits, datasets)
     numbers |= {f"{PUBLISHED}/{name}": value for name, value in params.published.items()}
+    for name, reason in missing_metrics(context.folder.read(SCORE_FILE)).items():
+        context.progress.remark(f"{name} is left out: {reason}")
     context.log.artifact(context.folder.fetch(SCORE_FILE))
     context.commit(files=files, numbers=numbers)
 
@@ -78,13 +90,22 @@ def write_scores(
         StageError: a metric is no number.
     """
     numbers: dict[str, float] = {}
+    missing: dict[str, str] = {}
     files = [SCORE_FILE]
     for split in splits:
         predictions = datasets[f"predict_{split}"].read()
         examples = text_columns(datasets[f"prepare_{split}"])
         numbers[f"{split}/{NUM_EXAMPLES}"] = examples.num_rows
-        if examples.num_rows and (not task.needs_labels or any(examples["labels"].to_pylist())):
-            found = task.score(predictions, examples)
+        if examples.num_rows and task.can_score(examples):
+            found, left_out = task.full_score(predictions, examples)
+            missing |= {f"{split}/{name}": reason for name, reason in left_out.items()}
+            if _TRAIN in datasets:
+                nearest = nearest_predictions(datasets[_TRAIN], datasets[f"prepare_{split}"])
+                found |= {
+                    f"{NEAREST}/{name}": value
+                    for name, value in task.score(nearest, examples).items()
+                    if not name.startswith(f"{CHANCE}/")
+                }
             numbers |= {f"{split}/{name}": value for name, value in found.items()}
             if wrong := [name for name, value in found.items() if not math.isfinite(value)]:
                 raise StageError(
@@ -95,5 +116,12 @@ def write_scores(
             name = f"submission_{split}.json"
             folder.write_bytes(name, submission)
             files.append(name)
-    folder.write_bytes(SCORE_FILE, json.dumps(numbers, indent=1, sort_keys=True).encode())
+    content = {**numbers, MISSING: missing} if missing else numbers
+    folder.write_bytes(SCORE_FILE, json.dumps(content, indent=1, sort_keys=True).encode())
     return numbers, files
+
+
+def missing_metrics(score: bytes) -> dict[str, str]:
+    """Return why metrics are missing from the content of ``score.json``, by name."""
+    found: dict[str, str] = json.loads(score).get(MISSING, {})
+    return found

@@ -33,5 +33,7 @@ class StartParams(InputParams):
 
     start_from: Annotated[str, EXTERNAL_FILE, OR_URI, OR_FOLDER]
     "Weights: a workdir, checkpoint, export or fine-tuning, a released file, or a URI of one."
+    word_head: bool = False
+    "Keep the head of pretraining that predicts words, from which a captioning starts."
     text_tokenizer: Annotated[str | None, EXTERNAL_FILE, OR_URI] = None
     "SentencePiece model of the weights' vocabulary; needed if start_from is a bare file."

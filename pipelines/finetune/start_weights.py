@@ -58,7 +58,7 @@ def fit_weights(weights: Weights, params: StartParams) -> Fitted:
         StartMismatch: the weights are not those of a network of this form.
     """
     config = configuration(weights, params)
-    fitted, report = fit_encoder(weights.state, config)
+    fitted, report = fit_encoder(weights.state, config, word_head=params.word_head)
     heads = [name for name in fitted if not name.startswith(ENCODER_PREFIX)]
     remarks = list(_remarks(weights, params, config, heads))
     return Fitted({} if params.fresh_weights else fitted, config, report, remarks, heads)

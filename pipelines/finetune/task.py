@@ -30,6 +30,8 @@ class Prediction:
     labels: Sequence[str] = ()
     scores: Sequence[float] = ()
     features: Sequence[Sequence[float]] = ()
+    token_ids: Sequence[Sequence[int]] = ()
+    "Generated texts, best first: their words become ``labels``."
 
 
 class Task(StageParams):
@@ -49,6 +51,12 @@ class Task(StageParams):
     "How an evaluated image gets its square form."
     by_text: ClassVar[bool] = False
     "Whether a training sample is one text of an example rather than the example."
+    reads_texts: ClassVar[bool] = True
+    "Whether a prediction reads the texts of an example, rather than being compared with them."
+    word_head: ClassVar[bool] = False
+    "Whether the network begins with the head of pretraining that predicts words."
+    has_nearest: ClassVar[bool] = False
+    "Whether the score is compared with that of the texts of the nearest training images."
 
     name: str
     "Name of the task."
@@ -63,8 +71,13 @@ class Task(StageParams):
     def metric_names(self) -> Sequence[str]:
         """Return the names of the metrics of :meth:`score`, without those of chance."""
 
+    @property
+    def max_text_tokens(self) -> int | None:
+        """Return the most tokens of a training text, or None for those of the network."""
+        return None
+
     def requires(self) -> str | None:
-        """Return what is wrong with a file that the task's parameters name, or None."""
+        """Return what is wrong with a file that the parameters name, or is missing, or None."""
         return None
 
     @abstractmethod
@@ -101,6 +114,20 @@ class Task(StageParams):
     def is_used(self, rows: pa.Table, labels: Mapping[str, int]) -> Sequence[bool]:
         """Return for each training example whether it is trained on: it has what to predict."""
         return [bool(some) or not self.needs_labels for some in rows["labels"].to_pylist()]
+
+    def drawn(
+        self, batch: TaskBatch, texts: TextEncoder, seed: int, step: int, slots: Ints
+    ) -> TaskBatch:
+        """Return a training's micro-batch with what the task draws, as a function of the rest.
+
+        Args:
+            batch: on the CPU.
+            texts: what encoded the texts.
+            seed: of the draws.
+            step: of the training.
+            slots: (B,) of the examples in the global batch.
+        """
+        return batch
 
     def mixes(self, image_size: int, seed: int, step: int, slots: Ints) -> Sequence[Mix]:
         """Return how images of a training's micro-batch are mixed with each other."""
@@ -149,6 +176,20 @@ class Task(StageParams):
             predictions: rows of ``dataprep.schemas.PREDICTIONS`` of all examples, by row number.
             examples: the same examples without ``images``, in the same order.
         """
+
+    def can_score(self, examples: pa.Table) -> bool:
+        """Return whether a split can be scored: whether some of its examples have labels."""
+        return not self.needs_labels or any(examples["labels"].to_pylist())
+
+    def full_score(
+        self, predictions: pa.Table, examples: pa.Table
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """Return the metrics for the stage ``score``, and why others are left out, by name.
+
+        They are those of :meth:`score` unless some take longer than a training may wait for. The
+        arguments are the same.
+        """
+        return self.score(predictions, examples), {}
 
     def is_right(self, label: str, given: Sequence[str]) -> bool | None:
         """Return whether a predicted label is right, for a page; None if labels are no classes.

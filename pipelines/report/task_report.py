@@ -3,7 +3,8 @@
 In: ``score``, and ``predict/<split>`` and ``prepare/<split>`` of each evaluated split. Out:
 ``report.html``, one page that holds its images. Examples are chosen by a hash of their ids, so the
 page of another training of the same task shows the same questions where it can. Of retrieval it
-shows captions with the nearest images and images with the nearest captions.
+shows captions with the nearest images and images with the nearest captions; of captioning the
+generated captions beside those of the annotators. Metrics that were left out have the reason.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Final
 
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.storage.store import Store
-from pipelines.finetune.score import ScoreParams
+from pipelines.finetune.score import SCORE_FILE, ScoreParams, missing_metrics
 from pipelines.finetune.task import Task
 from pipelines.report.nearest import Nearest, nearest
 from pipelines.report.page import render
@@ -66,7 +67,15 @@ def write_page(
         "task_report.html",
         task=task,
         rows=measured(datasets["score"].manifest.numbers),
+        missing=_missing(datasets["score"]),
         shown=shown,
     )
     folder.write_bytes(HTML_FILE, page.encode())
     return {"num_examples": sum(len(split) for split in shown.values())}
+
+
+def _missing(score: Dataset) -> dict[str, str]:
+    """Return why metrics of ``score`` are missing, by name."""
+    if all(file.path != SCORE_FILE for file in score.manifest.files):
+        return {}
+    return missing_metrics(score.fetch(SCORE_FILE).read_bytes())

@@ -55,7 +55,11 @@ def build_finetuning(recipe: FinetuneRecipe) -> Workflow:
         for split, each in evaluated.items()
     }
     scored = score.stage(
-        task, predictions=predictions, examples=evaluated, published=recipe.published
+        task,
+        predictions=predictions,
+        examples=evaluated,
+        train=examples.get("train"),
+        published=recipe.published,
     )
     shown = task_report.stage(task, score=scored, predictions=predictions, examples=evaluated)
     exported = export.stage(

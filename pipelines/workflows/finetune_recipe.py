@@ -18,7 +18,8 @@ from pipelines.finetune.tasks.image_classification import MIX_GROUP, ImageClassi
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.workflows.pretrain_recipe import MiniwebParams
 
-Metric = Annotated[float, Field(ge=-1, le=1)]
+Metric = Annotated[float, Field(ge=-1, le=10)]
+"A correlation may be negative; CIDEr is the only metric above 1."
 Split = Literal["train", "dev", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "dev", "test")
 
@@ -67,6 +68,7 @@ class FinetuneRecipe(Recipe):
         return StartParams(
             start_from=self.start_from,
             text_tokenizer=self.text_tokenizer,
+            word_head=self.task.word_head,
             **self.network.model_dump(),
         )
 
@@ -100,6 +102,11 @@ def _check_files(task: Task, split: Split, files: TaskFormat) -> None:
         raise ValueError(
             f"data.{split} names no labels, without which only the split test can do; name the "
             "annotations, or the column of the labels"
+        )
+    if task.by_text and not files.has_captions and (split != "test" or task.num_texts[0]):
+        raise ValueError(
+            f"data.{split} names no captions, without which only the split test of a captioning "
+            f"can do; set data.{split}.caption_column"
         )
     if isinstance(task, TextClassification) and files.has_numbers not in (None, task.is_regression):
         labels, metric = (

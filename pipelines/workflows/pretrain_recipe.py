@@ -72,9 +72,11 @@ class MiniwebParams(StageParams):
     num_nlvr2: int = Field(default=0, ge=0)
     "Number of pairs of images of NLVR2, each with a sentence or two."
     num_coco_retrieval: int = Field(default=0, ge=0)
-    "Number of COCO images for retrieval, each with five captions that fit no other image."
+    "Number of COCO images with five captions each that fit no other image, in Karpathy's splits."
     num_flickr30k: int = Field(default=0, ge=0)
-    "Number of Flickr30K images for retrieval, each with five captions that fit no other image."
+    "Number of Flickr30K images with five captions each that fit no other image."
+    num_nocaps: int = Field(default=0, ge=0)
+    "Number of NoCaps images, half of them without captions."
     num_imagenet1k_classes: int = Field(default=0, ge=0, le=65)
     "Number of classes of ImageNet-1K's folders; from four on, two classes have the same names."
     num_images_per_imagenet1k_class: int = Field(default=0, ge=0)

@@ -16,6 +16,7 @@ Values = dict[str, Any]
 TEMPLATES: Final = {
     "retrieval": "finetune/tiny-retrieval",
     "image_classification": "finetune/tiny-imagenet",
+    "captioning": "finetune/tiny-captioning",
     "vqa": "finetune/tiny-vqa",
     "nlvr2": "finetune/tiny-nlvr2",
     "text_classification": "finetune/tiny-glue",

@@ -28,7 +28,7 @@ ONE_BACKGROUND = re.compile(
 def web(tmp_path_factory) -> Path:
     """A web with the files of these tasks, and as little else as possible."""
     folder = tmp_path_factory.mktemp("tasks") / "miniweb"
-    sizes = {"num_nlvr2": 260, "num_coco_retrieval": 200, "num_flickr30k": 120}
+    sizes = {"num_nlvr2": 260, "num_coco_retrieval": 200, "num_flickr30k": 120, "num_nocaps": 240}
     classes = {"num_imagenet1k_classes": 10, "num_images_per_imagenet1k_class": 20}
     build(folder, WebSize(7, 1, 1, 1, 1, 1, **sizes, **classes))
     return folder
@@ -131,6 +131,41 @@ def test_karpathys_files_have_captions_that_fit_one_image_each(web, task):
     assert outcomes(truth(web, task)) == {"ok", "missing_file", "empty_text", "unknown_split"}
 
 
+def test_nocaps_has_novel_shapes_by_domain_and_hides_the_captions_of_its_test_split(web):
+    rows, domains, seen = truth(web, "nocaps"), Counter(), set()
+    files = {"val": "nocaps_val_4500_captions.json", "test": "nocaps_test_image_info.json"}
+    for split, name in files.items():
+        content = json.loads((web / "nocaps" / name).read_text())
+        captions = defaultdict(list)
+        for i, entry in enumerate(content.get("annotations", [])):
+            assert entry["id"] == i
+            captions[entry["image_id"]].append(entry["caption"])
+        assert ("annotations" in content) == (split == "val")
+        for entry in content["images"]:
+            row = rows.pop((split, str(entry["id"])))
+            path = f"nocaps/images/{split}/{entry['open_images_id']}.jpg"
+            assert row["images"] == [path] and entry["file_name"] == Path(path).name
+            assert (web / path).exists() == (row["outcome"] != "missing_file")
+            assert row["label"] == entry["domain"]
+            seen.add(row["outcome"])
+            if row["outcome"] != "ok":
+                continue
+            domains[split, entry["domain"]] += 1
+            assert captions[entry["id"]] == (row["texts"] if split == "val" else [])
+            assert len(row["texts"]) == 10
+            novel = {len(re.findall(r"\b(?:arrow|house)s?\b", text)) for text in row["texts"]}
+            groups = {1 + len(re.findall(r"left of|right of|above|below", t)) for t in row["texts"]}
+            (novel,), (groups,) = novel, groups
+            expected = {"in-domain": 0, "near-domain": 1, "out-domain": groups}
+            assert novel == expected[entry["domain"]]
+            assert (groups == 2) >= (entry["domain"] == "near-domain")
+            words = " ".join(row["texts"])
+            assert background(web / path) in words
+            assert {name for name in COLORS if name in words} <= colors(web / path)
+    assert not rows and len(domains) == 6
+    assert seen == {"ok", "missing_file", "empty_text", "unknown_label"}
+
+
 def test_the_folders_of_imagenet_are_what_torchvision_reads(web):
     rows = truth(web, "imagenet")
     names = {}
@@ -162,7 +197,7 @@ def test_the_folders_of_imagenet_are_what_torchvision_reads(web):
 
 def test_a_web_without_tasks_has_no_files_of_them(whole_web):
     assert not (whole_web / TASK_TRUTH).exists()
-    folders = ("vqa", "nlvr2", "coco_retrieval", "flickr30k", "imagenet", "glue_data")
+    folders = ("vqa", "nlvr2", "coco_retrieval", "flickr30k", "nocaps", "imagenet", "glue_data")
     assert not any((whole_web / name).exists() for name in folders)
 
 

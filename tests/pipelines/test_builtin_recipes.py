@@ -32,7 +32,7 @@ TINY = {
         tiny
         for word, tiny in {
             "retrieval": "retrieval", "imagenet": "imagenet", "vqa": "vqa", "nlvr2": "nlvr2",
-            "glue": "glue", "itc": "retrieval",
+            "glue": "glue", "itc": "retrieval", "captioning": "captioning", "nocaps": "captioning",
         }.items()
         if word in name
     )

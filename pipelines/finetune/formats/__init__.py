@@ -6,7 +6,7 @@
 |---|---|
 | questions about images | ``vqav2`` |
 | sentences of two images | ``nlvr2`` |
-| captioned images, for retrieval | ``coco_captions``, ``flickr30k_captions`` |
+| captioned images | ``coco_captions``, ``flickr30k_captions``, ``nocaps`` |
 | the pairs of a pretraining, for contrastive tuning | ``pretraining_pairs`` |
 | images with classes | ``class_folder`` |
 | sentences with labels | ``glue`` |

@@ -1,4 +1,4 @@
-"""COCO captions in Karpathy's split, for retrieval."""
+"""COCO captions in Karpathy's split, for captioning and retrieval."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ class CocoCaptions(PublishedImageFormat):
     """COCO's images, each with all of its captions."""
 
     license: ClassVar = "annotations CC BY 4.0; each image under its license on Flickr"
-    tasks: ClassVar = frozenset({"retrieval"})
+    tasks: ClassVar = frozenset({"captioning", "retrieval"})
 
     format: Literal["coco_captions"]
     "Karpathy's `dataset_coco.json` and the images of 2014."

@@ -1,4 +1,4 @@
-"""Flickr30K in Karpathy's split, for retrieval."""
+"""Flickr30K in Karpathy's split, for captioning and retrieval."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ class Flickr30kCaptions(PublishedImageFormat):
     """Flickr30K's images, each with all of its captions."""
 
     license: ClassVar = "research and education, not commerce; each image under Flickr's terms"
-    tasks: ClassVar = frozenset({"retrieval"})
+    tasks: ClassVar = frozenset({"captioning", "retrieval"})
 
     format: Literal["flickr30k_captions"]
     "Karpathy's `dataset_flickr30k.json` and the images."

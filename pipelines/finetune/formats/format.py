@@ -68,6 +68,11 @@ class TaskFormat(StageParams):
         return True
 
     @property
+    def has_captions(self) -> bool:
+        """Whether the examples can have captions, as far as the parameters say."""
+        return True
+
+    @property
     def has_numbers(self) -> bool | None:
         """Whether labels are numbers rather than classes; None if only the files tell."""
         return None

@@ -113,16 +113,21 @@ class OwnImagePairs(OwnImageAnnotations):
 
 
 class OwnCaptions(OwnImageAnnotations):
-    """Your own images with captions, for retrieval."""
+    """Your own images with captions, for captioning and retrieval."""
 
-    tasks: ClassVar = frozenset({"retrieval"})
+    tasks: ClassVar = frozenset({"captioning", "retrieval"})
 
     format: Literal["own_captions"]
     "A row per image or per caption; rows of one image are joined."
     image_column: str = "image"
     "Name of the column of the image's path."
-    caption_column: str = "caption"
-    "Name of the column of the caption; JSON may hold a list of captions."
+    caption_column: str | None = "caption"
+    "Name of the column of the caption; JSON may hold a list of captions. Null without captions."
+
+    @property
+    def has_captions(self) -> bool:
+        """See :class:`TaskFormat`."""
+        return self.caption_column is not None
 
     def examples(self) -> Iterator[Example]:
         """See :class:`TaskFormat`."""

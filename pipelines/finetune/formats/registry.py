@@ -10,6 +10,7 @@ from pipelines.finetune.formats.flickr30k_captions import Flickr30kCaptions
 from pipelines.finetune.formats.format import TaskFormat
 from pipelines.finetune.formats.glue import Glue
 from pipelines.finetune.formats.nlvr2 import Nlvr2
+from pipelines.finetune.formats.nocaps import Nocaps
 from pipelines.finetune.formats.own_files import (
     OwnCaptions,
     OwnImagePairs,
@@ -25,6 +26,7 @@ FORMATS: Final[tuple[type[TaskFormat], ...]] = (
     Nlvr2,
     CocoCaptions,
     Flickr30kCaptions,
+    Nocaps,
     PretrainingPairs,
     ClassFolder,
     Glue,

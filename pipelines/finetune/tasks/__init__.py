@@ -1,6 +1,6 @@
 """The downstream tasks, a file for each; ``pipelines/finetune/task.py`` says what a task is.
 
-- ``retrieval.py``: images and captions; ``vqa.py``: questions about an image.
+- ``retrieval.py``, ``captioning.py``: images and captions; ``vqa.py``: questions about an image.
 - ``nlvr2.py``: sentences about two images; ``image_classification.py``: classes of images.
 - ``text_classification.py``: classes of sentences (GLUE).
 """

@@ -16,7 +16,7 @@ import pytest
 from dataprep.schemas import EXAMPLES, reject, rejects_table, table_of
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.lines import ListError
-from dataprep.tasks import glue, karpathy, nlvr2, own_files, vqav2
+from dataprep.tasks import glue, karpathy, nlvr2, nocaps, own_files, vqav2
 from dataprep.tasks.class_folder import read_class_folder
 from dataprep.tasks.example import Example
 from dataprep.tasks.own_files import OwnFile
@@ -31,6 +31,9 @@ SENTENCES: list[Any] = [
     {"identifier": f"train-{i}-0-1", "sentence": f"{i} dogs.", "label": "True", "directory": i}
     for i in IDS
 ]
+CAPTIONED: list[Any] = [
+    {"id": i, "file_name": f"{i}.jpg", "domain": "in-domain", "open_images_id": f"{i}"} for i in IDS
+]
 OWN: list[Any] = [{"image": f"{i}.jpg", "text": f"Which {i}?", "label": ["a", i]} for i in IDS]
 
 
@@ -44,6 +47,11 @@ def annotations_file(annotations: list[Any]) -> bytes:
 
 def images_file(images: list[Any]) -> bytes:
     return json.dumps({"images": images}).encode()
+
+
+def nocaps_file(images: list[Any]) -> bytes:
+    captions = [{"image_id": i, "id": i, "caption": f"dog {i}"} for i in IDS]
+    return json.dumps({"images": images, "annotations": captions}).encode()
 
 
 def lines_file(rows: list[Any]) -> bytes:
@@ -84,6 +92,8 @@ CASES = {
     "nlvr2": Case(lines_file(SENTENCES), nlvr2.read_nlvr2, entries=SENTENCES),
     "coco": Case(images_file(KARPATHY), lambda path: karpathy.read_coco_captions(path, ["train"]),
                  entries=KARPATHY, write=images_file),
+    "nocaps": Case(nocaps_file(CAPTIONED), nocaps.read_nocaps, entries=CAPTIONED,
+                   write=nocaps_file),
     "own_jsonl": Case(lines_file(OWN), read_own, "file.jsonl", OWN),
     "own_csv": Case(b"image,text,label\n" + b'1.jpg,"a ""b"", c",d|e\n' * 5, read_own, "file.csv"),
     "zip": Case(zip_of_images(), read_class_folder, "file.zip"),

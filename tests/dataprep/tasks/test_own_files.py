@@ -196,3 +196,11 @@ def test_a_file_of_another_format_is_refused_by_its_name(tmp_path, name, content
     with pytest.raises(ListError) as caught:
         list(own_files.read_labels(OwnFile(path, ["image", "label"]), "image", "label"))
     assert str(path) in str(caught.value) and words in str(caught.value)
+
+
+def test_images_without_a_column_of_captions_are_examples_without_texts(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("image\na.jpg\nb.jpg\na.jpg\n")
+    first, second = own_files.read_captions(OwnFile(path, ["image"]), "image", None)
+    assert (first.images, first.texts, first.reason) == (("a.jpg",), (), "")
+    assert second.id == "b.jpg"

@@ -25,6 +25,11 @@ WORDS = ["a", "red", "circle", "blue", "square", "the", "one", "on", "left", "of
 ANSWERS = ["red", "blue", "2", "left of it", "circle"]
 TASKS: dict[str, dict[str, Any]] = {
     "retrieval": {"name": "retrieval"},
+    "captioning": {
+        "name": "captioning",
+        "drop_worst": {"ratio": 0.3, "after_steps": 0},
+        "decoding": {"max_length": 8},
+    },
     "dual": {"name": "image_classification"},
     "linear": {"name": "image_classification", "form": "linear"},
     "several labels": {"name": "image_classification", "form": "linear", "multi_label": True},
@@ -35,6 +40,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 LABELS = {
     "retrieval": [],
+    "captioning": [],
     "dual": ["a red circle", "blue square", "one_circle", "one circle", "the left"],
     "linear": ["0", "1", "2"],
     "several labels": ["0", "1", "2"],
@@ -66,7 +72,8 @@ def text_tokenizer() -> TextTokenizer:
 def examples(kind: str, number: int) -> pa.Table:
     """Rows of ``EXAMPLES`` for a task; each label occurs."""
     task, rng = task_of(kind), np.random.default_rng(7)
-    num_texts = {"retrieval": lambda i: 1 + i % 3, "sentences": lambda i: 1 + i % 2}
+    captions = dict.fromkeys(("retrieval", "captioning"), lambda i: 1 + i % 3)
+    num_texts = captions | {"sentences": lambda i: 1 + i % 2}
     rows = []
     for i in range(number):
         images = [rng.integers(0, 256, (40, 44, 3), dtype=np.uint8) for _ in range(task.num_images)]

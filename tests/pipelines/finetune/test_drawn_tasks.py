@@ -21,7 +21,7 @@ from tests.in_process import run_in_process
 
 SIZE = WebSize(
     seed=5, num_cc3m=1, num_cc12m=1, num_classes=1, num_images_per_class=1, num_documents=1,
-    num_vqa=90, num_nlvr2=120, num_coco_retrieval=90, num_flickr30k=90,
+    num_vqa=90, num_nlvr2=120, num_coco_retrieval=90, num_flickr30k=90, num_nocaps=160,
     num_imagenet1k_classes=5, num_images_per_imagenet1k_class=30, num_glue=120,
 )  # fmt: skip
 NAMES = {str(task.model_fields["name"].annotation.__args__[0]): task for task in TASKS}
@@ -52,6 +52,12 @@ def karpathy(source: str, *splits: str) -> dict:
             "val_images": "coco_retrieval/val2014"}  # fmt: skip
 
 
+def nocaps(split: str) -> dict:
+    name = {"val": "nocaps_val_4500_captions", "test": "nocaps_test_image_info"}[split]
+    return {"format": "nocaps", "annotations": f"nocaps/{name}.json",
+            "images": f"nocaps/images/{split}"}  # fmt: skip
+
+
 def nlvr2(split: str) -> dict:
     return {"format": "nlvr2", "file": f"nlvr2/data/{split}.json", "images": "nlvr2/images"}
 
@@ -71,6 +77,8 @@ SPLITS = [
         for source in ("coco_retrieval", "flickr30k")
         for split in ("train", "val", "test")
     ),
+    ("captioning", "coco_retrieval", "val", karpathy("coco_retrieval", "val")),
+    *(("captioning", "nocaps", split, nocaps(split)) for split in ("val", "test")),
     *(
         ("image_classification", "imagenet", split, {"format": "class_folder",
                                                      "folder": f"imagenet/{split}"})
@@ -117,8 +125,8 @@ def test_every_drawn_example_ends_as_the_truth_says(web, tmp_path, name, task, s
     # An example of no known split is told in every one, as nobody knows where it belongs.
     assert Counter(rejects) == Counter(r["outcome"] for r in truth if r["outcome"] != "ok")
     good = [row for row in truth if row["outcome"] == "ok"]
-    key = (lambda row: row["texts"][0].strip()) if name != "image_classification" else (
-        lambda row: row["example_id"])  # fmt: skip
+    by_id = name == "image_classification" or task == "nocaps"
+    key = (lambda row: row["example_id"]) if by_id else (lambda row: row["texts"][0].strip())
     assert Counter(map(key, kept)) == Counter(map(key, good))
     assert {len(row["images"]) for row in kept} == {needs.num_images}
     if name in ("image_classification", "nlvr2") and not is_test:

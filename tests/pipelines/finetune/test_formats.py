@@ -15,6 +15,7 @@ SECTIONS = {
     "nlvr2": {"file": "/f", "images": "/i"},
     "coco_captions": {"annotations": "/a", "val_images": "/i", "splits": ["val"]},
     "flickr30k_captions": {"annotations": "/a", "images": "/i", "splits": ["test"]},
+    "nocaps": {"annotations": "/a", "images": "/i"},
     "pretraining_pairs": {"workdir": "/w"},
     "class_folder": {"folder": "/f"},
     "glue": {"corpus": "rte", "file": "/f"},
@@ -48,7 +49,7 @@ def test_every_task_has_a_published_format_and_one_of_own_data():
     published = {task for each in FORMATS for task in each.tasks if "own" not in each.__name__}
     own = {task for each in FORMATS for task in each.tasks if each.__name__.startswith("Own")}
     assert published >= own == {
-        "vqa", "nlvr2", "retrieval", "image_classification", "text_classification",
+        "vqa", "nlvr2", "retrieval", "captioning", "image_classification", "text_classification",
     }  # fmt: skip
 
 

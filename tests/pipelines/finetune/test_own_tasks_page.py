@@ -29,7 +29,7 @@ def test_each_example_file_is_read_without_a_reject(tmp_path, name, task, conten
     section = {"format": name, "file": str(tmp_path / "own.csv")}
     found = TypeAdapter(AnyFormat).validate_python(section)
     written = TypeAdapter(AnyTask).validate_python(yaml.safe_load(task))
-    assert found.tasks == {written.name}
+    assert written.name in found.tasks
     examples = list(found.examples())
     assert examples and not [each for each in examples if each.reason]
     assert all(each.labels for each in examples) or not written.needs_labels

@@ -19,7 +19,10 @@ from tests.one_worker import OneWorker, last_checkpoint
 from tests.pipelines.finetune.jobs import job
 
 STEPS = 12
-MOVING = {"vqa": None, "retrieval": 0.8, "dual": 0.8, "linear": None, "nlvr2": None, "numbers": 0.8}
+MOVING = {
+    "vqa": None, "retrieval": 0.8, "captioning": None, "dual": 0.8, "linear": None, "nlvr2": None,
+    "numbers": 0.8,
+}  # fmt: skip
 "The decay of the moving average by task."
 
 

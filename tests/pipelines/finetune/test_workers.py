@@ -32,7 +32,7 @@ def run(kind, folder, rank, num_workers, micro_batch):
     table = examples(kind, 21)
     name = folder / f"{kind}-{num_workers}-{micro_batch}-{rank}"
     dataset = commit_tables(Store(name), [table], row_group_rows=8)
-    samples = np.array([len(t) for t in table["texts"].to_pylist()]) if kind == "retrieval" else 1
+    samples = np.array([len(t) for t in table["texts"].to_pylist()]) if built.task.by_text else 1
     network = network_of(built)
     if rank:
         with torch.no_grad():

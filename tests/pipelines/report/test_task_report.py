@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import random
 import re
 from html.parser import HTMLParser
@@ -13,7 +14,9 @@ from dataprep.images import decode_stored
 from orchestration import Stage
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
+from pipelines.finetune.score import MISSING, SCORE_FILE
 from pipelines.finetune.task import Task
+from pipelines.finetune.tasks.captioning import Captioning
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.retrieval import Retrieval
@@ -70,11 +73,17 @@ def nothing(name: str) -> Stage:
     return Stage(name, lambda context: None, StageParams())
 
 
-def page_of(task: Task, store: Store, splits: dict[str, tuple[list[dict], list[dict]]]) -> str:
+def page_of(
+    task: Task,
+    store: Store,
+    splits: dict[str, tuple[list[dict], list[dict]]],
+    missing: dict[str, str] | None = None,
+) -> str:
     """The page that the stage writes."""
+    files = {SCORE_FILE: json.dumps({MISSING: missing}).encode()} if missing else {}
     inputs = {}
     numbers = {"dev/accuracy": 0.625, "dev/chance/accuracy": 0.5, "published/dev/accuracy": 0.7765}
-    inputs["score"] = commit_outputs(store.sub("score"), [], numbers=numbers).folder
+    inputs["score"] = commit_outputs(store.sub("score"), [], numbers=numbers, files=files).folder
     for split, rows in splits.items():
         predictions, examples = committed(store.sub(split), *rows)
         inputs |= {f"predict/{split}": predictions.folder, f"prepare/{split}": examples.folder}
@@ -223,6 +232,23 @@ def test_the_page_of_retrieval_shows_both_directions(tmp_path):
     page = page_of(Retrieval(name="retrieval"), Store(tmp_path), {"dev": rows})
     assert len(check(page)) == NUM_QUERIES * (NUM_NEAREST + 1)
     assert page.count("Its image is number") == NUM_QUERIES
+
+
+def test_the_page_of_captioning_shows_generated_captions_and_those_of_annotators(tmp_path):
+    examples, found = labeled(30, 1)
+    for i, (example, prediction) in enumerate(zip(examples, found, strict=True)):
+        example |= {"labels": ["near-domain"], "texts": [f"annotated {i}", HOSTILE]}
+        prediction |= {"labels": [f"generated {i}", f"second {i}"], "scores": [-0.25, -0.5]}
+    missing = {"dev/meteor": "java is not on the PATH", "dev/x": HOSTILE}
+    task = Captioning(name="captioning")
+    page = page_of(task, Store(tmp_path), {"dev": (examples, found)}, missing)
+    assert len(check(page)) == NUM_SHOWN
+    shown = re.findall(r"generated (\d+)", page)
+    assert len(shown) == NUM_SHOWN and shown == re.findall(r"annotated (\d+)", page)
+    assert page.count("second ") == page.count("by the annotators") == NUM_SHOWN
+    assert page.count("-0.250") == page.count("near-domain") == NUM_SHOWN
+    assert "dev/meteor is left out: java is not on the PATH" in page
+    assert "<h3>right</h3>" not in page
 
 
 def test_a_split_of_no_examples_has_a_page(tmp_path):

@@ -94,7 +94,11 @@ def test_a_task_names_the_metrics_that_it_measures(kind):
             }
         )
     measured = task.score(predictions(found), rows)
-    assert {n for n in measured if not n.startswith("chance/")} == set(task.metric_names)
+    names = {n for n in measured if not n.startswith("chance/")}
+    if kind == "captioning":  # the published ones need Java, and are measured after the training
+        assert task.metric in names < set(task.metric_names)
+    else:
+        assert names == set(task.metric_names)
 
 
 def made(folder: Path, num_rows: int, **numbers: float) -> Manifest:
