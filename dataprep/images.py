@@ -54,9 +54,11 @@ from dataprep.pillow_decoding import is_opened
 __all__ = [
     "NOT_AN_IMAGE", "TOO_LARGE", "TOO_SMALL", "UNDECODABLE", "UNENCODABLE", "UNSUPPORTED_FORMAT",
     "ImageError", "ImageRules", "Pixels", "StoredImage",
-    "check_jpeg", "decode_stored", "encode_jpeg", "fitted", "resize", "store_image",
+    "check_jpeg", "decode_image", "decode_stored", "encode_jpeg", "fitted", "resize", "store_image",
 ]  # fmt: skip
 
+MAX_PIXELS: Final = 200_000_000
+"Largest number of pixels of an image that is decoded, unless a recipe says otherwise."
 _MAX_BYTES_PER_PIXEL: Final = 3
 "A JPEG with more bytes per pixel carries other data than the image, and is encoded anew."
 _MAX_JPEG_SIDE: Final = 65_500
@@ -124,6 +126,18 @@ def store_image(data: bytes, rules: ImageRules) -> StoredImage:
     )
 
 
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return an image at its full size as it would be stored: RGB on white, sRGB, upright.
+
+    Raises:
+        ImageError: the bytes are not an image, are damaged, or have more pixels than allowed.
+    """
+    file = open_image(data)
+    _check_pixels(file, max_pixels)
+    pixels = file.decode((file.width, file.height))
+    return _upright(to_srgb(pixels, file.icc_profile), file.orientation)
+
+
 def check_jpeg(image: StoredImage) -> None:
     """Check that an image that is about to be stored is a whole JPEG of the recorded size.
 
@@ -176,11 +190,16 @@ def _check_size(file: ImageFile, fitted_size: tuple[int, int], rules: ImageRules
     size = f"{file.width}x{file.height}"
     if min(file.height, file.width) < rules.min_side:
         raise ImageError(TOO_SMALL, f"{size}, the shorter side is under {rules.min_side}")
-    max_pixels = rules.max_pixels // file.memory_factor
-    if file.height * file.width > max_pixels:
-        raise ImageError(TOO_LARGE, f"{size}, over {max_pixels} pixels for {file.format}")
+    _check_pixels(file, rules.max_pixels)
     if max(fitted_size) > _MAX_JPEG_SIDE:
         raise ImageError(UNENCODABLE, f"{size}, a JPEG's side has at most {_MAX_JPEG_SIDE} pixels")
+
+
+def _check_pixels(file: ImageFile, most: int) -> None:
+    most //= file.memory_factor
+    if file.height * file.width > most:
+        size = f"{file.width}x{file.height}"
+        raise ImageError(TOO_LARGE, f"{size}, over {most} pixels for {file.format}")
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -9,9 +9,10 @@ Data flows one way, and the folders follow it from the bottom layer to the top:
 4. ``tokens/``: text and image tokenizers, and the rows that pretraining reads.
 5. ``pretrain/``: the feed, pretraining, evaluation on held-out rows, export.
 6. ``finetune/``: downstream tasks, from their files to a fine-tuned model and its score.
-7. ``report/``: pages about a run's data.
-8. ``workflows/``: the recipe, and the list of stages that it gives.
-9. ``commands/`` and ``cli.py``: the command line. ``open_recipe.py`` reads a recipe on a workdir,
+7. ``inference/``: a model from its folder, and what it says of images and texts.
+8. ``report/``: pages about a run's data.
+9. ``workflows/``: the recipe, and the list of stages that it gives.
+10. ``commands/`` and ``cli.py``: the command line. ``open_recipe.py`` reads a recipe on a workdir,
    ``builtin_recipes.py`` finds ``recipes/*.yaml`` by name, ``summary.py`` prints a run's results.
 
 A folder imports only folders of lower layers; import-linter checks it. A stage file reads from top
@@ -19,3 +20,24 @@ to bottom as parameters, declaration (``stage``), the Ray program (``run``), and
 What a stage does to one image or one text is a call into ``dataprep``, ``tokenizer`` or ``model``;
 how it is planned, resumed and recorded is ``orchestration``. See ``docs/architecture.md``.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.inference.pretrained_model import PretrainedModel
+    from pipelines.inference.processor import Processor
+
+__all__ = ["PretrainedModel", "Processor"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a model's classes on first use: they import torch, which the command line does not."""
+    if name == "PretrainedModel":
+        from pipelines.inference.pretrained_model import PretrainedModel
+
+        return PretrainedModel
+    if name == "Processor":
+        from pipelines.inference.processor import Processor
+
+        return Processor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Prediction
 
-_MOST_LABELS: Final = 5
+MOST_LABELS: Final = 5
 "Labels of a prediction that are kept, best first."
 
 
@@ -46,13 +46,15 @@ def class_losses(scores: Tensor, batch: TaskBatch, smoothing: float = 0.0) -> di
     return {"loss": loss, "accuracy": (scores.argmax(1) == batch.targets).sum()}
 
 
-def best_labels(scores: Tensor, labels: Sequence[str]) -> Iterator[Prediction]:
-    """Yield the best labels of each example with their probabilities.
+def best_labels(
+    scores: Tensor, labels: Sequence[str], most: int = MOST_LABELS
+) -> Iterator[Prediction]:
+    """Yield at most ``most`` labels of each example with their probabilities, best first.
 
     The labels are ranked by their scores, because several probabilities may be rounded to 0; of
     equal scores the first label is better.
     """
-    best = scores.float().sort(dim=1, descending=True, stable=True).indices[:, :_MOST_LABELS]
+    best = scores.float().sort(dim=1, descending=True, stable=True).indices[:, :most]
     probabilities = scores.float().softmax(1).gather(1, best)
     for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True):
         yield Prediction([labels[i] for i in indices], values)

@@ -28,7 +28,10 @@ class TextEncoder:
 
     def __call__(self, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
         """Return ids (B, T) long and padding (B, T) bool of the one or two texts of B examples."""
-        encoded = [self.ids(some) for some in texts]
+        return self.padded([self.ids(some) for some in texts])
+
+    def padded(self, encoded: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Return ids (B, T) long and padding (B, T) bool of B texts that are encoded."""
         unit = -(-self.max_length // (_NUM_LENGTHS * _LENGTH_MULTIPLE)) * _LENGTH_MULTIPLE
         longest = max(map(len, encoded))
         length = min(-(-longest // unit) * unit, self.max_length)

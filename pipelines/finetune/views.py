@@ -149,11 +149,14 @@ class EvaluationViews:
         """
         views = _empty(jpegs, self.image_size)
         for where, pixels in _decoded(jpegs, names):
-            if self.crop_mode == "squash":
-                views[where] = _resized(pixels, self.image_size, self.image_size)
-            else:
-                views[where] = _middle(pixels, self.image_size)
+            views[where] = self.square(pixels)
         return views
+
+    def square(self, pixels: Pixels) -> Pixels:
+        """Return the view (S, S, 3) of an image (height, width, 3)."""
+        if self.crop_mode == "squash":
+            return _resized(pixels, self.image_size, self.image_size)
+        return _middle(pixels, self.image_size)
 
 
 def _rand_augment(name: str) -> tuple[int, Callable[[Pixels, Uniforms], Pixels]]:

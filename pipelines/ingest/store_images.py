@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from dataprep.images import ImageError, ImageRules, StoredImage, check_jpeg, store_image
+from dataprep.images import MAX_PIXELS, ImageError, ImageRules, StoredImage, check_jpeg, store_image
 from dataprep.schemas import IMAGES, reject, rejects_table, table_of
 from dataprep.sources.members import MemberError
 from orchestration import Output
@@ -30,7 +30,7 @@ class StoreParams(StageParams):
     "JPEG quality of a stored image."
     min_side: int = Field(default=32, ge=1)
     "Smallest length in pixels of an original's shorter side; smaller images are rejects."
-    max_pixels: int = Field(default=200_000_000, ge=1)
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
     "Largest number of pixels of an original; larger images are rejects and are not decoded."
 
     def rules(self) -> ImageRules:

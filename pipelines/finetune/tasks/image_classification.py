@@ -25,6 +25,7 @@ from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.class_names import class_texts
 from pipelines.finetune.class_scores import (
+    MOST_LABELS,
     accuracies,
     best_labels,
     class_losses,
@@ -171,13 +172,17 @@ class ImageClassification(Task):
         return network.backward(given, num_examples, self.label_smoothing, autocast)
 
     def predict(
-        self, network: TaskNetwork, batch: TaskBatch, labels: Sequence[str]
+        self,
+        network: TaskNetwork,
+        batch: TaskBatch,
+        labels: Sequence[str],
+        most: int = MOST_LABELS,
     ) -> Iterator[Prediction]:
-        """Yield the best classes; with several labels, all classes by their probability."""
+        """Yield the ``most`` best classes; with several labels, all by their probability."""
         assert batch.images is not None
         scores = network(batch.images[:, 0])
         if not self.multi_label:
-            yield from best_labels(scores, labels)
+            yield from best_labels(scores, labels, most)
             return
         values, order = scores.float().sigmoid().sort(dim=1, descending=True, stable=True)
         for some, numbers in zip(values.tolist(), order.tolist(), strict=True):

@@ -10,6 +10,7 @@ from model import BEiT3
 from model.finetuning.task_networks import ForVisualReasoning, TaskNetwork
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.class_scores import (
+    MOST_LABELS,
     accuracies,
     best_labels,
     class_losses,
@@ -53,10 +54,14 @@ class VisualReasoning(Task):
         return class_losses(self._scores(network, batch), batch)
 
     def predict(
-        self, network: TaskNetwork, batch: TaskBatch, labels: Sequence[str]
+        self,
+        network: TaskNetwork,
+        batch: TaskBatch,
+        labels: Sequence[str],
+        most: int = MOST_LABELS,
     ) -> Iterator[Prediction]:
-        """See :class:`Task`."""
-        return best_labels(self._scores(network, batch), labels)
+        """See :class:`Task`; ``most`` labels are kept."""
+        return best_labels(self._scores(network, batch), labels, most)
 
     def score(self, predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
         """Return the accuracy, and that of the most frequent label."""

@@ -19,6 +19,7 @@ from model import BEiT3
 from model.finetuning.task_networks import ForTextClassification, TaskNetwork
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.class_scores import (
+    MOST_LABELS,
     accuracies,
     answered,
     best_labels,
@@ -105,12 +106,16 @@ class TextClassification(Task):
         return {"loss": F.mse_loss(scores[:, 0].float(), batch.targets, reduction="sum")}
 
     def predict(
-        self, network: TaskNetwork, batch: TaskBatch, labels: Sequence[str]
+        self,
+        network: TaskNetwork,
+        batch: TaskBatch,
+        labels: Sequence[str],
+        most: int = MOST_LABELS,
     ) -> Iterator[Prediction]:
-        """See :class:`Task`."""
+        """See :class:`Task`; ``most`` labels are kept."""
         scores = self._scores(network, batch).float()
         if not self.is_regression:
-            yield from best_labels(scores, labels)
+            yield from best_labels(scores, labels, most)
             return
         for (score,) in scores.tolist():
             yield Prediction([f"{score:.3f}"], [score])

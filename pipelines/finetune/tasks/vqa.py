@@ -8,7 +8,7 @@ official accuracy that it would get. Annotators' answers are compared with the l
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
 import torch
@@ -22,12 +22,9 @@ from model.metrics.vqa import accuracy, agreement, normalized
 from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.answer_lists import read_answers
 from pipelines.finetune.batch import TaskBatch
-from pipelines.finetune.class_scores import answered
+from pipelines.finetune.class_scores import MOST_LABELS, answered
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
-
-_MOST_ANSWERS: Final = 5
-"Answers of a prediction that are kept, best first."
 
 
 class VisualQuestionAnswering(Task):
@@ -106,10 +103,14 @@ class VisualQuestionAnswering(Task):
         return {"loss": loss, "accuracy": chosen.sum()}
 
     def predict(
-        self, network: TaskNetwork, batch: TaskBatch, labels: Sequence[str]
+        self,
+        network: TaskNetwork,
+        batch: TaskBatch,
+        labels: Sequence[str],
+        most: int = MOST_LABELS,
     ) -> Iterator[Prediction]:
-        """See :class:`Task`."""
-        best = self._scores(network, batch).float().topk(min(_MOST_ANSWERS, len(labels)), dim=1)
+        """See :class:`Task`; ``most`` answers are kept."""
+        best = self._scores(network, batch).float().topk(min(most, len(labels)), dim=1)
         values = best.values.sigmoid().tolist()  # several may be rounded to 1
         for indices, some in zip(best.indices.tolist(), values, strict=True):
             yield Prediction([labels[i] for i in indices], some)

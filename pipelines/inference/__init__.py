@@ -1,0 +1,10 @@
+"""Inference: a model from its folder, and what it says of images and texts.
+
+- ``source.py``: finds configuration, weights, head, labels and tokenizers of a model.
+- ``processor.py``: images and texts → the network's input, as in the evaluations of a training.
+- ``batching.py``: inputs of any length → the batches of a task.
+- ``building.py``: the parts → the network; ``uses.py``: the head that each method needs.
+- ``pretrained_model.py``: the model, with a method for each use.
+
+``from pipelines import PretrainedModel`` is the entry; docs/inference.md shows each method.
+"""

@@ -1,0 +1,82 @@
+"""Inputs of any length → the batches of a task, as the evaluation of a fine-tuning builds them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.finetune.batch import TaskBatch
+from pipelines.inference.processor import ImageInput, Processor
+
+Text = str | Sequence[str]
+"A text, or a pair of texts that are read together."
+Example = tuple[Sequence[ImageInput], Text | None]
+"The images of an example, and its text."
+T = TypeVar("T")
+
+
+def many(inputs: Iterable[T], what: str) -> list[T]:
+    """Return inputs as a list.
+
+    Args:
+        inputs: images, texts or pairs.
+        what: their name, for errors.
+
+    Raises:
+        TypeError: one input is given where several are expected.
+    """
+    single = isinstance(inputs, str | bytes | Path | Image.Image)
+    if single or (isinstance(inputs, np.ndarray) and inputs.ndim < 4):
+        raise TypeError(
+            f"{what} is one {type(inputs).__name__}; give a list, even of one: [{what}]"
+        )
+    return list(inputs)
+
+
+def together(first: list[Any], second: list[Any], names: tuple[str, str]) -> None:
+    """Raise ValueError unless two inputs have the same length."""
+    if len(first) != len(second):
+        raise ValueError(
+            f"{len(first)} {names[0]} and {len(second)} {names[1]}; give as many of one as of the "
+            "other"
+        )
+
+
+def task_batches(
+    processor: Processor, examples: Iterable[Example], batch_size: int
+) -> Iterator[TaskBatch]:
+    """Yield the batches of examples, in their order, on the CPU.
+
+    Args:
+        processor: of the model.
+        examples: all with as many images, and all with or all without a text.
+        batch_size: most examples in a batch.
+
+    Raises:
+        ValueError: ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
+    rest, first = iter(examples), 0
+    while some := list(islice(rest, batch_size)):
+        images = [image for of_example, _ in some for image in of_example]
+        texts = [text for _, text in some if text is not None]
+        pixels = None
+        if images:
+            flat = torch.from_numpy(processor.pixels(images, first))
+            pixels = flat.view(len(some), len(images) // len(some), *flat.shape[1:])
+        ids, padding = processor.texts(texts) if texts else (None, None)
+        yield TaskBatch(
+            np.arange(first, first + len(some)),
+            pixels=pixels,
+            pixel_mean=torch.tensor(processor.config.pixel_mean),
+            pixel_std=torch.tensor(processor.config.pixel_std),
+            text_ids=ids,
+            text_padding=padding,
+            text_counts=torch.ones(len(some), dtype=torch.long) if texts else None,
+        )
+        first += len(some)

@@ -1,0 +1,95 @@
+"""What a model can do: the head that each method needs, and the recipe that trains it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from model.finetuning.task_networks import ForRetrieval
+from pipelines.finetune.tasks.image_classification import ImageClassification
+from pipelines.finetune.tasks.nlvr2 import VisualReasoning
+from pipelines.finetune.tasks.text_classification import TextClassification
+from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
+
+if TYPE_CHECKING:
+    from pipelines.inference.pretrained_model import PretrainedModel
+
+
+class CannotDo(ValueError):
+    """The model has no head for what was asked; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a method needs."""
+
+    is_possible: Callable[["PretrainedModel"], bool]
+    needs: str
+    "What a model without it lacks, after no."
+    recipe: str
+    "A recipe that gives a model with it."
+    reads_texts: bool = False
+
+
+def _of_task(*kinds: type) -> Callable[["PretrainedModel"], bool]:
+    return lambda model: isinstance(model.task, kinds)
+
+
+def _has_head(name: str) -> Callable[["PretrainedModel"], bool]:
+    return lambda model: model.task is None and hasattr(model.encoder, name)
+
+
+USES: Final[Mapping[str, Use]] = {
+    "embed_images": Use(lambda model: True, "", ""),
+    "embed_texts": Use(lambda model: True, "", "", reads_texts=True),
+    "similarity": Use(
+        lambda model: isinstance(model.network, ForRetrieval),
+        "features of images and texts that can be compared",
+        "finetune/coco-retrieval-base",
+        reads_texts=True,
+    ),
+    "answer": Use(
+        _of_task(VisualQuestionAnswering),
+        "head for questions about an image",
+        "finetune/vqav2-base",
+        reads_texts=True,
+    ),
+    "classify": Use(
+        _of_task(ImageClassification, TextClassification),
+        "head for classes",
+        "finetune/imagenet-linear-base or, for texts, finetune/glue-sst2",
+    ),
+    "classify_pairs": Use(
+        _of_task(VisualReasoning),
+        "head for sentences about two images",
+        "finetune/nlvr2-base",
+        reads_texts=True,
+    ),
+    "fill_mask": Use(_has_head("mlm_head"), "head for masked words", "base", reads_texts=True),
+    "fill_patches": Use(_has_head("mim_head"), "head for masked patches", "base"),
+    "codes": Use(
+        lambda model: model.image_tokenizer is not None, "image tokenizer beside it", "base"
+    ),
+}
+"Each method of a model by its name."
+
+
+def possible(model: "PretrainedModel") -> tuple[str, ...]:
+    """Return the names of the methods that a model can do."""
+    return tuple(name for name, use in USES.items() if _missing(model, use) is None)
+
+
+def require(model: "PretrainedModel", method: str) -> None:
+    """Raise :class:`CannotDo` unless a model can do what a method does."""
+    if (missing := _missing(model, USES[method])) is not None:
+        raise CannotDo(f"{method}: {model.description} {missing}")
+
+
+def _missing(model: "PretrainedModel", use: Use) -> str | None:
+    if not use.is_possible(model):
+        return f"has no {use.needs}; the recipe {use.recipe} gives such a model"
+    if use.reads_texts and model.processor.tokenizer is None:
+        return (
+            "has no text tokenizer; name its SentencePiece model: "
+            "PretrainedModel.from_pretrained(…, tokenizer=PATH)"
+        )
+    return None
