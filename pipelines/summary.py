@@ -10,6 +10,7 @@ from model.training import objectives
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.reporting.summary import stages_table
 from orchestration.storage.store import Store
+from pipelines.apply.operations import OPERATIONS
 from pipelines.finetune.finetune import CURVE_FILE
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.pretrain import FIGURE_FILE
@@ -28,12 +29,24 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     }
     if "score" in fingerprints:
         _print_finetuning(console, committed)
-    else:
+    elif "pretrain" in fingerprints:
         _print_pretraining(console, committed)
         pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
         if pretraining.exists(FIGURE_FILE):
             _print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
+    else:
+        _print_applied(console, workdir, committed)
     _print_location(console, "MLflow", f"beit3 ui --workdir {quote(workdir.uri)}")
+
+
+def _print_applied(console: Console, workdir: Store, committed: Mapping[str, Store]) -> None:
+    for name in OPERATIONS:
+        if folder := committed.get(name):
+            _print_location(console, "results", f"{folder.uri}/data/*.parquet")
+    if "embed" in committed:
+        _print_location(
+            console, "search", f"beit3 search --model MODEL --in {quote(workdir.uri)} TEXT"
+        )
 
 
 def _print_pretraining(console: Console, committed: Mapping[str, Store]) -> None:

@@ -59,7 +59,7 @@ def open_source(location: str | Path) -> Source:
     """
     location = str(location)
     try:
-        folder = open_folder(_export_of(location)) if is_folder(location) else None
+        folder = open_folder(export_of(location)) if is_folder(location) else None
         if folder is None:
             raise NotAModel(f"{location}: not a folder")
         task = _task(folder)
@@ -76,7 +76,7 @@ def open_source(location: str | Path) -> Source:
         raise NotAModel(str(error)) from None
 
 
-def _export_of(location: str) -> str:
+def export_of(location: str) -> str:
     """Return the folder of the export of a workdir's newest workflow; any other location as is."""
     store = Store(location)
     if not store.exists(WORKFLOWS):

@@ -1,0 +1,10 @@
+"""The page of ``beit3 try``: a small local web server on which models are tried.
+
+- ``server.py``: the application: one page, its script and style, and one address per panel.
+- ``guards.py``: who may ask, and how much may be sent.
+- ``panels.py``: what each kind of model shows, and how a request becomes a result.
+- ``code_patches.py``: patches that stand for codes, to draw what a network predicts.
+- ``static/``: the page itself; it loads nothing from elsewhere.
+
+The server is Starlette on uvicorn, which come with MLflow.
+"""
