@@ -4,6 +4,9 @@
 - ``contrastive.py``: the symmetric contrastive loss over the global batch.
 - ``feature_cache.py``: its gradient for batches whose activations do not fit in memory.
 - ``class_texts.py``: classification as retrieval among the texts of the classes.
+- ``captioning.py``: masks of captions, their loss, and which tokens of a batch count.
+- ``generation.py``: captions by beam search (``beam_search.py``) or sampling (``sampling.py``), on
+  the network's scores of the next token (``next_token.py``); ``hypotheses.py`` scores them.
 - ``step.py``: one optimizer step. ``kept_weights.py``: averaged and best weights beside it.
 - ``starting.py``: what a task network takes from given weights.
 - ``released.py``: files of the authors' fine-tuned networks, both ways.

@@ -18,6 +18,7 @@ from model.network.interop import (
     to_official,
 )
 from model.network.loading import ENCODER, StateMismatch, load, with_nearest
+from model.network.weight_files import unwrapped
 
 ENCODER_PREFIX: Final = "network."
 CRITERION: Final = "criterion."
@@ -27,8 +28,11 @@ CLASSES: Final = {
     "vqa": "BEiT3ForVisualQuestionAnswering",
     "nlvr2": "BEiT3ForVisualReasoning",
     "imagenet": "BEiT3ForImageClassification",
+    "captioning": "BEiT3ForCaptioning",
 }
 "The authors' classes by the name of the head, see ``model.network.interop.task_heads``."
+WORD_HEAD: Final = frozenset({"mlm_head.weight", "mlm_head.bias"})
+"Captioning's head has the names of the head of pretraining."
 _NO_FINAL_NORM: Final = ("vqa", "imagenet")
 
 
@@ -55,7 +59,8 @@ def class_of(state: Mapping[str, Tensor], config: BEiT3Config) -> str | None:
         state: of the task network.
         config: of its encoder.
     """
-    heads = list(task_heads(heads_of(state)))
+    ours = heads_of(state)
+    heads = ["captioning"] if ours.keys() == WORD_HEAD else list(task_heads(ours))
     if len(heads) != 1 or heads[0] not in CLASSES or not same_in_official_classes(config):
         return None
     return CLASSES[heads[0]] if config.final_norm != (heads[0] in _NO_FINAL_NORM) else None
@@ -75,6 +80,8 @@ def load_released(network: TaskNetwork, saved: Mapping[str, object]) -> None:
     for head in task_heads(saved).values():
         found |= {name.removeprefix(CRITERION): tensor for name, tensor in head.items()}
     ours = heads_of(network.state_dict())
+    if ours.keys() == WORD_HEAD:
+        found |= word_head_of(saved)
     different = [
         f"{name}: {tuple(found[name].shape)} given, {tuple(ours[name].shape)} in the network"
         for name in ours.keys() & found.keys()
@@ -91,6 +98,11 @@ def load_released(network: TaskNetwork, saved: Mapping[str, object]) -> None:
         )
     load(network.network, from_official(saved), ENCODER)
     network.load_state_dict(found, strict=False)
+
+
+def word_head_of(saved: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return the head that scores words, of a captioning or a pretraining, in any layout."""
+    return {name: tensor for name, tensor in unwrapped(saved).items() if name in WORD_HEAD}
 
 
 def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,44 +1,27 @@
 """Starting a task network from given weights: pretrained or fine-tuned, released or ours.
 
 The encoder is fitted to the input size of the task: vision positions are interpolated, a longer
-text position table is cut. Prediction heads of pretraining are left out; heads of tasks are kept
-under their released names, and a network of a task takes those that fit it.
+text position table is cut. Prediction heads of pretraining are left out, unless the task has one of
+them; heads of tasks are kept under their released names, and a network of a task takes those that
+fit it.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from model.finetuning.released import CRITERION, ENCODER_PREFIX
+from model.finetuning.released import CRITERION, ENCODER_PREFIX, word_head_of
 from model.finetuning.task_networks import TaskNetwork
-from model.network.config import SIZES, BEiT3Config
-from model.network.interop import task_heads
+from model.network.config import BEiT3Config
+from model.network.layouts import StartMismatch, in_our_layout, listed
 from model.network.loading import ENCODER, part_of, shape_words
-from model.network.starting import (
-    StartMismatch,
-    StartReport,
-    fit_start,
-    form_of,
-    in_our_layout,
-    listed,
-)
+from model.network.official_layout import task_heads
+from model.network.starting import StartReport, fit_start
 
-RELEASED_HEAD_WIDTH: Final = 64
-"Width of an attention head in every released network."
 _FINAL_NORM: Final = "norm."
-_SHAPES: Final = {
-    "vision.class_token": 1,
-    "vision.patch.weight": 4,
-    "vision.positions": 2,
-    "language.tokens.weight": 2,
-    "language.positions": 2,
-    "blocks.0.experts.vision.fc1.weight": 2,
-}
-"Tensors whose shapes give the sizes of a network, with their numbers of dimensions."
 _TEXT_POSITIONS: Final = f"{ENCODER_PREFIX}language.positions"
 "May have fewer rows than the network's, whose last rows then keep their initial values."
 _OF_LABELS: Final = frozenset(
@@ -47,62 +30,8 @@ _OF_LABELS: Final = frozenset(
 "Parameters with a row for each label, in any head."
 
 
-def config_of(saved: Mapping[str, object], **changes: Any) -> BEiT3Config:
-    """Return the configuration that names and shapes of weights say.
-
-    They do not say the number of attention heads: it is that of the named size of this width and
-    depth, else one head per 64 as in every released network.
-
-    Args:
-        saved: weights in this project's or the official layout, or what their file holds.
-        changes: fields of the configuration with other values.
-
-    Raises:
-        StartMismatch: a tensor that says a size is missing or has another form.
-        ValueError: ``saved`` holds no tensors, or the sizes do not fit together.
-    """
-    _, state, _ = in_our_layout(saved)
-    if missing := [name for name in _SHAPES if name not in state]:
-        raise StartMismatch(f"the weights lack {listed(missing)}; give a whole network")
-    for name, num_dimensions in _SHAPES.items():
-        if state[name].ndim != num_dimensions or 0 in state[name].shape:
-            raise StartMismatch(f"{name} is {shape_words(state[name])}; give a whole network")
-    form: dict[str, Any] = form_of(state)
-    num_patches = len(state["vision.positions"]) - 1
-    if math.isqrt(num_patches) ** 2 != num_patches:
-        raise StartMismatch(f"vision.positions has {num_patches} patches, which form no square")
-    heads = state.get("mim_head.bias")
-    stated = {
-        **form,
-        "num_heads": _num_heads(form["width"], form["depth"]),
-        "image_size": math.isqrt(num_patches) * form["patch_size"],
-        "vocab_size": len(state["language.tokens.weight"]),
-        "max_text_length": len(state["language.positions"]),
-        "final_norm": has_final_norm(state),
-    } | ({} if heads is None or not heads.ndim else {"num_codes": len(heads)})
-    return BEiT3Config(**stated | changes)
-
-
-def has_final_norm(state: Mapping[str, Tensor]) -> bool:
-    """Return whether an encoder, in this project's names, has a LayerNorm after its last block."""
-    return any(name.startswith(_FINAL_NORM) for name in state)
-
-
-def _num_heads(width: int, depth: int) -> int:
-    for size in SIZES.values():
-        if (size.width, size.depth) == (width, depth):
-            return size.num_heads
-    if width % RELEASED_HEAD_WIDTH:
-        raise StartMismatch(
-            f"the weights do not say their number of attention heads, and width {width} is not a "
-            f"multiple of {RELEASED_HEAD_WIDTH} as in released networks; give an export, which has "
-            "network.json"
-        )
-    return width // RELEASED_HEAD_WIDTH
-
-
 def fit_encoder(
-    saved: Mapping[str, object], config: BEiT3Config
+    saved: Mapping[str, object], config: BEiT3Config, *, word_head: bool = False
 ) -> tuple[dict[str, Tensor], StartReport]:
     """Return the weights of a task network as far as they are given, and a report.
 
@@ -110,6 +39,8 @@ def fit_encoder(
         saved: weights in this project's or the official layout, or what their file holds; tensors
             on the device ``meta`` are compared by name and shape.
         config: of the network at the task's input size.
+        word_head: whether the head that scores words is kept, of a pretraining or a captioning:
+            the authors' captioning starts from it.
 
     Returns:
         fp32 tensors: the encoder's with the prefix ``network.``, and heads of tasks.
@@ -124,8 +55,11 @@ def fit_encoder(
         raise StartMismatch("the weights have no encoder; give a whole network")
     fitted, report = fit_start({f"{ENCODER_PREFIX}{n}": t for n, t in encoder.items()}, config)
     heads, foreign = _heads(saved, others)
+    words = word_head_of(saved)
+    if word_head:
+        heads |= {name: _checked(name, tensor) for name, tensor in words.items()}
     named = {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in fitted.items()}
-    dropped = [name for name in state if name not in encoder]
+    dropped = [name for name in {**state, **words} if name not in encoder and name not in heads]
     report = replace(
         report,
         layout=layout,
@@ -148,10 +82,15 @@ def _heads(
             if task == "other":
                 foreign.append(name)
                 continue
-            if not tensor.is_meta and not bool(tensor.isfinite().all()):
-                raise StartMismatch(f"{name} holds values that are not finite; give other weights")
-            heads[name.removeprefix(CRITERION)] = tensor.float()
+            heads[name.removeprefix(CRITERION)] = _checked(name, tensor)
     return heads, foreign
+
+
+def _checked(name: str, tensor: Tensor) -> Tensor:
+    """Return a head's tensor in fp32."""
+    if not tensor.is_meta and not bool(tensor.isfinite().all()):
+        raise StartMismatch(f"{name} holds values that are not finite; give other weights")
+    return tensor.float()
 
 
 @torch.no_grad()

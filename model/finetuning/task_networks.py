@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 from model.network.beit3 import INIT_STD, BEiT3
 
+BOS: Final = 0
+"Id of ``<s>`` in every vocabulary of the project, as in XLM-R."
+EOS: Final = 2
+"Id of ``</s>``."
+FIRST_PIECE: Final = 4
+"Id of the first piece of a vocabulary; ``<unk>`` is before it."
 _TEMPERATURE: Final = 0.07
 _SMALL: Final = 1e-3
 "Factor of the heads that begin with nearly equal scores."
@@ -172,6 +178,58 @@ class ForImageClassification(TaskNetwork):
         """Return scores (B, classes) of images (B, 3, H, W)."""
         patches = self.network(images=images, residual_scale=residual_scale).patches
         scores: Tensor = self.head(self.fc_norm(patches.mean(dim=1)))
+        return scores
+
+
+class ForCaptioning(TaskNetwork):
+    """Scores of the words of captions: patches attend to patches, a token to what precedes it."""
+
+    def __init__(self, network: BEiT3, mask_id: int) -> None:
+        """Build the network.
+
+        Args:
+            network: pretrained.
+            mask_id: id of [MASK] in the vocabulary, which follows the last piece.
+
+        Raises:
+            ValueError: the vocabulary has no such row.
+        """
+        super().__init__(network)
+        if not EOS < mask_id < network.config.vocab_size:
+            raise ValueError(
+                f"mask_id is {mask_id}, the network has {network.config.vocab_size} rows of tokens"
+            )
+        self.mask_id = mask_id
+        self.mlm_head = nn.Linear(network.config.width, network.config.vocab_size)
+        self._begin(self.mlm_head)
+
+    def forward(
+        self,
+        images: Tensor,
+        ids: Tensor,
+        positions: Tensor,
+        padding: Tensor | None = None,
+        residual_scale: Tensor | None = None,
+    ) -> Tensor:
+        """Return scores (M, V) of the tokens at some positions of captions.
+
+        Args:
+            images: (B, 3, H, W).
+            ids: (B, T) long, captions after masking, with ``<s>`` and ``</s>``.
+            positions: (M,) long, numbers of tokens in the flattened ``ids``.
+            padding: (B, T) bool, True = padded.
+            residual_scale: (depth, 2, B), see the network's forward.
+        """
+        encoded = self.network(
+            images=images,
+            text_ids=ids,
+            text_padding=padding,
+            attention="seq2seq",
+            residual_scale=residual_scale,
+        )
+        # index_select instead of an index: its backward adds rows without sorting the indices.
+        asked = encoded.text.flatten(0, 1).index_select(0, positions)
+        scores: Tensor = self.mlm_head(asked)
         return scores
 
 

@@ -8,10 +8,14 @@
 - ``fused_norm.py``: GELU and LayerNorm in one kernel of a GPU.
 - ``recomputing.py``: what a block keeps for the backward.
 - ``input_checks.py``: masks and caches that do not fit.
-- ``loading.py``: loading weights into a network of another resolution or with other parts.
+- ``loading.py``: loading weights into a network of another resolution or with other parts;
+  ``whole_state.py``: whether a state has all parts of a configuration's network.
 - ``starting.py``: what a new training takes from given weights.
 - ``weight_files.py``: reading weights that other programs saved.
-- ``interop.py``: the official layout and timm's.
+- ``official_layout.py``: the official layout, read; ``interop.py``: written, and timm's.
+- ``layouts.py``, ``deduced_config.py``: whose layout given weights have, and the configuration
+  that their names and shapes say.
+- ``pretrained.py``: a network from a folder, a file or the hub, and into a folder.
 
 The forward holds mathematics alone. Sharding, compilation, device placement, losses and
 configuration files belong to the callers.

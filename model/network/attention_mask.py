@@ -18,7 +18,6 @@ def attention_mask(
     *,
     text_padding: Tensor | None = None,
     text_documents: Tensor | None = None,
-    num_cached: int = 0,
     device: torch.device,
 ) -> Tensor | None:
     """Return the attention mask, True = may attend; None if every query attends to every key.
@@ -30,18 +29,17 @@ def attention_mask(
         text_padding: (B, T) bool, True = padded: no query attends to it.
         text_documents: (B, T) long, the document of each token of texts without images; attention
             does not cross documents.
-        num_cached: leading positions that are keys only: an earlier call computed their queries.
         device: device of the mask.
 
     Returns:
-        bool, broadcastable to (B, H, S - num_cached, S).
+        bool, broadcastable to (B, H, S, S).
     """
     mask: Tensor | None = None
     if text_padding is not None:
         mask = F.pad(~text_padding, (image_length, 0), value=True)[:, None, None, :]
     if attention == "seq2seq":
         key = torch.arange(image_length + text_length, device=device)
-        query = key[num_cached:, None]
+        query = key[:, None]
         allowed = (key < image_length) | ((key <= query) & (query >= image_length))
         mask = allowed if mask is None else mask & allowed
     if text_documents is not None:

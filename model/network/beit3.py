@@ -18,6 +18,7 @@ from model.network.config import BEiT3Config, Recomputing
 from model.network.input_checks import check_batch, check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
+from model.network.pretrained import Pretrained
 from model.network.recomputing import run
 
 INIT_STD = 0.02
@@ -97,12 +98,11 @@ class LanguageEmbedding(nn.Module):
         return self.tokens(ids) + self.positions[index - start]
 
 
-class BEiT3(nn.Module):
+class BEiT3(Pretrained):
     """The network with its prediction heads for text tokens and image codes."""
 
     def __init__(self, config: BEiT3Config) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.activation_checkpointing: Recomputing = "none"
         "What the backward computes again instead of keeping it, see ``recomputing.py``."
         self.vision = VisionEmbedding(config)
@@ -144,7 +144,8 @@ class BEiT3(nn.Module):
                 depth), drawn by the caller so that they depend on the sample alone.
             cache: keys and values of earlier ``seq2seq`` calls. This call appends to it and
                 returns the hidden states of the new positions alone. Images are given in the
-                first call.
+                first call. Texts of a later call have B rows, which all R texts of an image then
+                begin with, or B * R rows, the texts of an image one after the other.
             keep_layers: also return the output of every block.
             text_documents: (B, T) long, the document of each token of packed texts. Attention
                 does not cross documents, and the positions of each document start at 0.
@@ -169,19 +170,20 @@ class BEiT3(nn.Module):
         image_length = 0 if vision is None else vision.shape[1]
         text_length = 0 if language is None else language.shape[1]
         fused = vision is not None and language is not None
-        cached = (0, 0)
+        device = self.language.positions.device
         if cache is not None:
-            cached = cache.take(image_length, text_length)
+            num_rows = len(joined(parts))
+            mask = cache.begin_call(num_rows, image_length, text_length, device)
             fused = cache.image_length > 0
-        mask = attention_mask(
-            cached[0] + image_length,
-            cached[1] + text_length,
-            attention,
-            text_padding=text_padding,
-            text_documents=text_documents,
-            num_cached=sum(cached),
-            device=self.language.positions.device,
-        )
+        else:
+            mask = attention_mask(
+                image_length,
+                text_length,
+                attention,
+                text_padding=text_padding,
+                text_documents=text_documents,
+                device=device,
+            )
 
         layers: list[Tensor] = []
         for layer, block in enumerate(self.blocks):

@@ -4,6 +4,7 @@ The paper's form is ``attention="shared", fusion_layers=3, subln=False``; the fo
 authors released is ``attention="decoupled", fusion_layers=0, subln=True``.
 """
 
+import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
@@ -12,6 +13,9 @@ _SIZES: Final = (
     "num_codes", "max_text_length",
 )  # fmt: skip
 "Fields of the configuration that count or measure something there must be."
+
+FORMAT: Final = 1
+"Number of the form of :meth:`BEiT3Config.to_json`; a change that older readers misread raises it."
 
 Recomputing = Literal["none", "selective", "full"]
 "What the backward of a block computes again instead of keeping it, see ``recomputing.py``."
@@ -112,6 +116,34 @@ class BEiT3Config:
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
         return cls(**as_tuples)
+
+    def to_json(self) -> str:
+        """Return the content of a published ``network.json``."""
+        return json.dumps({"format": FORMAT, **self.to_dict()}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "BEiT3Config":
+        """Return the configuration in a ``network.json``; within a workdir it has no format.
+
+        Raises:
+            ValueError: it is damaged, of a newer format, or no configuration of a network.
+        """
+        try:
+            values = json.loads(text)
+            check_format("network.json", values)
+            return cls.from_dict({k: v for k, v in values.items() if k != "format"})
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"no configuration of a network: {error}") from None
+
+
+def check_format(name: str, values: dict[str, Any]) -> None:
+    """Raise ValueError if a published JSON file is of a format that this version does not read."""
+    found = values.get("format", FORMAT)
+    if found != FORMAT:
+        raise ValueError(
+            f"{name} has format {found!r:.20}, this version reads {FORMAT}; install the version "
+            "that wrote it"
+        )
 
 
 SIZES: Final = {

@@ -95,10 +95,20 @@ def check_cached(
         raise ValueError(
             "text_padding is given with a cache; texts of a generation have one length, no padding"
         )
-    if text_ids is not None and cache.batch not in (None, text_ids.shape[0]):
+    if text_ids is None:
+        return
+    if cache.num_images is not None and text_ids.shape[0] not in (
+        cache.num_images,
+        cache.num_images * cache.num_texts,
+    ):
         raise ValueError(
-            f"text_ids have {text_ids.shape[0]} rows, the cache holds {cache.batch}; "
-            "cache.select(rows) repeats, reorders or drops its rows"
+            f"text_ids have {text_ids.shape[0]} rows, the cache holds {cache.num_images} images "
+            f"with {cache.num_texts} texts each; give a row for each image or for each text"
+        )
+    if (length := cache.text_length + text_ids.shape[1]) > cache.max_text_length:
+        raise ValueError(
+            f"texts of {length} tokens are longer than the cache's max_text_length "
+            f"{cache.max_text_length}"
         )
 
 

@@ -7,15 +7,12 @@ name, each with the most similar name on the other side.
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
-from model.network.beit3 import BEiT3
-from model.network.config import BEiT3Config
+from torch import Tensor, nn
 
 Part = Literal["vision", "language", "fusion", "shared", "mlm_head", "mim_head"]
 ENCODER: Final[tuple[Part, ...]] = ("vision", "language", "fusion", "shared")
@@ -46,7 +43,7 @@ def part_of(name: str) -> Part:
     return "shared"
 
 
-def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PARTS) -> None:
+def load(network: nn.Module, state: Mapping[str, Tensor], parts: Iterable[Part] = PARTS) -> None:
     """Load the given parts; the others keep their values.
 
     An image encoder needs ``("vision", "shared")``; the state may omit every other part. Vision
@@ -58,22 +55,16 @@ def load(network: BEiT3, state: Mapping[str, Tensor], parts: Iterable[Part] = PA
     wanted = set(parts)
     ours = network.state_dict()
     fitted = {n: fit_positions(n, t, ours[n]) if n in ours else t for n, t in state.items()}
-    _check(fitted, ours, wanted)
+    check_names(fitted, ours, wanted)
     network.load_state_dict(
         {name: tensor for name, tensor in fitted.items() if part_of(name) in wanted}, strict=False
     )
 
 
-def check_whole(
-    state: Mapping[str, Tensor], config: BEiT3Config, parts: Iterable[Part] = PARTS
+def check_names(
+    state: Mapping[str, Tensor], ours: Mapping[str, Tensor], wanted: Collection[Part]
 ) -> None:
-    """Raise :class:`StateMismatch` unless ``state`` holds the parts of ``config``'s network."""
-    with torch.device("meta"):
-        ours = BEiT3(config).state_dict()
-    _check(state, ours, set(parts))
-
-
-def _check(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], wanted: set[Part]) -> None:
+    """Raise :class:`StateMismatch` unless ``state`` has the wanted parts of ``ours``, no more."""
     unknown = [name for name in state if name not in ours]
     missing = [name for name in ours if name not in state and part_of(name) in wanted]
     different = [

@@ -110,9 +110,11 @@ class Attention(nn.Module):
         qkv = self.qkv.join(parts).unflatten(-1, (3, self.num_heads, -1))
         # unbind before transpose: the backward then makes one copy of the gradient, not two.
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
-        if cache is not None:
-            k, v = cache.extend(k, v)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        if cache is None:
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            x = cache.attend(q, k, v, mask)
+        x = x.transpose(1, 2).flatten(2)
         if self.inner_norm is None:
             return self.out.cut(x, parts)
         result: Parts = self.out(self.inner_norm.cut(x, parts))

@@ -144,10 +144,24 @@ def mask_tokens(
     Returns:
         (token ids after masking, bool mask with True = to be predicted), both (B, T).
     """
-    position = np.arange(ids.shape[1])[None, :]
-    key = (seed, step, slots[:, None], position)
     available = maskable.sum(1)
     count = np.where(available > 0, np.maximum(np.rint(ratio * available), 1), 0)
+    return mask_counted_tokens(ids, maskable, count, pieces, mask_id, seed, step, slots)
+
+
+def mask_counted_tokens(
+    ids: Ints,
+    maskable: Bools,
+    count: NDArray[np.number],
+    pieces: tuple[int, int],
+    mask_id: int,
+    seed: int,
+    step: int,
+    slots: Ints,
+) -> tuple[Ints, Bools]:
+    """Do what :func:`mask_tokens` does for ``count``, (B,), maskable tokens of each text."""
+    position = np.arange(ids.shape[1])[None, :]
+    key = (seed, step, slots[:, None], position)
     rank = np.where(maskable, randomness.uniform(*key, _CHOICE), 2.0)
     chosen = rank.argsort(axis=1).argsort(axis=1) < count[:, None]
     action = randomness.uniform(*key, _ACTION)

@@ -6,9 +6,8 @@ what ``rows.image_bytes`` and ``dataprep.images`` find in an image, and ``killed
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, cast
 
 import pyarrow as pa
 import torch
@@ -18,18 +17,16 @@ from dataprep.images import Pixels, decode_image
 from dataprep.row_errors import RowError
 from dataprep.schemas import REJECTS, reject, rejects_table, table_of
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
-from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, GpusPerActor, StageParams
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
 from orchestration.slices import read_slice, row_slices
 from pipelines.apply.inputs import SOURCE, InputParams
-from pipelines.apply.model_location import MODEL
+from pipelines.apply.model_location import MODEL, as_recipe_error
 from pipelines.apply.operations import OPERATIONS, Operation
 from pipelines.apply.rows import ROWS, image_bytes
+from pipelines.inference.loaded_model import Precision
 from pipelines.inference.pretrained_model import PretrainedModel
-from pipelines.inference.source import NotAModel
-from pipelines.inference.uses import CannotDo
 from pipelines.readers.expected_memory import CUDA_BYTES, DECODING_BYTES
 from pipelines.readers.prefetch import prefetch
 from pipelines.tokens.image_tokens import KILLED_WORKER
@@ -48,7 +45,9 @@ class ApplyParams(StageParams):
 
     model: Annotated[str, EXTERNAL_FILE, MODEL]
     "Export folder or checkpoint of the model, or a file of its weights."
-    precision: Literal["fp32", "bf16"] = "fp32"
+    text_tokenizer: Annotated[str | None, EXTERNAL_FILE] = None
+    "SentencePiece model of the texts, for weights that come without theirs."
+    precision: Precision = "fp32"
     "Data type of the forward pass."
     num_best: int = Field(default=5, ge=1)
     "Largest number of answers or labels of a row."
@@ -157,7 +156,7 @@ class Applier:
             RecipeError: there is none, or it cannot be loaded.
         """
         self.operation, self.params = operation, params
-        self.model = load_model(params.model, device, params.precision)
+        self.model = load_model(params.model, params.text_tokenizer, device, params.precision)
 
     def __call__(self, rows: Sequence[Row]) -> Iterator[tuple[Row, RowError | None]]:
         """Yield each row in order, with the operation's columns or with why it cannot be used.
@@ -208,7 +207,10 @@ def output_schema(operation: Operation) -> pa.Schema:
 
 
 def load_model(
-    location: str, device: str | None = None, precision: Literal["fp32", "bf16"] = "fp32"
+    location: str,
+    tokenizer: str | None = None,
+    device: str | None = None,
+    precision: Precision = "fp32",
 ) -> PretrainedModel:
     """Load a model, onto a GPU if there is one and ``device`` is None.
 
@@ -216,13 +218,6 @@ def load_model(
         RecipeError: there is none, or it is not whole.
     """
     with as_recipe_error():
-        return PretrainedModel.from_pretrained(location, device=device, precision=precision)
-
-
-@contextmanager
-def as_recipe_error() -> Iterator[None]:
-    """Turn what a model says that cannot be loaded or has no such head into a RecipeError."""
-    try:
-        yield
-    except (NotAModel, CannotDo) as error:
-        raise RecipeError(str(error)) from None
+        return PretrainedModel.from_pretrained(
+            location, tokenizer=tokenizer, device=device, precision=precision
+        )

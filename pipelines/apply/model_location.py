@@ -6,16 +6,21 @@ recipe holds what they stand for: a training that completes meanwhile changes no
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from model.network.pretrained import NotAModel
+from model.network.pretrained import located as find_model
 from orchestration.errors import RecipeError
 from orchestration.fingerprint import canonical_json, file_digest
-from orchestration.params import OrOutput
+from orchestration.params import OrOutput, is_uri
 from orchestration.storage.store import Store
-from pipelines.finetune.export import TASK_FILE
 from pipelines.finetune.start_source import open_folder
+from pipelines.finetune.task_file import TASK_FILE
 from pipelines.inference.source import export_of
+from pipelines.inference.uses import CannotDo
 from pipelines.pretrain.start_source import is_folder
 
 
@@ -25,9 +30,10 @@ def located(model: str) -> str:
     Raises:
         RecipeError: there is none.
     """
-    if not is_folder(model):
-        return model
-    return export_of(model)
+    with as_recipe_error():
+        if not (is_uri(model) and is_folder(model)):
+            model = str(find_model(model))
+        return export_of(model) if is_folder(model) else model
 
 
 def digest_of(location: str) -> str:
@@ -42,26 +48,30 @@ def digest_of(location: str) -> str:
     if not is_folder(location):
         return file_digest(Path(location))
     folder = open_folder(location)
-    parts = [folder.digest(), _task_of(folder.store)]
+    parts = [folder.digest(), _task_digest(folder.store)]
     return f"sha256:{hashlib.sha256(canonical_json(parts)).hexdigest()}"
 
 
-def task_name_of(location: str) -> str | None:
-    """Return the name of the task that a model was fine-tuned for; None after a pretraining."""
-    task = _task_of(open_folder(location).store) if is_folder(location) else None
-    return None if task is None else str(task.get("name"))
-
-
-def _task_of(store: Store) -> dict[str, object] | None:
+def _task_digest(store: Store) -> list[object] | None:
+    """Return the task of a fine-tuned model and digests of the files that it names."""
     if not store.exists(TASK_FILE):
         return None
     try:
-        task = json.loads(store.read(TASK_FILE))["task"]
+        task = dict(json.loads(store.read(TASK_FILE))["task"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        task = None
-    if not isinstance(task, dict):
-        raise RecipeError(f"{store.uri_of(TASK_FILE)}: no description of a task")
-    return task
+        raise RecipeError(f"{store.uri_of(TASK_FILE)}: no description of a task") from None
+    names = sorted({str(value) for value in task.values() if isinstance(value, str)})
+    files = [name for name in names if "/" not in name and store.exists(name)]
+    return [task, *(hashlib.sha256(store.read(name)).hexdigest() for name in files)]
+
+
+@contextmanager
+def as_recipe_error() -> Iterator[None]:
+    """Turn what a model says that cannot be loaded or has no such head into a RecipeError."""
+    try:
+        yield
+    except (NotAModel, CannotDo) as error:
+        raise RecipeError(str(error)) from None
 
 
 MODEL: Final = OrOutput(is_folder, digest_of)

@@ -19,7 +19,7 @@ from orchestration.errors import RecipeError
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.plan import latest_record
 from orchestration.storage.store import Store
-from pipelines.apply.applying import as_recipe_error
+from pipelines.apply.model_location import as_recipe_error
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.inference.uses import require
 from pipelines.readers.rows import RowReader

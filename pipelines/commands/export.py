@@ -25,7 +25,7 @@ def export(
     """
     from orchestration.errors import PipelineError
     from pipelines.finetune import check_export as of_a_fine_tuning
-    from pipelines.finetune.export import TASK_FILE
+    from pipelines.finetune.task_file import TASK_FILE
     from pipelines.pretrain import check_export as of_a_pretraining
 
     folder = check.expanduser()

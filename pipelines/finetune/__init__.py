@@ -13,6 +13,6 @@
 - ``finetune.py``, ``finetune_task.py``, ``curve.py``: the stage that trains, its task in the one
   training loop, and the figure of its curve. ``expected_bytes.py``: the size of its weights.
 - ``predict.py``, ``predicting.py``, ``score.py``: predictions for a split, and its metrics.
-- ``export.py``, ``model_card.py``: the stage that writes a folder for this project and others;
-  ``check_export.py`` compares other programs with it.
+- ``export.py``, ``model_card.py``, ``task_file.py``: the stage that writes a folder for this
+  project and others; ``check_export.py`` compares other programs with it.
 """

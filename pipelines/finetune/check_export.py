@@ -1,6 +1,5 @@
 """Comparison of a fine-tuning's export with the programs that read it: torchscale, transformers."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def check_export(folder: Path) -> Iterator[Finding]:
             raise FileNotFoundError(
                 f"{folder} has no {name}; give the folder that the stage export wrote"
             )
-    config = BEiT3Config.from_dict(json.loads((folder / NETWORK_FILE).read_text()))
+    config = BEiT3Config.from_json((folder / NETWORK_FILE).read_text())
     network = BEiT3(config).eval()
     state: dict[str, Tensor] = {}
 

@@ -1,10 +1,21 @@
 """The model card of the export of a fine-tuning: which program reads which file."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from model import BEiT3Config
 from pipelines.pretrain.model_card import metric_lines, network_lines, text_reader
+from pipelines.pretrain.provenance import Provenance, use_lines
+
+_CALLS: Final = {
+    "retrieval": 'similarity(["image.jpg"], ["two dogs on a beach"])',
+    "vqa": 'answer(["image.jpg"], ["how many dogs are there?"])',
+    "nlvr2": 'classify_pairs([("left.jpg", "right.jpg")], ["both images show dogs"])',
+    "image_classification": 'classify(["image.jpg"])',
+    "text_classification": 'classify(["a charming film"])',
+    "captioning": 'caption(["image.jpg"])',
+}
+"The method of ``PretrainedModel`` that shows a task, by its name."
 
 
 def model_card(
@@ -15,6 +26,8 @@ def model_card(
     text_file: str,
     official: str | None,
     metrics: Mapping[str, float],
+    published: Mapping[str, float],
+    made: Provenance,
 ) -> str:
     """Return the model card.
 
@@ -25,10 +38,12 @@ def model_card(
         text_file: name of the text tokenizer's file.
         official: the authors' class that reads ``official.pth``; None if there is no such file.
         metrics: of the evaluated splits.
+        published: values of the same metrics.
+        made: what the network was made from.
     """
     files = [
-        "| `model.safetensors`, `network.json`, `task.json` | this project: `start_from` of a "
-        "recipe |"
+        "| `model.safetensors`, `network.json`, `task.json` | this project: `PretrainedModel`, and "
+        "`start_from` of a recipe |"
     ]
     if num_labels:
         files.append(f"| `labels.txt` | one JSON object per line: the {num_labels} labels |")
@@ -37,6 +52,11 @@ def model_card(
     mean, std = (", ".join(map(str, x)) for x in (config.pixel_mean, config.pixel_std))
     lines = [
         f"# BEiT-3 fine-tuned for {task['name']}",
+        "",
+        *use_lines(_CALLS.get(task["name"], 'embed_images(["image.jpg"])')),
+        "Inference needs "
+        + ", ".join(f"`{name}`" for name in _needed(task, num_labels, text_file))
+        + ".",
         "",
         "| file | read by |",
         "|---|---|",
@@ -48,7 +68,8 @@ def model_card(
         "tokens, begin and end included.",
         "",
         *([] if official is not None else _why_not_official(config)),
-        *metric_lines("Evaluation", metrics),
+        *made.lines(),
+        *metric_lines("Evaluation", metrics, published),
         "## Task",
         "",
         "| parameter | value |",
@@ -58,6 +79,13 @@ def model_card(
         *network_lines(config),
     ]
     return "\n".join(lines)
+
+
+def _needed(task: Mapping[str, Any], num_labels: int, text_file: str) -> list[str]:
+    """Return the names of the files that inference reads."""
+    named = [str(task["class_names"])] if task.get("class_names") else []
+    labels = ["labels.txt"] if num_labels else []
+    return ["network.json", "model.safetensors", "task.json", *labels, *named, text_file]
 
 
 def _why_not_official(config: BEiT3Config) -> list[str]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from model import BEiT3Config
 from model.finetuning.starting import load_given
 from model.finetuning.task_networks import TaskNetwork
+from model.network.pretrained import save_state
 from model.training.cost import parameters_by_part
 from orchestration import Context, Dataset, Stage
 from orchestration.errors import PipelineError, RecipeError
@@ -30,7 +31,6 @@ from pipelines.finetune.start_params import StartParams
 from pipelines.finetune.start_source import NAMES_FILE, labels_of, open_folder
 from pipelines.finetune.start_weights import configuration, fit_weights, vocabulary_of
 from pipelines.pretrain.checkpoints import NETWORK_FILE
-from pipelines.pretrain.export import save_state
 from pipelines.pretrain.start_weights import outline, read
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer

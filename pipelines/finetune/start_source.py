@@ -21,7 +21,7 @@ from torch import Tensor
 
 from model import BEiT3Config
 from model.finetuning.released import encoder_of
-from model.finetuning.starting import has_final_norm
+from model.network.deduced_config import has_final_norm
 from model.network.weight_files import read_weights
 from orchestration.errors import RecipeError, StoreError
 from orchestration.fingerprint import canonical_json

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from model import BEiT3Config
 from model.finetuning.released import ENCODER_PREFIX
-from model.finetuning.starting import config_of, fit_encoder
-from model.network.starting import StartMismatch, StartReport, listed
+from model.finetuning.starting import fit_encoder
+from model.network.deduced_config import config_of
+from model.network.layouts import StartMismatch, listed
+from model.network.starting import StartReport
 from orchestration.errors import RecipeError
 from orchestration.masking import masked
 from orchestration.params import is_uri

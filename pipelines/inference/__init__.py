@@ -3,8 +3,10 @@
 - ``source.py``: finds configuration, weights, head, labels and tokenizers of a model.
 - ``processor.py``: images and texts → the network's input, as in the evaluations of a training.
 - ``batching.py``: inputs of any length → the batches of a task.
-- ``building.py``: the parts → the network; ``uses.py``: the head that each method needs.
-- ``pretrained_model.py``: the model, with a method for each use.
+- ``building.py``: the parts → the network; ``saving.py``: the parts → an export.
+- ``loaded_model.py``: the model; ``uses.py``: the head that each method needs.
+- ``masked_texts.py``, ``masked_prediction.py``: gaps in texts and images, and what fills them.
+- ``pretrained_model.py``: the model with a method for each use.
 
 ``from pipelines import PretrainedModel`` is the entry; docs/inference.md shows each method.
 """

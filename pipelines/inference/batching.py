@@ -8,14 +8,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pipelines.finetune.batch import TaskBatch
 from pipelines.inference.processor import ImageInput, Processor
 
 Text = str | Sequence[str]
 "A text, or a pair of texts that are read together."
-Example = tuple[Sequence[ImageInput], Text | None]
-"The images of an example, and its text."
+Example = tuple[Sequence[ImageInput], Text | list[int] | None]
+"The images of an example, and its text, which may be token ids."
 T = TypeVar("T")
 
 
@@ -37,7 +38,7 @@ def many(inputs: Iterable[T], what: str) -> list[T]:
     return list(inputs)
 
 
-def together(first: list[Any], second: list[Any], names: tuple[str, str]) -> None:
+def together(first: Sequence[Any], second: Sequence[Any], names: tuple[str, str]) -> None:
     """Raise ValueError unless two inputs have the same length."""
     if len(first) != len(second):
         raise ValueError(
@@ -80,3 +81,26 @@ def task_batches(
             text_counts=torch.ones(len(some), dtype=torch.long) if texts else None,
         )
         first += len(some)
+
+
+def first_images(batch: TaskBatch) -> Tensor | None:
+    """Return the one image of each example, (B, 3, H, W)."""
+    return None if batch.images is None else batch.images[:, 0]
+
+
+def beside(
+    images: Iterable[ImageInput] | None, texts: Sequence[Text | list[int] | None]
+) -> list[Example]:
+    """Return examples of at most one image and one text each."""
+    if images is None:
+        return [((), text) for text in texts]
+    given = many(images, "images")
+    together(given, texts, ("images", "texts"))
+    return [((image,), text) for image, text in zip(given, texts, strict=True)]
+
+
+def positive(top_k: int) -> int:
+    """Return ``top_k`` if it is 1 or more; raise ValueError if it is not."""
+    if top_k < 1:
+        raise ValueError(f"top_k is {top_k}; it must be 1 or more")
+    return top_k

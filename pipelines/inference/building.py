@@ -5,10 +5,12 @@ import torch
 from model import BEiT3
 from model.finetuning.released import ENCODER_PREFIX
 from model.finetuning.task_networks import TaskNetwork
-from model.network.loading import StateMismatch, load, part_of, shape_words
-from model.network.starting import listed
+from model.network.layouts import listed
+from model.network.loading import shape_words
+from model.network.pretrained import NotAModel, one_line
+from pipelines.finetune.task import Task
 from pipelines.finetune.texts import TextEncoder
-from pipelines.inference.source import NotAModel, Source
+from pipelines.inference.source import Source
 from tokenizer.text import TextTokenizer
 
 
@@ -18,28 +20,24 @@ def build_network(source: Source, tokenizer: TextTokenizer | None) -> BEiT3 | Ta
     Raises:
         NotAModel: the weights do not fit the configuration, the task or the labels.
     """
-    with torch.device("meta"):  # no time for initial values
-        encoder = BEiT3(source.config)
-    encoder = encoder.to_empty(device="cpu")
-    if source.task is None:
-        parts = {part_of(name) for name in source.state}
-        for head in ("mlm_head", "mim_head"):
-            if head not in parts:
-                delattr(encoder, head)
-        try:
-            load(encoder, source.state)
-        except StateMismatch as error:
-            raise NotAModel(f"{source.name}: {' '.join(str(error).split())}") from None
-        return encoder.eval()
-    return _of_task(source, encoder, tokenizer).eval()
+    if source.task is not None:
+        return _of_task(source, source.task, tokenizer).eval()
+    try:
+        return BEiT3.of_weights(source.config, source.state)
+    except ValueError as error:
+        raise NotAModel(one_line(source.name, error)) from None
 
 
-def _of_task(source: Source, encoder: BEiT3, tokenizer: TextTokenizer | None) -> TaskNetwork:
-    assert source.task is not None
+def _of_task(source: Source, task: Task, tokenizer: TextTokenizer | None) -> TaskNetwork:
     if tokenizer is None:
         raise NotAModel(f"{source.name}: it has no text tokenizer; copy the whole export")
     texts = TextEncoder(tokenizer, source.config.max_text_length)
-    network = source.task.network(encoder, list(source.labels), texts)
+    with torch.device("meta"):  # no time for initial values
+        encoder = BEiT3(source.config)
+    try:
+        network = task.network(encoder.to_empty(device="cpu"), list(source.labels), texts)
+    except (ValueError, OSError) as error:  # a file that the task names is damaged
+        raise NotAModel(one_line(source.name, error)) from None
     ours = network.state_dict()
     missing = sorted(ours.keys() - source.state.keys())
     unknown = sorted(source.state.keys() - ours.keys())
@@ -52,7 +50,7 @@ def _of_task(source: Source, encoder: BEiT3, tokenizer: TextTokenizer | None) ->
         words = {"missing": missing, "unknown": unknown, "of another shape": different}
         reasons = "; ".join(f"{what}: {listed(some, 3)}" for what, some in words.items() if some)
         raise NotAModel(
-            f"{source.name}: the weights are not those of the task {source.task.name}: {reasons}"
+            f"{source.name}: the weights are not those of the task {task.name}: {reasons}"
         )
     network.load_state_dict(dict(source.state))
     return network

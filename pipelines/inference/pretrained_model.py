@@ -1,37 +1,43 @@
-"""A pretrained or fine-tuned model: its network, its processor, and a method for each use.
+"""A pretrained or fine-tuned model, with a method for each use.
 
 Every method takes lists and returns results in their order; ``batch_size`` changes speed and
 memory alone. The methods compute what the stages ``predict`` and ``evaluate`` compute.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from model import BEiT3
-from model.finetuning.task_networks import ForRetrieval, TaskNetwork
+from model.finetuning.generation import Decoding, generate
+from model.finetuning.task_networks import ForCaptioning, ForRetrieval, TaskNetwork
+from model.training import randomness
 from pipelines.finetune.batch import TaskBatch
-from pipelines.finetune.task import Task
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
-from pipelines.inference.batching import Example, Text, many, task_batches, together
-from pipelines.inference.building import build_network
-from pipelines.inference.processor import ImageInput, Processor
-from pipelines.inference.source import Source, open_source
-from pipelines.inference.uses import possible, require
-from tokenizer.text import TextTokenizer
-from tokenizer.vqkd import VQKD
+from pipelines.finetune.views import EvaluationViews
+from pipelines.inference.batching import (
+    Example,
+    Text,
+    beside,
+    first_images,
+    many,
+    positive,
+    together,
+)
+from pipelines.inference.loaded_model import Floats, LoadedModel
+from pipelines.inference.masked_prediction import FilledPatches, Ints, best_codes, best_tokens
+from pipelines.inference.masked_texts import MARKER, masked_ids
+from pipelines.inference.processor import ImageInput, decoded
+from pipelines.inference.uses import require
+from tokenizer.text import FIRST_PIECE
+from tokenizer.vqkd import to_input
 
-T = TypeVar("T")
-Floats = NDArray[np.float32]
 Chooser = VisualQuestionAnswering | ImageClassification | TextClassification | VisualReasoning
 
 
@@ -43,76 +49,8 @@ class Candidate(NamedTuple):
     "Probability; of a regression the value itself."
 
 
-class PretrainedModel:
-    """A model that is loaded and ready for inference."""
-
-    def __init__(
-        self,
-        source: Source,
-        *,
-        device: str | torch.device | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
-    ) -> None:
-        """Build the model from its parts; :meth:`from_pretrained` reads them."""
-        self.source, self.precision = source, precision
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        path = source.text_tokenizer
-        tokenizer = None if path is None else TextTokenizer.load(path)
-        self.network: BEiT3 | TaskNetwork = build_network(source, tokenizer).to(self.device)
-        self.image_tokenizer: VQKD | None = (
-            None
-            if source.image_tokenizer is None
-            else VQKD.load(source.image_tokenizer).to(self.device)
-        )
-        crop_mode = "squash" if source.task is None else source.task.crop_mode
-        self.processor = Processor(source.config, crop_mode=crop_mode, tokenizer=tokenizer)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        device: str | torch.device | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
-    ) -> Self:
-        """Load a model.
-
-        Args:
-            source: an export's folder, a workdir, a file of weights, or a name on the hub; see
-                ``source.py``.
-            device: where the network computes; None takes a GPU if there is one.
-            precision: of the forward; weights stay in fp32.
-
-        Raises:
-            NotAModel: there is no model, or it is not whole.
-        """
-        return cls(open_source(source), device=device, precision=precision)
-
-    @property
-    def encoder(self) -> BEiT3:
-        """Return the network without the head of a task."""
-        return self.network.network if isinstance(self.network, TaskNetwork) else self.network
-
-    @property
-    def task(self) -> Task | None:
-        """Return what the model was fine-tuned for; None after a pretraining."""
-        return self.source.task
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Return what the model chooses from, in the order of its scores."""
-        return self.source.labels
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Return the names of the methods that this model can do."""
-        return possible(self)
-
-    @property
-    def description(self) -> str:
-        """Return what the model is, in words."""
-        kind = "pretrained" if self.task is None else f"fine-tuned for {self.task.name}"
-        return f"{self.source.name} is {kind} and"
+class PretrainedModel(LoadedModel):
+    """A model that is ready for inference."""
 
     def embed_images(
         self, images: Iterable[ImageInput], *, batch_size: int = 32, normalize: bool = True
@@ -135,8 +73,8 @@ class PretrainedModel:
                 return self.network.vision_head(encoded.hidden[:, 0])
             return encoded.patches.mean(1)
 
-        examples: list[Example] = [((image,), None) for image in many(images, "images")]
-        return self._features(features, examples, batch_size, normalize)
+        given = many(images, "images")
+        return self._features(features, beside(given, [None] * len(given)), batch_size, normalize)
 
     def embed_texts(
         self, texts: Iterable[str], *, batch_size: int = 32, normalize: bool = True
@@ -161,7 +99,7 @@ class PretrainedModel:
             kept = ~batch.text_padding[..., None]
             return (hidden * kept).sum(1) / kept.sum(1)
 
-        examples: list[Example] = [((), text) for text in many(texts, "texts")]
+        examples = beside(None, many(texts, "texts"))
         return self._features(features, examples, batch_size, normalize)
 
     def similarity(
@@ -171,6 +109,39 @@ class PretrainedModel:
         require(self, "similarity")
         of_images = self.embed_images(images, batch_size=batch_size)
         return of_images @ self.embed_texts(texts, batch_size=batch_size).T
+
+    def caption(
+        self,
+        images: Iterable[ImageInput],
+        decoding: Decoding | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """Return the best caption of each image.
+
+        Args:
+            images: B images.
+            decoding: how captions are generated; None takes the released search.
+            seed: of the draws of a decoding with a temperature.
+            batch_size: images that are captioned side by side.
+        """
+        require(self, "caption")
+        network, tokenizer = self.network, self.processor.tokenizer
+        assert isinstance(network, ForCaptioning) and tokenizer is not None
+        longest = self.source.config.max_text_length
+        chosen = decoding or Decoding(max_length=min(Decoding.max_length, longest))
+
+        def describe(batch: TaskBatch) -> list[str]:
+            assert batch.images is not None
+            drawn = chosen.temperature is not None
+            seeds = [int(bits) for bits in randomness.bits(seed, batch.rows)] if drawn else None
+            found = generate(network, batch.images[:, 0], chosen, seeds=seeds)
+            return [tokenizer.decode(captions[0].ids) for captions in found]
+
+        given = many(images, "images")
+        some = self._run(describe, beside(given, [None] * len(given)), batch_size)
+        return [caption for captions in some for caption in captions]
 
     def answer(
         self,
@@ -182,9 +153,7 @@ class PretrainedModel:
     ) -> list[list[Candidate]]:
         """Return the best answers to a question about each image, best first."""
         require(self, "answer")
-        pictured, asked = many(images, "images"), many(questions, "questions")
-        together(pictured, asked, ("images", "questions"))
-        examples = [((image,), text) for image, text in zip(pictured, asked, strict=True)]
+        examples = beside(images, many(questions, "questions"))
         return self._choices(examples, top_k, batch_size)
 
     def classify(
@@ -200,7 +169,7 @@ class PretrainedModel:
         require(self, "classify")
         given: list[Any] = many(inputs, "inputs")
         of_texts = isinstance(self.task, TextClassification)
-        examples: list[Example] = [((), x) if of_texts else ((x,), None) for x in given]
+        examples = beside(None, given) if of_texts else beside(given, [None] * len(given))
         return self._choices(examples, top_k, batch_size)
 
     def classify_pairs(
@@ -218,46 +187,117 @@ class PretrainedModel:
         examples = [(tuple(two), text) for two, text in zip(given, said, strict=True)]
         return self._choices(examples, top_k, batch_size)
 
+    def fill_mask(
+        self,
+        texts: Iterable[str],
+        images: Iterable[ImageInput] | None = None,
+        *,
+        top_k: int = 5,
+        marker: str = MARKER,
+        batch_size: int = 32,
+    ) -> list[list[list[Candidate]]]:
+        """Return for each text and each marker in it the most likely pieces, best first.
+
+        Each marker stands for one token, see ``masked_texts.py``.
+
+        Args:
+            texts: with at least one marker each.
+            images: what the texts are about, one for each; None predicts from the text alone.
+            top_k: most pieces of each marker.
+            marker: what is to be predicted, as it stands in the texts.
+            batch_size: texts in a forward pass.
+        """
+        require(self, "fill_mask")
+        written = many(texts, "texts")
+        tokenizer, length = self.processor.tokenizer, self.source.config.max_text_length
+        assert tokenizer is not None
+        pieces = FIRST_PIECE, tokenizer.last_piece
+
+        def fill(batch: TaskBatch) -> list[list[list[Candidate]]]:
+            assert batch.text_ids is not None
+            encoded = self.encoder(first_images(batch), batch.text_ids, batch.text_padding)
+            best = best_tokens(
+                self.encoder, encoded, batch.text_ids, tokenizer.mask, pieces, positive(top_k)
+            )
+            return [
+                [
+                    [Candidate(tokenizer.decode([i]), p) for i, p in zip(*one, strict=True)]
+                    for one in some
+                ]
+                for some in best
+            ]
+
+        ids = [masked_ids(text, tokenizer, length, marker) for text in written]
+        return [each for some in self._run(fill, beside(images, ids), batch_size) for each in some]
+
+    def fill_patches(
+        self,
+        images: Iterable[ImageInput],
+        masks: ArrayLike,
+        texts: Iterable[str] | None = None,
+        *,
+        top_k: int = 5,
+        batch_size: int = 32,
+    ) -> list[FilledPatches]:
+        """Return the most likely codes of the masked patches of each image.
+
+        Args:
+            images: B images.
+            masks: (B, N) or (B, side, side) bool, True = masked, row by row.
+            texts: what is said of the images, one for each; None predicts from the image alone.
+            top_k: most codes of each patch.
+            batch_size: images in a forward pass.
+        """
+        require(self, "fill_patches")
+        given = many(images, "images")
+        num_patches = self.source.config.num_patches
+        masked = np.asarray(masks, bool).reshape(len(np.asarray(masks)), -1)
+        if masked.shape != (len(given), num_patches):
+            raise ValueError(
+                f"masks have the shape {np.shape(masks)}; give ({len(given)}, {num_patches}), a "
+                "row for each image and a number for each patch"
+            )
+
+        def fill(batch: TaskBatch) -> list[FilledPatches]:
+            mask = torch.from_numpy(masked[batch.rows]).to(self.device)
+            encoded = self.encoder(
+                first_images(batch), batch.text_ids, batch.text_padding, image_mask=mask
+            )
+            return best_codes(self.encoder, encoded, mask, positive(top_k))
+
+        said = [None] * len(given) if texts is None else many(texts, "texts")
+        return [each for some in self._run(fill, beside(given, said), batch_size) for each in some]
+
+    def codes(self, images: Iterable[ImageInput], *, batch_size: int = 32) -> Ints:
+        """Return the codes (B, N) that the image tokenizer gives the patches of images."""
+        require(self, "codes")
+        tokenizer = self.image_tokenizer
+        assert tokenizer is not None
+        views = EvaluationViews(tokenizer.config.image_size, self.processor.crop_mode)
+        found = []
+        given = [(each,) for each in many(images, "images")]
+        for first in range(0, len(given), batch_size):
+            some = given[first : first + batch_size]
+            pixels = [views.square(decoded(x, i)) for i, (x,) in enumerate(some, first)]
+            with torch.inference_mode():
+                found.append(tokenizer.encode(to_input(np.stack(pixels)).to(self.device)).cpu())
+        return (
+            torch.cat(found).numpy()
+            if found
+            else np.empty((0, self.source.config.num_patches), np.int64)
+        )
+
     def _choices(
         self, examples: Sequence[Example], top_k: int, batch_size: int
     ) -> list[list[Candidate]]:
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}; it must be 1 or more")
         task, network = self.task, self.network
         assert isinstance(task, Chooser) and isinstance(network, TaskNetwork)
-        labels = list(self.labels)
+        labels, most = list(self.labels), positive(top_k)
         found = self._run(
-            lambda batch: list(task.predict(network, batch, labels, top_k)), examples, batch_size
+            lambda batch: list(task.predict(network, batch, labels, most)), examples, batch_size
         )
         return [
-            [Candidate(*pair) for pair in zip(each.labels, each.scores, strict=True)][:top_k]
+            [Candidate(*pair) for pair in zip(each.labels, each.scores, strict=True)][:most]
             for some in found
             for each in some
         ]
-
-    def _features(
-        self,
-        features: Callable[[TaskBatch], Tensor],
-        examples: Sequence[Example],
-        batch_size: int,
-        normalize: bool,
-    ) -> Floats:
-        def one_batch(batch: TaskBatch) -> Floats:
-            found = features(batch)
-            found = F.normalize(found, dim=-1) if normalize else found
-            return found.float().cpu().numpy()
-
-        some = list(self._run(one_batch, examples, batch_size))
-        width = self.source.config.width
-        return np.concatenate(some) if some else np.empty((0, width), np.float32)
-
-    def _run(
-        self, call: Callable[[TaskBatch], T], examples: Sequence[Example], batch_size: int
-    ) -> Iterator[T]:
-        """Yield what ``call`` returns for each batch."""
-        for batch in task_batches(self.processor, examples, batch_size):
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-            ):
-                yield call(batch.to(self.device))

@@ -70,8 +70,11 @@ class Processor:
         )
         return pixels.div_(255).sub_(mean).div_(std)
 
-    def texts(self, texts: Sequence[str | Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """Return ids (B, T) long and padding (B, T) bool, True = padded, of texts or text pairs.
+    def texts(self, texts: Sequence[str | Sequence[str] | list[int]]) -> tuple[Tensor, Tensor]:
+        """Return ids (B, T) long and padding (B, T) bool, True = padded.
+
+        Args:
+            texts: B texts, pairs of texts that are read together, or lists of token ids.
 
         Raises:
             ValueError: the network has no text tokenizer.
@@ -81,7 +84,14 @@ class Processor:
                 "the model has no text tokenizer; name its SentencePiece model: "
                 "from_pretrained(…, tokenizer=PATH)"
             )
-        return self._texts([[text] if isinstance(text, str) else text for text in texts])
+        return self._texts.padded([self._ids(text) for text in texts])
+
+    def _ids(self, text: str | Sequence[str] | list[int]) -> list[int]:
+        assert self._texts is not None
+        if isinstance(text, str):
+            return self._texts.ids([text])
+        words = [part for part in text if isinstance(part, str)]
+        return self._texts.ids(words) if words else [i for i in text if isinstance(i, int)]
 
 
 def decoded(image: ImageInput, number: int) -> Pixels:

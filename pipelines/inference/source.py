@@ -9,27 +9,36 @@ hub       ``owner/name`` or ``owner/name@revision``, which holds an export
 ========  ==================================================================================
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from model import BEiT3Config
+from model.network.layouts import refuse_values
+from model.network.pretrained import (
+    NETWORK_FILE,
+    WEIGHTS_FILE,
+    NotAModel,
+    located,
+    one_line,
+    read_file,
+    why_not,
+)
+from orchestration.checkpoint_files import is_checkpoint_name
 from orchestration.errors import PipelineError
+from orchestration.manifest import MANIFEST
+from orchestration.params import is_uri
 from orchestration.plan import WORKFLOWS, latest_record
 from orchestration.storage.store import Store
-from pipelines.finetune.export import TASK_FILE
-from pipelines.finetune.registry import AnyTask
+from pipelines.finetune.start_source import STAGE as FINE_TUNING
 from pipelines.finetune.start_source import labels_of
 from pipelines.finetune.task import Task
-from pipelines.pretrain.start_source import EXPORT, Folder, is_folder, open_folder
-
-
-class NotAModel(ValueError):
-    """There is no model that can be loaded; the message is one sentence."""
+from pipelines.finetune.task_file import TASK_FILE, read_task
+from pipelines.pretrain.export import CARD_FILE
+from pipelines.pretrain.start_source import EXPORT, is_folder, open_folder
+from tokenizer.text import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -49,45 +58,106 @@ class Source:
     "SentencePiece model."
     image_tokenizer: Path | None = None
     "VQ-KD."
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    "Of the evaluated splits of a fine-tuning."
+    card: str | None = None
+    "The model card of an export."
 
 
-def open_source(location: str | Path) -> Source:
+def open_source(location: str | Path, tokenizer: str | Path | None = None) -> Source:
     """Read the parts of a model.
 
+    Args:
+        location: see above.
+        tokenizer: SentencePiece model of weights that do not come with theirs.
+
     Raises:
-        NotAModel: there is none, or it is not whole.
+        NotAModel: there is none, it is not whole, or it is another program's.
     """
-    location = str(location)
+    name = str(location)
     try:
-        folder = open_folder(export_of(location)) if is_folder(location) else None
-        if folder is None:
-            raise NotAModel(f"{location}: not a folder")
-        task = _task(folder)
-        return Source(
-            location,
-            folder.config(),
-            folder.weights(),
-            task,
-            tuple(labels_of(folder) or ()) if task is not None else (),
-            folder.text_tokenizer(),
-            folder.image_tokenizer(),
-        )
+        if not (is_uri(name) and is_folder(name)):
+            name = str(located(name))
+        found = _of_folder(name) if is_folder(name) else _of_file(Path(name))
+        return replace(found, text_tokenizer=_vocabulary(found, tokenizer))
+    except NotAModel:
+        raise
+    except (PipelineError, ValueError, OSError) as error:
+        raise NotAModel(one_line(name, error)) from None
+
+
+def _of_folder(name: str) -> Source:
+    store = Store(export_of(name))
+    is_export = store.exists(NETWORK_FILE) or store.exists(WEIGHTS_FILE)
+    if store.is_local and is_export and not is_checkpoint_name(store.name):
+        path = Path(store.native_path(""))
+        if words := why_not(path):
+            raise NotAModel(f"{path}: {words}")
+    try:
+        folder = open_folder(store.uri)
     except PipelineError as error:
-        raise NotAModel(str(error)) from None
+        words = why_not(Path(name)) if store.is_local else None
+        raise NotAModel(f"{name}: {words}" if words else str(error)) from None
+    state = folder.weights()
+    refuse_values(state)
+    found = Source(
+        name,
+        folder.config(),
+        state,
+        text_tokenizer=folder.text_tokenizer(),
+        image_tokenizer=folder.image_tokenizer(),
+        card=_text(folder.store, CARD_FILE),
+    )
+    if folder.kind != EXPORT or (described := _text(folder.store, TASK_FILE)) is None:
+        return found
+    task, metrics = read_task(described.encode(), folder.store.fetch)
+    return replace(found, task=task, labels=tuple(labels_of(folder) or ()), metrics=metrics)
+
+
+def _of_file(path: Path) -> Source:
+    config, state = read_file(path)
+    refuse_values(state)
+    return Source(str(path), config, state)
+
+
+def _vocabulary(found: Source, given: str | Path | None) -> Path | None:
+    """Return the text tokenizer, given or found.
+
+    Raises:
+        ValueError: it is not that of the weights.
+    """
+    path = found.text_tokenizer if given is None else Path(given).expanduser()
+    if path is None:
+        return None
+    num_rows = TextTokenizer.load(path).num_rows
+    if num_rows != found.config.vocab_size:
+        raise ValueError(
+            f"{path} needs {num_rows} rows of the token embedding, the weights have "
+            f"{found.config.vocab_size}; name the vocabulary of the weights: tokenizer=PATH"
+        )
+    return path
+
+
+def _text(store: Store, name: str) -> str | None:
+    return store.read(name).decode() if store.exists(name) else None
 
 
 def export_of(location: str) -> str:
-    """Return the folder of the export of a workdir's newest workflow; any other location as is."""
+    """Return the folder of the export of a workdir's newest workflow; any other location as is.
+
+    Raises:
+        NotAModel: the workflow is a fine-tuning that is not complete.
+    """
     store = Store(location)
     if not store.exists(WORKFLOWS):
         return location
     stages = (latest_record(store) or {"stages": {}})["stages"]
-    return store.sub(f"export/{stages['export']}").uri if "export" in stages else location
-
-
-def _task(folder: Folder) -> Task | None:
-    if folder.kind != EXPORT or not folder.store.exists(TASK_FILE):
-        return None
-    described = json.loads(folder.store.read(TASK_FILE))
-    task: Task = TypeAdapter(AnyTask).validate_python(described["task"])
-    return task
+    output = store.sub(f"{EXPORT}/{stages.get(EXPORT)}")
+    if output.exists(MANIFEST):
+        return output.sub(EXPORT).uri
+    if FINE_TUNING in stages:
+        raise NotAModel(
+            f"{location}: the fine-tuning has no export yet; run it to its end, or name another "
+            "model"
+        )
+    return location

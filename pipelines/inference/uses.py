@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from model.finetuning.task_networks import ForRetrieval
+from model.finetuning.task_networks import ForCaptioning, ForRetrieval
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
 
 if TYPE_CHECKING:
-    from pipelines.inference.pretrained_model import PretrainedModel
+    from pipelines.inference.loaded_model import LoadedModel
 
 
 class CannotDo(ValueError):
@@ -22,7 +22,7 @@ class CannotDo(ValueError):
 class Use:
     """What a method needs."""
 
-    is_possible: Callable[["PretrainedModel"], bool]
+    is_possible: Callable[["LoadedModel"], bool]
     needs: str
     "What a model without it lacks, after no."
     recipe: str
@@ -30,11 +30,11 @@ class Use:
     reads_texts: bool = False
 
 
-def _of_task(*kinds: type) -> Callable[["PretrainedModel"], bool]:
+def _of_task(*kinds: type) -> Callable[["LoadedModel"], bool]:
     return lambda model: isinstance(model.task, kinds)
 
 
-def _has_head(name: str) -> Callable[["PretrainedModel"], bool]:
+def _has_head(name: str) -> Callable[["LoadedModel"], bool]:
     return lambda model: model.task is None and hasattr(model.encoder, name)
 
 
@@ -45,6 +45,12 @@ USES: Final[Mapping[str, Use]] = {
         lambda model: isinstance(model.network, ForRetrieval),
         "features of images and texts that can be compared",
         "finetune/coco-retrieval-base",
+        reads_texts=True,
+    ),
+    "caption": Use(
+        lambda model: isinstance(model.network, ForCaptioning),
+        "head for captions",
+        "finetune/coco-captioning-base",
         reads_texts=True,
     ),
     "answer": Use(
@@ -73,18 +79,18 @@ USES: Final[Mapping[str, Use]] = {
 "Each method of a model by its name."
 
 
-def possible(model: "PretrainedModel") -> tuple[str, ...]:
+def possible(model: "LoadedModel") -> tuple[str, ...]:
     """Return the names of the methods that a model can do."""
     return tuple(name for name, use in USES.items() if _missing(model, use) is None)
 
 
-def require(model: "PretrainedModel", method: str) -> None:
+def require(model: "LoadedModel", method: str) -> None:
     """Raise :class:`CannotDo` unless a model can do what a method does."""
     if (missing := _missing(model, USES[method])) is not None:
         raise CannotDo(f"{method}: {model.description} {missing}")
 
 
-def _missing(model: "PretrainedModel", use: Use) -> str | None:
+def _missing(model: "LoadedModel", use: Use) -> str | None:
     if not use.is_possible(model):
         return f"has no {use.needs}; the recipe {use.recipe} gives such a model"
     if use.reads_texts and model.processor.tokenizer is None:

@@ -20,6 +20,8 @@ class Source(StageParams):
     kind: ClassVar[Kind]
     file_errors: ClassVar[tuple[type[Exception], ...]] = ()
     "Raised by the reader for a file that is not of this format; its message names the file."
+    license: ClassVar[str] = "not stated; ask the owner of the files"
+    "License of the data as its publisher states it, for the card of a model."
 
     format: str
     "Name of the format."

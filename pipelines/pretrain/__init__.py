@@ -16,8 +16,9 @@
 ``evaluate.py``       stage: held-out losses, accuracies, k-nearest neighbors
 ``predictions.py``    what both evaluations compute; ``evaluate_while_training.py`` does so for
                       the checkpoints of a training that goes on; ``neighbors.py``: k-NN
-``export.py``         stage: safetensors, official and timm layouts, with ``model_card.py`` and
-                      ``foreign_configs.py``; ``check_export.py`` compares other programs
+``export.py``         stage: safetensors, official and timm layouts, with ``model_card.py``,
+                      ``provenance.py`` and ``foreign_configs.py``; ``check_export.py`` compares
+                      other programs
 ====================  ==============================================================
 
 Network, masks, objectives and the optimizer step live in the room ``model``; the training loop

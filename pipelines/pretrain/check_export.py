@@ -5,7 +5,6 @@ this project's network for the same random inputs. torchscale is built as the au
 it: with sub-LayerNorm, unless the export says otherwise, and with their text position table.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def check_export(folder: Path) -> Iterator[Finding]:
         raise FileNotFoundError(
             f"{folder} has no {NETWORK_FILE}; give the folder that the stage export wrote"
         )
-    config = BEiT3Config.from_dict(json.loads((folder / NETWORK_FILE).read_text()))
+    config = BEiT3Config.from_json((folder / NETWORK_FILE).read_text())
     network = BEiT3(config).eval()
 
     def load_weights() -> str:

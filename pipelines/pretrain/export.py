@@ -12,24 +12,26 @@ other ids (as with ``byte_fallback``) is written as ``spm.model``, a name that i
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from model import BEiT3
 from model.network.interop import to_official, to_timm
+from model.network.loading import Part, part_of
+from model.network.pretrained import save_state
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.params import StageParams
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Workers
 from orchestration.storage.store import Store
-from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
+from pipelines.pretrain.checkpoints import load_network
 from pipelines.pretrain.foreign_configs import official_file, timm_config, tokenizer_config
 from pipelines.pretrain.model_card import model_card
 from pipelines.pretrain.params import Params as PretrainParams
+from pipelines.pretrain.provenance import Provenance
 from pipelines.pretrain.start_source import EXPORT as FOLDER
 from pipelines.pretrain.start_source import WEIGHTS_FILE
 from pipelines.tokens import image_tokenizer, text_tokenizer
@@ -39,6 +41,7 @@ TIMM_FOLDER: Final = "timm"
 TOKENIZER_CONFIG_FILE: Final = "tokenizer_config.json"
 VQKD_FILE: Final = "vqkd.pt"
 CARD_FILE: Final = "README.md"
+_STREAMS: Final = ("images", "texts", "pairs")
 
 
 class Params(StageParams):
@@ -52,6 +55,10 @@ def stage(
     evaluation: Stage,
     text_tokenizer: Stage,
     image_tokenizer: Stage,
+    images: Stage,
+    texts: Stage,
+    pairs: Stage,
+    origin: Provenance,
 ) -> Stage:
     """Return the stage ``export``.
 
@@ -61,20 +68,32 @@ def stage(
         evaluation: ``evaluate``, whose numbers the model card shows.
         text_tokenizer: ``text_tokenizer``.
         image_tokenizer: ``image_tokenizer``.
+        images: ``image_tokens``, whose rows the model card counts.
+        texts: ``text_tokens``; likewise.
+        pairs: ``pair_tokens``; likewise.
+        origin: recipe and licenses, for the model card.
     """
     return Stage(
         "export",
-        lambda context: run(context, params),
+        lambda context: run(context, origin),
         params,
         feeding(
             checkpoint=checkpoint,
             evaluation=evaluation,
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
+            images=images,
+            texts=texts,
+            pairs=pairs,
         ),
-        version=6,
+        version=7,
         workers=lambda inputs: workers(checkpoint.params),
     )
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    """Return the rows of each table of a token dataset."""
+    return {name: dataset.table(name).num_rows for name in ("train", "held_out")}
 
 
 def workers(train: StageParams) -> Workers:
@@ -83,7 +102,7 @@ def workers(train: StageParams) -> Workers:
     return Workers(WORKER_BYTES + TORCH_BYTES + 3 * train.network.weight_bytes(), 1)
 
 
-def run(context: Context, params: Params) -> None:
+def run(context: Context, origin: Provenance) -> None:
     """Write the files as one task."""
     names = context.run_task(
         export,
@@ -92,6 +111,7 @@ def run(context: Context, params: Params) -> None:
         context.input("text_tokenizer"),
         context.input("image_tokenizer"),
         context.input("evaluation").manifest.numbers,
+        replace(origin, rows={role: _counts(context.input(role)) for role in _STREAMS}),
     )
     context.commit(files=[f"{FOLDER}/{name}" for name in names])
 
@@ -102,17 +122,19 @@ def export(
     text: Dataset,
     images: Dataset,
     evaluation: Mapping[str, float],
+    made: Provenance,
 ) -> list[str]:
     """Write the export folder; return the names of its files."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        network = load_network(checkpoint)
-        omitted = write_network(folder, network)
-        model = Path(text.fetch(text_tokenizer.MODEL_FILE))
-        text_file = write_text_tokenizer(folder, model, network.config.max_text_length)
-        card = model_card(network.config, omitted, text_file, evaluation)
-        (folder / CARD_FILE).write_text(card)
-        shutil.copyfile(images.fetch(image_tokenizer.MODEL_FILE), folder / VQKD_FILE)
+        write_export(
+            folder,
+            load_network(checkpoint),
+            vocabulary=Path(text.fetch(text_tokenizer.MODEL_FILE)),
+            codebook=Path(images.fetch(image_tokenizer.MODEL_FILE)),
+            evaluation=evaluation,
+            made=made,
+        )
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in paths]
         for name in names:
@@ -120,17 +142,47 @@ def export(
         return names
 
 
+def write_export(
+    folder: Path,
+    network: BEiT3,
+    *,
+    vocabulary: Path | None,
+    codebook: Path | None,
+    evaluation: Mapping[str, float],
+    made: Provenance,
+) -> None:
+    """Write the files of an export.
+
+    Args:
+        folder: the export.
+        network: with or without its prediction heads.
+        vocabulary: SentencePiece model; None if it is not known.
+        codebook: VQ-KD; None if it is not known.
+        evaluation: metrics on held-out rows.
+        made: what the network was made from.
+    """
+    omitted = write_network(folder, network)
+    text_file = None
+    if vocabulary is not None:
+        text_file = write_text_tokenizer(folder, vocabulary, network.config.max_text_length)
+    if codebook is not None:
+        shutil.copyfile(codebook, folder / VQKD_FILE)
+    card = model_card(
+        network.config, omitted, text_file, evaluation, has_codebook=codebook is not None, made=made
+    )
+    (folder / CARD_FILE).write_text(card)
+
+
 def write_network(folder: Path, network: BEiT3) -> list[str]:
     """Write the network in each layout; return what the official one does not have."""
-    state = network.state_dict()
-    config = network.config
-    save_state(state, folder / WEIGHTS_FILE)
-    (folder / NETWORK_FILE).write_text(json.dumps(config.to_dict(), indent=1))
-    official, omitted = to_official(state, config)
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    config, parts = network.config, _parts_of(state)
+    network.save_pretrained(folder)
+    official, omitted = to_official(state, config, parts)
     copies = {name: tensor.clone() for name, tensor in official.items()}
     torch.save({"model": copies}, folder / official_file(config))
-    (folder / TIMM_FOLDER).mkdir()
-    save_state(to_timm(state, config), folder / TIMM_FOLDER / WEIGHTS_FILE)
+    (folder / TIMM_FOLDER).mkdir(exist_ok=True)
+    save_state(to_timm(state, config, parts), folder / TIMM_FOLDER / WEIGHTS_FILE)
     (folder / TIMM_FOLDER / "config.json").write_text(json.dumps(timm_config(config), indent=1))
     return omitted
 
@@ -153,7 +205,5 @@ def write_text_tokenizer(folder: Path, model: Path, max_length: int) -> str:
     return FILE_NAME
 
 
-def save_state(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; transformers and others refuse one without ``format``."""
-    copies = {name: tensor.contiguous().clone() for name, tensor in state.items()}
-    save_file(copies, path, metadata={"format": "pt"})
+def _parts_of(state: Iterable[str]) -> list[Part]:
+    return sorted({part_of(name) for name in state})

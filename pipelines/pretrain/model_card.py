@@ -1,42 +1,56 @@
 """The model card of an export: which program reads which file, and how exactly."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from model import BEiT3Config
 from model.network.interop import OFFICIAL_TEXT_ROWS
 from pipelines.pretrain.foreign_configs import official_file, torchscale_arguments
+from pipelines.pretrain.provenance import Provenance, use_lines
 from tokenizer.text import FILE_NAME
 
 
 def model_card(
-    config: BEiT3Config, omitted: list[str], text_file: str, evaluation: Mapping[str, float]
+    config: BEiT3Config,
+    omitted: list[str],
+    text_file: str | None,
+    evaluation: Mapping[str, float],
+    *,
+    has_codebook: bool,
+    made: Provenance,
 ) -> str:
     """Return the model card.
 
     Args:
         config: the network's.
         omitted: names of tensors that the official layout does not have.
-        text_file: name of the text tokenizer's file.
+        text_file: name of the text tokenizer's file; None if there is none.
         evaluation: metrics on held-out rows.
+        has_codebook: whether the image tokenizer lies beside the network.
+        made: what the network was made from.
     """
     lines = [
         "# BEiT-3 checkpoint",
         "",
         "Pretrained by masked data modeling.",
         "",
+        *use_lines('embed_images(["image.jpg"])'),
+        "Inference needs `network.json`, `model.safetensors` and, for texts, the text tokenizer.",
+        "",
         "| file | read by |",
         "|---|---|",
-        "| `model.safetensors`, `network.json` | `model.BEiT3` |",
+        "| `model.safetensors`, `network.json` | `model.BEiT3.from_pretrained(folder)` |",
         f"| `{official_file(config)}` | {_official_reader(config)} |",
         '| `timm/` | `timm.create_model("local-dir:timm", pretrained=True)`: images alone |',
-        text_reader(text_file),
-        "| `vqkd.pt` | `tokenizer.VQKD.load`, BEiT v2's code |",
+        *([] if text_file is None else [text_reader(text_file)]),
+        *(["| `vqkd.pt` | `tokenizer.VQKD.load`, BEiT v2's code |"] if has_codebook else []),
         "",
         "`beit3 export --check FOLDER` compares each file with the program that reads it.",
         "",
         *_warnings(config, omitted),
+        *made.lines(),
+        *(metric_lines("Evaluation on held-out rows", evaluation) if evaluation else []),
         *network_lines(config),
-        *metric_lines("Evaluation on held-out rows", evaluation),
     ]
     return "\n".join(lines)
 
@@ -47,10 +61,18 @@ def network_lines(config: BEiT3Config) -> list[str]:
     return ["## Network", "", "| field | value |", "|---|---|", *rows, ""]
 
 
-def metric_lines(title: str, metrics: Mapping[str, float]) -> list[str]:
-    """Return a table of metrics."""
-    rows = [f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items())]
-    return [f"## {title}", "", "| metric | value |", "|---|---|", *rows, ""]
+def metric_lines(
+    title: str, metrics: Mapping[str, float], published: Mapping[str, float] = MappingProxyType({})
+) -> list[str]:
+    """Return a table of metrics, beside the published ones if there are some."""
+    heads = ["metric", "value", *(["published"] if published else [])]
+    lines = [f"## {title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name in sorted({*metrics, *published}):
+        cells = [name, f"{metrics[name]:.4g}" if name in metrics else "–"]
+        if published:
+            cells.append(f"{published[name]:.4g}" if name in published else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def text_reader(text_file: str) -> str:

@@ -14,7 +14,6 @@ from the files is run: the index of a checkpoint, which is a pickle, may name a 
 
 import hashlib
 import io
-import json
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,13 +87,11 @@ class Folder:
             RecipeError: its file is missing or damaged.
         """
         try:
-            return BEiT3Config.from_dict(json.loads(self.store.read(NETWORK_FILE)))
+            return BEiT3Config.from_json(self.store.read(NETWORK_FILE))
         except StoreError as error:
             raise RecipeError(str(error)) from None
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise RecipeError(
-                f"{self.store.uri_of(NETWORK_FILE)}: no configuration of a network: {error}"
-            ) from None
+        except ValueError as error:
+            raise RecipeError(f"{self.store.uri_of(NETWORK_FILE)}: {error}") from None
 
     def digest(self) -> str:
         """Return a digest of what is read, the same wherever the folder lies."""

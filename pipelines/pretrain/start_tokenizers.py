@@ -11,7 +11,8 @@ from typing import Final
 
 import torch
 
-from model.network.starting import Fresh, in_our_layout
+from model.network.layouts import in_our_layout
+from model.network.starting import Fresh
 from orchestration.manifest import Manifest
 from orchestration.params import StageParams
 from pipelines.pretrain.params import Params

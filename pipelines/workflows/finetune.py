@@ -4,6 +4,7 @@ from functools import partial
 
 from orchestration import Stage, Workflow
 from pipelines.finetune import export, finetune, labels, predict, prepare, score, start
+from pipelines.pretrain.provenance import Provenance
 from pipelines.report import task_report
 from pipelines.workflows.finetune_feasibility import impossible
 from pipelines.workflows.finetune_recipe import FinetuneRecipe
@@ -58,7 +59,19 @@ def build_finetuning(recipe: FinetuneRecipe) -> Workflow:
     )
     shown = task_report.stage(task, score=scored, predictions=predictions, examples=evaluated)
     exported = export.stage(
-        export.Params(), task=task, start=started, finetune=finetuned, score=scored
+        export.Params(),
+        task=task,
+        start=started,
+        finetune=finetuned,
+        score=scored,
+        examples=examples,
+        origin=Provenance(
+            recipe.name,
+            {
+                f"{split} ({files.format})": files.license
+                for split, files in recipe.data.splits.items()
+            },
+        ),
     )
     stages = (
         *(started, *examples.values(), label_names, finetuned),

@@ -12,6 +12,7 @@ from orchestration import Stage, Workflow
 from pipelines.curate import curate
 from pipelines.ingest.source import Kind, Source
 from pipelines.pretrain import evaluate, export, pretrain
+from pipelines.pretrain.provenance import Provenance
 from pipelines.report import data_report
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
 from pipelines.workflows.feasibility import impossible
@@ -123,6 +124,13 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         evaluation=evaluated,
         text_tokenizer=vocabulary,
         image_tokenizer=codebook,
+        images=image_rows,
+        texts=text_rows,
+        pairs=pair_rows,
+        origin=Provenance(
+            recipe.name,
+            {f"{name} ({each.format})": each.license for name, each in recipe.sources.items()},
+        ),
     )
     stages = (
         *(*ingest, curated, report),

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from model import BEiT3, BEiT3Config
-from model.network.cache import Cache
 from tests.model.networks import RELEASED, SHARED, network, random_images
 
 
@@ -127,97 +126,6 @@ def test_in_seq2seq_a_token_attends_to_patches_and_earlier_tokens_only():
     torch.testing.assert_close(before.patches, after.patches)
     assert not torch.allclose(before.text[:, 6:], after.text[:, 6:])
     assert not torch.allclose(before.text[:, 0], elsewhere.text[:, 0])
-
-
-@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
-@pytest.mark.parametrize("first", [0, 1, 4])
-def test_generation_with_a_cache_equals_one_forward(config, first):
-    """``first`` tokens are given with the image, the others one by one."""
-    made = network(config)
-    images, ids = random_images(config), torch.randint(4, 60, (2, 9))
-    with torch.no_grad():
-        whole = made(images, ids, attention="seq2seq")
-        cache = Cache(config.depth)
-        prefix = ids[:, :first] if first else None
-        begun = made(images, prefix, attention="seq2seq", cache=cache)
-        steps = [begun.text] if first else []
-        for i in range(first, 9):
-            steps.append(made(text_ids=ids[:, i : i + 1], attention="seq2seq", cache=cache).hidden)
-    torch.testing.assert_close(
-        begun.hidden[:, : begun.image_length], whole.hidden[:, : whole.image_length]
-    )
-    torch.testing.assert_close(torch.cat(steps, 1), whole.text, atol=1e-5, rtol=1e-5)
-    assert (cache.image_length, cache.text_length) == (1 + config.num_patches, 9)
-
-
-def test_an_appended_mask_token_can_be_dropped_from_the_cache():
-    made, mask_id = network(SHARED), 59
-    images, ids = random_images(SHARED), torch.randint(4, 59, (2, 5))
-    asked = torch.full((2, 1), mask_id)
-    cache = Cache(SHARED.depth)
-    with torch.no_grad():
-        made(images, attention="seq2seq", cache=cache)
-        for i in range(5):
-            new = torch.cat([ids[:, i : i + 1], asked], 1)
-            found = made(text_ids=new, attention="seq2seq", cache=cache).hidden[:, -1]
-            cache.drop_last(1)
-            whole = made(images, torch.cat([ids[:, : i + 1], asked], 1), attention="seq2seq")
-            torch.testing.assert_close(found, whole.text[:, -1], atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="6 tokens to drop, the cache holds 5"):
-        cache.drop_last(6)
-
-
-def test_a_cache_refuses_calls_that_do_not_fit_it():
-    made, ids = network(SHARED), torch.randint(4, 60, (2, 3))
-    with pytest.raises(ValueError, match="seq2seq"):
-        made(text_ids=ids, cache=Cache(SHARED.depth))
-    cache = Cache(SHARED.depth)
-    made(random_images(SHARED), attention="seq2seq", cache=cache)
-    with pytest.raises(ValueError, match="first call"):
-        made(random_images(SHARED), ids, attention="seq2seq", cache=cache)
-    padding = torch.zeros(2, 3, dtype=torch.bool)
-    with pytest.raises(ValueError, match="no padding"):
-        made(None, ids, padding, attention="seq2seq", cache=cache)
-    with pytest.raises(ValueError, match="a text of 41 tokens is longer than max_text_length 40"):
-        made(text_ids=torch.zeros(2, 41, dtype=torch.long))
-
-
-@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
-@pytest.mark.parametrize("given", [0, 2], ids=["image first", "image and tokens first"])
-def test_a_cache_follows_the_beams_of_a_search(config, given):
-    """Rows are repeated, reordered and dropped; each beam equals its whole sequence."""
-    made, images = network(config), random_images(config)
-    cache = Cache(config.depth)
-    ids, image_of = torch.randint(4, 60, (2, given)), torch.arange(2)
-    selections = ([0, 0, 0, 1, 1, 1], [2, 0, 0, 5, 5, 4], [1, 1, 2, 3, 4, 5], [0, 3])
-    with torch.no_grad():
-        made(images, ids if given else None, attention="seq2seq", cache=cache)
-        for selection in selections:
-            rows = torch.tensor(selection)
-            cache.select(rows)
-            ids, image_of = ids[rows], image_of[rows]
-            new = torch.randint(4, 60, (len(rows), 1))
-            ids = torch.cat([ids, new], dim=1)
-            found = made(text_ids=new, attention="seq2seq", cache=cache).hidden
-            whole = made(images[image_of], ids, attention="seq2seq").text[:, -1:]
-            torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
-
-
-def test_rows_that_a_cache_does_not_hold_are_refused():
-    made, cache = network(SHARED), Cache(SHARED.depth)
-    with pytest.raises(ValueError, match="the cache is empty"):
-        cache.select(torch.tensor([0]))
-    made(random_images(SHARED), attention="seq2seq", cache=cache)
-    for rows in ([2], [-1], [0, 1, 5]):
-        with pytest.raises(ValueError, match="not row numbers of the cache, 0 to 1"):
-            cache.select(torch.tensor(rows))
-    for rows in ([True, False], [0.0, 1.0]):
-        with pytest.raises(ValueError, match="give row numbers as int64"):
-            cache.select(torch.tensor(rows))
-    with pytest.raises(ValueError, match="give row numbers as int64"):
-        cache.select(torch.tensor([1, 0], dtype=torch.uint8))
-    with pytest.raises(ValueError, match=r"text_ids have 6 rows, the cache holds 2; cache\.select"):
-        made(text_ids=torch.zeros(6, 1, dtype=torch.long), attention="seq2seq", cache=cache)
 
 
 IDS = torch.full((2, 7), 5)

@@ -16,7 +16,8 @@ from model import BEiT3, BEiT3Config
 from model.finetuning.released import heads_of
 from model.finetuning.task_networks import ForVisualReasoning
 from model.network import interop
-from model.network.starting import StartMismatch, fit_start, load_start
+from model.network.layouts import StartMismatch
+from model.network.starting import fit_start, load_start
 from model.network.weight_files import UnreadableWeights, read_weights
 from tests.model.networks import RELEASED, SHARED, network, random_images
 from tests.model.test_interop import TASKS, torchscale

@@ -15,6 +15,7 @@ from pipelines.finetune.formats.format import PublishedImageFormat
 class CocoCaptions(PublishedImageFormat):
     """COCO's images, each with all of its captions."""
 
+    license: ClassVar = "annotations CC BY 4.0; each image under its license on Flickr"
     tasks: ClassVar = frozenset({"retrieval"})
 
     format: Literal["coco_captions"]

@@ -13,6 +13,7 @@ from pipelines.finetune.formats.format import PublishedImageFormat
 class Flickr30kCaptions(PublishedImageFormat):
     """Flickr30K's images, each with all of its captions."""
 
+    license: ClassVar = "research and education, not commerce; each image under Flickr's terms"
     tasks: ClassVar = frozenset({"retrieval"})
 
     format: Literal["flickr30k_captions"]

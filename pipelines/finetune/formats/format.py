@@ -34,6 +34,8 @@ class TaskFormat(StageParams):
     "Names of the tasks that the examples are for."
     file_errors: ClassVar[tuple[type[Exception], ...]] = (AnnotationError, ListError, BadZipFile)
     "Raised for a file that is not of this format; its message names the file."
+    license: ClassVar[str] = "not stated; ask the owner of the files"
+    "License of the data as its publisher states it, for the card of a model."
 
     format: str
     "Name of the format."

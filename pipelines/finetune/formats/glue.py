@@ -15,6 +15,7 @@ from pipelines.ingest.file_slices import expected_lines
 class Glue(TaskFormat):
     """One file of a corpus of GLUE."""
 
+    license: ClassVar = "each corpus under its own license, see gluebenchmark.com"
     tasks: ClassVar = frozenset({"text_classification"})
 
     format: Literal["glue"]

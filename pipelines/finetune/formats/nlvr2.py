@@ -14,6 +14,7 @@ from pipelines.ingest.file_slices import expected_lines
 class Nlvr2(PublishedImageFormat):
     """One of NLVR2's splits."""
 
+    license: ClassVar = "annotations CC BY 4.0; each image under its owner's terms"
     tasks: ClassVar = frozenset({"nlvr2"})
 
     format: Literal["nlvr2"]

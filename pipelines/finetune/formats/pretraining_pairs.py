@@ -18,6 +18,7 @@ from pipelines.finetune.formats.format import StoredFormat
 class PretrainingPairs(StoredFormat):
     """Curated images with captions, from the workdir of a pretraining."""
 
+    license: ClassVar = "as the sources of the pretraining"
     tasks: ClassVar = frozenset({"retrieval"})
 
     format: Literal["pretraining_pairs"]

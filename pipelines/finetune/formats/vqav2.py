@@ -31,6 +31,7 @@ class VqaFiles(StageParams):
 class Vqav2(PublishedImageFormat):
     """Questions of VQAv2, of one or several published splits."""
 
+    license: ClassVar = "annotations CC BY 4.0; each image under its license on Flickr"
     tasks: ClassVar = frozenset({"vqa"})
 
     format: Literal["vqav2"]

@@ -30,6 +30,9 @@ _COUNTS: Final = f"{_FOLDER}/counts.json"
 class Cc12m(LineList):
     """Conceptual 12M."""
 
+    license: ClassVar = (
+        "free for any purpose, with credit to Google; each image under its owner's terms"
+    )
     patterns: ClassVar = text_patterns(".tsv")
 
     format: Literal["cc12m"]

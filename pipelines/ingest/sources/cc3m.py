@@ -13,6 +13,9 @@ from pipelines.ingest.line_lists import LineList
 class Cc3m(LineList):
     """Conceptual Captions 3M."""
 
+    license: ClassVar = (
+        "free for any purpose, with credit to Google; each image under its owner's terms"
+    )
     patterns: ClassVar = text_patterns(".tsv")
 
     format: Literal["cc3m"]

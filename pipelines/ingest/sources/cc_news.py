@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ from pipelines.ingest.file_slices import file_slices
 
 class CcNews(Corpus):
     """CC-News; a WARC file has a gigabyte and is a slice."""
+
+    license: ClassVar = "Common Crawl's terms of use; each article under its publisher's terms"
 
     format: Literal["cc_news"]
     "A folder of WARC files."

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.coco import read_coco
@@ -12,6 +12,8 @@ from pipelines.ingest.annotated_images import AnnotatedImages
 
 class Coco(AnnotatedImages):
     """COCO captions in Karpathy's split."""
+
+    license: ClassVar = "annotations CC BY 4.0; each image under its license on Flickr"
 
     format: Literal["coco"]
     "Karpathy's `dataset_coco.json` and the two zip archives of images."

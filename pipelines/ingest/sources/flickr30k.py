@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from dataprep.sources.annotations import AnnotatedImage
 from dataprep.sources.flickr30k import read_flickr30k
@@ -14,6 +14,8 @@ from pipelines.ingest.annotated_images import AnnotatedImages, Reader
 
 class Flickr30k(AnnotatedImages):
     """Flickr30K in Karpathy's split: for `evaluation_sets`, or for fine-tuning."""
+
+    license: ClassVar = "research and education, not commerce; each image under Flickr's terms"
 
     format: Literal["flickr30k"]
     "Karpathy's `dataset_flickr30k.json` and the folder of images."

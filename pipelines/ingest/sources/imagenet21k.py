@@ -34,6 +34,7 @@ _GB: Final = 10**9
 class ImageNet21k(ImageArchive):
     """ImageNet-21K: images labeled with their WordNet id; a synset is a slice."""
 
+    license: ClassVar = "research and education, not commerce, by ImageNet's terms of access"
     kind: ClassVar[Kind] = "images"
     file_errors: ClassVar = (ArchiveError,)
 

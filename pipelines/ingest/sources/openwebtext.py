@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dataprep.sources.documents import Documents
 from dataprep.sources.folders import files_in
@@ -14,6 +14,8 @@ from pipelines.ingest.file_slices import file_slices
 
 class OpenWebText(Corpus):
     """OpenWebText; some inner archives are a slice."""
+
+    license: ClassVar = "the collection CC0; each page under its owner's terms"
 
     format: Literal["openwebtext"]
     "A folder of xz-compressed tars, as in the outer archive."

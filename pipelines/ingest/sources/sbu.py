@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from dataprep.sources import sbu
 from dataprep.sources.lines import LineRange, about_lines
@@ -14,6 +14,8 @@ from pipelines.ingest.index import Entries, PairList
 
 class SbuLines(PairList):
     """SBU Captions as two text files."""
+
+    license: ClassVar = "none stated; each image under its license on Flickr"
 
     format: Literal["sbu"]
     "Two text files: line N of one is the URL, line N of the other the caption."
@@ -46,6 +48,8 @@ class SbuLines(PairList):
 
 class SbuJson(PairList):
     """SBU Captions as one JSON file."""
+
+    license: ClassVar = "none stated; each image under its license on Flickr"
 
     format: Literal["sbu_json"]
     "One JSON object with a list of URLs and a list of captions."

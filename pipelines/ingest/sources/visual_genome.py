@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ from pipelines.ingest.annotated_images import AnnotatedImages
 
 class VisualGenome(AnnotatedImages):
     """Visual Genome's region descriptions, each or several joined as a caption."""
+
+    license: ClassVar = "CC BY 4.0; each image under its license on Flickr"
 
     format: Literal["visual_genome"]
     "`region_descriptions.json` and the two zip archives of images."

@@ -17,6 +17,7 @@ from pipelines.ingest.documents import Corpus
 class Wikipedia(Corpus):
     """Wikipedia, from a multistream dump."""
 
+    license: ClassVar = "CC BY-SA 4.0"
     file_errors: ClassVar = (ListError, wikipedia.DumpError)
 
     format: Literal["wikipedia"]

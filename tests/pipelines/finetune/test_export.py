@@ -21,6 +21,7 @@ from orchestration.storage.store import Store
 from pipelines.finetune import export, start
 from pipelines.finetune.start_params import StartParams
 from pipelines.finetune.task import Task
+from pipelines.pretrain.provenance import Provenance
 from tests.in_process import run_in_process
 from tests.model.finetuning.test_task_networks import IDS, MAKERS, PADDING, Reference, built
 from tests.model.networks import random_images
@@ -28,6 +29,8 @@ from tests.pipelines.finetune.test_start import rows, started
 from tests.pipelines.pretrain.test_start_from import spm
 
 METRICS = {"test/accuracy": 0.75}
+PUBLISHED = {"published/test/accuracy": 0.7765}
+MADE = Provenance("finetune/vqav2-base", {"train (vqav2)": "CC BY 4.0"})
 LABELS = {
     "retrieval": [],
     "vqa": ["no", "two dogs", "café", "3", 'a "b"', "yes", ""],
@@ -77,9 +80,9 @@ def exported(root: Path, name: str, network: TaskNetwork, labels: list[str]) -> 
     state = {n: t.detach().clone() for n, t in network.state_dict().items()}
     save_file(state, root / "finetune" / "network.safetensors")
     inputs["finetune"] = committed(root / "finetune", {"labels.json": json.dumps(labels)}, {})
-    inputs["score"] = committed(root / "score", {}, METRICS)
+    inputs["score"] = committed(root / "score", {}, METRICS | PUBLISHED)
     stages = {n: Stage(n, lambda _: None, StartParams(start_from="/no")) for n in inputs}
-    made = export.stage(export.Params(), task=Stub(name=name), **stages)
+    made = export.stage(export.Params(), task=Stub(name=name), examples={}, origin=MADE, **stages)
     (root / "export").mkdir()
     run_in_process(made, Store(root / "export"), inputs)
     return root / "export" / "export"
@@ -118,7 +121,7 @@ def ours(task: str, network: Any, images: Tensor) -> Tensor:
 def test_the_authors_form_computes_what_the_network_does(tmp_path, task):
     network = built(task)
     folder = exported(tmp_path, task, network, LABELS[task])
-    config = BEiT3Config.from_dict(json.loads((folder / "network.json").read_text()))
+    config = BEiT3Config.from_json((folder / "network.json").read_text())
     assert config == MAKERS[task][0]
     official = torch.load(folder / "official.pth")["model"]
     images = random_images(config)
@@ -139,6 +142,7 @@ def test_an_export_says_task_labels_input_and_metrics(tmp_path):
     assert lines[1] == '{"answer": "two dogs", "label": 1}'
     assert [json.loads(line)["answer"] for line in lines] == labels
     assert json.loads((folder / "task.json").read_text()) == {
+        "format": 1,
         "task": {"name": "vqa", "answers": 7},
         "image_size": 32,
         "max_text_length": 1022,
@@ -147,7 +151,9 @@ def test_an_export_says_task_labels_input_and_metrics(tmp_path):
         "metrics": METRICS,
     }
     card = (folder / "README.md").read_text()
-    assert "`BEiT3ForVisualQuestionAnswering`" in card and "| test/accuracy | 0.75 |" in card
+    assert "`BEiT3ForVisualQuestionAnswering`" in card
+    assert "| test/accuracy | 0.75 | 0.7765 |" in card and "| train (vqav2) | CC BY 4.0 |" in card
+    assert "`beit3 run finetune/vqav2-base`" in card and "model.answer(" in card
     assert "the 7 labels" in card and "| answers | 7 |" in card
     assert AutoTokenizer.from_pretrained(folder)("a small red circle")["input_ids"][0] == 0
     other = exported(tmp_path / "other", "nlvr2", built("nlvr2"), LABELS["nlvr2"])

@@ -23,6 +23,7 @@ from pipelines import cli
 from pipelines.pretrain import export
 from pipelines.pretrain.check_export import check_export
 from pipelines.pretrain.model_card import model_card
+from pipelines.pretrain.provenance import Provenance
 from tests.model.networks import network, official_arguments
 from tokenizer.text import BOS, EOS, TextTokenizer, train
 from tokenizer.vqkd import VQKD, VQKDConfig
@@ -36,6 +37,7 @@ TINY = BEiT3Config.named(
     "tiny", subln=True, max_text_length=64, vocab_size=VOCAB + 10, num_codes=20, image_size=32
 )
 RELEASED = replace(DEFAULT, attention="decoupled", fusion_layers=0, subln=True)
+MADE = Provenance("base", {"a (coco)": "CC"}, {"images": {"train": 7000, "held_out": 3}})
 FORMS = {
     "default": DEFAULT,
     "tiny": TINY,
@@ -81,7 +83,9 @@ def exported(folder: Path, config: BEiT3Config) -> Path:
     model = folder.parent / "spm.model"
     model.write_bytes(sentencepiece_model())
     text_file = export.write_text_tokenizer(folder, model, config.max_text_length)
-    card = model_card(config, omitted, text_file, {"accuracy/mlm": 0.5})
+    card = model_card(
+        config, omitted, text_file, {"accuracy/mlm": 0.5}, has_codebook=True, made=MADE
+    )
     (folder / "README.md").write_text(card)
     VQKD(VQKDConfig(
         image_size=config.image_size, patch_size=config.patch_size, width=64, depth=1, num_heads=1,
@@ -158,7 +162,9 @@ def test_a_tokenizer_with_byte_pieces_is_not_offered_to_transformers(released):
     for name in ("sentencepiece.bpe.model", "tokenizer_config.json"):
         (released / name).unlink()
     file = export.write_text_tokenizer(released, released / "given.model", 1022)
-    assert f"| `{file}` | `tokenizer.TextTokenizer.load`; not" in model_card(RELEASED, [], file, {})
+    assert f"| `{file}` | `tokenizer.TextTokenizer.load`; not" in model_card(
+        RELEASED, [], file, {}, has_codebook=True, made=MADE
+    )
     assert failures(released) == {
         "spm.model": "it needs 386 rows of the token embedding, the network has 130"
     }

@@ -1,0 +1,70 @@
+"""What a pretrained network predicts at masked tokens and patches."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model import BEiT3
+from model.network.beit3 import Encoded
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FilledPatches:
+    """The most likely codes of the masked patches of one image."""
+
+    positions: Ints
+    "(M,) number of each masked patch, row by row."
+    codes: Ints
+    "(M, k), the most likely first."
+    probabilities: Floats
+    "(M, k)."
+
+
+def best_tokens(
+    network: BEiT3, encoded: Encoded, ids: Tensor, mask: int, pieces: tuple[int, int], most: int
+) -> list[list[tuple[list[int], list[float]]]]:
+    """Return for each text and each mask in it the most likely pieces and their probabilities.
+
+    Args:
+        network: with its head for text.
+        encoded: of the texts, alone or with images.
+        ids: (B, T) long.
+        mask: id of ``<mask>``.
+        pieces: first and last id of the vocabulary's pieces; special tokens and unused rows are
+            never returned, but have their part of the probability.
+        most: pieces of each mask.
+    """
+    probabilities = network.mlm_head(encoded.text[ids == mask]).float().softmax(-1)
+    first, last = pieces
+    best = probabilities[:, first : last + 1].topk(min(most, last + 1 - first), dim=-1)
+    found = iter(zip((best.indices + first).tolist(), best.values.tolist(), strict=True))
+    return [[next(found) for _ in range(number)] for number in (ids == mask).sum(1).tolist()]
+
+
+def best_codes(network: BEiT3, encoded: Encoded, masks: Tensor, most: int) -> list[FilledPatches]:
+    """Return the most likely codes at masked patches.
+
+    Args:
+        network: with its head for images.
+        encoded: of images with masked patches.
+        masks: (B, N) bool, True = masked.
+        most: codes of each patch.
+    """
+    probabilities = network.mim_head(encoded.patches[masks]).float().softmax(-1)
+    best = probabilities.topk(min(most, probabilities.shape[1]), dim=-1)
+    sizes = masks.sum(1).tolist()
+    parts = zip(masks, best.indices.split(sizes), best.values.split(sizes), strict=True)
+    return [
+        FilledPatches(
+            positions=torch.nonzero(mask)[:, 0].cpu().numpy(),
+            codes=codes.cpu().numpy(),
+            probabilities=values.cpu().numpy(),
+        )
+        for mask, codes, values in parts
+    ]
