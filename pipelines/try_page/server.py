@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from orchestration.errors import PipelineError
 from pipelines.try_page.guards import MAX_BYTES, OwnPageOnly, TooLarge, json_of
-from pipelines.try_page.panels import Panel, Unusable
+from pipelines.try_page.panel import Panel, Unusable
 
 logger = logging.getLogger(__name__)
 

@@ -56,7 +56,7 @@ function show(panel, answer) {
     }
     result.append(columns);
   }
-  for (const name of ["alone", "told"]) {
+  for (const name of ["without_text", "with_text"]) {
     const drawn = find(`img.${name}`, panel);
     if (!drawn) continue;
     drawn.hidden = !answer[name];
