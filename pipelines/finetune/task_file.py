@@ -29,7 +29,8 @@ def write_task(
         config: of the encoder.
         metrics: numbers of ``score``.
     """
-    parameters = semantic(task)
+    # Defaults are validated too: a number that is read again is written the same.
+    parameters = semantic(type(task).model_validate(task.model_dump()))
     for file in external_files(task):
         parameters[file.key] = f"{file.key}{Path(file.location).suffix}"
         shutil.copyfile(file.location, folder / parameters[file.key])

@@ -12,6 +12,7 @@ from pipelines.finetune.task import Task
 from pipelines.finetune.texts import TextEncoder
 from pipelines.inference.source import Source
 from tokenizer.text import TextTokenizer
+from tokenizer.vqkd import VQKD
 
 
 def build_network(source: Source, tokenizer: TextTokenizer | None) -> BEiT3 | TaskNetwork:
@@ -26,6 +27,26 @@ def build_network(source: Source, tokenizer: TextTokenizer | None) -> BEiT3 | Ta
         return BEiT3.of_weights(source.config, source.state)
     except ValueError as error:
         raise NotAModel(one_line(source.name, error)) from None
+
+
+def build_image_tokenizer(source: Source) -> VQKD | None:
+    """Return the image tokenizer of a source, if it has one.
+
+    Raises:
+        NotAModel: its file is damaged, or it has other patches than the network.
+    """
+    if source.image_tokenizer is None:
+        return None
+    try:
+        tokenizer = VQKD.load(source.image_tokenizer)
+    except (ValueError, OSError) as error:
+        raise NotAModel(one_line(source.name, error)) from None
+    if tokenizer.config.grid != source.config.grid:
+        raise NotAModel(
+            f"{source.image_tokenizer}: {tokenizer.config.grid} patches along a side, the network "
+            f"has {source.config.grid}; copy the whole export"
+        )
+    return tokenizer
 
 
 def _of_task(source: Source, task: Task, tokenizer: TextTokenizer | None) -> TaskNetwork:

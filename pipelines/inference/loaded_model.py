@@ -15,7 +15,7 @@ from model.finetuning.task_networks import TaskNetwork
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Task
 from pipelines.inference.batching import Example, task_batches
-from pipelines.inference.building import build_network
+from pipelines.inference.building import build_image_tokenizer, build_network
 from pipelines.inference.processor import Processor
 from pipelines.inference.saving import save
 from pipelines.inference.source import Source, open_source
@@ -44,11 +44,8 @@ class LoadedModel:
         path = source.text_tokenizer
         tokenizer = None if path is None else TextTokenizer.load(path)
         self.network: BEiT3 | TaskNetwork = build_network(source, tokenizer).to(self.device)
-        self.image_tokenizer: VQKD | None = (
-            None
-            if source.image_tokenizer is None
-            else VQKD.load(source.image_tokenizer).to(self.device)
-        )
+        image_tokenizer = build_image_tokenizer(source)
+        self.image_tokenizer: VQKD | None = image_tokenizer and image_tokenizer.to(self.device)
         crop_mode = "squash" if source.task is None else source.task.crop_mode
         self.processor = Processor(source.config, crop_mode=crop_mode, tokenizer=tokenizer)
 

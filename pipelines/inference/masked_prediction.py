@@ -1,5 +1,6 @@
-"""What a pretrained network predicts at masked tokens and patches."""
+"""What a pretrained network predicts at masked tokens and patches, and the codes of patches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from model import BEiT3
 from model.network.beit3 import Encoded
+from pipelines.finetune.views import CropMode, EvaluationViews
+from pipelines.inference.processor import ImageInput, decoded
+from tokenizer.vqkd import VQKD, to_input
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -68,3 +72,29 @@ def best_codes(network: BEiT3, encoded: Encoded, masks: Tensor, most: int) -> li
         )
         for mask, codes, values in parts
     ]
+
+
+@torch.inference_mode()
+def codes_of(
+    tokenizer: VQKD,
+    images: Sequence[ImageInput],
+    crop_mode: CropMode,
+    batch_size: int,
+    device: torch.device,
+) -> Ints:
+    """Return the codes (B, N) of images.
+
+    Args:
+        tokenizer: on ``device``.
+        images: B images.
+        crop_mode: how an image gets its square form.
+        batch_size: images in a forward pass.
+        device: where they are computed.
+    """
+    views = EvaluationViews(tokenizer.config.image_size, crop_mode)
+    found = [np.empty((0, tokenizer.config.grid**2), np.int64)]
+    for first in range(0, len(images), batch_size):
+        some = enumerate(images[first : first + batch_size], first)
+        pixels = np.stack([views.square(decoded(image, number)) for number, image in some])
+        found.append(tokenizer.encode(to_input(pixels).to(device)).cpu().numpy())
+    return np.concatenate(found)

@@ -20,7 +20,6 @@ from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
-from pipelines.finetune.views import EvaluationViews
 from pipelines.inference.batching import (
     Example,
     Text,
@@ -31,12 +30,17 @@ from pipelines.inference.batching import (
     together,
 )
 from pipelines.inference.loaded_model import Floats, LoadedModel
-from pipelines.inference.masked_prediction import FilledPatches, Ints, best_codes, best_tokens
+from pipelines.inference.masked_prediction import (
+    FilledPatches,
+    Ints,
+    best_codes,
+    best_tokens,
+    codes_of,
+)
 from pipelines.inference.masked_texts import MARKER, masked_ids
-from pipelines.inference.processor import ImageInput, decoded
+from pipelines.inference.processor import ImageInput
 from pipelines.inference.uses import require
 from tokenizer.text import FIRST_PIECE
-from tokenizer.vqkd import to_input
 
 Chooser = VisualQuestionAnswering | ImageClassification | TextClassification | VisualReasoning
 
@@ -273,19 +277,8 @@ class PretrainedModel(LoadedModel):
         require(self, "codes")
         tokenizer = self.image_tokenizer
         assert tokenizer is not None
-        views = EvaluationViews(tokenizer.config.image_size, self.processor.crop_mode)
-        found = []
-        given = [(each,) for each in many(images, "images")]
-        for first in range(0, len(given), batch_size):
-            some = given[first : first + batch_size]
-            pixels = [views.square(decoded(x, i)) for i, (x,) in enumerate(some, first)]
-            with torch.inference_mode():
-                found.append(tokenizer.encode(to_input(np.stack(pixels)).to(self.device)).cpu())
-        return (
-            torch.cat(found).numpy()
-            if found
-            else np.empty((0, self.source.config.num_patches), np.int64)
-        )
+        given = many(images, "images")
+        return codes_of(tokenizer, given, self.processor.crop_mode, batch_size, self.device)
 
     def _choices(
         self, examples: Sequence[Example], top_k: int, batch_size: int

@@ -1,0 +1,247 @@
+"""What is no model, or cannot do what is asked, is refused in one sentence."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model import BEiT3
+from model.network.pretrained import NotAModel
+from pipelines import PretrainedModel
+from pipelines.builtin_recipes import builtin_recipes
+from pipelines.inference.uses import USES, CannotDo
+from tests.pipelines.finetune.examples import TASKS
+from tests.pipelines.inference.models import builder_of, fine_tuned, pretrained
+from tokenizer.text import train
+
+SMALL = train(["x y z a b c"] * 9, vocab_size=11, character_coverage=1)
+IMAGE = np.zeros((8, 8, 3), np.uint8)
+CALLS = {
+    "similarity": lambda model: model.similarity([IMAGE], ["a"]),
+    "caption": lambda model: model.caption([IMAGE]),
+    "answer": lambda model: model.answer([IMAGE], ["a"]),
+    "classify": lambda model: model.classify([IMAGE]),
+    "classify_pairs": lambda model: model.classify_pairs([(IMAGE, IMAGE)], ["a"]),
+    "fill_mask": lambda model: model.fill_mask(["<mask>"]),
+    "fill_patches": lambda model: model.fill_patches([IMAGE], np.ones((1, 16), bool)),
+    "codes": lambda model: model.codes([IMAGE]),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Callable[[str], Path]:
+    """A function from a kind to its export, for reading alone."""
+    root, folders = tmp_path_factory.mktemp("exports"), {}
+
+    def make(kind: str) -> Path:
+        if kind not in folders:
+            folder = root / kind.replace(" ", "_") / "export"
+            folders[kind] = (
+                pretrained(folder) if kind == "pretrained" else fine_tuned(folder, builder_of(kind))
+            )
+        return folders[kind]
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["pretrained", *TASKS])
+def test_a_method_that_the_model_cannot_do_names_the_recipe(made, kind):
+    model = PretrainedModel.from_pretrained(made(kind))
+    for method, call in CALLS.items():
+        if method in model.methods:
+            if (method == "classify") <= (model.task is None or model.task.num_images > 0):
+                call(model)
+            continue
+        with pytest.raises(CannotDo) as refused:
+            call(model)
+        words = str(refused.value)
+        assert "\n" not in words and words.startswith(f"{method}: {made(kind)} is ")
+        assert USES[method].recipe in words
+    assert model.methods
+
+
+def test_the_recipes_of_the_refusals_exist():
+    words = " ".join(use.recipe for use in USES.values()).replace(",", " ").split()
+    named = {word for word in words if word == "base" or word.startswith("finetune/")}
+    assert named <= {*builtin_recipes(), "finetune/coco-captioning-base"}
+
+
+def change_json(name: str, **changes: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def write(name: str, data: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(data) and None
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return change
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+    def changed(folder: Path) -> None:
+        state = load_file(folder / "model.safetensors")
+        change(state)
+        save_file(state, folder / "model.safetensors")
+
+    return changed
+
+
+def drop(name: str) -> Callable[[dict[str, torch.Tensor]], None]:
+    def change(state: dict[str, torch.Tensor]) -> None:
+        del state[name]
+
+    return change
+
+
+def without(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).unlink()
+
+
+def foreign(config: dict[str, object], name: str = "config.json") -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        without(folder, "network.json")
+        (folder / name).write_text(json.dumps(config))
+
+    return change
+
+
+PRETRAINED = {
+    "cut weights": (cut("model.safetensors"), "damaged"),
+    "no weights": (remove("model.safetensors"), "has network.json but no model.safetensors"),
+    "no configuration": (remove("network.json"), "network.json is missing"),
+    "cut configuration": (cut("network.json"), "network.json|JSON|delimiter|line"),
+    "newer configuration": (
+        change_json("network.json", format=2), "format 2, this version reads 1",
+    ),
+    "unknown field": (change_json("network.json", rotary=True), "unknown fields .*rotary"),
+    "another type": (change_json("network.json", width="48"), "no configuration of a network"),
+    "a list": (write("network.json", b"[]"), "no configuration of a network"),
+    "another width": (change_json("network.json", width=96), "of another shape"),
+    "another depth": (change_json("network.json", depth=4), "missing"),
+    "no number": (
+        weights(lambda state: state["vision.class_token"].fill_(torch.nan)), "not finite",
+    ),
+    "a tensor less": (weights(drop("norm.vision.weight")), "missing"),
+    "vocabulary of another": (
+        write("sentencepiece.bpe.model", SMALL),
+        "rows of the token embedding, the weights have",
+    ),
+    "cut vocabulary": (cut("sentencepiece.bpe.model"), "not a SentencePiece model"),
+    "cut codebook": (cut("vqkd.pt"), "vqkd.pt: neither a torch nor"),
+    "transformers": (foreign({"model_type": "bert"}), r"model of transformers \(bert\)"),
+    "clip": (foreign({"model_type": "clip"}), r"model of transformers \(clip\)"),
+    "timm": (foreign({"architecture": "vit_base_patch16"}), "timm's model vit_base_patch16"),
+    "lora": (foreign({"peft_type": "LORA"}, "adapter_config.json"), "adapter"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_damaged_or_foreign_folder_is_refused(made, tmp_path, name):
+    change, words = PRETRAINED[name]
+    folder = Path(shutil.copytree(made("pretrained"), tmp_path / "export"))
+    change(folder)
+    assert_refused(folder, words)
+    if not any(part in name for part in ("vocabulary", "codebook")):
+        assert_refused(folder, words, BEiT3)
+
+
+TASK = {
+    "newer task": (
+        change_json("task.json", format=9), "task.json has format 9, this version reads 1",
+    ),
+    "no such task": (change_json("task.json", task={"name": "grounding"}), "task.json: task"),
+    "another parameter": (
+        change_json("task.json", task={"name": "vqa", "beams": 3}), "task.json: task.vqa.beams",
+    ),
+    "cut task": (cut("task.json"), "task.json"),
+    "no labels": (remove("labels.txt"), "head.3.weight is 5x96, not 0x96 as 0 labels need"),
+    "cut labels": (cut("labels.txt"), "no list of labels|5x96"),
+    "no vocabulary": (
+        remove("sentencepiece.bpe.model"), "no text tokenizer; copy the whole export",
+    ),
+    "a pretraining's weights": (
+        weights(drop("head.3.bias")),
+        "not those of the task vqa: missing: head.3.bias",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASK)
+def test_a_damaged_fine_tuning_is_refused(made, tmp_path, name):
+    change, words = TASK[name]
+    folder = Path(shutil.copytree(made("vqa"), tmp_path / "export"))
+    change(folder)
+    assert_refused(folder, words)
+
+
+def test_a_file_that_the_task_names_is_not_forgotten(tmp_path):
+    names = tmp_path / "names.tsv"
+    names.write_text("".join(f"{label}\tthe {label}\n" for label in builder_of("dual").numbers))
+    folder = fine_tuned(tmp_path / "export", builder_of("dual", class_names=str(names)))
+    (folder / "class_names.tsv").unlink()
+    assert_refused(folder, "task.json names .*class_names.tsv, which is not there; copy the whole")
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "./no-such", "nothing", "a/b/c"])
+def test_what_does_not_exist_is_named(source):
+    assert_refused(source, "there is no such folder or file")
+
+
+def test_an_empty_folder_and_other_files_are_named(tmp_path, made):
+    assert_refused(tmp_path, "the folder is empty")
+    (tmp_path / "notes.txt").write_text("x")
+    assert_refused(tmp_path, "neither network.json nor model.safetensors")
+    assert_refused(tmp_path / "notes.txt", "neither a torch nor a safetensors file")
+    assert_refused(made("pretrained") / "timm", "timm's model")
+    torch.save({"bert.embeddings.word_embeddings.weight": torch.zeros(3, 3)}, tmp_path / "b.bin")
+    assert_refused(tmp_path / "b.bin", "no BEiT-3 network")
+
+
+def test_no_code_of_a_file_is_run(tmp_path):
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pth")
+    assert_refused(tmp_path / "evil.pth", "could run code")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_one_input_instead_of_a_list_is_refused(made):
+    model = PretrainedModel.from_pretrained(made("pretrained"))
+    for call in (
+        lambda: model.embed_texts("a red circle"),
+        lambda: model.embed_images("a.jpg"),
+        lambda: model.embed_images(IMAGE),
+    ):
+        with pytest.raises(TypeError, match=r"; give a list, even of one: \["):
+            call()
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        model.embed_images([IMAGE], batch_size=0)
+    with pytest.raises(ValueError, match="top_k is 0"):
+        model.fill_mask(["<mask>"], top_k=0)
+
+
+def assert_refused(source: Path | str, words: str, kind: type = PretrainedModel) -> None:
+    with pytest.raises(NotAModel, match=words) as refused:
+        kind.from_pretrained(source)
+    assert "\n" not in str(refused.value) and str(source) in str(refused.value)
