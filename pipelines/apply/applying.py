@@ -17,11 +17,12 @@ from dataprep.images import Pixels, decode_image
 from dataprep.row_errors import RowError
 from dataprep.schemas import REJECTS, reject, rejects_table, table_of
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
+from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, GpusPerActor, StageParams
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
 from orchestration.slices import read_slice, row_slices
-from pipelines.apply.inputs import SOURCE, InputParams
+from pipelines.apply.inputs import SOURCE, InputParams, Kind
 from pipelines.apply.model_location import MODEL, as_recipe_error
 from pipelines.apply.operations import OPERATIONS, Operation
 from pipelines.apply.rows import ROWS, image_bytes
@@ -83,9 +84,21 @@ def stage(operation: Operation, params: ApplyParams, inputs: Stage) -> Stage:
         lambda context: run(context, operation.name, whole),
         whole,
         feeding(rows=inputs),
+        requires=partial(requires, operation, whole),
         resources=params.resources,
         workers=partial(workers, params),
     )
+
+
+def requires(operation: Operation, params: StageOfApply) -> str | None:
+    """Return why the model cannot do what is asked of it, or None."""
+    try:
+        with as_recipe_error():
+            model = load_model(params.model, params.text_tokenizer, "cpu")
+            operation.check(model, params.inputs.kinds)
+    except RecipeError as error:
+        return str(error)
+    return None
 
 
 def workers(params: ApplyParams, inputs: Mapping[str, Expected]) -> Workers:
@@ -193,7 +206,9 @@ class Applier:
         for (has_image, has_text), numbers in kinds.items():
             images = [cast(Pixels, views[i]) for i in numbers] if has_image else None
             texts = [str(rows[i]["text"]) for i in numbers] if has_text else None
+            kind: Kind = "image and text" if images and texts else "image" if images else "text"
             with as_recipe_error():
+                self.operation.check(self.model, [kind])
                 found = self.operation.apply(self.model, images, texts, self.params.num_best)
             for number, *values in zip(numbers, *found.values(), strict=True):
                 kept = {name: rows[number][name] for name in KEPT.names}

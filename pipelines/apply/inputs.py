@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 import pyarrow as pa
 
@@ -25,6 +25,8 @@ from orchestration.reporting.usage import Expected
 from pipelines.apply.listing import list_slice
 from pipelines.apply.rows import ROWS, image_type
 
+Kind = Literal["image", "text", "image and text"]
+"What a row holds."
 STAGE: Final = "inputs"
 SOURCE: Final = "inputs"
 "What the rejects name as their source."
@@ -64,6 +66,17 @@ class InputParams(StageParams):
     "Column of Parquet files with texts or questions; null reads none."
     question: str | None = None
     "Question that is asked about each image."
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Return the kinds of rows that are listed."""
+        found: set[Kind] = {"text"} if self.text_files or self.texts else set()
+        has_texts = self.question is not None or self.text_column is not None
+        if self.images and self.image_column is None and self.text_column is not None:
+            found.add("text")
+        elif self.images:
+            found.add("image and text" if has_texts else "image")
+        return frozenset(found)
 
 
 def stage(params: InputParams) -> Stage:

@@ -5,15 +5,16 @@ A new operation is a class here and a line in ``OPERATIONS``; a command is in
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
 from dataprep.images import Pixels
+from pipelines.apply.inputs import Kind
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.inference.pretrained_model import Candidate, PretrainedModel
-from pipelines.inference.uses import CannotDo
+from pipelines.inference.uses import CannotDo, require
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -22,10 +23,18 @@ class Operation(ABC):
     """What a model does with rows; an image of a row is given as its view of the network's size."""
 
     name: ClassVar[str]
-    takes: ClassVar[frozenset[str]]
-    "Kinds of rows that it takes: ``image``, ``text``, ``image and text``."
+    takes: ClassVar[frozenset[Kind]]
+    "Kinds of rows that it takes."
     columns: ClassVar[pa.Schema]
     "The columns that it adds to a row."
+
+    def check(self, model: PretrainedModel, kinds: Collection[Kind]) -> None:
+        """Check that a model can do this with rows of some kinds.
+
+        Raises:
+            CannotDo: it has no head for it; the message says which models have.
+        """
+        require(model, self.name)
 
     @abstractmethod
     def apply(
@@ -42,9 +51,6 @@ class Operation(ABC):
             images: (B,) views, or None for rows without images.
             texts: (B,) texts, or None for rows without texts.
             num_best: largest number of answers or labels of a row.
-
-        Raises:
-            CannotDo: the model has no head for it; the message says which models have.
         """
 
 
@@ -54,6 +60,11 @@ class Embed(Operation):
     name = "embed"
     takes = frozenset({"image", "text"})
     columns = pa.schema([("features", pa.list_(pa.float32()))])
+
+    def check(self, model: PretrainedModel, kinds: Collection[Kind]) -> None:
+        """See :class:`Operation`."""
+        for kind in kinds:
+            require(model, "embed_images" if kind == "image" else "embed_texts")
 
     def apply(
         self,
@@ -114,6 +125,13 @@ class Classify(Operation):
     takes = frozenset({"image", "text"})
     columns = pa.schema([("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
 
+    def check(self, model: PretrainedModel, kinds: Collection[Kind]) -> None:
+        """See :class:`Operation`."""
+        super().check(model, kinds)
+        wrong: Kind = "image" if isinstance(model.task, TextClassification) else "text"
+        if wrong in kinds:
+            raise CannotDo(f"classify: {model.description} takes no {wrong}s")
+
     def apply(
         self,
         model: PretrainedModel,
@@ -123,9 +141,6 @@ class Classify(Operation):
     ) -> Columns:
         """See :class:`Operation`; best labels first."""
         given = images if images is not None else texts or []
-        what = "images" if images is not None else "texts"
-        if isinstance(model.task, TextClassification) == (images is not None):
-            raise CannotDo(f"classify: {model.description} takes no {what}")
         return _best("labels", model.classify(given, top_k=num_best, batch_size=len(given) or 1))
 
 

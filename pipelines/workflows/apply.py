@@ -29,20 +29,18 @@ class ApplyRecipe(Recipe):
 
 def misfit(operation: str, given: inputs.InputParams) -> str | None:
     """Return why an operation cannot take inputs, or None."""
-    takes = OPERATIONS[operation].takes
-    if not (given.images or given.text_files or given.texts):
+    takes, asks = OPERATIONS[operation].takes, "image and text" in OPERATIONS[operation].takes
+    if not given.kinds:
         texts = ", or give --text or --texts" if "text" in takes else ""
         return f"no inputs; name images, folders of images or Parquet files{texts}"
-    has_texts = bool(given.text_files or given.texts)
-    asks = given.question is not None or given.text_column is not None
-    if "text" not in takes and has_texts:
-        return "texts are given, but only images are taken; leave the texts out"
-    if "image and text" in takes and not asks:
-        return "no question; give --question, or --question-column for Parquet files"
-    if "image and text" not in takes and given.question is not None:
+    if given.question is not None and not asks:
         return "a question is given, but none is taken; leave it out"
-    if "image and text" not in takes and None not in (given.image_column, given.text_column):
+    if "image and text" in given.kinds and not asks:
         return "--image-column and --text-column exclude each other; give one of them"
+    if "image" in given.kinds and asks:
+        return "no question; give --question, or --question-column for Parquet files"
+    if "text" in given.kinds and "text" not in takes:
+        return "texts are given, but only images are taken; leave the texts out"
     return None
 
 
