@@ -153,8 +153,10 @@ def _files(locations: Sequence[Location]) -> Iterator[str]:
         folder = Path(location.path)
         if folder.is_dir():
             yield from (f"{location.path.rstrip('/')}/{name}" for name in files_in(folder, "*"))
-        else:
+        elif os.path.lexists(folder):
             yield location.path
+        else:
+            raise ListError(f"{folder}: no such file or folder; correct the path")
 
 
 def _row_groups(path: Path, params: InputParams) -> Iterator[tuple[dict[str, object], int]]:

@@ -31,7 +31,7 @@ def try_page(
     from pipelines.apply.applying import load_model
     from pipelines.apply.model_location import located
     from pipelines.try_page.panels import panels_of
-    from pipelines.try_page.server import listen, make_app, serve
+    from pipelines.try_page.server import listen, make_app, server_of
 
     listening = listen(host, port)
     with console.status("loading"):
@@ -42,5 +42,5 @@ def try_page(
     console.print(f"{address}  Ctrl-C stops it", highlight=False, soft_wrap=True)
     if open_:
         webbrowser.open(address)
-    serve(app, listening)
+    server_of(app).run(sockets=[listening])
     console.print("stopped")

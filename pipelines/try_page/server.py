@@ -124,7 +124,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def serve(app: Starlette, listening: socket.socket) -> None:
-    """Serve until Ctrl-C."""
+def server_of(app: Starlette) -> uvicorn.Server:
+    """Return the server of an application; ``run(sockets=[…])`` serves until Ctrl-C."""
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
