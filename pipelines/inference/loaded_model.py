@@ -1,8 +1,9 @@
 """A model that is loaded: its network, its processor, its parts, and the run of a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -41,11 +42,14 @@ class LoadedModel:
         precision: Precision = "fp32",
     ) -> None:
         """Build the model from its parts; :meth:`from_pretrained` reads them."""
-        self.source, self.precision = source, precision
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is {precision!r}; give one of {get_args(Precision)}")
+        self.precision = precision
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         path = source.text_tokenizer
         tokenizer = None if path is None else TextTokenizer.load(path)
         self.network: BEiT3 | TaskNetwork = build_network(source, tokenizer).to(self.device)
+        self.source = replace(source, state={})  # the network has them now
         image_tokenizer = build_image_tokenizer(source)
         self.image_tokenizer: VQKD | None = image_tokenizer and image_tokenizer.to(self.device)
         crop_mode = "squash" if source.task is None else source.task.crop_mode
@@ -109,7 +113,7 @@ class LoadedModel:
     def description(self) -> str:
         """Return what the model is, in words."""
         kind = "pretrained" if self.task is None else f"fine-tuned for {self.task.name}"
-        return f"{self.source.name} is {kind} and"
+        return f"{self.source.name} is {kind}"
 
     def image_features(self, images: Tensor) -> Tensor:
         """Return features (B, D) of normalized images (B, 3, H, W), of any length."""

@@ -10,7 +10,9 @@ from tests.pipelines.inference.models import builder_of, fine_tuned, pretrained
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["retrieval", "pretrained"])
+@pytest.mark.parametrize(
+    "kind", ["retrieval", pytest.param("pretrained", marks=pytest.mark.exhaustive)]
+)
 def test_onnxruntime_gives_the_features_of_the_model(tmp_path, kind):
     folder = tmp_path / "export"
     made = pretrained(folder) if kind == "pretrained" else fine_tuned(folder, builder_of(kind))
