@@ -6,6 +6,7 @@ probability in the order of ids, which small errors of rounding hardly change.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,9 +40,11 @@ def sample(
     sums, ids = [0.0] * len(seeds), [list[int]() for _ in seeds]
     done: dict[int, Generated] = {}
     active = list(range(len(seeds)))
+    # As uint64: a list of Python's integers may become float64, which has not all their digits.
+    keys = np.array([seed % 2**64 for seed in seeds], np.uint64)
     scores = steps.begin()
     for num_words in range(max_length - 1):
-        uniform = randomness.uniform([seeds[number] for number in active], num_words)
+        uniform = randomness.uniform(keys[active], num_words)
         wide = scores.double()
         probabilities = token_probabilities(wide[:, EOS : last_id + 1], temperature, top_p)
         drawn = draw(probabilities, torch.from_numpy(uniform).to(wide.device))[:, None] + EOS

@@ -7,6 +7,7 @@ what ``rows.image_bytes`` and ``dataprep.images`` find in an image, and ``killed
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import pyarrow as pa
@@ -48,6 +49,8 @@ class ApplyParams(StageParams):
     "Export folder or checkpoint of the model, or a file of its weights."
     text_tokenizer: Annotated[str | None, EXTERNAL_FILE] = None
     "SentencePiece model of the texts, for weights that come without theirs."
+    labels: Annotated[str | None, EXTERNAL_FILE] = None
+    "File of the labels of a head that is in a file alone."
     precision: Precision = "fp32"
     "Data type of the forward pass."
     num_best: int = Field(default=5, ge=1)
@@ -94,7 +97,7 @@ def requires(operation: Operation, params: StageOfApply) -> str | None:
     """Return why the model cannot do what is asked of it, or None."""
     try:
         with as_recipe_error():
-            model = load_model(params.model, params.text_tokenizer, "cpu")
+            model = load_model(params.model, params.text_tokenizer, params.labels, "cpu")
             operation.check(model, params.inputs.kinds)
     except RecipeError as error:
         return str(error)
@@ -169,7 +172,9 @@ class Applier:
             RecipeError: there is none, or it cannot be loaded.
         """
         self.operation, self.params = operation, params
-        self.model = load_model(params.model, params.text_tokenizer, device, params.precision)
+        self.model = load_model(
+            params.model, params.text_tokenizer, params.labels, device, params.precision
+        )
 
     def __call__(self, rows: Sequence[Row]) -> Iterator[tuple[Row, RowError | None]]:
         """Yield each row in order, with the operation's columns or with why it cannot be used.
@@ -223,7 +228,8 @@ def output_schema(operation: Operation) -> pa.Schema:
 
 def load_model(
     location: str,
-    tokenizer: str | None = None,
+    tokenizer: str | Path | None = None,
+    labels: str | Path | None = None,
     device: str | None = None,
     precision: Precision = "fp32",
 ) -> PretrainedModel:
@@ -234,5 +240,5 @@ def load_model(
     """
     with as_recipe_error():
         return PretrainedModel.from_pretrained(
-            location, tokenizer=tokenizer, device=device, precision=precision
+            location, tokenizer=tokenizer, labels=labels, device=device, precision=precision
         )

@@ -130,7 +130,7 @@ class Classify(Operation):
         super().check(model, kinds)
         wrong: Kind = "image" if isinstance(model.task, TextClassification) else "text"
         if wrong in kinds:
-            raise CannotDo(f"classify: {model.description} takes no {wrong}s")
+            raise CannotDo(f"classify: {model.description} and takes no {wrong}s")
 
     def apply(
         self,

@@ -50,6 +50,14 @@ Question = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Question that is asked about every image.")
 ]
 NumBest = Annotated[int, typer.Option("--top", min=1, help="Number of answers or labels to give.")]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="SentencePiece model of a file of weights, as beit3.spm."),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Labels of a file of weights, as answer2label.txt."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Without --workdir: print a JSON object per input.")
 ]
@@ -62,6 +70,7 @@ def embed(
     texts: TextFiles = [],  # noqa: B006
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
+    tokenizer: Tokenizer = None,
     workdir: WorkdirOrNone = None,
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
@@ -71,13 +80,14 @@ def embed(
     Example: beit3 embed --model runs/demo-retrieval photos --workdir runs/photos
     """
     given = _inputs(inputs, text, texts, image_column, text_column)
-    _apply(_recipe("embed", model, given, set_), workdir, json_)
+    _apply(_recipe("embed", _model(model, tokenizer), given, set_), workdir, json_)
 
 
 def caption(
     model: Model,
     images: Images,
     image_column: ImageColumn = None,
+    tokenizer: Tokenizer = None,
     workdir: WorkdirOrNone = None,
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
@@ -87,7 +97,7 @@ def caption(
     Example: beit3 caption --model runs/demo-captioning photos/a.jpg
     """
     given = _inputs(images, image_column=image_column)
-    _apply(_recipe("caption", model, given, set_), workdir, json_)
+    _apply(_recipe("caption", _model(model, tokenizer), given, set_), workdir, json_)
 
 
 def answer(
@@ -97,6 +107,8 @@ def answer(
     question_column: QuestionColumn = None,
     image_column: ImageColumn = None,
     top: NumBest = 5,
+    tokenizer: Tokenizer = None,
+    labels: Labels = None,
     workdir: WorkdirOrNone = None,
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
@@ -109,7 +121,8 @@ def answer(
     given = _inputs(images, image_column=column, text_column=question_column) | {
         "question": question
     }
-    _apply(_recipe("answer", model, given, [f"apply.num_best={top}", *set_]), workdir, json_)
+    section = _model(model, tokenizer, labels) | {"num_best": top}
+    _apply(_recipe("answer", section, given, set_), workdir, json_)
 
 
 def classify(
@@ -120,6 +133,8 @@ def classify(
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
     top: NumBest = 5,
+    tokenizer: Tokenizer = None,
+    labels: Labels = None,
     workdir: WorkdirOrNone = None,
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
@@ -129,7 +144,8 @@ def classify(
     Example: beit3 classify --model runs/demo-imagenet photos --top 3 --json
     """
     given = _inputs(inputs, text, texts, image_column, text_column)
-    _apply(_recipe("classify", model, given, [f"apply.num_best={top}", *set_]), workdir, json_)
+    section = _model(model, tokenizer, labels) | {"num_best": top}
+    _apply(_recipe("classify", section, given, set_), workdir, json_)
 
 
 def _inputs(
@@ -151,13 +167,21 @@ def _inputs(
     }
 
 
+def _model(model: str, tokenizer: Path | None = None, labels: Path | None = None) -> dict[str, Any]:
+    """Return what the section ``apply`` of the recipe says of the model."""
+    from pipelines.apply.model_location import located
+
+    files = {"text_tokenizer": tokenizer, "labels": labels}
+    given = {name: str(path) for name, path in files.items() if path is not None}
+    return {"model": located(model), **given}
+
+
 def _recipe(
-    operation: str, model: str, inputs: dict[str, Any], overrides: list[str]
+    operation: str, section: dict[str, Any], inputs: dict[str, Any], overrides: list[str]
 ) -> "ApplyRecipe":
     from orchestration.errors import RecipeError
     from orchestration.recipe import complete_recipe
     from pipelines.apply.inputs import InputParams
-    from pipelines.apply.model_location import located
     from pipelines.workflows.apply import ApplyRecipe, misfit
 
     if problem := misfit(operation, InputParams(**inputs)):
@@ -166,7 +190,7 @@ def _recipe(
         "name": operation,
         "operation": operation,
         "inputs": inputs,
-        "apply": {"model": located(model)},
+        "apply": section,
     }
     return complete_recipe(ApplyRecipe, f"beit3 {operation}", values, overrides)
 

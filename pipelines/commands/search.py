@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.apply import Model
+from pipelines.commands.apply import Model, Tokenizer
 from pipelines.commands.options import Endpoint, Region, console
 from pipelines.commands.workdir import open_workdir
 
@@ -20,6 +20,7 @@ def search(
         Path | None, typer.Option(metavar="FILE", help="Image to search by, instead of a text.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of rows to show.")] = 5,
+    tokenizer: Tokenizer = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a JSON object per row.")] = False,
     endpoint_url: Endpoint = None,
     region: Region = None,
@@ -43,7 +44,7 @@ def search(
         raise RecipeError("search: give a text or --image FILE, one of the two")
     location = located(model)
     features = open_features(open_workdir(in_, endpoint_url, region), digest_of(location))
-    vector = embed_query(load_model(location), features, query, image)
+    vector = embed_query(load_model(location, tokenizer), features, query, image)
     (found,) = nearest(features, vector, top)
     if json_:
         for row in found:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.apply import Labels, Tokenizer
 from pipelines.commands.options import console
 
 
@@ -17,6 +18,8 @@ def try_page(
             help="As of `beit3 embed`; repeatable, the page then shows what each of them can do.",
         ),
     ],
+    tokenizer: Tokenizer = None,
+    labels: Labels = None,
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 7860,
     host: Annotated[
         str,
@@ -30,12 +33,18 @@ def try_page(
     """
     from pipelines.apply.applying import load_model
     from pipelines.apply.model_location import located
+    from pipelines.pretrain.start_source import is_folder
     from pipelines.try_page.panels import panels_of
     from pipelines.try_page.server import listen, make_app, server_of
 
     listening = listen(host, port)
     with console.status("loading"):
-        models = {name: load_model(located(name)) for name in dict.fromkeys(model)}
+        models = {
+            name: load_model(at)
+            if is_folder(at := located(name))
+            else load_model(at, tokenizer, labels)
+            for name in dict.fromkeys(model)
+        }
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}"
     app = make_app(list(panels_of(models)), frozenset({host}))

@@ -152,7 +152,7 @@ def write_start(folder: Store, params: StartParams) -> tuple[list[str], list[str
 
 def load_config(dataset: Dataset) -> BEiT3Config:
     """Return the configuration of the network that the output of ``start`` fits."""
-    return BEiT3Config.from_dict(json.loads(dataset.fetch(NETWORK_FILE).read_text()))
+    return BEiT3Config.from_json(dataset.fetch(NETWORK_FILE).read_text())
 
 
 def load_text_tokenizer(dataset: Dataset) -> TextTokenizer:

@@ -10,7 +10,7 @@ from model.network.loading import shape_words
 from model.network.pretrained import NotAModel, one_line
 from pipelines.finetune.task import Task
 from pipelines.finetune.texts import TextEncoder
-from pipelines.inference.source import Source
+from pipelines.inference.parts import Source
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
 
@@ -51,7 +51,10 @@ def build_image_tokenizer(source: Source) -> VQKD | None:
 
 def _of_task(source: Source, task: Task, tokenizer: TextTokenizer | None) -> TaskNetwork:
     if tokenizer is None:
-        raise NotAModel(f"{source.name}: it has no text tokenizer; copy the whole export")
+        raise NotAModel(
+            f"{source.name}: it has no text tokenizer; copy the whole export, or "
+            "name the SentencePiece model of a file: tokenizer=PATH"
+        )
     texts = TextEncoder(tokenizer, source.config.max_text_length)
     with torch.device("meta"):  # no time for initial values
         encoder = BEiT3(source.config)

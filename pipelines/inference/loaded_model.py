@@ -1,8 +1,9 @@
 """A model that is loaded: its network, its processor, its parts, and the run of a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import BEiT3
-from model.finetuning.task_networks import TaskNetwork
+from model.finetuning.task_networks import ForRetrieval, TaskNetwork
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Task
 from pipelines.inference.batching import Example, task_batches
 from pipelines.inference.building import build_image_tokenizer, build_network
+from pipelines.inference.onnx_export import write_onnx
+from pipelines.inference.parts import Source
 from pipelines.inference.processor import Processor
 from pipelines.inference.saving import save
-from pipelines.inference.source import Source, open_source
+from pipelines.inference.source import open_source
 from pipelines.inference.uses import possible
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
@@ -39,11 +42,14 @@ class LoadedModel:
         precision: Precision = "fp32",
     ) -> None:
         """Build the model from its parts; :meth:`from_pretrained` reads them."""
-        self.source, self.precision = source, precision
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is {precision!r}; give one of {get_args(Precision)}")
+        self.precision = precision
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         path = source.text_tokenizer
         tokenizer = None if path is None else TextTokenizer.load(path)
         self.network: BEiT3 | TaskNetwork = build_network(source, tokenizer).to(self.device)
+        self.source = replace(source, state={})  # the network has them now
         image_tokenizer = build_image_tokenizer(source)
         self.image_tokenizer: VQKD | None = image_tokenizer and image_tokenizer.to(self.device)
         crop_mode = "squash" if source.task is None else source.task.crop_mode
@@ -55,6 +61,7 @@ class LoadedModel:
         source: str | Path,
         *,
         tokenizer: str | Path | None = None,
+        labels: str | Path | None = None,
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
     ) -> Self:
@@ -64,13 +71,15 @@ class LoadedModel:
             source: an export's folder, a workdir, a file of weights, or a name on the hub; see
                 ``source.py``.
             tokenizer: SentencePiece model of the texts, for weights that come without theirs.
+            labels: file of the labels that the head scores (``answer2label.txt``, or one in a
+                line), for a file of weights, which has none.
             device: where the network computes; None takes a GPU if there is one.
             precision: of the forward; weights stay in fp32.
 
         Raises:
             NotAModel: there is no model, or it is not whole.
         """
-        return cls(open_source(source, tokenizer), device=device, precision=precision)
+        return cls(open_source(source, tokenizer, labels), device=device, precision=precision)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as the stage ``export`` does; :meth:`from_pretrained` reads it.
@@ -104,7 +113,28 @@ class LoadedModel:
     def description(self) -> str:
         """Return what the model is, in words."""
         kind = "pretrained" if self.task is None else f"fine-tuned for {self.task.name}"
-        return f"{self.source.name} is {kind} and"
+        return f"{self.source.name} is {kind}"
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Return features (B, D) of normalized images (B, 3, H, W), of any length."""
+        encoded = self.encoder(images=images)
+        if isinstance(self.network, ForRetrieval):
+            of_head: Tensor = self.network.vision_head(encoded.hidden[:, 0])
+            return of_head
+        return encoded.patches.mean(1)
+
+    def text_features(self, ids: Tensor, padding: Tensor) -> Tensor:
+        """Return features (B, D) of texts (B, T), whose padding is (B, T) bool, of any length."""
+        hidden = self.encoder(text_ids=ids, text_padding=padding).hidden
+        if isinstance(self.network, ForRetrieval):
+            of_head: Tensor = self.network.language_head(hidden[:, 0])
+            return of_head
+        kept = ~padding[..., None]
+        return (hidden * kept).sum(1) / kept.sum(1)
+
+    def export_onnx(self, folder: str | Path) -> list[Path]:
+        """Write the image and the text encoder as ONNX files, see ``onnx_export.py``."""
+        return write_onnx(self, folder)
 
     def _features(
         self,

@@ -1,8 +1,8 @@
 """Texts with marked gaps → token ids in which each gap is one masked token.
 
-A marker is a string that the caller writes into the text, ``<mask>`` unless told otherwise; a text
-in which it stands for itself needs another marker. What follows a marker at once, as a full stop
-does, continues the word; what follows a space begins a new one.
+A marker is a string that the caller writes into the text, by default ``<mask>``; a text in which it
+stands for itself needs another marker. What follows a marker at once, as a full stop does,
+continues the word; what follows a space begins a new one.
 """
 
 from tokenizer.text import BOS, EOS, TextTokenizer

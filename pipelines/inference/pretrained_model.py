@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model.finetuning.generation import Decoding, generate
-from model.finetuning.task_networks import ForCaptioning, ForRetrieval, TaskNetwork
+from model.finetuning.task_networks import ForCaptioning, TaskNetwork
 from model.training import randomness
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.tasks.image_classification import ImageClassification
@@ -72,10 +72,7 @@ class PretrainedModel(LoadedModel):
 
         def features(batch: TaskBatch) -> Tensor:
             assert batch.images is not None
-            encoded = self.encoder(images=batch.images[:, 0])
-            if isinstance(self.network, ForRetrieval):
-                return self.network.vision_head(encoded.hidden[:, 0])
-            return encoded.patches.mean(1)
+            return self.image_features(batch.images[:, 0])
 
         given = many(images, "images")
         return self._features(features, beside(given, [None] * len(given)), batch_size, normalize)
@@ -96,12 +93,8 @@ class PretrainedModel(LoadedModel):
         require(self, "embed_texts")
 
         def features(batch: TaskBatch) -> Tensor:
-            assert batch.text_padding is not None
-            hidden = self.encoder(text_ids=batch.text_ids, text_padding=batch.text_padding).hidden
-            if isinstance(self.network, ForRetrieval):
-                return self.network.language_head(hidden[:, 0])
-            kept = ~batch.text_padding[..., None]
-            return (hidden * kept).sum(1) / kept.sum(1)
+            assert batch.text_ids is not None and batch.text_padding is not None
+            return self.text_features(batch.text_ids, batch.text_padding)
 
         examples = beside(None, many(texts, "texts"))
         return self._features(features, examples, batch_size, normalize)

@@ -5,7 +5,7 @@ from pathlib import Path
 from model import BEiT3
 from model.finetuning.task_networks import TaskNetwork
 from pipelines.finetune import export as of_a_fine_tuning
-from pipelines.inference.source import Source
+from pipelines.inference.parts import Source
 from pipelines.pretrain import export as of_a_pretraining
 from pipelines.pretrain.provenance import Provenance
 

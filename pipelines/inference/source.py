@@ -9,13 +9,10 @@ hub       ``owner/name`` or ``owner/name@revision``, which holds an export
 ========  ==================================================================================
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
-from model import BEiT3Config
+from model.finetuning.released import ENCODER_PREFIX
 from model.network.layouts import refuse_values
 from model.network.pretrained import (
     NETWORK_FILE,
@@ -23,10 +20,9 @@ from model.network.pretrained import (
     NotAModel,
     located,
     one_line,
-    read_file,
     why_not,
 )
-from orchestration.checkpoint_files import is_checkpoint_name
+from orchestration.checkpoint_files import RAY_TRAIN, is_checkpoint_name
 from orchestration.errors import PipelineError
 from orchestration.manifest import MANIFEST
 from orchestration.params import is_uri
@@ -34,42 +30,23 @@ from orchestration.plan import WORKFLOWS, latest_record
 from orchestration.storage.store import Store
 from pipelines.finetune.start_source import STAGE as FINE_TUNING
 from pipelines.finetune.start_source import labels_of
-from pipelines.finetune.task import Task
 from pipelines.finetune.task_file import TASK_FILE, read_task
+from pipelines.inference.parts import Source
+from pipelines.inference.released_files import read_model_file
 from pipelines.pretrain.export import CARD_FILE
 from pipelines.pretrain.start_source import EXPORT, is_folder, open_folder
 from tokenizer.text import TextTokenizer
 
 
-@dataclass(frozen=True)
-class Source:
-    """The parts of a model."""
-
-    name: str
-    "As it was asked for, for messages."
-    config: BEiT3Config
-    state: Mapping[str, Tensor]
-    "Of the network; of a fine-tuned one the encoder as ``network.…`` and the head."
-    task: Task | None = None
-    "What the network was fine-tuned for; None after a pretraining."
-    labels: tuple[str, ...] = ()
-    "In the order of the head's scores."
-    text_tokenizer: Path | None = None
-    "SentencePiece model."
-    image_tokenizer: Path | None = None
-    "VQ-KD."
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    "Of the evaluated splits of a fine-tuning."
-    card: str | None = None
-    "The model card of an export."
-
-
-def open_source(location: str | Path, tokenizer: str | Path | None = None) -> Source:
+def open_source(
+    location: str | Path, tokenizer: str | Path | None = None, labels: str | Path | None = None
+) -> Source:
     """Read the parts of a model.
 
     Args:
         location: see above.
         tokenizer: SentencePiece model of weights that do not come with theirs.
+        labels: file of the labels of a head that is in a file alone.
 
     Raises:
         NotAModel: there is none, it is not whole, or it is another program's.
@@ -78,7 +55,7 @@ def open_source(location: str | Path, tokenizer: str | Path | None = None) -> So
     try:
         if not (is_uri(name) and is_folder(name)):
             name = str(located(name))
-        found = _of_folder(name) if is_folder(name) else _of_file(Path(name))
+        found = _of_folder(name) if is_folder(name) else read_model_file(Path(name), labels)
         return replace(found, text_tokenizer=_vocabulary(found, tokenizer))
     except NotAModel:
         raise
@@ -96,10 +73,17 @@ def _of_folder(name: str) -> Source:
     try:
         folder = open_folder(store.uri)
     except PipelineError as error:
-        words = why_not(Path(name)) if store.is_local else None
+        of_this_project = any(store.exists(each) for each in (WORKFLOWS, RAY_TRAIN, MANIFEST))
+        words = why_not(Path(name)) if store.is_local and not of_this_project else None
         raise NotAModel(f"{name}: {words}" if words else str(error)) from None
     state = folder.weights()
     refuse_values(state)
+    is_fine_tuned = any(each.startswith(ENCODER_PREFIX) for each in state)
+    if is_fine_tuned and not (folder.kind == EXPORT and folder.store.exists(TASK_FILE)):
+        raise NotAModel(
+            f"{name}: weights of a fine-tuned network without its {TASK_FILE}; name the whole "
+            "folder that the stage export wrote"
+        )
     found = Source(
         name,
         folder.config(),
@@ -108,16 +92,11 @@ def _of_folder(name: str) -> Source:
         image_tokenizer=folder.image_tokenizer(),
         card=_text(folder.store, CARD_FILE),
     )
-    if folder.kind != EXPORT or (described := _text(folder.store, TASK_FILE)) is None:
+    described = _text(folder.store, TASK_FILE)
+    if not is_fine_tuned or described is None:
         return found
     task, metrics = read_task(described.encode(), folder.store.fetch)
     return replace(found, task=task, labels=tuple(labels_of(folder) or ()), metrics=metrics)
-
-
-def _of_file(path: Path) -> Source:
-    config, state = read_file(path)
-    refuse_values(state)
-    return Source(str(path), config, state)
 
 
 def _vocabulary(found: Source, given: str | Path | None) -> Path | None:

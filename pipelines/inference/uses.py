@@ -87,7 +87,7 @@ def possible(model: "LoadedModel") -> tuple[str, ...]:
 def require(model: "LoadedModel", method: str) -> None:
     """Raise :class:`CannotDo` unless a model can do what a method does."""
     if (missing := _missing(model, USES[method])) is not None:
-        raise CannotDo(f"{method}: {model.description} {missing}")
+        raise CannotDo(f"{method}: {model.description} and {missing}")
 
 
 def _missing(model: "LoadedModel", use: Use) -> str | None:

@@ -1,6 +1,5 @@
 """The network in a checkpoint of pretraining: ``network.json`` beside the shards configures it."""
 
-import json
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,6 @@ def load_network(checkpoint: Dataset) -> BEiT3:
 
 def network_of(folder: Path) -> BEiT3:
     """Return the network of a checkpoint in a local folder, in evaluation mode."""
-    network = BEiT3(BEiT3Config.from_dict(json.loads((folder / NETWORK_FILE).read_text())))
+    network = BEiT3(BEiT3Config.from_json((folder / NETWORK_FILE).read_text()))
     load_network_state(folder, network)
     return network.eval()

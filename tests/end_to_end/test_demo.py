@@ -174,7 +174,7 @@ def test_token_datasets_are_split_into_training_and_held_out_rows(undisturbed):
 
 def test_the_export_is_readable_by_its_readers(undisturbed):
     export = Path(folder(undisturbed, "export").native_path("export"))
-    config = BEiT3Config.from_dict(json.loads((export / "network.json").read_text()))
+    config = BEiT3Config.from_json((export / "network.json").read_text())
     network = BEiT3(config)
     network.load_state_dict(load_file(export / "model.safetensors"))
     official = torch.load(export / "torchscale.pt", weights_only=True)["model"]

@@ -125,10 +125,10 @@ def test_the_trial_of_the_page_runs_to_an_export_that_its_python_lines_read(tmp_
     }
     (lines,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     image = tmp_path / "images" / "00000.jpg"
-    lines = lines.replace("work/export/<id>/export", str(export)).replace("image.jpg", str(image))
+    lines = lines.replace('"work"', repr(str(workdir))).replace("image.jpg", str(image))
     values: dict = {}
     exec(lines, values)
-    assert values["of_image"].shape == (1, 96)
+    assert values["features"].shape == (1, 96) and len(values["words"][0][0]) == 5
     assert values["of_both"].shape[1] == 1 + 64 + len(values["ids"][0])
     report = (workdir / "data_report").glob("*/data_report.html")
     assert "Held out" in next(report).read_text()

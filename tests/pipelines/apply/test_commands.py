@@ -9,10 +9,13 @@ from typer.testing import CliRunner
 from orchestration.errors import RecipeError
 from pipelines import PretrainedModel
 from pipelines.cli import app
+from pipelines.finetune.example_builder import ExampleBuilder
+from pipelines.finetune.texts import TextEncoder
 from tests.model.networks import RELEASED
 from tests.pipelines.apply import drawn
 from tests.pipelines.apply.committed import recipe_of, run
-from tests.pipelines.inference.models import builder_of, fine_tuned
+from tests.pipelines.finetune.examples import LABELS, text_tokenizer
+from tests.pipelines.inference.models import builder_of, config_of, fine_tuned
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +97,19 @@ def test_a_command_that_cannot_run_is_one_message(work, monkeypatch, words, mess
 def test_a_model_that_is_not_there_is_one_message(work, monkeypatch):
     monkeypatch.chdir(work)
     assert "nomodel" in called("embed", "--model", "nomodel", "images")
+
+
+def test_a_released_file_is_used_with_its_vocabulary_and_labels(work):
+    task = builder_of("vqa").task
+    config = config_of(width=64, num_heads=1, max_text_length=1022, final_norm=task.final_norm)
+    texts = TextEncoder(text_tokenizer(), config.max_text_length)
+    builder = ExampleBuilder(task, config, texts, LABELS["vqa"])
+    export = fine_tuned(work / "wide/export", builder)
+    asked = (work / "images", "--question", "one red circle", "--json")
+    whole = called("answer", "--model", export, *asked)
+    files = ("--tokenizer", work / "wide/spm.model", "--labels", export / "labels.txt")
+    alone = called("answer", "--model", export / "official.pth", *files, *asked)
+    rows = (map(json.loads, each.splitlines()) for each in (whole, alone))
+    for one, other in zip(*rows, strict=True):
+        assert one["answers"] == other["answers"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)

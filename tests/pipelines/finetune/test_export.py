@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,13 +16,14 @@ from transformers import AutoTokenizer
 
 from model import BEiT3, BEiT3Config
 from model.finetuning.task_networks import ForTextClassification, TaskNetwork
-from orchestration import Stage
+from orchestration import Output, Stage
 from orchestration.manifest import SCHEMA_VERSION, Manifest, file_of
 from orchestration.storage.store import Store
 from pipelines.finetune import export, start
 from pipelines.finetune.start_params import StartParams
 from pipelines.finetune.task import Task
 from pipelines.pretrain.provenance import Provenance
+from tests.committing import commit_outputs
 from tests.in_process import run_in_process
 from tests.model.finetuning.test_task_networks import IDS, MAKERS, PADDING, Reference, built
 from tests.model.networks import random_images
@@ -82,7 +84,12 @@ def exported(root: Path, name: str, network: TaskNetwork, labels: list[str]) -> 
     inputs["finetune"] = committed(root / "finetune", {"labels.json": json.dumps(labels)}, {})
     inputs["score"] = committed(root / "score", {}, METRICS | PUBLISHED)
     stages = {n: Stage(n, lambda _: None, StartParams(start_from="/no")) for n in inputs}
-    made = export.stage(export.Params(), task=Stub(name=name), examples={}, origin=MADE, **stages)
+    examples = {"dev": Stage("prepare/dev", lambda _: None, StartParams(start_from="/no"))}
+    made = export.stage(
+        export.Params(), task=Stub(name=name), examples=examples, origin=MADE, **stages
+    )
+    rows = {"data": pa.table({"x": [1] * 1234}), "rejects": pa.table({"reason": ["unused"] * 5})}
+    inputs["prepare/dev"] = commit_outputs(Store(root / "dev"), [Output(1239, rows)]).folder
     (root / "export").mkdir()
     run_in_process(made, Store(root / "export"), inputs)
     return root / "export" / "export"
@@ -153,6 +160,7 @@ def test_an_export_says_task_labels_input_and_metrics(tmp_path):
     card = (folder / "README.md").read_text()
     assert "`BEiT3ForVisualQuestionAnswering`" in card
     assert "| test/accuracy | 0.75 | 0.7765 |" in card and "| train (vqav2) | CC BY 4.0 |" in card
+    assert "| dev | 1,234 | 5 |" in card
     assert "`beit3 run finetune/vqav2-base`" in card and "model.answer(" in card
     assert "the 7 labels" in card and "| answers | 7 |" in card
     assert AutoTokenizer.from_pretrained(folder)("a small red circle")["input_ids"][0] == 0

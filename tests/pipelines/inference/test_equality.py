@@ -10,13 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.finetuning.released import to_released
 from orchestration.storage.store import Store
 from pipelines import PretrainedModel
 from pipelines.finetune.predicting import Predictor
 from pipelines.finetune.views import EvaluationViews
 from tests.committing import commit_tables
+from tests.model.finetuning.test_task_networks import MAKERS, built
 from tests.model.networks import network
 from tests.pipelines.finetune.examples import TASKS, examples
+from tests.pipelines.finetune.jobs import vocabulary
 from tests.pipelines.inference.models import (
     builder_of,
     config_of,
@@ -150,3 +153,44 @@ def test_a_gpu_gives_what_the_cpu_does(tmp_path):
         PretrainedModel.from_pretrained(folder, device=device) for device in ("cpu", "cuda")
     )
     np.testing.assert_allclose(gpu.embed_images(jpegs), cpu.embed_images(jpegs), atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("task", MAKERS)
+def test_a_released_file_of_a_task_computes_what_its_network_does(tmp_path, task):
+    """The head says the task; vocabulary and labels are named beside the file."""
+    changes = {"width": 64, "num_heads": 1, "max_text_length": 1022}
+    config = config_of(**changes, final_norm=MAKERS[task][0].final_norm)
+    made = built(task, config)
+    torch.save({"model": to_released(made)[0]}, tmp_path / "released.pth")
+    (tmp_path / "beit3.spm").write_bytes(vocabulary())
+    (tmp_path / "labels.txt").write_text("".join(f"label {i}\n" for i in range(7)))
+    named = {"labels": tmp_path / "labels.txt"} if task == "vqa" else {}
+    model = PretrainedModel.from_pretrained(
+        tmp_path / "released.pth", tokenizer=tmp_path / "beit3.spm", **named
+    )
+    jpegs = [row["images"][0] for row in examples("linear", 2).to_pylist()]
+    texts = ["a red circle", "one"]
+    images, (ids, padding) = model.processor.images(jpegs), model.processor.texts(texts)
+    if task == "retrieval":
+        assert model.embed_images(jpegs).tolist() == made.encode_images(images).tolist()
+        assert model.embed_texts(texts).tolist() == made.encode_texts(ids, padding).tolist()
+        return
+    if task == "vqa":
+        expected = made(images, ids, padding).sigmoid()
+        found = model.answer(jpegs, texts, top_k=7)
+        assert model.labels == tuple(f"label {i}" for i in range(7))
+    elif task == "nlvr2":
+        expected = made(torch.stack([images, images], 1), ids, padding).softmax(1)
+        found = model.classify_pairs([(jpeg, jpeg) for jpeg in jpegs], texts, top_k=2)
+        assert model.labels == ("False", "True")
+    else:
+        assert model.source.config.pixel_mean == (0.485, 0.456, 0.406)
+        assert model.processor.crop_mode == "center"
+        expected = made(images).softmax(1)
+        found = model.classify(jpegs)
+        assert model.labels == ("0", "1", "2", "3", "4")
+    for scores, some in zip(expected, found, strict=True):
+        best = scores.sort(descending=True)
+        assert [each.score for each in some] == best.values.tolist()
+        assert [each.label for each in some] == [model.labels[i] for i in best.indices]

@@ -178,6 +178,7 @@ TASK = {
     "no vocabulary": (
         remove("sentencepiece.bpe.model"), "no text tokenizer; copy the whole export",
     ),
+    "no task": (remove("task.json"), "a fine-tuned network without its task.json"),
     "a pretraining's weights": (
         weights(drop("head.3.bias")),
         "not those of the task vqa: missing: head.3.bias",
@@ -235,6 +236,8 @@ def test_one_input_instead_of_a_list_is_refused(made):
     ):
         with pytest.raises(TypeError, match=r"; give a list, even of one: \["):
             call()
+    with pytest.raises(ValueError, match="precision is 'fp16'; give one of"):
+        PretrainedModel.from_pretrained(made("pretrained"), precision="fp16")
     with pytest.raises(ValueError, match="batch_size is 0"):
         model.embed_images([IMAGE], batch_size=0)
     with pytest.raises(ValueError, match="top_k is 0"):

@@ -3,9 +3,9 @@
 A stage's output is that of its fingerprint, so equal fingerprints are one computation.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,8 @@ def test_two_sizes_of_a_network_have_examples_and_labels_in_common(inputs, tmp_p
     larger = tmp_path / "larger"
     larger.mkdir()
     shutil.copy(inputs / "start" / FILE_NAME, larger)
-    written = json.loads((inputs / "start" / NETWORK_FILE).read_text())
-    export.write_network(larger, network(BEiT3Config.from_dict(written | {"depth": 4})))
+    written = BEiT3Config.from_json((inputs / "start" / NETWORK_FILE).read_text())
+    export.write_network(larger, network(replace(written, depth=4)))
     before = fingerprints(recipe(inputs), tmp_path / "work")
     other = recipe(inputs).model_copy(update={"start_from": str(larger)})
     after = fingerprints(other, tmp_path / "work")
