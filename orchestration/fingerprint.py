@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -102,14 +103,17 @@ def file_digest(path: Path) -> str:
     between the samples which keeps the size goes unseen.
 
     Raises:
-        RecipeError: the file is missing.
+        RecipeError: the file is missing or cannot be read.
     """
     if path.is_dir():
         return _folder_digest(path)
     if not path.is_file():
         raise RecipeError(f"{path}: no such file; correct the path in the recipe")
-    status = path.stat()
-    return _file_digest(path, status.st_size, status.st_mtime_ns)
+    try:
+        status = path.stat()
+        return _file_digest(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @lru_cache
@@ -130,7 +134,7 @@ def _folder_digest(path: Path) -> str:
     """Digest the names, sizes and ends of a folder's files; a corpus is too large to read.
 
     Links are followed, so that a change behind one is seen; a broken link, a circle and a pipe
-    enter by name.
+    enter by name, a file that may not be read by name and size.
     """
     digest = hashlib.sha256()
     for file in sorted(_files_below(path, ()), key=os.fsencode):
@@ -139,7 +143,7 @@ def _folder_digest(path: Path) -> str:
         digest.update(os.fsencode(file.relative_to(path)) + f"\0{size}\0".encode())
         if not is_file:
             continue
-        with file.open("rb") as opened:
+        with suppress(OSError), file.open("rb") as opened:
             for start in (0, max(size - _END_BYTES, 0)):
                 opened.seek(start)
                 digest.update(opened.read(_END_BYTES))

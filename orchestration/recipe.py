@@ -5,36 +5,23 @@ recipe file, environment variables (``BEIT3__train__steps=50``), ``--set train.s
 ``${name}`` in a value is replaced by the variable of that name, which the command defines.
 """
 
-import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from orchestration.errors import RecipeError
 from orchestration.params import OPERATIONAL, StageParams, full_path
+from orchestration.recipe_errors import keys_in, message_of
 from orchestration.recipe_extends import Origins, read_extended
 from orchestration.recipe_text import parse_value
 from orchestration.storage.files import StorageParams
 
 _SQLITE = "sqlite:///"
 ENVIRONMENT_PREFIX = "BEIT3__"
-_SECTION_TYPES = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
-_SPELLINGS = {
-    "int_parsing": "; write digits, as in 1000000, 1_000_000 or 1e6",
-    "float_parsing": "; write digits, as in 0.5, 1000 or 1e-6",
-    "string_type": "; put the text in quotes",
-    "bool_parsing": "; write true or false",
-    "bool_type": "; write true or false",
-    "string_too_short": "; leave the key out, or write null where nothing is meant",
-    "invalid_key": "; put the key in quotes",
-}
-"What to write instead, by the type of pydantic's error."
-_MAX_SHOWN = 80
-"Largest number of characters of a wrong value in a message."
 
 
 class ClusterParams(StageParams):
@@ -129,21 +116,59 @@ def load_recipe(
     values, origins = read_extended(path, known)
     if overlay is not None:
         values, origins = overlay(values), {}
+    assignments = (*_of_environment(environment), *_of_overrides(overrides))
+    return _complete(schema, str(path), values, assignments, origins, variables)
+
+
+def complete_recipe(
+    schema: type[R], where: str, values: dict[str, Any], overrides: Iterable[str] = ()
+) -> R:
+    """Override and validate the values of a recipe that stands in no file.
+
+    Args:
+        schema: model of the recipe.
+        where: what gives the values, for errors.
+        values: sections and their values.
+        overrides: assignments such as ``train.steps=50``; environment variables come before them.
+
+    Raises:
+        RecipeError: as :func:`load_recipe`.
+    """
+    assignments = (*_of_environment(os.environ), *_of_overrides(overrides))
+    return _complete(schema, where, values, assignments, {}, {})
+
+
+def _complete(
+    schema: type[R],
+    where: str,
+    values: dict[str, Any],
+    assignments: Iterable[tuple[list[str], str, str]],
+    origins: Origins,
+    variables: Mapping[str, str],
+) -> R:
+    for keys, text, origin in assignments:
+        _set(values, keys, text, origin, origins)
+    values = _substitute(values, {f"${{{name}}}": text for name, text in variables.items()})
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_explain(schema, where, error, values, origins)) from None
+
+
+def _of_environment(environment: Mapping[str, str]) -> Iterator[tuple[list[str], str, str]]:
+    """Yield keys, text and origin of each value."""
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
-            keys = name.removeprefix(ENVIRONMENT_PREFIX).split("__")
-            _set(values, keys, text, name, origins)
+            yield name.removeprefix(ENVIRONMENT_PREFIX).split("__"), text, name
+
+
+def _of_overrides(overrides: Iterable[str]) -> Iterator[tuple[list[str], str, str]]:
     for override in overrides:
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals or not key:
             raise RecipeError(f"--set {override}: expected KEY=VALUE, as in train.steps=50")
-        _set(values, key.split("."), text, f"--set {key}", origins)
-    values = _substitute(values, {f"${{{name}}}": text for name, text in variables.items()})
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(_explain(schema, path, error, values, origins)) from None
+        yield key.split("."), text, f"--set {key}"
 
 
 def _set(values: dict[str, Any], keys: list[str], text: str, origin: str, origins: Origins) -> None:
@@ -179,64 +204,19 @@ def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
 
 def _explain(
     schema: type[BaseModel],
-    path: Path,
+    where: str,
     error: ValidationError,
     values: Mapping[str, Any],
     origins: Origins,
 ) -> str:
     number = error.error_count()
     words = "1 error" if number == 1 else f"{number} errors"
-    lines = [f"{path}: the recipe has {words}, nothing was run"]
+    lines = [f"{where}: the recipe has {words}, nothing was run"]
     for item in error.errors():
-        where = ".".join(keys_in(values, item))
+        key = ".".join(keys_in(values, item))
         message, origin = message_of(schema, item), _origin(item["loc"], origins)
-        lines.append(f"  {f'{where}: ' if where else ''}{message}{origin}")
+        lines.append(f"  {f'{key}: ' if key else ''}{message}{origin}")
     return "\n".join(lines)
-
-
-def keys_in(values: Any, item: Mapping[str, Any]) -> list[str]:
-    """Return the keys that lead to one of pydantic's errors.
-
-    The tags of unions stand in its location and not in the values, as the key that is missing does.
-    """
-    keys: list[str] = []
-    for key in item["loc"]:
-        is_index = isinstance(values, list) and isinstance(key, int) and key < len(values)
-        if is_index or (isinstance(values, dict) and key in values):
-            keys.append(str(key))
-            values = values[key]
-    return [*keys, str(item["loc"][-1])] if item["type"] == "missing" else keys
-
-
-def message_of(schema: type[BaseModel], item: Mapping[str, Any]) -> str:
-    """Return one of pydantic's errors in words; for an unknown key, with the nearest known one.
-
-    Args:
-        schema: model of the values.
-        item: an entry of ``ValidationError.errors()``.
-    """
-    if item["type"] != "extra_forbidden":
-        return f"{_words(item)}{_given(item)}"
-    known = _known_keys(schema, item["loc"][:-1])
-    near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return f"unknown key; {hint}"
-
-
-def _words(item: Mapping[str, Any]) -> str:
-    """Return what is wrong with a value, and how to spell what was probably meant."""
-    message: str = item["msg"].removeprefix("Value error, ")
-    if item["type"] in _SECTION_TYPES and item["input"] is None:
-        return "the section is empty; remove it or give it a key"
-    if item["type"] == "union_tag_not_found":
-        return f"the key {item['ctx']['discriminator']} is missing"
-    if item["type"] == "union_tag_invalid":
-        key, tag = item["ctx"]["discriminator"].strip("'"), item["ctx"]["tag"]
-        known = item["ctx"]["expected_tags"].replace("'", "").split(", ")
-        near = difflib.get_close_matches(tag, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown {key} {tag!r}; {hint}known: {', '.join(known)}"
-    return message + _SPELLINGS.get(item["type"], "")
 
 
 def _origin(location: tuple[int | str, ...], origins: Origins) -> str:
@@ -251,32 +231,3 @@ def _origin(location: tuple[int | str, ...], origins: Origins) -> str:
             keys = (*keys, name)
             found = origins.get(keys, found)
     return f" ({found})" if found else ""
-
-
-def _given(item: Mapping[str, Any]) -> str:
-    """Return the wrong value in words; a section is not shown, its message names the keys."""
-    if item["type"] == "missing" or isinstance(item["input"], dict | BaseModel):
-        return ""
-    text = getattr(item["input"], "text", repr(item["input"]))
-    if len(text) > _MAX_SHOWN:
-        text = f"{text[:_MAX_SHOWN]}…"
-    return f" (given: {text})"
-
-
-def _known_keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
-    """Return the field names at ``location``, following unions and containers of models."""
-    models = _models_of(schema)
-    for key in location:
-        inner: list[type[BaseModel]] = []
-        for model in models:
-            if key in model.model_fields:
-                inner += _models_of(model.model_fields[str(key)].annotation)
-        # Other entries are list indices, mapping keys and union tags, which lead to no other model.
-        models = inner or models
-    return sorted({name for model in models for name in model.model_fields})
-
-
-def _models_of(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_of(argument)]

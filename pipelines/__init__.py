@@ -9,7 +9,8 @@ Data flows one way, and the folders follow it from the bottom layer to the top:
 4. ``tokens/``: text and image tokenizers, and the rows that pretraining reads.
 5. ``pretrain/``: the feed, pretraining, evaluation on held-out rows, export.
 6. ``finetune/``: downstream tasks, from their files to a fine-tuned model and its score.
-7. ``inference/``: a model from its folder, and what it says of images and texts.
+7. ``inference/``: a model from its folder, and what it says of images and texts. ``apply/``: that
+   for own files, as a workflow or in one process; ``try_page/``: that on a local web page.
 8. ``report/``: pages about a run's data.
 9. ``workflows/``: the recipe, and the list of stages that it gives.
 10. ``commands/`` and ``cli.py``: the command line. ``open_recipe.py`` reads a recipe on a workdir,

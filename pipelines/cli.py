@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.commands import (
+    apply,
     compare,
     demo,
     doctor,
@@ -21,6 +22,8 @@ from pipelines.commands import (
     recipes,
     rejects,
     run,
+    search,
+    try_page,
     ui,
     workdir,
 )
@@ -43,11 +46,17 @@ for command in (
     profile.profile,
     rejects.rejects,
     ui.ui,
+    apply.embed,
+    search.search,
+    apply.caption,
+    apply.answer,
+    apply.classify,
     doctor.doctor,
     export.export,
     workdir.gc,
 ):
     app.command()(command)
+app.command("try")(try_page.try_page)
 app.add_typer(inspect_model.app, name="inspect")
 
 

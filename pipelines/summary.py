@@ -8,6 +8,7 @@ from rich.console import Console
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.reporting.summary import stages_table
 from orchestration.storage.store import Store
+from pipelines.apply.operations import OPERATIONS
 from pipelines.finetune.finetune import CURVE_FILE
 from pipelines.pretrain.checkpoints import NETWORK_FILE
 from pipelines.pretrain.pretrain import FIGURE_FILE
@@ -27,6 +28,8 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
     }
     if "score" in fingerprints:
         _print_finetuning(console, committed)
+    elif fingerprints.keys() & set(OPERATIONS):
+        _print_applied(console, workdir, committed)
     else:
         _print_pretraining(console, committed)
         if "pretrain" in fingerprints:
@@ -34,6 +37,16 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
             if pretraining.exists(FIGURE_FILE):
                 _print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
     _print_location(console, "MLflow", f"beit3 ui --workdir {quote(workdir.uri)}")
+
+
+def _print_applied(console: Console, workdir: Store, committed: Mapping[str, Store]) -> None:
+    for name in OPERATIONS:
+        if folder := committed.get(name):
+            _print_location(console, "results", f"{folder.uri}/data/*.parquet")
+    if "embed" in committed:
+        _print_location(
+            console, "search", f"beit3 search --model MODEL --in {quote(workdir.uri)} TEXT"
+        )
 
 
 def _print_pretraining(console: Console, committed: Mapping[str, Store]) -> None:

@@ -105,7 +105,7 @@ def _network(size: str, overrides: list[str]) -> Any:
     from pydantic import ValidationError
 
     from orchestration.errors import RecipeError
-    from orchestration.recipe import message_of
+    from orchestration.recipe_errors import message_of
     from orchestration.recipe_text import parse_value
     from pipelines.pretrain.params import NetworkParams
 

@@ -64,7 +64,7 @@ def open_source(
 
 
 def _of_folder(name: str) -> Source:
-    store = Store(_export_of(name))
+    store = Store(export_of(name))
     is_export = store.exists(NETWORK_FILE) or store.exists(WEIGHTS_FILE)
     if store.is_local and is_export and not is_checkpoint_name(store.name):
         path = Path(store.native_path(""))
@@ -121,7 +121,7 @@ def _text(store: Store, name: str) -> str | None:
     return store.read(name).decode() if store.exists(name) else None
 
 
-def _export_of(location: str) -> str:
+def export_of(location: str) -> str:
     """Return the folder of the export of a workdir's newest workflow; any other location as is.
 
     Raises:

@@ -3,9 +3,10 @@
 ``pretrain_recipe.py`` and ``finetune_recipe.py`` name the sections of a recipe, each the parameters
 of one stage, and check what several sections must agree on. ``pretrain.py`` and ``finetune.py``
 list the stages and say which stage reads which. ``kinds.py`` tells the two kinds of recipes apart.
+``apply.py`` is the recipe and the workflow of a model that is applied to own inputs.
 ``shrink.py`` and ``shrink_finetuning.py`` turn a recipe into a trial run. A stage itself, with its
 name, version and expectations, is declared beside its code in ``ingest/``, ``curate/``,
-``report/``, ``tokens/``, ``pretrain/`` and ``finetune/``; nothing here computes data.
+``report/``, ``tokens/``, ``pretrain/``, ``finetune/`` and ``apply/``; nothing here computes data.
 
 ``plan_lines.py`` collects what a plan says besides the stages. The other files are lines of it that
 need several sections: ``feasibility.py`` and ``finetune_feasibility.py`` (what does not fit the

@@ -1,0 +1,244 @@
+"""Apply: an operation on listed rows, in this process or as a stage of actors.
+
+In: ``inputs``. Out: ``data``, the rows with the columns of the operation, and ``rejects``. Drops:
+what ``rows.image_bytes`` and ``dataprep.images`` find in an image, and ``killed_worker``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+import pyarrow as pa
+import torch
+from pydantic import Field
+
+from dataprep.images import Pixels, decode_image
+from dataprep.row_errors import RowError
+from dataprep.schemas import REJECTS, reject, rejects_table, table_of
+from orchestration import Context, Dataset, Output, Slice, Stage, feeding
+from orchestration.errors import RecipeError
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL, GpusPerActor, StageParams
+from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
+from orchestration.resources import Resources
+from orchestration.slices import read_slice, row_slices
+from pipelines.apply.inputs import SOURCE, InputParams, Kind
+from pipelines.apply.model_location import MODEL, as_recipe_error
+from pipelines.apply.operations import OPERATIONS, Operation
+from pipelines.apply.rows import ROWS, image_bytes
+from pipelines.inference.loaded_model import Precision
+from pipelines.inference.pretrained_model import PretrainedModel
+from pipelines.readers.expected_memory import CUDA_BYTES, DECODING_BYTES
+from pipelines.readers.prefetch import prefetch
+from pipelines.tokens.image_tokens import KILLED_WORKER
+
+Row = dict[str, Any]
+View = Pixels | RowError | None
+"The view of a row's image, or what is wrong with the image; None for a row without one."
+KEPT: Final = pa.schema([ROWS.field(name) for name in ("id", "path", "row", "text")])
+"Columns of the listed rows that the output keeps."
+_MODEL_BYTES: Final = 2_000_000_000
+"Memory of a model of the base size while it is loaded."
+
+
+class ApplyParams(StageParams):
+    """How a model is applied."""
+
+    model: Annotated[str, EXTERNAL_FILE, MODEL]
+    "Export folder or checkpoint of the model, or a file of its weights."
+    text_tokenizer: Annotated[str | None, EXTERNAL_FILE] = None
+    "SentencePiece model of the texts, for weights that come without theirs."
+    labels: Annotated[str | None, EXTERNAL_FILE] = None
+    "File of the labels of a head that is in a file alone."
+    precision: Precision = "fp32"
+    "Data type of the forward pass."
+    num_best: int = Field(default=5, ge=1)
+    "Largest number of answers or labels of a row."
+    slice_rows: int = Field(default=256, ge=1)
+    "Number of rows in a slice."
+    batch_size: Annotated[int, OPERATIONAL] = Field(default=32, ge=1)
+    "Number of rows in a forward pass."
+    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    "Number of actors that process slices in parallel."
+    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
+    "Number of CPU cores and threads per actor."
+    gpus_per_actor: GpusPerActor = 0
+
+    @property
+    def resources(self) -> Resources:
+        """Return what an actor reserves."""
+        return Resources(self.cpus_per_actor, self.gpus_per_actor)
+
+
+class StageOfApply(ApplyParams):
+    """The parameters of the stage: also the files that its rows name, which it reads."""
+
+    inputs: InputParams
+    "What was listed."
+
+
+def stage(operation: Operation, params: ApplyParams, inputs: Stage) -> Stage:
+    """Declare the stage, which has the operation's name."""
+    assert isinstance(inputs.params, InputParams)
+    whole = StageOfApply(**dict(params), inputs=inputs.params)
+    return Stage(
+        operation.name,
+        lambda context: run(context, operation.name, whole),
+        whole,
+        feeding(rows=inputs),
+        requires=partial(requires, operation, whole),
+        resources=params.resources,
+        workers=partial(workers, params),
+    )
+
+
+def requires(operation: Operation, params: StageOfApply) -> str | None:
+    """Return why the model cannot do what is asked of it, or None."""
+    try:
+        with as_recipe_error():
+            model = load_model(params.model, params.text_tokenizer, params.labels, "cpu")
+            operation.check(model, params.inputs.kinds)
+    except RecipeError as error:
+        return str(error)
+    return None
+
+
+def workers(params: ApplyParams, inputs: Mapping[str, Expected]) -> Workers:
+    """Predict an actor's memory: a model of the base size, and a decode per thread."""
+    held = _MODEL_BYTES + (CUDA_BYTES if params.gpus_per_actor else 0)
+    held += params.cpus_per_actor * DECODING_BYTES
+    return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_actors)
+
+
+def run(context: Context, operation: str, params: ApplyParams) -> None:
+    """Process slice by slice in actors that hold the model."""
+    rows = context.input("rows")
+    slices = row_slices(rows, params.slice_rows)
+    context.map_slices_with_actors(
+        slices,
+        partial(SliceApplier, operation, params, rows),
+        num_actors=params.num_actors,
+        num_cpus=params.cpus_per_actor,
+        num_gpus=params.gpus_per_actor,
+        quarantine=partial(quarantined, rows),
+    )
+    schemas = {"data": output_schema(OPERATIONS[operation]), "rejects": REJECTS}
+    context.commit(slices, schemas=schemas)
+
+
+def quarantined(rows: Dataset, slice_: Slice, detail: str) -> Output:
+    """Return rows as rejects, because processing them ends the worker."""
+    rejects = [
+        reject(row["id"], SOURCE, KILLED_WORKER, detail, row["path"])
+        for row in read_slice(rows, slice_, ["id", "path"]).to_pylist()
+    ]
+    return Output(len(rejects), {"rejects": rejects_table(rejects)})
+
+
+class SliceApplier:
+    """Applies an operation to the rows of a slice."""
+
+    def __init__(self, operation: str, params: ApplyParams, rows: Dataset) -> None:
+        torch.set_num_threads(params.cpus_per_actor)
+        self.rows = rows
+        self.apply = Applier(
+            OPERATIONS[operation], params, "cuda" if params.gpus_per_actor else "cpu"
+        )
+
+    def __call__(self, slice_: Slice) -> Output:
+        """Process one slice."""
+        rows = read_slice(self.rows, slice_).to_pylist()
+        done: list[Row] = []
+        rejects: list[dict[str, str | None]] = []
+        for row, problem in self.apply(rows):
+            if problem is None:
+                done.append(row)
+            else:
+                rejects.append(
+                    reject(row["id"], SOURCE, problem.reason, problem.detail, row["path"])
+                )
+        data = table_of(done, output_schema(self.apply.operation))
+        return Output(len(rows), {"data": data, "rejects": rejects_table(rejects)})
+
+
+class Applier:
+    """Holds a model and applies an operation to rows."""
+
+    def __init__(self, operation: Operation, params: ApplyParams, device: str | None) -> None:
+        """Load the model.
+
+        Raises:
+            RecipeError: there is none, or it cannot be loaded.
+        """
+        self.operation, self.params = operation, params
+        self.model = load_model(
+            params.model, params.text_tokenizer, params.labels, device, params.precision
+        )
+
+    def __call__(self, rows: Sequence[Row]) -> Iterator[tuple[Row, RowError | None]]:
+        """Yield each row in order, with the operation's columns or with why it cannot be used.
+
+        Raises:
+            RecipeError: the model has no head for the operation.
+        """
+        size = self.params.batch_size
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+        # The next images are decoded while the network computes the current ones.
+        with ThreadPoolExecutor(self.params.cpus_per_actor) as threads:
+            views = prefetch(lambda i: list(threads.map(self._view, batches[i])), 0, len(batches))
+            for batch, some_views in zip(batches, views, strict=True):
+                yield from self._apply(batch, some_views)
+
+    def _view(self, row: Row) -> View:
+        if row["file"] is None:
+            return None
+        try:
+            view: Pixels = self.model.processor.pixels([decode_image(image_bytes(row))])[0]
+            return view
+        except RowError as error:
+            return error
+
+    def _apply(
+        self, rows: Sequence[Row], views: Sequence[View]
+    ) -> list[tuple[Row, RowError | None]]:
+        done: list[tuple[Row, RowError | None]] = []
+        kinds: dict[tuple[bool, bool], list[int]] = {}
+        for i, (row, view) in enumerate(zip(rows, views, strict=True)):
+            done.append((row, view if isinstance(view, RowError) else None))
+            if not isinstance(view, RowError):
+                kinds.setdefault((view is not None, row["text"] is not None), []).append(i)
+        for (has_image, has_text), numbers in kinds.items():
+            images = [cast(Pixels, views[i]) for i in numbers] if has_image else None
+            texts = [str(rows[i]["text"]) for i in numbers] if has_text else None
+            kind: Kind = "image and text" if images and texts else "image" if images else "text"
+            with as_recipe_error():
+                self.operation.check(self.model, [kind])
+                found = self.operation.apply(self.model, images, texts, self.params.num_best)
+            for number, *values in zip(numbers, *found.values(), strict=True):
+                kept = {name: rows[number][name] for name in KEPT.names}
+                done[number] = {**kept, **dict(zip(found, values, strict=True))}, None
+        return done
+
+
+def output_schema(operation: Operation) -> pa.Schema:
+    """Return the schema of the rows that an operation puts out."""
+    return pa.schema([*KEPT, *operation.columns])
+
+
+def load_model(
+    location: str,
+    tokenizer: str | Path | None = None,
+    labels: str | Path | None = None,
+    device: str | None = None,
+    precision: Precision = "fp32",
+) -> PretrainedModel:
+    """Load a model, onto a GPU if there is one and ``device`` is None.
+
+    Raises:
+        RecipeError: there is none, or it is not whole.
+    """
+    with as_recipe_error():
+        return PretrainedModel.from_pretrained(
+            location, tokenizer=tokenizer, labels=labels, device=device, precision=precision
+        )

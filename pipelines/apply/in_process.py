@@ -1,0 +1,74 @@
+"""An operation on inputs in this process, without Ray, and its results for the terminal."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.markup import escape
+from rich.table import Table
+
+from dataprep.row_errors import RowError
+from pipelines.apply.applying import Applier, ApplyParams, Row
+from pipelines.apply.inputs import SOURCE, InputParams, input_slices
+from pipelines.apply.listing import list_slice
+from pipelines.apply.operations import OPERATIONS
+
+_SHOWN_NUMBERS: Final = 4
+
+
+def results(
+    operation: str, inputs: InputParams, params: ApplyParams
+) -> Iterator[tuple[Row, RowError | None]]:
+    """Yield each input with the operation's columns, or with why it cannot be used.
+
+    Raises:
+        RecipeError: a file cannot be used, or the model cannot be loaded or has no such head.
+    """
+    slices = list(input_slices(inputs))
+    apply = Applier(OPERATIONS[operation], params, device=None)
+    for slice_ in slices:
+        rows, rejects = list_slice(slice_.payload, inputs.image_column, inputs.question, SOURCE)
+        for reject in rejects:
+            row = {"id": reject["sample_id"], "path": reject["url"]}
+            yield row, RowError(reject["reason"] or "", reject["detail"] or "")
+        yield from apply(rows)
+
+
+def json_line(row: Row) -> str:
+    """Return a result as JSON on one line."""
+    values = {
+        name: [float(each) for each in value] if name in ("features", "scores") else value
+        for name, value in row.items()
+    }
+    return json.dumps(values, ensure_ascii=False)
+
+
+def table_of_results(operation: str, rows: Sequence[Row]) -> Table:
+    """Return results as a table."""
+    asks = any(row["text"] is not None and row["path"] is not None for row in rows)
+    table = Table("input", *(["text"] if asks else []), operation)
+    for row in rows:
+        name = _shown(row["path"]) if row["path"] is not None else str(row["text"])
+        number = f":{row['row']}" if row["row"] is not None and row["path"] is not None else ""
+        texts = [row["text"] or ""] if asks else []
+        table.add_row(*map(escape, (f"{name}{number}", *texts, _result(row))))
+    return table
+
+
+def _shown(path: str) -> str:
+    """Return a path relative to the working folder, if it lies there."""
+    here = f"{Path.cwd()}/"
+    return path.removeprefix(here)
+
+
+def _result(row: Row) -> str:
+    if "features" in row:
+        numbers = ", ".join(f"{value:.4f}" for value in row["features"][:_SHOWN_NUMBERS])
+        return f"{len(row['features'])} numbers: {numbers}, …"
+    if "caption" in row:
+        return str(row["caption"])
+    labels = row["answers"] if "answers" in row else row["labels"]
+    return ", ".join(
+        f"{label} {score:.3f}" for label, score in zip(labels, row["scores"], strict=True)
+    )

@@ -1,0 +1,195 @@
+"""Inputs: what the user names → rows, each with an image, a text, or both.
+
+In: image files, folders of images, Parquet files, files with a text per line, texts. Out: ``data``
+(see ``rows.ROWS``) and ``rejects``: every file, row and line ends in exactly one of the two, except
+that an image is read only by the stage that uses it. Drops: ``empty_text``, ``missing_file`` (a row
+that names no image), ``malformed_line``, ``too_long``, ``damaged_file``.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+import pyarrow as pa
+
+from dataprep.schemas import REJECTS, rejects_table, table_of
+from dataprep.sources.folders import files_in
+from dataprep.sources.lines import ListError, line_ranges
+from dataprep.sources.parquet_files import is_text, open_parquet
+from orchestration import Context, Output, Slice, Stage
+from orchestration.errors import RecipeError
+from orchestration.params import EXTERNAL_FILE, StageParams
+from orchestration.reporting.usage import Expected
+from pipelines.apply.listing import list_slice
+from pipelines.apply.rows import ROWS, image_type
+
+Kind = Literal["image", "text", "image and text"]
+"What a row holds."
+STAGE: Final = "inputs"
+SOURCE: Final = "inputs"
+"What the rejects name as their source."
+_SLICE_ROWS: Final = 4096
+_PARQUET: Final = (".parquet", ".parq")
+IMAGE_COLUMN: Final = "image"
+"Column of Parquet files that is read if no other is named."
+
+
+class Location(StageParams):
+    """A file or folder of inputs."""
+
+    path: str
+    "Absolute path, which ids and paths of the output begin with."
+    content: Annotated[str, EXTERNAL_FILE]
+    "The same path, which stands for the content."
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return the location of a path."""
+        absolute = os.path.abspath(path.expanduser())  # noqa: PTH100  # links stay as written
+        return cls(path=absolute, content=absolute)
+
+
+class InputParams(StageParams):
+    """The inputs of a model, in their order."""
+
+    images: tuple[Location, ...] = ()
+    "Image files, folders of images, and Parquet files or folders of them."
+    text_files: tuple[Location, ...] = ()
+    "Files with a text per line."
+    texts: tuple[str, ...] = ()
+    "Texts themselves."
+    image_column: str | None = None
+    "Column of Parquet files with images, as bytes or as paths; null reads no images of them."
+    text_column: str | None = None
+    "Column of Parquet files with texts or questions; null reads none."
+    question: str | None = None
+    "Question that is asked about each image."
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Return the kinds of rows that are listed."""
+        found: set[Kind] = {"text"} if self.text_files or self.texts else set()
+        has_texts = self.question is not None or self.text_column is not None
+        if self.images and self.image_column is None and self.text_column is not None:
+            found.add("text")
+        elif self.images:
+            found.add("image and text" if has_texts else "image")
+        return frozenset(found)
+
+
+def stage(params: InputParams) -> Stage:
+    """Declare the stage."""
+    return Stage(
+        STAGE, lambda context: run(context, params), params, expects=partial(expects, params)
+    )
+
+
+def run(context: Context, params: InputParams) -> None:
+    """List the rows of all slices."""
+    slices = list(input_slices(params))
+    context.map_slices(slices, partial(list_slice_tables, params))
+    context.commit(slices, schemas={"data": ROWS, "rejects": REJECTS})
+
+
+def list_slice_tables(params: InputParams, slice_: Slice) -> Output:
+    """List the rows of one slice."""
+    rows, rejects = list_slice(slice_.payload, params.image_column, params.question, SOURCE)
+    return Output(
+        len(rows) + len(rejects),
+        {"data": table_of(rows, ROWS), "rejects": rejects_table(rejects)},
+    )
+
+
+def expects(params: InputParams) -> Expected:
+    """Count the rows.
+
+    Raises:
+        RecipeError: a file or folder cannot be used.
+    """
+    return Expected(rows=sum(slice_.num_rows or 0 for slice_ in input_slices(params)))
+
+
+def input_slices(params: InputParams) -> Iterator[Slice]:
+    """Cut the inputs into slices; ``listing.list_slice`` lists the rows of each.
+
+    Raises:
+        RecipeError: a file or folder cannot be used.
+    """
+    number = 0
+    try:
+        for payload, num_rows in _payloads(params):
+            yield Slice(f"{number:06d}", payload, num_rows)
+            number += 1
+    except (ListError, OSError) as error:
+        raise RecipeError(str(error)) from None
+
+
+def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
+    """Yield the payload of each slice with its number of rows."""
+    files: list[str] = []
+    for path in _files(params.images):
+        if not path.endswith(_PARQUET):
+            files.append(path)
+        if files and (len(files) == _SLICE_ROWS or path.endswith(_PARQUET)):
+            yield {"files": files}, len(files)
+            files = []
+        if path.endswith(_PARQUET):
+            yield from _row_groups(Path(path), params)
+    if files:
+        yield {"files": files}, len(files)
+    for location in params.text_files:
+        for lines in line_ranges(Path(location.path), _SLICE_ROWS):
+            yield {"lines": location.path, **vars(lines)}, lines.num_lines
+    for start in range(0, len(params.texts), _SLICE_ROWS):
+        texts = params.texts[start : start + _SLICE_ROWS]
+        yield {"texts": texts, "first": start + 1}, len(texts)
+
+
+def _files(locations: Sequence[Location]) -> Iterator[str]:
+    """Yield the paths of all files, those of a folder in the order of their names."""
+    for location in locations:
+        folder = Path(location.path)
+        if folder.is_dir():
+            yield from (f"{location.path.rstrip('/')}/{name}" for name in files_in(folder, "*"))
+        elif os.path.lexists(folder):
+            yield location.path
+        else:
+            raise ListError(f"{folder}: no such file or folder; correct the path")
+
+
+def _row_groups(path: Path, params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
+    with open_parquet(path) as file:
+        _check_columns(path, file.schema_arrow, params)
+        metadata, first = file.metadata, 1
+        for group in range(metadata.num_row_groups):
+            num_rows = metadata.row_group(group).num_rows
+            payload = {"parquet": str(path), "group": group, "first": first}
+            yield {**payload, "num_rows": num_rows, "text_column": params.text_column}, num_rows
+            first += num_rows
+
+
+def _check_columns(path: Path, schema: pa.Schema, params: InputParams) -> None:
+    """Check that a Parquet file has the columns, and of the right types.
+
+    Raises:
+        ListError: it has not; the message names the columns that there are.
+    """
+    wanted = {"--image-column": params.image_column, "--text-column": params.text_column}
+    for option, name in wanted.items():
+        if name is None:
+            continue
+        if schema.names.count(name) != 1:
+            raise ListError(
+                f"{path}: no column {name}; it has {', '.join(schema.names)}; name one "
+                f"with {option}"
+            )
+        kind = schema.field(name).type
+        if name == params.image_column and image_type(kind) is None:
+            raise ListError(
+                f"{path}: column {name} is of type {kind}; images are bytes, a struct with a field "
+                "bytes, or paths"
+            )
+        if name == params.text_column and not is_text(kind):
+            raise ListError(f"{path}: column {name} is of type {kind}, expected string or binary")

@@ -1,0 +1,148 @@
+"""The rows of one slice of inputs, and the rejects among them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from dataprep.schemas import reject
+from dataprep.sources.lines import LineRange, read_lines
+from dataprep.sources.members import DAMAGED_FILE, MISSING_FILE
+from dataprep.sources.names import safe_name
+from dataprep.sources.parquet_files import PARQUET_DAMAGE, Undecodable, read_rows
+from dataprep.tasks.example import EMPTY_TEXT
+from dataprep.text import clean_caption
+from pipelines.apply.rows import image_type
+
+Row = dict[str, Any]
+Reject = dict[str, str | None]
+_EMPTY: Final = "the text is empty"
+
+
+def list_slice(
+    payload: Mapping[str, Any], image_column: str | None, question: str | None, source: str
+) -> tuple[list[Row], list[Reject]]:
+    """Return the rows of ``rows.ROWS`` and the rejects of one slice.
+
+    Args:
+        payload: of a slice of ``inputs.input_slices``.
+        image_column: Parquet column of the images; None reads no images of Parquet files.
+        question: the text of each image, or None.
+        source: what the rejects name as their source.
+    """
+    rows: list[Row] = []
+    rejects: list[Reject] = []
+    for row, problem in _listed(payload, image_column, question):
+        if problem is None:
+            rows.append(row)
+        else:
+            rejects.append(reject(row["id"], source, *problem, row["path"]))
+    return rows, rejects
+
+
+Listed = Iterator[tuple[Row, tuple[str, str] | None]]
+"Rows, each with reason and detail of its reject, or None."
+
+
+def _listed(payload: Mapping[str, Any], image_column: str | None, question: str | None) -> Listed:
+    if "files" in payload:
+        for path in payload["files"]:
+            yield _row(safe_name(path), safe_name(path), file=path, text=question), None
+    elif "parquet" in payload:
+        yield from _of_parquet(payload, image_column, question)
+    elif "lines" in payload:
+        yield from _of_lines(payload)
+    else:
+        for number, text in enumerate(payload["texts"], start=payload["first"]):
+            yield _checked(_row(f"text:{number}", None, row=number), text)
+
+
+def _of_lines(payload: Mapping[str, Any]) -> Listed:
+    names = ("offset", "num_bytes", "first_line", "num_lines")
+    path = payload["lines"]
+    shown = safe_name(path)
+    for line in read_lines(Path(path), LineRange(*(payload[name] for name in names))):
+        row = _row(f"{shown}:{line.number}", shown, row=line.number)
+        if line.problem is not None:
+            yield row, (line.reason, line.problem)
+        else:
+            yield _checked(row, line.text)
+
+
+def _of_parquet(
+    payload: Mapping[str, Any], image_column: str | None, question: str | None
+) -> Listed:
+    path, text_column = payload["parquet"], payload["text_column"]
+    shown = safe_name(path)
+    kind = None
+    if image_column is not None:
+        kind = image_type(pq.read_schema(path).field(image_column).type)
+    columns = [*([image_column] if kind == "path" else []), *([text_column] if text_column else [])]
+    number = payload["first"]
+    end = number + payload["num_rows"]
+    try:
+        for cells in _cells(path, payload, columns):
+            row = _row(f"{shown}:{number}", shown, row=number, text=question)
+            values = dict(zip(columns, cells, strict=True))
+            problem = _add_image(row, Path(path), image_column, kind, values)
+            if problem is None and text_column:
+                row, problem = _checked(row, values[text_column])
+            yield row, problem
+            number += 1
+    except PARQUET_DAMAGE as error:
+        words = f"row group {payload['group']}: {' '.join(str(error).split())}"
+        for missing in range(number, end):
+            row = _row(f"{shown}:{missing}", shown, row=missing)
+            yield row, (DAMAGED_FILE, words)
+
+
+def _cells(path: str, payload: Mapping[str, Any], columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    if columns:
+        return read_rows(Path(path), payload["group"], dict.fromkeys(columns))
+    return iter([()] * payload["num_rows"])
+
+
+def _add_image(
+    row: Row, file: Path, column: str | None, kind: str | None, values: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """Say in a row where its image lies; return what is wrong with it, or None."""
+    if kind is None:
+        return None
+    if kind != "path":
+        row |= {"file": os.fsencode(file), "column": column}
+        return None
+    name = values[column or ""]
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        return MISSING_FILE, f"column {column} names no image: {name!r}"
+    path = str(file.parent / name)
+    row |= {"file": os.fsencode(path), "path": safe_name(path)}
+    return None
+
+
+def _checked(row: Row, text: Any) -> tuple[Row, tuple[str, str] | None]:
+    """Return a row with its cleaned text, or with why that cannot be used."""
+    if isinstance(text, Undecodable):
+        return row, (EMPTY_TEXT, f"no text: {text!r}")
+    cleaned = clean_caption(text) if isinstance(text, str) else ""
+    return ({**row, "text": cleaned}, None) if cleaned else (row, (EMPTY_TEXT, _EMPTY))
+
+
+def _row(
+    name: str,
+    path: str | None,
+    *,
+    row: int | None = None,
+    file: str | None = None,
+    text: str | None = None,
+) -> Row:
+    """Return a row whose image is ``file``, if that is given."""
+    return {
+        "id": name,
+        "path": path,
+        "row": row,
+        "file": None if file is None else os.fsencode(file),
+        "column": None,
+        "text": text,
+    }

@@ -1,0 +1,51 @@
+"""The workflow of a model applied to inputs: list them, then embed, caption, answer or classify."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
+
+from orchestration import Recipe, Workflow
+from orchestration.params import OPERATIONAL
+from pipelines.apply import applying, inputs
+from pipelines.apply.operations import OPERATIONS
+
+
+class ApplyRecipe(Recipe):
+    """A model, an operation and the inputs."""
+
+    operation: Annotated[Literal["embed", "caption", "answer", "classify"], OPERATIONAL]
+    "What the model does; also the name of the stage."
+    inputs: inputs.InputParams
+    "What the model is given."
+    apply: applying.ApplyParams
+    "The model and how it is applied."
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> Self:
+        if problem := misfit(self.operation, self.inputs):
+            raise ValueError(problem)
+        return self
+
+
+def misfit(operation: str, given: inputs.InputParams) -> str | None:
+    """Return why an operation cannot take inputs, or None."""
+    takes, asks = OPERATIONS[operation].takes, "image and text" in OPERATIONS[operation].takes
+    if not given.kinds:
+        texts = ", or give --text or --texts" if "text" in takes else ""
+        return f"no inputs; name images, folders of images or Parquet files{texts}"
+    if given.question is not None and not asks:
+        return "a question is given, but none is taken; leave it out"
+    if "image and text" in given.kinds and not asks:
+        return "--image-column and --text-column exclude each other; give one of them"
+    if "image" in given.kinds and asks:
+        return "no question; give --question, or --question-column for Parquet files"
+    if "text" in given.kinds and "text" not in takes:
+        return "texts are given, but only images are taken; leave the texts out"
+    return None
+
+
+def build_workflow(recipe: ApplyRecipe) -> Workflow:
+    """Return the workflow of a recipe."""
+    listed = inputs.stage(recipe.inputs)
+    operation = OPERATIONS[recipe.operation]
+    return Workflow(recipe, (listed, applying.stage(operation, recipe.apply, listed)))

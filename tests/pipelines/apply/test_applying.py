@@ -1,0 +1,194 @@
+"""Operations on rows: as a stage and in one process they give what the model itself gives."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from orchestration import Dataset
+from orchestration.errors import RecipeError
+from orchestration.slices import Slice
+from orchestration.storage.store import Store
+from pipelines import PretrainedModel
+from pipelines.apply.applying import quarantined
+from pipelines.apply.in_process import json_line, results
+from pipelines.apply.model_location import digest_of, located
+from pipelines.workflows.apply import build_workflow
+from tests.pipelines.apply import drawn
+from tests.pipelines.apply.committed import recipe_of, rejects_of, run
+from tests.pipelines.inference.models import builder_of, fine_tuned, pretrained
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    kinds = ("retrieval", "vqa", "linear", "sentences")
+    made = {kind: fine_tuned(folder / kind / "export", builder_of(kind)) for kind in kinds}
+    return made | {"pretrained": pretrained(folder / "pretrained" / "export")}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    return drawn.write_images(tmp_path / "images", 11)
+
+
+def with_bad_files(folder: Path) -> dict[str, str]:
+    """Add files that are no images; return their reasons by path."""
+    for name, (content, _) in drawn.BAD_FILES.items():
+        (folder / name).write_bytes(content)
+    return {str(folder / name): reason for name, (_, reason) in drawn.BAD_FILES.items()}
+
+
+def test_features_are_those_of_the_model_and_bad_files_are_rejects(tmp_path, models, images):
+    reasons = with_bad_files(tmp_path / "images")
+    recipe = recipe_of(
+        "embed", models["retrieval"], tmp_path / "images", apply__slice_rows=4, apply__batch_size=3
+    )
+    output = run(recipe, tmp_path / "work")
+    rows = output.read().to_pylist()
+    assert [row["path"] for row in rows] == list(map(str, images))
+    assert {r["sample_id"]: r["reason"] for r in rejects_of(output).to_pylist()} == reasons
+    expected = PretrainedModel.from_pretrained(models["retrieval"]).embed_images(images)
+    found = np.array([row["features"] for row in rows], np.float32)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("operation", ["embed", "answer", "classify"])
+def test_one_process_gives_the_rows_of_the_workflow(tmp_path, models, images, operation):
+    kind = {"embed": "retrieval", "answer": "vqa", "classify": "linear"}[operation]
+    with_bad_files(tmp_path / "images")
+    more = {"question": "one red circle"} if operation == "answer" else {}
+    recipe = recipe_of(operation, models[kind], tmp_path / "images", apply__slice_rows=32, **more)
+    output = run(recipe, tmp_path / "work")
+    found = list(results(operation, recipe.inputs, recipe.apply))
+    rows = [row for row, problem in found if problem is None]
+    assert pa.Table.from_pylist(rows, output.read().schema).equals(output.read())
+    rejected = {(row["id"], str(problem)) for row, problem in found if problem is not None}
+    assert rejected == {
+        (row["sample_id"], f"{row['reason']}: {row['detail']}")
+        for row in rejects_of(output).to_pylist()
+    }
+    assert all(json.loads(json_line(row))["id"] == row["id"] for row in rows)
+
+
+def test_images_and_texts_are_embedded_in_their_order(tmp_path, models, images):
+    (tmp_path / "t.txt").write_text("one red circle\n\nblue square\n")
+    recipe = recipe_of(
+        "embed",
+        models["retrieval"],
+        images[0],
+        text_files=[{"path": str(tmp_path / "t.txt"), "content": str(tmp_path / "t.txt")}],
+        texts=["a circle"],
+    )
+    rows = run(recipe, tmp_path / "work").read().to_pylist()
+    assert [row["text"] for row in rows] == [None, "one red circle", "blue square", "a circle"]
+    model = PretrainedModel.from_pretrained(models["retrieval"])
+    expected = model.embed_texts(["one red circle", "blue square", "a circle"])
+    found = np.array([row["features"] for row in rows[1:]])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_questions_of_a_parquet_file_are_answered_row_by_row(tmp_path, models):
+    data = [drawn.image_bytes(i) for i in range(5)]
+    asked = ["one", "a red circle", "left of", "blue", "square"]
+    table = pa.table({"image": [*data, None], "q": [*asked, "without an image"]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    recipe = recipe_of("answer", models["vqa"], tmp_path / "a.parquet", text_column="q")
+    output = run(recipe, tmp_path / "work")
+    model = PretrainedModel.from_pretrained(models["vqa"])
+    expected = model.answer(data, asked, top_k=5)
+    rows = output.read().to_pylist()
+    assert [row["answers"] for row in rows] == [[c.label for c in each] for each in expected]
+    (reject,) = rejects_of(output).to_pylist()
+    assert (reject["sample_id"], reject["reason"]) == (f"{tmp_path}/a.parquet:6", "missing_file")
+
+
+def test_texts_are_classified_by_a_model_of_texts(tmp_path, models):
+    recipe = recipe_of("classify", models["sentences"], texts=["one circle", "red"])
+    rows = run(recipe, tmp_path / "work").read().to_pylist()
+    model = PretrainedModel.from_pretrained(models["sentences"])
+    expected = model.classify(["one circle", "red"], top_k=5)
+    assert [row["labels"] for row in rows] == [[c.label for c in each] for each in expected]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind", "given", "words"),
+    [
+        ("caption", "vqa", {}, "fine-tuned for vqa and has no head for captions; the recipe"),
+        ("answer", "pretrained", {"question": "x"}, "has no head for questions about an image"),
+        ("classify", "retrieval", {}, "has no head for classes"),
+        ("classify", "sentences", {}, "fine-tuned for text_classification and takes no images"),
+    ],
+)
+def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
+    tmp_path, models, images, operation, kind, given, words
+):
+    recipe = recipe_of(operation, models[kind], *images, **given)
+    with pytest.raises(RecipeError, match=words):
+        list(results(operation, recipe.inputs, recipe.apply))
+    workflow = build_workflow(recipe)
+    assert words.split(";")[0] in str(workflow.stages[-1].requires())
+
+
+@pytest.mark.parametrize(
+    ("operation", "given", "words"),
+    [
+        ("embed", {"question": "why?"}, "a question is given, but none is taken"),
+        ("embed", {"text_column": "a"}, "--image-column and --text-column exclude each other"),
+        ("caption", {"texts": ["a"]}, "only images are taken"),
+        ("answer", {}, "no question; give --question, or --question-column"),
+    ],
+)
+def test_inputs_that_do_not_fit_the_operation_are_refused(
+    tmp_path, models, operation, given, words
+):
+    with pytest.raises(ValidationError, match=words):
+        recipe_of(operation, models["vqa"], tmp_path, **given)
+
+
+def test_no_inputs_are_refused(models):
+    with pytest.raises(ValidationError, match="no inputs; name images"):
+        recipe_of("embed", models["vqa"])
+
+
+def test_the_content_of_model_and_inputs_makes_the_result_another_one(tmp_path, models, images):
+    def fingerprints(model: Path, *images: Path) -> list[str]:
+        recipe = recipe_of("classify", model, *images)
+        return [p.fingerprint for p in build_workflow(recipe).plan(Store(tmp_path / "work"))]
+
+    before = fingerprints(models["linear"], *images)
+    copy = tmp_path / "copy"
+    shutil.copytree(models["linear"], copy)
+    assert fingerprints(copy, *images) == before
+    task = json.loads((copy / "task.json").read_text())
+    (copy / "task.json").write_text(json.dumps(task | {"metrics": {"dev/accuracy": 0.9}}))
+    assert fingerprints(copy, *images) == before, "metrics change no prediction"
+    labels = (copy / "labels.txt").read_text()
+    (copy / "labels.txt").write_text(labels.replace('"0"', '"zero"'))
+    assert fingerprints(copy, *images) != before
+    images[3].write_bytes(drawn.image_bytes(99))
+    assert fingerprints(models["linear"], *images) != before
+
+
+def test_a_workdir_stands_for_its_export(tmp_path, models):
+    assert located(str(models["vqa"])) == str(models["vqa"])
+    with pytest.raises(RecipeError, match="nowhere"):
+        located(str(tmp_path / "nowhere"))
+    assert digest_of(str(models["vqa"])) != digest_of(str(models["linear"]))
+
+
+def test_rows_that_end_their_worker_are_rejects(tmp_path, models, images):
+    recipe = recipe_of("embed", models["retrieval"], *images)
+    run(recipe, tmp_path / "work")
+    (folder,) = (tmp_path / "work" / "inputs").iterdir()
+    listed = Dataset.open(Store(folder))
+    output = quarantined(listed, Slice("000000", {"start": 2, "stop": 4}), "SIGSEGV")
+    found = output.tables["rejects"].to_pylist()
+    assert [row["sample_id"] for row in found] == [str(path) for path in images[2:4]]
+    assert {row["reason"] for row in found} == {"killed_worker"}

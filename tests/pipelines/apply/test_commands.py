@@ -1,0 +1,115 @@
+"""The commands: what they print, how they end, and the sentences of their errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestration.errors import RecipeError
+from pipelines import PretrainedModel
+from pipelines.cli import app
+from pipelines.finetune.example_builder import ExampleBuilder
+from pipelines.finetune.texts import TextEncoder
+from tests.model.networks import RELEASED
+from tests.pipelines.apply import drawn
+from tests.pipelines.apply.committed import recipe_of, run
+from tests.pipelines.finetune.examples import LABELS, text_tokenizer
+from tests.pipelines.inference.models import builder_of, config_of, fine_tuned
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    for kind in ("retrieval", "vqa"):
+        fine_tuned(folder / kind / "export", builder_of(kind))
+    drawn.write_images(folder / "images", 3)
+    return folder
+
+
+def called(*words: object, fails: int = 0) -> str:
+    done = CliRunner().invoke(app, list(map(str, words)))
+    if isinstance(done.exception, RecipeError):
+        return str(done.exception)
+    assert done.exit_code == fails, done.output
+    return done.output
+
+
+def test_answers_are_a_table_of_the_inputs(work):
+    question = "one red circle"
+    shown = called(
+        "answer",
+        "--model",
+        work / "vqa/export",
+        work / "images",
+        "--question",
+        question,
+        "--top",
+        1,
+    )
+    model = PretrainedModel.from_pretrained(work / "vqa/export")
+    paths = sorted((work / "images").iterdir())
+    for (best,) in model.answer(paths, [question] * 3):
+        assert f"{best.label} {best.score:.3f}" in shown
+
+
+def test_json_is_an_object_per_input_and_bad_inputs_are_named_apart(work, tmp_path):
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    words = ("embed", "--model", work / "retrieval/export", work / "images", tmp_path / "page.jpg")
+    done = CliRunner().invoke(app, [*map(str, words), "--text", "a circle", "--json"])
+    assert done.exit_code == 1
+    rows = list(map(json.loads, done.stdout.splitlines()))
+    assert [row["text"] for row in rows] == [None, None, None, "a circle"]
+    assert all(len(row["features"]) == RELEASED.width for row in rows)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{tmp_path}/page.jpg: not_an_image: ")
+
+
+def test_search_prints_paths_and_scores(work):
+    recipe = recipe_of("embed", work / "retrieval/export", work / "images")
+    run(recipe, work / "features")
+    shown = called(
+        *("search", "--model", work / "retrieval/export", "--in", work / "features"),
+        *("--image", work / "images/001.png", "--top", 2, "--json"),
+    )
+    first, second = map(json.loads, shown.splitlines())
+    assert first["path"] == str(work / "images/001.png")
+    assert first["score"] == pytest.approx(1, abs=1e-5)
+    assert second["score"] < first["score"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["embed"], "beit3 embed: no inputs; name images, folders of images or Parquet files"),
+        (["embed", "nowhere.jpg"], "nowhere.jpg: no such file"),
+        (["answer", "images"], "beit3 answer: no question; give --question"),
+        (["caption", "images"], "fine-tuned for vqa and has no head for captions"),
+        (["embed", "images", "--set", "apply.batch=3"], "apply.batch: unknown key; did you mean"),
+        (["search", "--in", "images"], "search: give a text or --image FILE, one of the two"),
+    ],
+)
+def test_a_command_that_cannot_run_is_one_message(work, monkeypatch, words, message):
+    monkeypatch.chdir(work)
+    assert message in called(words[0], "--model", "vqa/export", *words[1:])
+
+
+def test_a_model_that_is_not_there_is_one_message(work, monkeypatch):
+    monkeypatch.chdir(work)
+    assert "nomodel" in called("embed", "--model", "nomodel", "images")
+
+
+def test_a_released_file_is_used_with_its_vocabulary_and_labels(work):
+    task = builder_of("vqa").task
+    config = config_of(width=64, num_heads=1, max_text_length=1022, final_norm=task.final_norm)
+    texts = TextEncoder(text_tokenizer(), config.max_text_length)
+    builder = ExampleBuilder(task, config, texts, LABELS["vqa"])
+    export = fine_tuned(work / "wide/export", builder)
+    asked = (work / "images", "--question", "one red circle", "--json")
+    whole = called("answer", "--model", export, *asked)
+    files = ("--tokenizer", work / "wide/spm.model", "--labels", export / "labels.txt")
+    alone = called("answer", "--model", export / "official.pth", *files, *asked)
+    rows = (map(json.loads, each.splitlines()) for each in (whole, alone))
+    for one, other in zip(*rows, strict=True):
+        assert one["answers"] == other["answers"]
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
