@@ -5,6 +5,7 @@ memory alone. The methods compute what the stages ``predict`` and ``evaluate`` c
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,7 +120,8 @@ class PretrainedModel(LoadedModel):
 
         Args:
             images: B images.
-            decoding: how captions are generated; None takes that of the recipe.
+            decoding: how captions are generated; None takes that of the recipe. A caption is
+                never longer than the texts that the network reads.
             seed: of the draws of a decoding with a temperature.
             batch_size: images that are captioned side by side.
         """
@@ -128,8 +130,8 @@ class PretrainedModel(LoadedModel):
         assert isinstance(network, ForCaptioning) and tokenizer is not None
         longest = self.source.config.max_text_length
         of_recipe = getattr(self.task, "decoding", None)  # a section of the task captioning
-        default = of_recipe.decoding(longest) if of_recipe else None
-        chosen = decoding or default or Decoding(max_length=min(Decoding.max_length, longest))
+        chosen = decoding or (of_recipe.decoding(longest) if of_recipe else Decoding())
+        chosen = replace(chosen, max_length=min(chosen.max_length, longest))
 
         def describe(batch: TaskBatch) -> list[str]:
             assert batch.images is not None
