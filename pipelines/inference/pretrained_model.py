@@ -17,6 +17,8 @@ from model.finetuning.generation import Decoding, generate
 from model.finetuning.task_networks import ForCaptioning, TaskNetwork
 from model.training import randomness
 from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.caption_params import DecodingParams
+from pipelines.finetune.tasks.captioning import Captioning
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
@@ -129,8 +131,8 @@ class PretrainedModel(LoadedModel):
         network, tokenizer = self.network, self.processor.tokenizer
         assert isinstance(network, ForCaptioning) and tokenizer is not None
         longest = self.source.config.max_text_length
-        of_recipe = getattr(self.task, "decoding", None)  # a section of the task captioning
-        chosen = decoding or (of_recipe.decoding(longest) if of_recipe else Decoding())
+        of_recipe = self.task.decoding if isinstance(self.task, Captioning) else DecodingParams()
+        chosen = decoding or of_recipe.decoding(longest)
         chosen = replace(chosen, max_length=min(chosen.max_length, longest))
 
         def describe(batch: TaskBatch) -> list[str]:
