@@ -78,6 +78,11 @@ class InputParams(StageParams):
             found.add("image and text" if has_texts else "image")
         return frozenset(found)
 
+    def folder_around(self, path: Path) -> str | None:
+        """Return the folder of inputs in which a path lies, or None."""
+        above = {path.resolve(), *path.resolve().parents}
+        return next((each.path for each in self.images if Path(each.path).resolve() in above), None)
+
 
 def stage(params: InputParams) -> Stage:
     """Declare the stage."""

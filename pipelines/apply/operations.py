@@ -95,7 +95,8 @@ class Caption(Operation):
         num_best: int,
     ) -> Columns:
         """See :class:`Operation`."""
-        return {"caption": list(model.caption(images or []))}
+        images = images or []
+        return {"caption": model.caption(images, batch_size=len(images) or 1)}
 
 
 class Answer(Operation):

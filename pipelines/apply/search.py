@@ -17,7 +17,7 @@ from dataprep.text import clean_caption
 from orchestration import Dataset
 from orchestration.errors import RecipeError
 from orchestration.manifest import MANIFEST, read_manifest
-from orchestration.plan import latest_record
+from orchestration.plan import records_of
 from orchestration.storage.store import Store
 from pipelines.apply.model_location import as_recipe_error
 from pipelines.inference.pretrained_model import PretrainedModel
@@ -41,7 +41,7 @@ class Found:
 
 
 def open_features(workdir: Store, model_digest: str) -> Dataset:
-    """Open what ``embed`` wrote into a workdir.
+    """Open what the newest ``embed`` wrote into a workdir.
 
     Args:
         workdir: of the command ``embed``.
@@ -50,10 +50,11 @@ def open_features(workdir: Store, model_digest: str) -> Dataset:
     Raises:
         RecipeError: nothing was embedded there, not to its end, or with another model.
     """
-    stages = (latest_record(workdir) or {"stages": {}})["stages"]
-    if STAGE not in stages:
+    records = [record for record in records_of(workdir) if STAGE in record["stages"]]
+    if not records:
         raise RecipeError(f"{workdir.uri}: nothing was embedded here; run `beit3 embed` first")
-    folder = workdir.sub(f"{STAGE}/{stages[STAGE]}")
+    newest = max(records, key=lambda record: float(record["started_at"]))
+    folder = workdir.sub(f"{STAGE}/{newest['stages'][STAGE]}")
     if not folder.exists(MANIFEST):
         raise RecipeError(
             f"{workdir.uri}: the features are not complete; run the same `beit3 embed` again"

@@ -199,6 +199,7 @@ def _apply(recipe: "ApplyRecipe", workdir: str | None, as_json: bool) -> None:
     if workdir is None:
         _print_results(recipe, as_json)
         return
+    from orchestration.errors import RecipeError
     from orchestration.plan import State
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.summary import plan_table
@@ -206,7 +207,13 @@ def _apply(recipe: "ApplyRecipe", workdir: str | None, as_json: bool) -> None:
     from pipelines.summary import print_summary
     from pipelines.workflows.apply import build_workflow
 
-    workflow, store = build_workflow(recipe), Store(workdir, recipe.storage)
+    store = Store(workdir, recipe.storage)
+    if store.is_local and (folder := recipe.inputs.folder_around(Path(store.uri))):
+        raise RecipeError(
+            f"{workdir}: the workdir lies in the inputs {folder}, which it would change; name "
+            "another workdir"
+        )
+    workflow = build_workflow(recipe)
     planned = workflow.plan(store)
     if any(each.state is not State.FRESH for each in planned):
         console.print(plan_table(planned, estimate(planned, store)))

@@ -99,12 +99,16 @@ def _rows(
 def source_line(sample_id: str, source: str, recipe: Mapping[str, Any]) -> str:
     """Return where a row stands: file and row number of a list, or the name in the source.
 
+    The rows of a model's own inputs are named by their paths.
+
     Args:
         sample_id: ``<source>/<row number or name>``.
         source: name of the source in the recipe.
         recipe: content of the recipe.
     """
     name = sample_id.removeprefix(f"{source}/")
+    if "operation" in recipe:  # of a model that is applied to inputs
+        return sample_id
     params = {**recipe.get("sources", {}), **recipe.get("evaluation_sets", {})}.get(source, {})
     location = next((params[key] for key in _LOCATIONS if params.get(key)), source)
     part, _, number = name.rpartition("/")

@@ -1,6 +1,7 @@
 """``beit3 try``: a local page on which models are tried."""
 
 import webbrowser
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -51,5 +52,6 @@ def try_page(
     console.print(f"{address}  Ctrl-C stops it", highlight=False, soft_wrap=True)
     if open_:
         webbrowser.open(address)
-    server_of(app).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):
+        server_of(app).run(sockets=[listening])
     console.print("stopped")

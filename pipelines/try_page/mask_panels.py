@@ -22,6 +22,7 @@ from pipelines.try_page.panel import (
     data_address,
     image_of,
     text_of,
+    written,
 )
 
 _MASK_RATIO: Final = 0.4
@@ -48,8 +49,7 @@ class PatchPanel(Panel):
         answer = {"view": data_address(view), "patches": np.flatnonzero(mask).tolist()}
         if not mask.any():
             return {**answer, "note": "no patch is masked"}
-        text = values.get("text")
-        said = clean_caption(text) if isinstance(text, str) else ""
+        said = clean_caption(written(values))
         found = []
         for key, texts in (("without_text", None), ("with_text", [said])):
             if texts == [""]:

@@ -19,6 +19,7 @@ from pipelines.inference.pretrained_model import Candidate, PretrainedModel
 NUM_BEST: Final = 5
 "Largest number of answers that are shown."
 _MAX_TEXTS: Final = 200
+_MAX_CHARACTERS: Final = 20_000
 
 
 class Unusable(ValueError):
@@ -65,18 +66,25 @@ def image_of(values: Mapping[str, Any]) -> Pixels:
 
 def text_of(values: Mapping[str, Any], missing: str) -> str:
     """Return the text of a request; :class:`Unusable` with the words ``missing`` without one."""
-    text = values.get("text")
-    cleaned = clean_caption(text) if isinstance(text, str) else ""
+    cleaned = clean_caption(written(values))
     if not cleaned:
         raise Unusable(missing)
     return cleaned
 
 
+def written(values: Mapping[str, Any]) -> str:
+    """Return the text of a request as it was written; an empty one if there is none."""
+    text = values.get("text")
+    if not isinstance(text, str):
+        return ""
+    if len(text) > _MAX_CHARACTERS:
+        raise Unusable(f"the text has {len(text)} characters, more than {_MAX_CHARACTERS}")
+    return text
+
+
 def texts_of(values: Mapping[str, Any], missing: str) -> list[str]:
     """Return the texts of a request, a line each; :class:`Unusable` without any."""
-    text = values.get("text")
-    lines = text.splitlines() if isinstance(text, str) else []
-    cleaned = list(dict.fromkeys(filter(None, map(clean_caption, lines))))
+    cleaned = list(dict.fromkeys(filter(None, map(clean_caption, written(values).splitlines()))))
     if not cleaned:
         raise Unusable(missing)
     if len(cleaned) > _MAX_TEXTS:

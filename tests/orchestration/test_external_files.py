@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pytest
@@ -12,8 +12,9 @@ from rich.console import Console
 
 from orchestration import Context, Output, Recipe, Stage, Workflow
 from orchestration.dataset import Dataset
-from orchestration.errors import StageError
+from orchestration.errors import RecipeError, StageError
 from orchestration.external_files import check_before_commit, check_unchanged
+from orchestration.fingerprint import file_digest
 from orchestration.manifest import MANIFEST
 from orchestration.params import EXTERNAL_FILE, OR_URI, StageParams
 from orchestration.recipe import ClusterParams
@@ -142,3 +143,24 @@ def test_an_edit_during_a_run_commits_nothing_and_the_next_run_is_right(tmp_path
         data = Dataset.open(store.sub(plan[1].path)).read()
         assert data["n"].to_pylist() == [content]
     assert plan[1].fingerprint == planned.fingerprint
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence_and_in_a_folder_enters_by_size(
+    tmp_path, monkeypatch
+):
+    closed = tmp_path / "closed.jpg"
+    closed.write_bytes(b"12345")
+    (tmp_path / "open.jpg").write_bytes(b"1")
+    opened = Path.open
+
+    def refuse(path: Path, *args: Any, **options: Any) -> Any:
+        if path.name == closed.name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(RecipeError, match=r"closed\.jpg: cannot be read \(Permission denied\)"):
+        file_digest(closed)
+    before = file_digest(tmp_path)
+    os.truncate(closed, 3)
+    assert file_digest(tmp_path) != before

@@ -11,6 +11,7 @@ from orchestration import Output
 from orchestration.fingerprint import fingerprint_of
 from orchestration.storage.store import Store
 from pipelines.cli import app
+from pipelines.commands.rejects import source_line
 from tests.committing import commit_outputs
 
 
@@ -51,3 +52,8 @@ def test_rejected_rows_and_captions_are_listed_with_their_lines(workdir, options
     assert "3 rejects (duplicate 3)" in done.output and "3 caption rejects" in done.output
     assert [i for i in range(6) if f"own.csv:{i} " in done.output] == shown
     assert ("word4" in done.output) == (4 in shown)
+
+
+def test_inputs_of_a_model_are_named_by_their_paths():
+    assert source_line("/photos/0001", "inputs", {"operation": "embed"}) == "/photos/0001"
+    assert source_line("/a.parquet:7", "inputs", {"operation": "embed"}) == "/a.parquet:7"

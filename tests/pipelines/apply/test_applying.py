@@ -18,6 +18,7 @@ from pipelines import PretrainedModel
 from pipelines.apply.applying import quarantined
 from pipelines.apply.in_process import json_line, results
 from pipelines.apply.model_location import digest_of, located
+from pipelines.apply.operations import OPERATIONS
 from pipelines.workflows.apply import build_workflow
 from tests.pipelines.apply import drawn
 from tests.pipelines.apply.committed import recipe_of, rejects_of, run
@@ -192,3 +193,18 @@ def test_rows_that_end_their_worker_are_rejects(tmp_path, models, images):
     found = output.tables["rejects"].to_pylist()
     assert [row["sample_id"] for row in found] == [str(path) for path in images[2:4]]
     assert {row["reason"] for row in found} == {"killed_worker"}
+
+
+class Captioner:
+    """Stands for a model with a head for captions."""
+
+    methods = ("caption",)
+
+    def caption(self, images: list[np.ndarray], batch_size: int = 32) -> list[str]:
+        return [f"an image of {len(image)} pixels" for image in images]
+
+
+def test_captions_are_the_column_of_their_operation():
+    views = [np.zeros((size, size, 3), np.uint8) for size in (4, 6)]
+    found = OPERATIONS["caption"].apply(Captioner(), views, None, 5)
+    assert found == {"caption": ["an image of 4 pixels", "an image of 6 pixels"]}

@@ -86,6 +86,7 @@ def test_search_prints_paths_and_scores(work):
         (["answer", "images"], "beit3 answer: no question; give --question"),
         (["caption", "images"], "fine-tuned for vqa and has no head for captions"),
         (["embed", "images", "--set", "apply.batch=3"], "apply.batch: unknown key; did you mean"),
+        (["embed", "images", "--workdir", "images/out"], "the workdir lies in the inputs"),
         (["search", "--in", "images"], "search: give a text or --image FILE, one of the two"),
     ],
 )

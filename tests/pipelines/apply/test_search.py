@@ -1,5 +1,6 @@
 """The search among embedded rows is exact: brute force over all rows gives the same."""
 
+import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -133,6 +134,19 @@ def test_a_query_that_cannot_be_used_is_one_sentence(work, tmp_path):
         embed_query(model, features, None, tmp_path / "no.jpg")
     with pytest.raises(RecipeError, match="the text to search by is empty"):
         embed_query(model, features, " \n", None)
+
+
+def test_the_newest_features_are_searched_whatever_ran_since(work, tmp_path):
+    shutil.copytree(work / "of retrieval", tmp_path / "work")
+    records = tmp_path / "work" / "workflows"
+    (record,) = (json.loads(path.read_text()) for path in records.glob("*/record.json"))
+    for name, more in (("older", {"embed": "0" * 16}), ("newer", {"caption": "1" * 16})):
+        started = record["started_at"] + (1 if name == "newer" else -1)
+        (records / name).mkdir()
+        changed = record | {"stages": {"inputs": "2" * 16, **more}, "started_at": started}
+        (records / name / "record.json").write_text(json.dumps(changed))
+    digest = digest_of(str(work / "retrieval" / "export"))
+    assert open_features(Store(tmp_path / "work"), digest).num_rows == 12
 
 
 def test_a_workdir_without_complete_features_is_one_sentence(work, tmp_path):

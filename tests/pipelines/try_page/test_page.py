@@ -38,21 +38,29 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(params=[1280, 390])
-def page(request: pytest.FixtureRequest, address: str) -> Iterator["playwright.Page"]:
-    """The page in a wide and in a narrow window, without an error on its console."""
-    said: list[str] = []
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": request.param, "height": 800})
-        page.set_default_timeout(TIMEOUT_MS)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("requestfailed", lambda failed: said.append(failed.url))
-        page.goto(address)
-        yield page
-        assert page.evaluate("document.documentElement.scrollWidth") <= request.param
+        yield browser
         browser.close()
+
+
+@pytest.fixture(params=[1280, 390])
+def page(
+    request: pytest.FixtureRequest, browser: "playwright.Browser", address: str
+) -> Iterator["playwright.Page"]:
+    """The page in a wide and in a narrow window, without an error on its console."""
+    said: list[str] = []
+    page = browser.new_page(viewport={"width": request.param, "height": 800})
+    page.set_default_timeout(TIMEOUT_MS)
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("requestfailed", lambda failed: said.append(failed.url))
+    page.goto(address)
+    yield page
+    assert page.evaluate("document.documentElement.scrollWidth") <= request.param
+    page.close()
     assert not said
 
 

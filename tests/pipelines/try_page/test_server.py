@@ -144,6 +144,7 @@ def test_masked_words_are_predicted_with_and_without_the_image(page, models):
         ("text_classes", {"text": "a\nb\nc"}, "a text, or two lines"),
         ("words", {"text": "one circle"}, "write [MASK] in place of a word"),
         ("words", {"text": "[MASK] " * 60}, "shorten it"),
+        ("words", {"text": "[MASK] " * 9000}, "the text has 63000 characters, more than 20000"),
         ("patches", {"image": ENCODED, "patches": [-1]}, "patches are numbers from 0 to"),
         ("patches", {"image": ENCODED, "patches": "all"}, "patches are numbers from 0 to"),
     ],
@@ -213,3 +214,18 @@ def test_a_port_in_use_is_one_sentence():
 def test_the_static_files_are_in_the_package():
     folder = Path(server.__file__).parent / "static"
     assert {path.name for path in folder.iterdir()} == {"page.html", "try.js", "try.css"}
+
+
+class Captioner:
+    """Stands for a model with a head for captions."""
+
+    methods = ("caption",)
+
+    def caption(self, images: list[np.ndarray]) -> list[str]:
+        return [f"{len(image)} rows" for image in images]
+
+
+def test_a_model_of_captions_shows_one():
+    page = Page({"captioner": Captioner()})
+    assert list(page.numbers) == ["preview", "caption"]
+    assert page.ask("caption", image=ENCODED) == {"caption": "30 rows"}
