@@ -17,7 +17,7 @@ from model.network.interop import (
     task_heads,
     to_official,
 )
-from model.network.loading import ENCODER, StateMismatch, load, with_nearest
+from model.network.loading import ENCODER, StateMismatch, load, part_of, with_nearest
 from model.network.weight_files import unwrapped
 
 ENCODER_PREFIX: Final = "network."
@@ -96,7 +96,8 @@ def load_released(network: TaskNetwork, saved: Mapping[str, object]) -> None:
                 "of another shape in the head": sorted(different),
             }
         )
-    load(network.network, from_official(saved), ENCODER)
+    state = from_official(saved)
+    load(network.network, {n: t for n, t in state.items() if part_of(n) in ENCODER}, ENCODER)
     network.load_state_dict(found, strict=False)
 
 

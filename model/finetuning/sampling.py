@@ -4,6 +4,7 @@ A draw is a pure function of (seed of the image, number of the token): an invers
 probability in the order of ids, which small errors of rounding hardly change.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,6 +36,9 @@ def sample(
         length_penalty: exponent of the length in the scores.
         temperature: by which scores are divided.
         top_p: probability of the tokens to draw from.
+
+    Raises:
+        ValueError: a score is not a number.
     """
     sums, ids = [0.0] * len(seeds), [list[int]() for _ in seeds]
     done: dict[int, Generated] = {}
@@ -47,6 +51,8 @@ def sample(
         drawn = draw(probabilities, torch.from_numpy(uniform).to(wide.device))[:, None] + EOS
         likely = wide.gather(1, drawn) - wide.logsumexp(dim=1, keepdim=True)
         tokens, found = drawn[:, 0].tolist(), likely[:, 0].tolist()
+        if not all(map(math.isfinite, found)):
+            raise ValueError("scores of tokens are not finite; check the weights and the images")
         for number, token, log_probability in zip(active, tokens, found, strict=True):
             sums[number] += log_probability
             if token == EOS or num_words + 2 == max_length:

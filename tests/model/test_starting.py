@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from model import BEiT3, BEiT3Config
 from model.finetuning.released import heads_of
-from model.finetuning.task_networks import ForVisualReasoning
+from model.finetuning.starting import fit_encoder, load_given
+from model.finetuning.task_networks import ForCaptioning, ForVisualReasoning
 from model.network import interop
 from model.network.starting import StartMismatch, fit_start, load_start
 from model.network.weight_files import UnreadableWeights, read_weights
@@ -211,3 +212,25 @@ def test_the_encoder_of_a_network_of_a_task_starts_a_pretraining():
         assert name in report.fresh or torch.equal(fitted[name], tensor)
     with pytest.raises(StartMismatch, match=r"1 unexpected \(extra 3\)"):
         fit_start({**tuned.state_dict(), "network.extra": torch.zeros(3)}, RELEASED)
+
+
+@pytest.mark.parametrize("kind", ["released pretraining", "own pretraining", "captioning"])
+@pytest.mark.parametrize("word_head", [True, False])
+def test_captioning_starts_from_the_head_that_scores_words(kind, word_head):
+    """Of a pretraining, as the authors' does, or of another captioning; other tasks leave it."""
+    torch.manual_seed(0)
+    other = ForCaptioning(network(RELEASED), 51)
+    given = {
+        "released pretraining": lambda: released(),
+        "own pretraining": lambda: network(RELEASED).state_dict(),
+        "captioning": other.state_dict,
+    }[kind]()
+    fitted, report = fit_encoder(given, RELEASED, word_head=word_head)
+    assert ("mlm_head.weight" in fitted) == word_head
+    assert ("mlm_head.weight" in report.unused) == (not word_head)
+    torch.manual_seed(1)
+    made = ForCaptioning(BEiT3(RELEASED), 51)
+    before = made.mlm_head.weight.clone()
+    lines = load_given(made, fitted)
+    assert torch.equal(made.mlm_head.weight, given["mlm_head.weight"] if word_head else before)
+    assert any("mlm_head" in line for line in lines) != word_head

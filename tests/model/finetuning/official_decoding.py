@@ -31,9 +31,14 @@ class OfficialCaptioner:
         self.mask_id = mask_id
 
     def scores(
-        self, images: Tensor | None, ids: Tensor, text_length: int, state: dict | None
+        self,
+        images: Tensor | None,
+        ids: Tensor,
+        text_length: int,
+        state: dict | None,
+        padding: Tensor | None = None,
     ) -> Tensor:
-        """(rows, T, V) of the given tokens, of which ``text_length`` are in the whole text."""
+        """(rows, T, V) of the given tokens; ``text_length`` is that of the whole text."""
         length = self.image_length + text_length
         allowed = torch.zeros(length, length)
         allowed[:, : self.image_length] = 1
@@ -48,9 +53,13 @@ class OfficialCaptioner:
             mask = mask[-2:]
             positions = torch.arange(text_length, ids.shape[1] + text_length)[None]
         hidden = self.encoder(
-            textual_tokens=ids, visual_tokens=images, attn_mask=mask.masked_fill(mask == 1, -1e8),
-            incremental_state=state, positions=positions,
-        )["encoder_out"]  # fmt: skip
+            textual_tokens=ids,
+            visual_tokens=images,
+            text_padding_position=padding,
+            attn_mask=mask.masked_fill(mask == 1, -1e8),
+            incremental_state=state,
+            positions=positions,
+        )["encoder_out"]
         text = hidden if images is None else hidden[:, self.image_length :]
         return F.linear(text, self.weight, self.bias)
 

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import BEiT3, BEiT3Config
-from model.finetuning.released import load_released, to_released
+from model.finetuning.released import WORD_HEAD, class_of, load_released, to_released
 from model.finetuning.task_networks import (
+    ForCaptioning,
     ForImageClassification,
     ForRetrieval,
     ForTextClassification,
@@ -18,6 +19,7 @@ from model.finetuning.task_networks import (
     TaskNetwork,
 )
 from model.network.loading import StateMismatch
+from tests.model.finetuning.official_decoding import OfficialCaptioner
 from tests.model.networks import RELEASED, official_arguments, random_images
 
 UNNORMED = replace(RELEASED, final_norm=False)
@@ -28,6 +30,7 @@ MAKERS = {
     "vqa": (UNNORMED, lambda network: ForVisualQuestionAnswering(network, 7)),
     "nlvr2": (RELEASED, ForVisualReasoning),
     "imagenet": (UNNORMED, lambda network: ForImageClassification(network, 5)),
+    "captioning": (RELEASED, lambda network: ForCaptioning(network, network.config.vocab_size - 9)),
 }
 
 
@@ -49,6 +52,7 @@ class Reference:
         from torchscale.architecture.config import EncoderConfig
         from torchscale.model.BEiT3 import BEiT3 as Encoder
 
+        self.whole = official
         self.encoder = Encoder(EncoderConfig(**official_arguments(config))).eval()
         body = {n.removeprefix("beit3."): t for n, t in official.items() if "beit3." in n}
         self.encoder.load_state_dict(body, strict=True)
@@ -120,6 +124,38 @@ def test_class_scores_equal_the_restated_ones():
     torch.testing.assert_close(ours(images), expected, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_scores_of_words_equal_the_restated_ones():
+    """Of some positions, in captions of which one is padded."""
+    ours = built("captioning")
+    official, omitted = to_released(ours)
+    assert not omitted and {n for n in official if "beit3." not in n} == WORD_HEAD
+    theirs = OfficialCaptioner(official, RELEASED, 51)
+    images, positions = random_images(RELEASED), torch.tensor([1, 3, 9, 12, 15])
+    expected = theirs.scores(images, IDS, 10, None, PADDING).flatten(0, 1)[positions]
+    found = ours(images, IDS, positions, PADDING)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    later = IDS.clone()
+    later[0, 5:] = 7
+    again = ours(images, later, positions[:2], PADDING)
+    torch.testing.assert_close(again, found[:2])  # a token does not see those after it
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_the_authors_class_of_a_network_is_named(task):
+    network = built(task)
+    assert (
+        class_of(network.state_dict(), network.network.config)
+        == {
+            "retrieval": "BEiT3ForRetrieval",
+            "vqa": "BEiT3ForVisualQuestionAnswering",
+            "nlvr2": "BEiT3ForVisualReasoning",
+            "imagenet": "BEiT3ForImageClassification",
+            "captioning": "BEiT3ForCaptioning",
+        }[task]
+    )
+
+
 @pytest.mark.parametrize("task", MAKERS)
 def test_a_released_file_loads_and_is_written_again(task):
     """Into a network of other initial weights, at another resolution too."""
@@ -187,6 +223,8 @@ def released(size: str, image_size: int = 224, *, final_norm: bool = True) -> BE
             lambda: ForVisualQuestionAnswering(released("large", 768, final_norm=False), 3129),
             684.42,
         ),
+        (lambda: ForCaptioning(released("base", 480), 64001), 270.75),
+        (lambda: ForCaptioning(released("large", 480), 64001), 739.03),
         (lambda: ForVisualReasoning(released("base")), 225.72),
         (lambda: ForVisualReasoning(released("large")), 681.11),
     ],

@@ -22,6 +22,7 @@ from pipelines.finetune import export, start
 from pipelines.finetune.start_params import StartParams
 from pipelines.finetune.task import Task
 from tests.in_process import run_in_process
+from tests.model.finetuning.official_decoding import OfficialCaptioner
 from tests.model.finetuning.test_task_networks import IDS, MAKERS, PADDING, Reference, built
 from tests.model.networks import random_images
 from tests.pipelines.finetune.test_start import rows, started
@@ -33,7 +34,10 @@ LABELS = {
     "vqa": ["no", "two dogs", "café", "3", 'a "b"', "yes", ""],
     "nlvr2": ["False", "True"],
     "imagenet": list("abcde"),
+    "captioning": [],
 }
+ASKED = torch.tensor([1, 3, 9, 12])
+"Tokens of ``IDS`` that are predicted of captions; none is padding."
 
 
 def refused(*_: Any, **__: Any) -> Any:
@@ -101,6 +105,9 @@ def restated(task: str, theirs: Reference, images: Tensor) -> Tensor:
         x = torch.cat([h[:, i] for h in hidden for i in (0, count)], dim=-1)
         x = theirs.linear(theirs.norm(x, "head.norm1"), "head.dense1")
         return theirs.linear(F.gelu(theirs.norm(x, "head.norm2")), "head.dense2")
+    if task == "captioning":
+        captioner = OfficialCaptioner(theirs.whole, MAKERS[task][0], 51)
+        return captioner.scores(images, IDS, 10, None, PADDING).flatten(0, 1)[ASKED]
     return theirs.linear(theirs.norm(theirs.hidden(images)[:, 1:].mean(dim=1), "fc_norm"), "head")
 
 
@@ -109,6 +116,8 @@ def ours(task: str, network: Any, images: Tensor) -> Tensor:
         return torch.cat([network.encode_images(images), network.encode_texts(IDS, PADDING)])
     if task == "imagenet":
         return network(images)
+    if task == "captioning":
+        return network(images, IDS, ASKED, PADDING)
     pairs = torch.stack([images, images.flip(0)], dim=1)
     return network(pairs if task == "nlvr2" else images, IDS, PADDING)
 
