@@ -1,6 +1,6 @@
 """Captions per second: with the cache, without it, and of BLIP in transformers; in one run.
 
-    python benchmarks/generate.py [--size base] [--images 8] [--beams 3] [--tokens 16] [--rounds 3]
+    python benchmarks/generate.py [--size base] [--images 4] [--beams 3] [--tokens 16] [--rounds 3]
         [--smoke]
 
 Contestants are this project's captioning in the released form of the network, the same without a
@@ -33,7 +33,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="base")
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--beams", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)

@@ -61,7 +61,9 @@ class Cached:
     def _scores(self, last: Tensor, images: Tensor | None) -> Tensor:
         ids = torch.cat([last, torch.full_like(last, self.network.mask_id)], dim=1)
         ids = ids.to(self.images.device, non_blocking=True)
-        encoded = self.network.network(images, ids, attention="seq2seq", cache=self.cache)
+        encoded = self.network.network(
+            images, ids, attention="seq2seq", cache=self.cache, last_token=True
+        )
         self.cache.drop_last(1)
         scores: Tensor = self.network.mlm_head(encoded.hidden[:, -1])
         return scores

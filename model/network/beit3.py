@@ -130,6 +130,7 @@ class BEiT3(Pretrained):
         cache: Cache | None = None,
         keep_layers: bool = False,
         text_documents: Tensor | None = None,
+        last_token: bool = False,
     ) -> Encoded:
         """Encode images, texts or pairs.
 
@@ -149,6 +150,8 @@ class BEiT3(Pretrained):
             keep_layers: also return the output of every block.
             text_documents: (B, T) long, the document of each token of packed texts. Attention
                 does not cross documents, and the positions of each document start at 0.
+            last_token: return the hidden state of the last token of each text alone; the last
+                block then computes no other.
 
         Raises:
             ValueError: neither images nor texts are given, a type or size is not as above, or two
@@ -159,6 +162,8 @@ class BEiT3(Pretrained):
             raise ValueError(
                 "text_documents are for texts alone; give no images and no cache with them"
             )
+        if last_token and text_ids is None:
+            raise ValueError("last_token is set without text_ids; give texts")
         check_mask("text_padding", text_padding, "text_ids", text_ids)
         check_mask("image_mask", image_mask, "images", images, self.config.num_patches)
         if cache is not None:
@@ -189,11 +194,12 @@ class BEiT3(Pretrained):
         for layer, block in enumerate(self.blocks):
             scale = None if residual_scale is None else residual_scale[layer]
             past = None if cache is None else cache.layers[layer]
-            parts = run(block, self.activation_checkpointing, parts, mask, scale, fused, past)
+            last = last_token and layer == len(self.blocks) - 1
+            parts = run(block, self.activation_checkpointing, parts, mask, scale, fused, past, last)
             if keep_layers:
                 layers.append(joined(parts))
         hidden = joined(parts if self.norm is None else self.norm(parts))
-        return Encoded(hidden, image_length, tuple(layers))
+        return Encoded(hidden, 0 if last_token else image_length, tuple(layers))
 
     def drop_heads(self) -> None:
         """Remove the prediction heads, which networks of downstream tasks do not have."""

@@ -142,19 +142,23 @@ class LayerCache:
         """Store the keys and values of a call; return its attention, shaped as ``q``.
 
         Args:
-            q: (rows, H, new positions, D / H), as are ``k`` and ``v``.
-            k: new keys.
-            v: new values.
+            q: (rows, H, the last of the new positions or all of them, D / H).
+            k: (rows, H, new positions, D / H).
+            v: as ``k``.
             mask: of :meth:`Cache.begin_call`.
         """
+        num_rows, num_heads, num_asked, width = q.shape
+        num_new = k.shape[2]
         if self.keys is None or self.values is None:
             self.keys, self.values = self._begin(k), self._begin(v)
+            mask = None if mask is None else mask[..., -num_asked:, :]
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        num_rows, num_heads, num_new, width = q.shape
         num_images, end = len(self.keys), self.cache.text_length
         length = self.cache.image_length + end * self.cache.num_texts
         self._texts(self.keys)[:, :, end - num_new : end].copy_(self._by_position(k))
         self._texts(self.values)[:, :, end - num_new : end].copy_(self._by_position(v))
+        if mask is not None and num_asked < num_new:
+            mask = mask.unflatten(2, (-1, num_new))[:, :, :, -num_asked:].flatten(2, 3)
         of_image = (num_images, -1, num_heads, width)
         x = F.scaled_dot_product_attention(
             q.transpose(1, 2).reshape(of_image).transpose(1, 2),
@@ -162,7 +166,7 @@ class LayerCache:
             self.values[:, :, :length],
             attn_mask=mask,
         )
-        return x.transpose(1, 2).reshape(num_rows, num_new, num_heads, width).transpose(1, 2)
+        return x.transpose(1, 2).reshape(num_rows, num_asked, num_heads, width).transpose(1, 2)
 
     def keep(self, images: Tensor, rows: Tensor, number: int) -> None:
         """Copy images to other rows, then keep the first rows."""

@@ -36,6 +36,13 @@ def split_as(parts: Parts, x: Tensor) -> Parts:
     return first, second
 
 
+def last_token(parts: Parts) -> Parts:
+    """Return the last token of each text, (B, 1, D), alone."""
+    _, language = parts
+    assert language is not None
+    return None, language[:, -1:]
+
+
 class Multiway(nn.Module):
     """One module per modality."""
 
@@ -99,18 +106,28 @@ class Attention(nn.Module):
         self.inner_norm = form(lambda: SubLayerNorm(width)) if config.subln else None
         self.out = form(lambda: nn.Linear(width, width))
 
-    def forward(self, parts: Parts, mask: Tensor | None, cache: LayerCache | None = None) -> Parts:
+    def forward(
+        self,
+        parts: Parts,
+        mask: Tensor | None,
+        cache: LayerCache | None = None,
+        last: bool = False,
+    ) -> Parts:
         """Apply self-attention to the sequence.
 
         Args:
             parts: vision (B, 1 + N, D) and language (B, T, D).
             mask: bool, broadcastable to (B, H, S, number of keys), True = may attend.
             cache: keys and values of earlier positions, which this call extends.
+            last: return the attention of the last token of each text alone.
         """
         qkv = self.qkv.join(parts).unflatten(-1, (3, self.num_heads, -1))
         # unbind before transpose: the backward then makes one copy of the gradient, not two.
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
+        if last:
+            q, parts = q[:, :, -1:], last_token(parts)
         if cache is None:
+            mask = mask[..., -q.shape[2] :, :] if last and mask is not None else mask
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         else:
             x = cache.attend(q, k, v, mask)
@@ -156,6 +173,7 @@ class Block(nn.Module):
         scale: Tensor | None,
         fused: bool,
         cache: LayerCache | None = None,
+        last: bool = False,
     ) -> Parts:
         """Apply the block.
 
@@ -166,8 +184,10 @@ class Block(nn.Module):
             fused: whether the sequence is a pair; the vision-language expert then replaces the
                 other experts in a block that has one.
             cache: see :class:`Attention`.
+            last: return the last token of each text alone, as where no block follows.
         """
-        branch = self.attention(self.attention_norm(parts), mask, cache)
+        branch = self.attention(self.attention_norm(parts), mask, cache, last)
+        parts = last_token(parts) if last else parts
         parts = _added(parts, branch, None if scale is None else scale[0])
         if self.fusion is not None and fused:
             branch = split_as(parts, self.fusion(joined(parts)))

@@ -123,3 +123,32 @@ def test_numbers_that_a_cache_does_not_hold_are_refused():
         cache.keep(torch.tensor([1, 0], dtype=torch.uint8))
     with pytest.raises(ValueError, match="text_ids have 4 rows, the cache holds 2 images with 3 t"):
         made(text_ids=torch.zeros(4, 1, dtype=torch.long), attention="seq2seq", cache=cache)
+
+
+@pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_last_token_alone_has_the_state_that_it_has_among_all(config, cached):
+    made, images = network(config), random_images(config)
+    ids = torch.randint(4, 60, (2, 5))
+    caches = [Cache(config.depth, 7, num_texts=3) if cached else None for _ in range(2)]
+    one, every = (
+        made(images, ids, attention="seq2seq", cache=caches[i], last_token=i == 0) for i in range(2)
+    )
+    assert one.hidden.shape == (2, 1, config.width) and one.image_length == 0
+    torch.testing.assert_close(one.hidden, every.hidden[:, -1:])
+    if cached:
+        new = torch.randint(4, 60, (6, 2))
+        one, every = (
+            made(text_ids=new, attention="seq2seq", cache=caches[i], last_token=i == 0)
+            for i in range(2)
+        )
+        torch.testing.assert_close(one.hidden, every.hidden[:, -1:])
+    with pytest.raises(ValueError, match="last_token is set without text_ids"):
+        made(images, last_token=True)
+    if config is RELEASED and not cached:
+        padding = torch.arange(5) >= torch.tensor([5, 4])[:, None]
+        for attention in ("bidirectional", "seq2seq"):
+            one, every = (
+                made(images, ids, padding, attention=attention, last_token=i == 0) for i in range(2)
+            )
+            torch.testing.assert_close(one.hidden, every.hidden[:, -1:])

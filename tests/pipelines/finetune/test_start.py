@@ -18,6 +18,7 @@ from torch import Tensor
 from model import BEiT3, BEiT3Config
 from model.finetuning.released import load_released
 from model.finetuning.task_networks import (
+    ForCaptioning,
     ForImageClassification,
     ForRetrieval,
     ForTextClassification,
@@ -32,6 +33,7 @@ from orchestration.storage.store import Store
 from pipelines.finetune import start
 from pipelines.finetune.start_params import StartParams
 from pipelines.finetune.start_source import open_folder
+from pipelines.finetune.tasks.captioning import Captioning
 from pipelines.pretrain import export
 from tests.in_process import run_in_process
 from tests.model.networks import RELEASED, network
@@ -173,6 +175,21 @@ def test_a_released_file_of_224_pixels_starts_a_network_of_another_size(
     load_released(expected, state)
     for name, tensor in expected.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("task", ["pretrained", "captioning"])
+def test_a_captioning_starts_from_the_head_that_predicts_words(tmp_path, given, task):
+    """Those of the other tasks do not keep it."""
+    head = linear("mlm_head", D, config().vocab_size)
+    state, names = released(task) | head, {"mlm_head.weight", "mlm_head.bias"}
+    assert Captioning(name="captioning").word_head
+    output = started(tmp_path / "start", given(state, word_head=True))
+    weights = start.load_weights(output)
+    assert {n for n in weights if not n.startswith("network.")} == names
+    mask_id = start.load_text_tokenizer(output).mask
+    loaded = ForCaptioning(BEiT3(start.load_config(output)), mask_id)
+    assert start.apply(loaded, weights) == []
+    assert all(torch.equal(loaded.state_dict()[name], state[name]) for name in names)
 
 
 def test_a_network_computes_what_torchscale_does_with_the_interpolated_table(tmp_path, given):
