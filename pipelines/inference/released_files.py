@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from model.finetuning.released import CRITERION, ENCODER_PREFIX
+from model.finetuning.released import CRITERION, ENCODER_PREFIX, word_head_of
 from model.network.deduced_config import config_of
 from model.network.layouts import in_our_layout, refuse_values
 from model.network.loading import ENCODER, part_of
@@ -26,8 +26,11 @@ _TASKS: Final[Mapping[str, dict[str, Any]]] = {
     "vqa": {"name": "vqa"},
     "nlvr2": {"name": "nlvr2"},
     "imagenet": {"name": "image_classification", "form": "linear"},
+    "captioning": {"name": "captioning"},
 }
 "Parameters of the task by the name of its head, see ``task_heads``."
+_IMAGE_HEAD: Final = "mim_head.weight"
+"What the file of a pretraining has beside the head for words, and that of a captioning has not."
 _SCORES: Final = {
     "vqa": "head.3.weight",
     "nlvr2": "head.dense2.weight",
@@ -55,6 +58,8 @@ def read_model_file(path: Path, labels: str | Path | None) -> Source:
     refuse_values(state)
     rest = {name: tensor for name, tensor in saved.items() if not name.startswith(_ENCODERS)}
     heads = task_heads(rest)
+    if not heads and (words := word_head_of(saved)) and _IMAGE_HEAD not in saved:
+        heads = {"captioning": words}
     head = next(iter(heads), "")
     if head not in _TASKS or len(heads) > 1 or not any(n.startswith(_ENCODERS) for n in saved):
         return Source(str(path), config, state)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.finetuning.generation import Decoding, generate
 from model.finetuning.released import to_released
 from orchestration.storage.store import Store
 from pipelines import PretrainedModel
@@ -193,6 +194,11 @@ def test_a_released_file_of_a_task_computes_what_its_network_does(tmp_path, task
         expected = made(torch.stack([images, images], 1), ids, padding).softmax(1)
         found = model.classify_pairs([(jpeg, jpeg) for jpeg in jpegs], texts, top_k=2)
         assert model.labels == ("False", "True")
+    elif task == "captioning":
+        captions = generate(made, images, Decoding())
+        tokenizer = model.processor.tokenizer
+        assert model.caption(jpegs) == [tokenizer.decode(some[0].ids) for some in captions]
+        return
     else:
         assert model.source.config.pixel_mean == (0.485, 0.456, 0.406)
         assert model.processor.crop_mode == "center"
