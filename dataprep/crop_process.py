@@ -10,6 +10,7 @@ the system does however the other program ends. Signals that reach all processes
 job leave the decision to that program.
 """
 
+import math
 import mmap
 import os
 import signal
@@ -44,7 +45,7 @@ def split(buffer: Pixels, request: CropRequest, number: int) -> tuple[list[Pixel
     """Return the arrays of crops of ``number`` images in a buffer, and the bytes behind them."""
     crops = []
     for shape in crop_shapes(request, number):
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         crops.append(buffer[:size].reshape(shape))
         buffer = buffer[size:]
     return crops, buffer

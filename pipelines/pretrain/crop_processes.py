@@ -8,6 +8,7 @@ of a process that is lost.
 """
 
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -53,7 +55,8 @@ def crop_here(request: CropRequest, rows: pa.Table) -> list[Pixels]:
         ImageError: a stored image is damaged; the message names its sample.
     """
     crops = [np.empty(shape, np.uint8) for shape in crop_shapes(request, rows.num_rows)]
-    request.cut(zip(_jpegs(rows), rows["sample_id"].to_pylist(), strict=True), crops)
+    columns = rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist()
+    request.cut(zip(*columns, strict=True), crops)
     return crops
 
 
@@ -202,14 +205,12 @@ class _Process:
         Raises:
             EOFError, OSError: the process has ended.
         """
-        jpegs = list(_jpegs(rows))
-        ends = np.cumsum([len(jpeg) for jpeg in jpegs]).tolist()
-        room = sum(int(np.prod(shape)) for shape in crop_shapes(request, rows.num_rows))
+        jpegs, sample_ids = rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist()
+        ends = list(accumulate(map(len, jpegs)))
+        room = sum(map(math.prod, crop_shapes(request, rows.num_rows)))
         buffer, pixels = buffers.take(room + ends[-1])
         crops, behind = split(pixels, request, rows.num_rows)
-        for jpeg, end in zip(jpegs, ends, strict=True):
-            behind[end - len(jpeg) : end] = np.frombuffer(jpeg, np.uint8)
-        sample_ids = rows["sample_id"].to_pylist()
+        behind.data[: ends[-1]] = b"".join(jpegs)
         self.connection.send((request, buffer.first, buffer.size, sample_ids, ends))
         error = self.connection.recv()
         return crops if error is None else error
@@ -219,10 +220,6 @@ class _Process:
         self._process.kill()  # it has nothing to clean up
         status = self._process.wait()
         return f"by signal {-status}" if status < 0 else f"with exit status {status}"
-
-
-def _jpegs(rows: pa.Table) -> Iterator[memoryview]:
-    return (memoryview(jpeg.as_buffer()) for jpeg in rows["jpeg"])
 
 
 def _end(processes: list[_Process], ending: threading.Event) -> None:
