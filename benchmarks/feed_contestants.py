@@ -144,15 +144,25 @@ class _PeakMemory:
 
 
 class FeedEpoch:
-    """An epoch of the feed."""
+    """An epoch of the feed, which all epochs share."""
 
     def __init__(self, work: Work) -> None:
         self.work, self.text = work, TextTokenizer.load(work.folder / "spm.model")
+        self.feed: Feed | None = None
         self.num_reads = self.num_groups = 0
+        self._step = self._reads_before = 0
 
     def __call__(self) -> Iterator[Any]:
         """Yield the micro-batches of each step."""
-        feed = Feed(
+        feed = self.feed = self.feed or self._opened()
+        first, self._step = self._step, self._step + self.work.num_images // BATCH
+        yield from prefetch(feed.step, first, self._step)
+        reader = feed.readers["image"]
+        self.num_reads, self.num_groups = reader.num_reads - self._reads_before, len(reader.groups)
+        self._reads_before = reader.num_reads
+
+    def _opened(self) -> Feed:
+        return Feed(
             {"image": self.work.dataset},
             {"image": SampleBuilder("image", CONFIG, self.text, PARAMS, 0)},
             samples_per_step={stream: BATCH * (stream == "image") for stream in STREAMS},
@@ -164,9 +174,6 @@ class FeedEpoch:
             num_workers=1,
             num_threads=self.work.num_threads,
         )
-        yield from prefetch(feed.step, 0, self.work.num_images // BATCH)
-        reader = feed.readers["image"]
-        self.num_reads, self.num_groups = reader.num_reads, len(reader.groups)
 
 
 def sample(

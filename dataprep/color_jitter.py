@@ -10,6 +10,7 @@ are so few different results of an operation that all of them are tested beforeh
 them lies so close, Pillow's arithmetic itself is computed.
 """
 
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Final
 
@@ -45,7 +46,21 @@ def jitter_color(
         out: receives the result, and may be ``pixels``; None makes a new array.
     """
     orders, factors = drawn_operations(strength, np.asarray(uniforms)[None])
-    for number, factor in zip(orders[0].tolist(), factors[0].tolist(), strict=True):
+    return apply_operations(pixels, orders[0].tolist(), factors[0].tolist(), out)
+
+
+def apply_operations(
+    pixels: Pixels, operations: Sequence[int], factors: Sequence[float], out: Pixels | None = None
+) -> Pixels:
+    """Apply :func:`drawn_operations` of one crop.
+
+    Args:
+        pixels: RGB, (height, width, 3).
+        operations: numbers of the operations in their order.
+        factors: factor of each operation.
+        out: receives the result, and may be ``pixels``; None makes a new array.
+    """
+    for number, factor in zip(operations, factors, strict=True):
         pixels = out = _OPERATIONS[number](pixels, factor, out)
     return pixels
 

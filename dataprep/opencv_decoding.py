@@ -33,7 +33,7 @@ _FILL: Final = 128
 _PADDING: Final = bytes(range(1, 255)) * 4
 
 
-def decode_stored(jpeg: bytes, sample_id: str = "") -> Pixels:
+def decode_stored(jpeg: bytes | memoryview, sample_id: str = "") -> Pixels:
     """Return the pixels of a JPEG that this pipeline stored.
 
     Args:
@@ -126,7 +126,7 @@ def _without_warnings(data: bytes, scale: int) -> Pixels:
         return np.empty((0, 0, 3), np.uint8)
 
 
-def _imdecode(data: bytes, flags: int) -> NDArray[Any]:
+def _imdecode(data: bytes | memoryview, flags: int) -> NDArray[Any]:
     try:
         found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

@@ -7,7 +7,8 @@
 ``start_from.py``     given weights that a training starts from; ``start_source.py``,
                       ``start_weights.py`` and ``start_tokenizers.py`` find, read and judge them
 ``feed.py``           token shards → micro-batches, a pure function of (seed, step, slot);
-                      ``samples.py`` and ``crops.py`` make the samples
+                      ``samples.py`` and ``crops.py`` make the samples, and
+                      ``crop_processes.py`` cuts images beside the training's interpreter
 ``feed_bytes.py``     memory that the feed holds; ``feed_use.py``: how busy it is
 ``sample_ids.py``     where the samples of a step come from
 ``skipped_steps.py``  records of skipped steps in the stage's folder

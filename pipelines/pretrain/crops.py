@@ -6,7 +6,7 @@ at each visit and cut out of the jittered image, as in BEiT v2; the image tokeni
 its codes within the step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,14 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataprep.color_jitter import NUM_UNIFORMS, drawn_operations, jitter_color
-from dataprep.images import Pixels, decode_stored
-from dataprep.views import View, cut, random_view
+from dataprep.color_jitter import NUM_UNIFORMS, drawn_operations
+from dataprep.crop_batches import CropRequest, NewCrops, Pixels, StoredCrops
 from model import BEiT3Config
 from model.training import randomness
+from pipelines.pretrain.crop_processes import crop_here
 from pipelines.tokens.image_tokens import VIEW_NUMBERS
 
 Ints = NDArray[np.int64]
+CropMaker = Callable[[CropRequest, pa.Table], list[Pixels]]
+"Makes the crops of B rows: an array (B, size, size, 3) for each size of the request."
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class StoredViewCutter:
         self.network, self.color_jitter, self.jitters_later = network, color_jitter, jitters_later
         self.view_seed, self.jitter_seed = view_seed, jitter_seed
 
-    def __call__(self, rows: pa.Table, step: int, slots: Ints) -> Crops:
-        """Return the crops of B rows, for the slots (B,) of a step.
+    def __call__(
+        self, rows: pa.Table, step: int, slots: Ints, crop: CropMaker = crop_here
+    ) -> Crops:
+        """Return the crops of B rows, for the slots (B,) of a step; ``crop`` makes them.
 
         Raises:
             ValueError: the number of codes of a view is not the network's number of patches, or
@@ -83,20 +87,15 @@ class StoredViewCutter:
                 f"{network.num_patches} patches: tokenizer and network disagree on the grid"
             )
         chosen = self.drawn_views(num_views, step, slots)
-        uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
-        crops = np.empty((len(slots), network.image_size, network.image_size, 3), np.uint8)
         of_slot = np.arange(len(slots))
-        boxes = views.reshape(len(slots), num_views, VIEW_NUMBERS)[of_slot, chosen].tolist()
-        for pixels, crop, (x, y, width, height, flip), some in zip(
-            _decoded(rows), crops, boxes, uniforms, strict=True
-        ):
-            cut(pixels, View(x, y, width, height, bool(flip)), network.image_size, crop)
-            if self.color_jitter and not self.jitters_later:
-                jitter_color(crop, self.color_jitter, some, crop)
+        boxes = views.reshape(len(slots), num_views, VIEW_NUMBERS)[of_slot, chosen]
         of_view = codes.reshape(len(slots), num_views, -1)[of_slot, chosen]
+        uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
+        now = 0.0 if self.jitters_later else self.color_jitter
+        (images,) = crop(StoredCrops(boxes, network.image_size, now, uniforms), rows)
         later = self.color_jitter and self.jitters_later
         jitter = drawn_operations(self.color_jitter, uniforms) if later else None
-        return Crops(crops, codes=of_view.astype(np.int64), jitter=jitter)
+        return Crops(images, codes=of_view.astype(np.int64), jitter=jitter)
 
     def drawn_views(self, num_views: int, step: int, slots: Ints) -> Ints:
         """Return the index of the stored view drawn for each slot (B,) of a step."""
@@ -119,43 +118,25 @@ class NewViewCutter:
         self.network, self.color_jitter, self.views = network, color_jitter, views
         self.view_seed, self.jitter_seed = view_seed, jitter_seed
 
-    def __call__(self, rows: pa.Table, step: int, slots: Ints) -> Crops:
-        """Return the crops of B rows, for the slots (B,) of a step.
+    def __call__(
+        self, rows: pa.Table, step: int, slots: Ints, crop: CropMaker = crop_here
+    ) -> Crops:
+        """Return the crops of B rows, for the slots (B,) of a step; ``crop`` makes them.
 
         Raises:
             ValueError: a stored image is damaged; the message names its sample.
         """
-        uniforms = _jitter_uniforms(self.jitter_seed, step, slots)
-        sizes = (self.network.image_size, self.views.tokenizer_size)
-        cuts = [np.empty((len(slots), size, size, 3), np.uint8) for size in sizes]
-        for i, pixels in enumerate(_decoded(rows)):
-            if self.color_jitter:
-                pixels = jitter_color(pixels, self.color_jitter, uniforms[i])
-            height, width = pixels.shape[:2]
-            view = random_view(
-                width,
-                height,
-                self.views.min_crop_scale,
-                self.view_seed,
-                f"{step}/{slots[i]}",
-                0,
-                flip=self.views.flip,
-            )
-            for target, size in zip(cuts, sizes, strict=True):
-                cut(pixels, view, size, target[i])
-        return Crops(cuts[0], for_tokenizer=cuts[1])
-
-
-def _decoded(rows: pa.Table) -> Iterator[Pixels]:
-    """Yield the pixels of each stored image.
-
-    Raises:
-        ValueError: a stored image is damaged; the message names its sample.
-    """
-    for jpeg, sample_id in zip(
-        rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist(), strict=True
-    ):
-        yield decode_stored(jpeg, sample_id)
+        request = NewCrops(
+            [f"{step}/{slot}" for slot in slots.tolist()],
+            self.view_seed,
+            self.views.min_crop_scale,
+            self.views.flip,
+            (self.network.image_size, self.views.tokenizer_size),
+            self.color_jitter,
+            _jitter_uniforms(self.jitter_seed, step, slots),
+        )
+        images, for_tokenizer = crop(request, rows)
+        return Crops(images, for_tokenizer=for_tokenizer)
 
 
 def _jitter_uniforms(seed: int, step: int, slots: Ints) -> NDArray[np.float64]:
@@ -165,4 +146,5 @@ def _jitter_uniforms(seed: int, step: int, slots: Ints) -> NDArray[np.float64]:
 def matrix(column: pa.ChunkedArray) -> NDArray[np.uint16]:
     """(rows, n) from a column of fixed-size lists."""
     lists = column.combine_chunks()
-    return lists.flatten().to_numpy().reshape(len(lists), -1)
+    # Not to_numpy(), which would import pandas before the first batch.
+    return np.asarray(np.from_dlpack(lists.flatten()), np.uint16).reshape(len(lists), -1)

@@ -1,8 +1,9 @@
-"""The feed: committed token shards → the micro-batches of a step, on all threads of a worker.
+"""The feed: committed token shards → the micro-batches of a step, on all cores of a worker.
 
 1. ``Order`` says which row fills each slot of the step (model/training/order.py).
 2. ``HeldRows`` reads the row groups of the windows that are read now and soon, in the background.
-3. ``SampleBuilder`` makes each micro-batch of its rows (samples.py), several at the same time.
+3. ``SampleBuilder`` makes each micro-batch of its rows (samples.py), several at the same time; with
+   more than one core, processes decode and cut the images (crop_processes.py).
 
 Everything is a pure function of (seed, step, slot): the feed has no state except caches.
 
@@ -27,6 +28,8 @@ from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.order import Order
 from orchestration import Dataset
+from pipelines.pretrain.crop_processes import CropProcesses, crop_here, num_processes
+from pipelines.pretrain.crops import CropMaker
 from pipelines.pretrain.feed_use import FeedUse
 from pipelines.pretrain.samples import SampleBuilder
 from pipelines.readers.held_rows import HeldRows
@@ -81,7 +84,7 @@ class Feed:
             seed: of the recipe.
             rank: number of this worker, from 0.
             num_workers: number of workers.
-            num_threads: threads of this worker that decode and build micro-batches.
+            num_threads: cores of this worker on which images are decoded and micro-batches built.
             pairs: captions and weight of each row of the pair stream; without them each image is
                 one sample, whose caption is drawn at each visit.
 
@@ -102,9 +105,14 @@ class Feed:
         self._groups: dict[Stream, Ints] = {}
         "Indices of the row groups that have rows."
         self.reading = ThreadPoolExecutor(_READ_THREADS, "feed-read")
-        # These threads use all cores; OpenCV's own would only compete with them.
+        number = num_processes(num_threads)
+        self.crop: CropMaker = CropProcesses(number) if number else crop_here
+        "Makes the crops; processes are started with the first ones."
+        # These threads use all cores; OpenCV's own would only compete with them. One more of them
+        # makes the rest of a micro-batch while all processes cut.
+        threads = num_threads + (number > 0)
         self._building = ThreadPoolExecutor(
-            num_threads, "feed-build", initializer=cv2.setNumThreads, initargs=(0,)
+            threads, "feed-build", initializer=cv2.setNumThreads, initargs=(0,)
         )
         self.use = FeedUse(num_threads)
         for stream, dataset in datasets.items():
@@ -138,7 +146,9 @@ class Feed:
             StoreError: the store cannot be read at present.
         """
         started = [
-            self._building.submit(self.use.building, _built, self.builders[stream], is_empty, *rest)
+            self._building.submit(
+                self.use.building, _built, self.builders[stream], self.crop, is_empty, *rest
+            )
             for stream, is_empty, *rest in self._planned(step)
         ]
         return [micro.result() for micro in started]
@@ -184,6 +194,7 @@ class Feed:
 
 def _built(
     builder: SampleBuilder,
+    crop: CropMaker,
     is_empty: bool,
     rows: pa.Table,
     step: int,
@@ -191,7 +202,7 @@ def _built(
     captions: Ints | None,
 ) -> MicroBatch:
     """Build a micro-batch; an empty one has no masked positions, so it adds to no sum."""
-    batch = builder.build(rows, step, slots, captions)
+    batch = builder.build(rows, step, slots, captions, crop)
     if not is_empty:
         return batch
     image, text = (

@@ -1,4 +1,4 @@
-"""How much host memory the feed of a training worker holds: row groups of windows, and those ahead.
+"""How much host memory the feed of a training worker takes: row groups of windows, and those ahead.
 
 The mean bytes of a row are those of the committed datasets where they are known, else what the
 recipe says of a row.
@@ -10,6 +10,7 @@ from typing import Final
 from model.training.batch import STREAMS, Stream
 from orchestration.params import StageParams
 from orchestration.reporting.usage import Expected
+from pipelines.pretrain.crop_processes import PROCESS_BYTES, num_processes
 from pipelines.pretrain.feed import STEPS_HELD
 from pipelines.pretrain.params import Params
 from pipelines.readers.expected_memory import row_bytes
@@ -18,6 +19,12 @@ from pipelines.tokens import image_tokens, text_tokens
 _JPEG_BYTES: Final = 25_000
 "Mean size of a stored image whose shorter side is 256 pixels."
 _BYTES_PER_NUMBER: Final = 2
+
+
+def process_bytes(params: Params) -> int:
+    """Return the memory of the processes that cut the images of one worker."""
+    has_images = params.images_per_step or params.pairs_per_step
+    return PROCESS_BYTES * num_processes(params.cpus_per_worker) if has_images else 0
 
 
 def feed_bytes(

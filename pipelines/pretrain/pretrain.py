@@ -26,7 +26,7 @@ from pipelines.pretrain import start_from
 from pipelines.pretrain.crops import NewViews
 from pipelines.pretrain.evaluate_while_training import CheckpointEvaluator, Evaluation
 from pipelines.pretrain.evaluation.params import Params as EvaluationParams
-from pipelines.pretrain.feed_bytes import feed_bytes
+from pipelines.pretrain.feed_bytes import feed_bytes, process_bytes
 from pipelines.pretrain.loss_figure import draw_losses
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.skipped_steps import skipped_files
@@ -131,10 +131,10 @@ def expects(params: Params, text_length: int, vocab_size: int, num_codes: int) -
 def workers(
     params: Params, streams: Mapping[Stream, Stage], inputs: Mapping[str, Expected]
 ) -> Workers:
-    """Predict a worker's memory in its machine: the order, and the row groups of its windows."""
+    """Predict a worker's memory in its machine: the order, row groups, processes that cut."""
     ordered = [streams[stream].name for stream in ("image", "pair")]
     held = total_rows(inputs, ordered) * _ORDERED_BYTES
-    held += feed_bytes(
+    held += process_bytes(params) + feed_bytes(
         params,
         {stream: stage.params for stream, stage in streams.items()},
         {stream: inputs[stage.name] for stream, stage in streams.items()},

@@ -18,7 +18,14 @@ from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.masking import mask_patches, mask_tokens, num_masked_patches
 from model.training.stochastic_depth import residual_scale
-from pipelines.pretrain.crops import NewViewCutter, NewViews, StoredViewCutter, matrix
+from pipelines.pretrain.crop_processes import crop_here
+from pipelines.pretrain.crops import (
+    CropMaker,
+    NewViewCutter,
+    NewViews,
+    StoredViewCutter,
+    matrix,
+)
 from tokenizer.text import BOS, EOS, FIRST_PIECE, PAD, TextTokenizer
 
 _LENGTH_MULTIPLE: Final = 8
@@ -86,12 +93,17 @@ class SampleBuilder:
         return (*images, *texts)
 
     def build(
-        self, rows: pa.Table, step: int, slots: Ints, captions: Ints | None = None
+        self,
+        rows: pa.Table,
+        step: int,
+        slots: Ints,
+        captions: Ints | None = None,
+        crop: CropMaker = crop_here,
     ) -> MicroBatch:
         """Return the micro-batch of a step's ``slots`` (B,), filled by ``rows`` (B rows).
 
         ``captions`` (B,) are the indexes of the captions to take from each pair; without them a
-        caption is drawn for each slot.
+        caption is drawn for each slot. ``crop`` makes the crops.
 
         Raises:
             ValueError: the number of codes of a view is not the network's number of patches, or
@@ -103,7 +115,7 @@ class SampleBuilder:
             text_masked = slots % 2 == 0
             image_masked = ~text_masked
         if self.stream != "text":
-            self._add_images(batch, rows, step, slots, image_masked)
+            self._add_images(batch, rows, step, slots, image_masked, crop)
         if self.stream != "image":
             if self.stream == "pair" and captions is None:
                 captions = self.drawn_captions(rows, step, slots)
@@ -123,9 +135,15 @@ class SampleBuilder:
         return int(randomness.bits(self.seed, purpose))
 
     def _add_images(
-        self, batch: MicroBatch, rows: pa.Table, step: int, slots: Ints, masked: NDArray[np.bool_]
+        self,
+        batch: MicroBatch,
+        rows: pa.Table,
+        step: int,
+        slots: Ints,
+        masked: NDArray[np.bool_],
+        crop: CropMaker,
     ) -> None:
-        network, crops = self.network, self.cutter(rows, step, slots)
+        network, crops = self.network, self.cutter(rows, step, slots, crop)
         count = num_masked_patches(network.num_patches, self.params.image_mask_ratio)
         mask = mask_patches(network.grid, count, self._seed(_MASK), step, slots)
         batch.pixels = torch.from_numpy(crops.images)

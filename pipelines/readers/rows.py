@@ -44,12 +44,11 @@ class RowReader:
         tables = []
         for group in np.unique(group_of_row):
             chosen = order[group_of_row[order] == group]
-            tables.append(
-                self._group(int(group)).take(pa.array(rows[chosen] - self.first_rows[group]))
-            )
+            within = _indices(rows[chosen] - self.first_rows[group])
+            tables.append(self._group(int(group)).take(within))
         inverse = np.empty(len(rows), np.int64)
         inverse[order] = np.arange(len(rows))
-        return pa.concat_tables(tables).take(pa.array(inverse))
+        return pa.concat_tables(tables).take(_indices(inverse))
 
     def _groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self.first_rows, rows, side="right") - 1
@@ -64,3 +63,9 @@ class RowReader:
             if len(self._cache) > self.keep:
                 self._cache.popitem(last=False)
             return table
+
+
+def _indices(numbers: NDArray[np.int64]) -> pa.Array:
+    """Return an Arrow array of the numbers; ``pa.array`` would import pandas first."""
+    buffer = pa.py_buffer(np.ascontiguousarray(numbers, np.int64))
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, buffer])

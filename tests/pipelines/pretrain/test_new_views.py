@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from dataprep import crop_batches
 from dataprep.images import decode_stored
 from dataprep.views import View, cut
 from model.training.batch import STREAMS
 from orchestration.storage.store import Store
-from pipelines.pretrain import crops
 from pipelines.pretrain.crops import NewViewCutter, NewViews
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.samples import SampleBuilder
@@ -33,20 +33,20 @@ def cutter(color_jitter=0.4, views=VIEWS) -> NewViewCutter:
 
 
 def recorded(monkeypatch, name: str) -> list:
-    """Record what a function of the module returns."""
-    function, results = getattr(crops, name), []
+    """Record what a function returns that is called for each image."""
+    function, results = getattr(crop_batches, name), []
 
     def record(*args, **options):
         results.append(function(*args, **options))
         return results[-1]
 
-    monkeypatch.setattr(crops, name, record)
+    monkeypatch.setattr(crop_batches, name, record)
     return results
 
 
 def test_both_crops_are_one_box_of_the_jittered_image(monkeypatch):
     rows = tokens(4)["image"].select(["sample_id", "jpeg"])
-    boxes, jittered = (recorded(monkeypatch, name) for name in ("random_view", "jitter_color"))
+    boxes, jittered = (recorded(monkeypatch, name) for name in ("random_view", "apply_operations"))
     made = cutter()(rows, 3, np.arange(4))
     assert made.codes is None and len(boxes) == len(jittered) == 4
     for i, jpeg in enumerate(rows["jpeg"].to_pylist()):

@@ -6,6 +6,7 @@ How near the predictions are is measured by ``benchmarks/full_size.py``.
 import pytest
 
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
+from pipelines.pretrain.crop_processes import PROCESS_BYTES
 from pipelines.workflows.pretrain import build_workflow
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
@@ -66,6 +67,12 @@ def test_a_parameter_that_holds_more_rows_predicts_more_memory(name, few, many):
         for change in (few, many)
     )
     assert memory(name, **highs) > 1.1 * memory(name, **lows)
+
+
+def test_processes_that_cut_images_are_counted():
+    """One core needs none."""
+    one, three, four = (memory("pretrain", train={"cpus_per_worker": cpus}) for cpus in (1, 3, 4))
+    assert four - three == PROCESS_BYTES and three - one == 3 * PROCESS_BYTES
 
 
 @pytest.mark.parametrize("name", ["curate", "data_report", "pretrain"])

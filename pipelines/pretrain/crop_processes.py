@@ -1,0 +1,228 @@
+"""Crops made by processes of their own, so that the interpreter of the training holds up none.
+
+Threads that decode and cut hand one interpreter to each other and to the training between any two
+calls of OpenCV. A process holds only the code that cuts (``dataprep.crop_process``), and its crops
+come back without a copy, in memory that both map. The same request gives the same pixels in a
+thread, so threads cut what no process can: the first batches, while the processes start, and those
+of a process that is lost.
+"""
+
+import logging
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from dataprep.crop_batches import CropRequest, Pixels, crop_shapes
+from dataprep.crop_process import split
+from orchestration.errors import StageError
+from pipelines.readers.shared_buffers import SharedBuffers
+
+logger = logging.getLogger(__name__)
+
+PROCESS_BYTES: Final = 60_000_000
+"Memory of a process before its first crop."
+_MAX_LOSSES: Final = 5
+"Lost processes after which the training fails: something ends each of them."
+_KEPT_BYTES: Final = str(1 << 26)
+"Freed memory that a process keeps: to get it back from the system costs as much as to decode."
+
+
+def num_processes(num_threads: int) -> int:
+    """Return the number of processes that cut on so many cores; a single one needs none."""
+    return num_threads if num_threads > 1 else 0
+
+
+def crop_here(request: CropRequest, rows: pa.Table) -> list[Pixels]:
+    """Return the crops of B rows with the columns ``jpeg`` and ``sample_id``, made by this thread.
+
+    Returns:
+        An array (B, size, size, 3) for each size of the request.
+
+    Raises:
+        ImageError: a stored image is damaged; the message names its sample.
+    """
+    crops = [np.empty(shape, np.uint8) for shape in crop_shapes(request, rows.num_rows)]
+    columns = rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist()
+    request.cut(zip(*columns, strict=True), crops)
+    return crops
+
+
+class CropProcesses:
+    """Makes crops as :func:`crop_here` does, in several processes that are started when needed."""
+
+    def __init__(self, number: int) -> None:
+        """Prepare ``number`` processes; more threads that call at the same time wait."""
+        self.number = number
+        self.num_losses = 0
+        "Processes that ended by themselves."
+        self._ended = ""
+        self._buffers = SharedBuffers()
+        self._running: list[_Process] = []
+        self._ready: list[_Process] = []
+        "Those of the running processes that have started and have nothing to do."
+        self._num_busy = 0
+        "Calls that are served, by processes or here."
+        self._change = threading.Condition()
+        self._ending = threading.Event()
+        weakref.finalize(self, _end, self._running, self._ending)
+
+    def __call__(self, request: CropRequest, rows: pa.Table) -> list[Pixels]:
+        """Return the crops of B rows with the columns ``jpeg`` and ``sample_id``.
+
+        Returns:
+            An array (B, size, size, 3) for each size of the request. Its memory is used again once
+            nothing refers to it.
+
+        Raises:
+            ImageError: a stored image is damaged; the message names its sample.
+            StageError: processes end by themselves again and again.
+        """
+        with self._a_turn() as process:
+            found = None if process is None else self._by(process, request, rows)
+            if found is None:
+                found = crop_here(request, rows)
+                self._start_missing()  # only now: the first batch is waited for
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the processes that have started."""
+        with self._change:
+            return [process.pid for process in self._running if process.has_started]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the memory in which crops come back."""
+        return self._buffers.size
+
+    @contextmanager
+    def _a_turn(self) -> Iterator["_Process | None"]:
+        """Wait for one of ``number`` turns; yield a process, or None while none has started."""
+        with self._change:
+            self._change.wait_for(lambda: self._num_busy < self.number)
+            self._num_busy += 1
+            process = self._ready.pop(0) if self._ready else None
+        try:
+            yield process
+        finally:
+            with self._change:
+                self._num_busy -= 1
+                if process in self._running:
+                    self._ready.append(process)
+                self._change.notify()
+
+    def _by(
+        self, process: "_Process", request: CropRequest, rows: pa.Table
+    ) -> list[Pixels] | Exception | None:
+        """Return the crops or what went wrong with an image; None if the process is lost."""
+        try:
+            return process.cut(request, rows, self._buffers)
+        except (EOFError, OSError):
+            self._lose(process)
+            return None
+
+    def _start_missing(self) -> None:
+        if self.num_losses > _MAX_LOSSES:
+            raise StageError(
+                f"{self.num_losses} processes that cut images ended, the last one {self._ended}; "
+                "look for their end in the machine's log, for example for lack of memory, or set "
+                "train.cpus_per_worker=1, with which no such process is started"
+            )
+        with self._change:
+            started = [
+                _Process(self._buffers.file) for _ in range(self.number - len(self._running))
+            ]
+            self._running += started
+        for process in started:
+            threading.Thread(target=self._await, args=(process,), daemon=True).start()
+
+    def _await(self, process: "_Process") -> None:
+        """Let a process be used once it has started."""
+        try:
+            process.connection.recv()
+        except (EOFError, OSError):
+            self._lose(process)
+        else:
+            with self._change:
+                process.has_started = True
+                self._ready.append(process)
+
+    def _lose(self, process: "_Process") -> None:
+        if self._ending.is_set():
+            return
+        with self._change:
+            self._running.remove(process)
+            self.num_losses += 1
+        self._ended = process.end()
+        logger.warning("a process that cuts images ended %s; another one follows", self._ended)
+
+
+class _Process:
+    """A running ``dataprep.crop_process``."""
+
+    def __init__(self, file: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            numbers = theirs.fileno(), file
+            self._process = subprocess.Popen(
+                # -P: no module of the working directory takes the place of another one.
+                [sys.executable, "-P", "-m", "dataprep.crop_process", *map(str, numbers)],
+                pass_fds=numbers,
+                stdin=subprocess.DEVNULL,
+                env=os.environ
+                | {
+                    "OMP_NUM_THREADS": "1",
+                    "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+                    "MALLOC_TRIM_THRESHOLD_": _KEPT_BYTES,
+                    "MALLOC_MMAP_THRESHOLD_": _KEPT_BYTES,
+                },
+            )
+        self.connection = Connection(ours.detach())
+        self.pid = self._process.pid
+        self.has_started = False
+        "Whether its code is loaded."
+
+    def cut(
+        self, request: CropRequest, rows: pa.Table, buffers: SharedBuffers
+    ) -> list[Pixels] | Exception:
+        """Return the crops, or what went wrong.
+
+        Raises:
+            EOFError, OSError: the process has ended.
+        """
+        jpegs, sample_ids = rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist()
+        ends = list(accumulate(map(len, jpegs)))
+        room = sum(map(math.prod, crop_shapes(request, rows.num_rows)))
+        buffer, pixels = buffers.take(room + ends[-1])
+        crops, behind = split(pixels, request, rows.num_rows)
+        behind.data[: ends[-1]] = b"".join(jpegs)
+        self.connection.send((request, buffer.first, buffer.size, sample_ids, ends))
+        error = self.connection.recv()
+        return crops if error is None else error
+
+    def end(self) -> str:
+        """End the process if it still runs; return how it ended, in words."""
+        self._process.kill()  # it has nothing to clean up
+        status = self._process.wait()
+        return f"by signal {-status}" if status < 0 else f"with exit status {status}"
+
+
+def _end(processes: list[_Process], ending: threading.Event) -> None:
+    ending.set()
+    for process in processes:
+        process.end()
