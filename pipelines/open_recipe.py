@@ -28,6 +28,8 @@ from pipelines.builtin_recipes import recipe_path, recipe_paths
 from pipelines.finetune import start_source as finetune_source
 from pipelines.pretrain import start_source as pretrain_source
 from pipelines.pretrain.start_source import is_folder
+from pipelines.workflows.evaluation_recipe import EvaluationRecipe
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
 from pipelines.workflows.kinds import AnyRecipe, build_workflow, recipe_type
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.shrink import shrink as shrink_recipe
@@ -113,6 +115,10 @@ def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
 
 def _shrunk(values: dict[str, Any]) -> dict[str, Any]:
     task = values.get("task")
+    if "model" in values:
+        raise RecipeError(
+            "--shrink is for a training; make an evaluation smaller by --set evaluate.max_rows=100"
+        )
     if task is None:
         return shrink_recipe(values, read_extended(recipe_path(_TEMPLATE))[0])
     name = task.get("name") if isinstance(task, Mapping) else None
@@ -129,26 +135,33 @@ def _with_checkpoint(path: Path, recipe: AnyRecipe, workdir: Store) -> AnyRecipe
     Raises:
         RecipeError: the weights to start from are those of this workdir, whichever is the newest.
     """
-    is_pretraining = isinstance(recipe, PretrainRecipe)
-    given = recipe.train.start_from if isinstance(recipe, PretrainRecipe) else recipe.start_from
+    key, given = _given_weights(recipe)
     if given is None or not is_folder(given):
         return recipe
     try:
-        opened = pretrain_source if is_pretraining else finetune_source
+        opened = finetune_source if isinstance(recipe, FinetuneRecipe) else pretrain_source
         found = opened.open_folder(given).store.uri
     except RecipeError:
         return recipe  # reported with all other files
     if _same_place(Store(given), workdir):
-        key = "train.start_from" if is_pretraining else "start_from"
         raise RecipeError(
             f"{path}: {key} is the workdir of this run, whose newest training would soon be this "
             f"one; name a checkpoint, such as {found}"
         )
     if not isinstance(recipe, PretrainRecipe):
-        return recipe.model_copy(update={"start_from": found})
+        return recipe.model_copy(update={key: found})
     return recipe.model_copy(
         update={"train": recipe.train.model_copy(update={"start_from": found})}
     )
+
+
+def _given_weights(recipe: AnyRecipe) -> tuple[str, str | None]:
+    """Return the key of the weights that a recipe names, and their location."""
+    if isinstance(recipe, PretrainRecipe):
+        return "train.start_from", recipe.train.start_from
+    if isinstance(recipe, EvaluationRecipe):
+        return "model", recipe.model
+    return "start_from", recipe.start_from
 
 
 def _same_place(one: Store, other: Store) -> bool:
@@ -227,7 +240,7 @@ def _miniweb_folder(store: Store) -> Path:
 def miniweb_served(opened: Opened, todo: Sequence[PlannedStage]) -> Iterator[Workflow]:
     """Serve the miniature web if stages run that may download from it; yield their workflow."""
     recipe = opened.recipe
-    if not (isinstance(recipe, PretrainRecipe) and recipe.miniweb and recipe.download and todo):
+    if isinstance(recipe, FinetuneRecipe) or not (recipe.miniweb and recipe.download and todo):
         yield opened.workflow
         return
     with server.serving(opened.miniweb) as port:

@@ -1,16 +1,20 @@
 """Evaluate: what the network has learned, measured on held-out rows beside baselines.
 
-In: a checkpoint, the three token datasets, the text tokenizer. Out: ``report.json`` with the
-numbers, and what they were computed from: tables of predictions and of features
-(``evaluation/``).
+In: a checkpoint or given weights, the three token datasets, the text tokenizer. Out:
+``report.json`` with the numbers, and what they were computed from: tables of predictions and of
+features (``evaluation/``).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
 
+from model import BEiT3, BEiT3Config
+from model.training.cost import parameters_by_part
 from orchestration import Context, Stage, feeding
+from orchestration.params import EXTERNAL_FILE, OR_URI
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.resources import Resources
 from pipelines.pretrain.checkpoints import load_network
@@ -18,12 +22,33 @@ from pipelines.pretrain.evaluation.numbers import evaluation_numbers
 from pipelines.pretrain.evaluation.params import Params
 from pipelines.pretrain.evaluation.predictor import Predictor
 from pipelines.pretrain.evaluation.slices import evaluation_slices
+from pipelines.pretrain.params import OR_FOLDER
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.pretrain import ROLES
+from pipelines.pretrain.samples import FeedParams
+from pipelines.pretrain.start_source import open_folder
 from pipelines.readers.expected_memory import CUDA_BYTES, cached_bytes
 from pipelines.readers.rows import CACHED_GROUPS
 
 REPORT_FILE: Final = "report.json"
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The network that is evaluated."""
+
+    feed: FeedParams
+    "How its samples are built."
+    weight_bytes: int
+    loader: Callable[[Context], Callable[[], BEiT3]]
+    "Returns what loads it in a worker."
+
+
+class GivenParams(Params):
+    """The section, and the weights that are evaluated without a training of this workdir."""
+
+    model: Annotated[str, EXTERNAL_FILE, OR_URI, OR_FOLDER]
+    "Checkpoint or export."
 
 
 def stage(
@@ -36,7 +61,7 @@ def stage(
     pairs: Stage,
     text_tokenizer: Stage,
 ) -> Stage:
-    """Return the stage ``evaluate``.
+    """Return the stage ``evaluate`` of a pretraining.
 
     Args:
         params: the recipe's section.
@@ -49,34 +74,82 @@ def stage(
     """
     train = checkpoint.params
     assert isinstance(train, PretrainParams)
+
+    def loader(context: Context) -> Callable[[], BEiT3]:
+        return partial(load_network, context.input("checkpoint"))
+
+    subject = _Subject(train.feed_params(), train.network.weight_bytes(), loader)
+    inputs = {"images": images, "texts": texts, "pairs": pairs, "text_tokenizer": text_tokenizer}
+    return _stage(params, seed, subject, {"checkpoint": checkpoint, **inputs})
+
+
+def stage_of_given(
+    params: GivenParams,
+    *,
+    seed: int,
+    config: BEiT3Config,
+    feed: FeedParams,
+    images: Stage,
+    texts: Stage,
+    pairs: Stage,
+    text_tokenizer: Stage,
+) -> Stage:
+    """Return the stage ``evaluate`` of given weights.
+
+    Args:
+        params: the recipe's section and the weights.
+        seed: of the recipe.
+        config: of the network.
+        feed: how samples are built.
+        images: ``image_tokens``.
+        texts: ``text_tokens``.
+        pairs: ``pair_tokens``.
+        text_tokenizer: ``text_tokenizer``.
+    """
+
+    def loader(context: Context) -> Callable[[], BEiT3]:
+        return partial(given_network, params.model)
+
+    weight_bytes = 4 * sum(parameters_by_part(config).values())
+    inputs = {"images": images, "texts": texts, "pairs": pairs, "text_tokenizer": text_tokenizer}
+    return _stage(params, seed, _Subject(feed, weight_bytes, loader), inputs)
+
+
+def given_network(location: str) -> BEiT3:
+    """Return the network of a checkpoint or an export, in evaluation mode.
+
+    Raises:
+        RecipeError: there is none, or it is damaged.
+    """
+    folder = open_folder(location)
+    network = BEiT3(folder.config())
+    network.load_state_dict(folder.weights())
+    return network.eval()
+
+
+def _stage(params: Params, seed: int, subject: _Subject, inputs: Mapping[str, Stage]) -> Stage:
     return Stage(
         "evaluate",
-        lambda context: run(context, params, train),
+        lambda context: run(context, params, subject),
         params,
-        feeding(
-            checkpoint=checkpoint,
-            images=images,
-            texts=texts,
-            pairs=pairs,
-            text_tokenizer=text_tokenizer,
-        ),
+        feeding(**inputs),
         seed=seed,
         version=4,
         resources=Resources(params.cpus_per_actor, params.gpus_per_actor),
-        workers=partial(workers, params, train, (images.name, pairs.name)),
+        workers=partial(_workers, params, subject, [inputs[r].name for r in ("images", "pairs")]),
     )
 
 
-def workers(
-    params: Params, train: PretrainParams, tables: Sequence[str], inputs: Mapping[str, Expected]
+def _workers(
+    params: Params, subject: _Subject, tables: Sequence[str], inputs: Mapping[str, Expected]
 ) -> Workers:
-    """Predict an actor's memory: the network, and row groups of images and pairs."""
-    network = train.network.weight_bytes() + (CUDA_BYTES if params.gpus_per_actor else 0)
+    """Predict an actor's memory: two networks, and row groups of images and pairs."""
+    network = 2 * subject.weight_bytes + (CUDA_BYTES if params.gpus_per_actor else 0)
     held = network + cached_bytes(inputs, tables, CACHED_GROUPS)
     return Workers(WORKER_BYTES + TORCH_BYTES + held, params.num_actors)
 
 
-def run(context: Context, params: Params, train: PretrainParams) -> None:
+def run(context: Context, params: Params, subject: _Subject) -> None:
     """Predict slice by slice in actors that hold the network, then sum up."""
     inputs = {stream: context.input(role) for stream, role in ROLES.items()}
     slices = evaluation_slices(inputs, params, context.seed)
@@ -85,9 +158,9 @@ def run(context: Context, params: Params, train: PretrainParams) -> None:
         partial(
             Predictor,
             params,
-            train.feed_params(),
+            subject.feed,
             context.seed,
-            partial(load_network, context.input("checkpoint")),
+            subject.loader(context),
             context.input("text_tokenizer"),
             inputs,
         ),

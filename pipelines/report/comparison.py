@@ -28,6 +28,7 @@ FRESH: Final = "fresh weights"
 _STARTED_BY: Final = {SCORE: "start", EVALUATE: "pretrain"}
 "Stage whose parameters say what the weights start from."
 _START_KEYS: Final = ("start_from", "fresh_weights")
+_MODEL: Final = f"{EVALUATE}.model"  # the weights that an evaluation alone measures
 _DIGEST: Final = "sha256:"
 _DIGEST_LENGTH: Final = 8
 _SECTIONS: Final = {"start": "network", "pretrain": "train"}
@@ -168,6 +169,8 @@ def _start_locations(workdir: Store) -> dict[tuple[str, str], str]:
             continue
         recipe, _ = parse_recipe(workdir.read(path), workdir.uri_of(path))
         given = recipe.get("start_from") or recipe.get("train", {}).get("start_from")
+        if model := recipe.get("model"):
+            found[EVALUATE, record["stages"][EVALUATE]] = str(model)
         if given:
             found |= {
                 (stage, record["stages"][stage]): str(given)
@@ -184,7 +187,8 @@ def _result(
     manifest = read_manifest(folder)
     before = list(_before(workdir, manifest, set()))
     identities = {stage: _identity(folder)} | {name: identity for name, _, identity in before}
-    starts = [locations.get((name, output), "") for name, output, _ in before]
+    made = [(stage, fingerprint), *((name, output) for name, output, _ in before)]
+    starts = [locations.get(output, "") for output in made]
     settings = {
         key: value
         for name, identity in identities.items()
@@ -260,6 +264,7 @@ def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def _start_words(settings: Mapping[str, str], stage: str, location: str) -> str:
     given, fresh = (settings.get(_recipe_key(stage, key), "null") for key in _START_KEYS)
+    given = settings.get(_MODEL, given)
     if given == "null" or fresh == "true":
         return FRESH
     return f"{location} ({short(given)})" if location else short(given)
@@ -273,7 +278,8 @@ def short(value: str) -> str:
 
 
 def _shown_as_start() -> set[str]:
-    return {_recipe_key(stage, key) for stage in _STARTED_BY.values() for key in _START_KEYS}
+    keys = {_recipe_key(stage, key) for stage in _STARTED_BY.values() for key in _START_KEYS}
+    return keys | {_MODEL}
 
 
 def _key(result: Result) -> str:

@@ -1,8 +1,9 @@
 """Workflows: for each a recipe and a flat list of stages.
 
-``pretrain_recipe.py`` and ``finetune_recipe.py`` name the sections of a recipe, each the parameters
-of one stage, and check what several sections must agree on. ``pretrain.py`` and ``finetune.py``
-list the stages and say which stage reads which. ``kinds.py`` tells the two kinds of recipes apart.
+``pretrain_recipe.py``, ``evaluation_recipe.py`` and ``finetune_recipe.py`` name the sections of a
+recipe, each the parameters of one stage, and check what several sections must agree on.
+``pretrain.py``, ``evaluation.py`` and ``finetune.py`` list the stages and say which stage reads
+which; ``sources.py`` has those of the sources. ``kinds.py`` tells the kinds of recipes apart.
 ``apply.py`` is the recipe and the workflow of a model that is applied to own inputs.
 ``shrink.py`` and ``shrink_finetuning.py`` turn a recipe into a trial run. A stage itself, with its
 name, version and expectations, is declared beside its code in ``ingest/``, ``curate/``,

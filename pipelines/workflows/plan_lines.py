@@ -9,6 +9,7 @@ from orchestration.reporting.estimates import Estimate
 from pipelines.finetune import start
 from pipelines.ingest.preview import preview
 from pipelines.workflows import finetune_feasibility
+from pipelines.workflows.evaluation_recipe import EvaluationRecipe
 from pipelines.workflows.feasibility import implications
 from pipelines.workflows.finetune_recipe import FinetuneRecipe
 from pipelines.workflows.kinds import AnyRecipe
@@ -36,21 +37,25 @@ def plan_lines(
         return
     yield from _sources(recipe)
     yield from proxy_lines(recipe)
+    if isinstance(recipe, EvaluationRecipe):
+        return
     yield from (f"settings: {line}" for line in implications(recipe, estimates, complete))
     yield from (f"may leak: {line}" for line in possible_leaks(recipe))
 
 
-def _sources(recipe: PretrainRecipe) -> Iterator[str]:
+def _sources(recipe: PretrainRecipe | EvaluationRecipe) -> Iterator[str]:
     for section in ("sources", "evaluation_sets"):
-        for name, source in getattr(recipe, section).items():
+        for name, source in getattr(recipe, section, {}).items():
             stages = " → ".join(stage.name for stage in source.stages(name, recipe.download))
             yield f"{section}.{name}: {source.format} ({source.kind}) → {stages}"
             yield from (f"  {line}" for line in preview(source))
+    if isinstance(recipe, EvaluationRecipe):
+        return
     for section in ("text_tokenizer", "image_tokenizer"):
         yield from preview(getattr(recipe, section), f"{section}.")
 
 
-def proxy_lines(recipe: PretrainRecipe) -> Iterator[str]:
+def proxy_lines(recipe: PretrainRecipe | EvaluationRecipe) -> Iterator[str]:
     """Yield through which proxies images would be downloaded, if there are any."""
     download = recipe.download
     if download is None or download.engine != "native":

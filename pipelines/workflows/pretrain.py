@@ -4,22 +4,18 @@ A stage is declared beside its code; here each one is given its section of the r
 stages that it reads. The list reads as the figure ``docs/architecture.svg``.
 """
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 
-from orchestration import Stage, Workflow
+from orchestration import Workflow
 from pipelines.curate import curate
-from pipelines.ingest.source import Kind, Source
 from pipelines.pretrain import evaluate, export, pretrain
 from pipelines.pretrain.provenance import Provenance
 from pipelines.report import data_report
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
 from pipelines.workflows.feasibility import impossible
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
-
-SourceStages = Mapping[str, Sequence[Stage]]
-"The stages of each source by name; the last one of a source gives its rows."
+from pipelines.workflows.sources import last_stages, stages_of
 
 
 def build_workflow(recipe: PretrainRecipe) -> Workflow:
@@ -27,12 +23,12 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
     seed = recipe.seed
 
     # Ingest: index and download, import, or documents, for each source.
-    evaluation = _stages_of(recipe.evaluation_sets, recipe)
-    sources = _stages_of(recipe.sources, recipe)
+    evaluation = stages_of(recipe.evaluation_sets, recipe.download)
+    sources = stages_of(recipe.sources, recipe.download)
     evaluation_sets = [stages[-1] for stages in evaluation.values()]
-    pairs = _last_stages(recipe.sources, sources, "pairs")
-    images = _last_stages(recipe.sources, sources, "images")
-    documents = _last_stages(recipe.sources, sources, "texts")
+    pairs = last_stages(recipe.sources, sources, "pairs")
+    images = last_stages(recipe.sources, sources, "images")
+    documents = last_stages(recipe.sources, sources, "texts")
     all_images = [*pairs, *images]
     held_out = [sources[name][-1] for name, source in recipe.sources.items() if source.held_out]
     held_out_images = [stage for stage in held_out if stage in all_images]
@@ -138,13 +134,3 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         *(checkpoint, evaluated, exported),
     )
     return Workflow(recipe, stages, partial(impossible, recipe))
-
-
-def _stages_of(sources: Mapping[str, Source], recipe: PretrainRecipe) -> SourceStages:
-    # Which sources are held out changes the token datasets alone, not how a source is read.
-    read = {name: source.model_copy(update={"held_out": False}) for name, source in sources.items()}
-    return {name: source.stages(name, recipe.download) for name, source in read.items()}
-
-
-def _last_stages(sources: Mapping[str, Source], stages: SourceStages, kind: Kind) -> list[Stage]:
-    return [stages[name][-1] for name, source in sources.items() if source.kind == kind]

@@ -1,5 +1,6 @@
 """The recipe of the dataset-to-checkpoint workflow: each section is the parameters of a stage."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from pydantic import Field, model_validator
@@ -89,6 +90,24 @@ class MiniwebParams(StageParams):
         return WebSize(**self.model_dump())
 
 
+def check_contacts(
+    section: str, sources: Mapping[str, AnySource], download: DownloadParams | None
+) -> None:
+    """Check that hosts can learn who downloads the images of a section's sources.
+
+    Raises:
+        ValueError: ``download.contact`` is missing.
+    """
+    for name, source in sources.items():
+        if not isinstance(source, PairList) or source.names_local_images:
+            continue
+        if download is None or download.contact is None:
+            raise ValueError(
+                f"download.contact: needed to download the images of {section}.{name}; "
+                "set it to an e-mail address or URL of yours"
+            )
+
+
 class PretrainRecipe(Recipe):
     """From source lists to a checkpoint."""
 
@@ -165,14 +184,7 @@ class PretrainRecipe(Recipe):
                 "image_tokenizer.weights to the file of a trained one"
             )
         for section in ("sources", "evaluation_sets"):
-            for name, source in getattr(self, section).items():
-                if not isinstance(source, PairList) or source.names_local_images:
-                    continue
-                if self.download is None or self.download.contact is None:
-                    raise ValueError(
-                        f"download.contact: needed to download the images of {section}.{name}; "
-                        "set it to an e-mail address or URL of yours"
-                    )
+            check_contacts(section, getattr(self, section), self.download)
         for name, source in self.evaluation_sets.items():
             if source.held_out:
                 raise ValueError(

@@ -68,7 +68,8 @@ class Predictor:
     def __call__(self, slice_: Slice) -> Output:
         """Process one slice."""
         tables = self._uses[slice_.payload["use"]](slice_)
-        return Output(num_rows_in=slice_.num_rows or 0, tables=tables)
+        rows = slice_.payload.get("captions", slice_.payload["rows"])
+        return Output(num_rows_in=len(rows), tables=tables)
 
     def _masked(self, slice_: Slice) -> dict[str, pa.Table]:
         rows, numbers = self._rows(slice_)

@@ -1,0 +1,138 @@
+"""The workflow of an evaluation alone: own data, encoded by the tokenizers of given weights.
+
+The stages are those of a pretraining without ``pretrain``: each row that is measured has passed the
+same code as a row that is trained on.
+"""
+
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from model import BEiT3Config
+from orchestration import Workflow
+from orchestration.errors import RecipeError
+from pipelines.curate import curate
+from pipelines.pretrain import evaluate
+from pipelines.pretrain.params import Params as PretrainParams
+from pipelines.pretrain.samples import FeedParams
+from pipelines.pretrain.start_source import Folder, open_folder
+from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
+from pipelines.workflows.evaluation_recipe import EvaluationRecipe
+from pipelines.workflows.sources import last_stages, stages_of
+from tokenizer.vqkd import VQKD
+
+_TEXT_LENGTH: Final = 128
+"Largest number of tokens in a packed text."
+
+
+def build_evaluation(recipe: EvaluationRecipe) -> Workflow:
+    """Return the workflow of a recipe.
+
+    Raises:
+        RecipeError: the weights are no training or export, or come without a tokenizer.
+    """
+    seed, model = recipe.seed, open_folder(recipe.model)
+    config = model.config()
+    sources = stages_of(recipe.sources, recipe.download)
+    pairs, images, documents = (
+        last_stages(recipe.sources, sources, kind) for kind in ("pairs", "images", "texts")
+    )
+    all_images = [*pairs, *images]
+    held_out = [sources[name][-1] for name, source in recipe.sources.items() if source.held_out]
+    held_out_images = [stage for stage in held_out if stage in all_images]
+    curated = curate.stage(
+        recipe.curate,
+        evaluation_sets=[],
+        pairs=pairs,
+        images=images,
+        held_out=[stage for stage in held_out_images if stage in pairs],
+    )
+    vocabulary = text_tokenizer.stage(
+        text_tokenizer.Params(model=str(_file(model, "text"))),
+        seed=seed,
+        documents=documents,
+        curated=curated,
+        images=all_images,
+    )
+    text_rows = text_tokens.stage(
+        text_tokens.Params(
+            length=min(_TEXT_LENGTH, config.max_text_length),
+            held_out_fraction=recipe.held_out_fraction,
+        ),
+        seed=seed,
+        documents=documents,
+        held_out=[stage for stage in held_out if stage in documents],
+        tokenizer=vocabulary,
+    )
+    codebook = image_tokenizer.stage(
+        _codebook(_file(model, "image"), config),
+        seed=seed,
+        flip=False,
+        curated=curated,
+        images=all_images,
+    )
+    cut = {
+        "num_views": 1,
+        "held_out_fraction": recipe.held_out_fraction,
+        **recipe.encode.model_dump(),
+    }
+    image_rows = image_tokens.stage(
+        image_tokens.Params(**cut),
+        seed=seed,
+        flip=False,
+        curated=curated,
+        images=all_images,
+        held_out=held_out_images,
+        tokenizer=codebook,
+    )
+    pair_rows = pair_tokens.stage(
+        pair_tokens.Params(**cut),
+        seed=seed,
+        flip=False,
+        curated=curated,
+        images=all_images,
+        held_out=held_out_images,
+        tokenizer=codebook,
+        text_tokenizer=vocabulary,
+    )
+    evaluated = evaluate.stage_of_given(
+        evaluate.GivenParams(model=recipe.model, **recipe.evaluate.model_dump(exclude_unset=True)),
+        seed=seed,
+        config=config,
+        feed=_feed(config),
+        images=image_rows,
+        texts=text_rows,
+        pairs=pair_rows,
+        text_tokenizer=vocabulary,
+    )
+    rows = (text_rows, codebook, image_rows, pair_rows)
+    return Workflow(recipe, (*chain(*sources.values()), curated, vocabulary, *rows, evaluated))
+
+
+def _file(model: Folder, which: str) -> Path:
+    """Return the file of a tokenizer that lies beside the weights, or in their workdir."""
+    found = model.text_tokenizer() if which == "text" else model.image_tokenizer()
+    if found is None:
+        raise RecipeError(
+            f"model: {model.store.uri} does not come with its {which} tokenizer; give the workdir "
+            "or the export of its pretraining"
+        )
+    return found
+
+
+def _codebook(file: Path, config: BEiT3Config) -> image_tokenizer.Params:
+    """Return the section of a given image tokenizer, at the grid of the network."""
+    patch_size = VQKD.load(file).config.patch_size
+    return image_tokenizer.Params(
+        weights=str(file),
+        patch_size=patch_size,
+        image_size=config.grid * patch_size,
+        min_usage=0,  # a small set does not use every code
+    )
+
+
+def _feed(config: BEiT3Config) -> FeedParams:
+    """Return the paper's masks, for texts that the network can read."""
+    feed = PretrainParams().feed_params()
+    return replace(feed, max_caption_length=min(feed.max_caption_length, config.max_text_length))
