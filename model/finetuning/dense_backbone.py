@@ -29,11 +29,10 @@ Grid = tuple[int, int]
 
 
 def keep_vision(network: BEiT3) -> None:
-    """Remove all that an image alone does not use: texts, their experts, fusion experts, heads.
+    """Remove all that an image alone does not use: embedding and experts of texts and of pairs.
 
     The network then has no forward of its own; :class:`DenseBackbone` runs it.
     """
-    network.drop_heads()
     del network.language
     for module in list(network.modules()):
         if isinstance(module, Multiway):
