@@ -3,7 +3,7 @@
 - ``network/``: the network itself, its sizes, and the file layouts of other programs.
 - ``training/``: masked pretraining: sampling order, masks, objectives, optimizer, the step, costs.
 - ``finetuning/``: networks of downstream tasks, their losses and learning rates.
-- ``metrics/``: metrics of downstream tasks that no kept library computes.
+- ``metrics/``: metrics of downstream tasks.
 
 Only tensors and arrays reach this package: pixels, token ids, image codes and labels. It imports
 torch and numpy, never Ray, MLflow or another top-level package of the project. It opens no dataset

@@ -2,9 +2,9 @@
 
 A source whose size is zero has no files. ``images/`` holds what the server sends. The modules
 ``lists``, ``edge_cases``, ``archives``, ``annotated``, ``texts`` and ``wikipedia`` document the
-files of each source, ``vqa``, ``nlvr2``, ``retrieval``, ``nocaps``, ``imagenet1k`` and
-``glue`` those of downstream tasks, ``truth`` the expected outcomes. The same parameters give the
-same bytes, so a web that is built again keeps its fingerprints.
+files of each source, ``vqa``, ``nlvr2``, ``retrieval``, ``nocaps``, ``coco_instances``,
+``imagenet1k`` and ``glue`` those of downstream tasks, ``truth`` the expected outcomes. The same
+parameters give the same bytes, so a web that is built again keeps its fingerprints.
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import Final
 from dataprep.miniweb import (
     annotated,
     archives,
+    coco_instances,
     edge_cases,
     glue,
     imagenet1k,
@@ -79,6 +80,7 @@ class WebSize:
     num_imagenet1k_classes: int = 0
     num_images_per_imagenet1k_class: int = 0
     num_glue: int = 0
+    num_coco_instances: int = 0
 
 
 def build(folder: Path, size: WebSize) -> None:
@@ -148,6 +150,7 @@ def _write_tasks(folder: Path, size: WebSize, renderer: ImageRenderer) -> list[T
         (size.num_coco_retrieval, retrieval.write_coco_retrieval),
         (size.num_flickr30k, retrieval.write_flickr30k),
         (size.num_nocaps, nocaps.write_nocaps),
+        (size.num_coco_instances, coco_instances.write_coco_instances),
     ):
         if number:
             rows += write(folder, number, size.seed, renderer)

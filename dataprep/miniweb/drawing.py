@@ -48,13 +48,42 @@ def lay_out(scene: Scene, width: int, height: int, rng: np.random.Generator) -> 
 def draw(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Pixels:
     """Return the scene as RGB ``(height, width, 3)`` uint8, lit from above or below."""
     layout = lay_out(scene, width, height, rng)
-    light = np.linspace(*layout.light, height)[:, None, None]
-    image: Pixels = np.empty((height, width, 3), np.uint8)
-    image[:] = (np.array(BACKGROUNDS[scene.background]) * light).astype(np.uint8)
+    image = background(scene.background, width, height, layout.light)
     for group, placements in zip(scene.groups, layout.groups, strict=True):
         for placement in placements:
-            _draw_shape(image, group, placement)
+            draw_shape(image, group, placement)
     return image
+
+
+def background(name: str, width: int, height: int, light: tuple[float, float]) -> Pixels:
+    """Return an empty image ``(height, width, 3)``, lit at the top and at the bottom."""
+    image: Pixels = np.empty((height, width, 3), np.uint8)
+    lit = np.linspace(*light, height)[:, None, None]
+    image[:] = (np.array(BACKGROUNDS[name]) * lit).astype(np.uint8)
+    return image
+
+
+def draw_shape(
+    image: Pixels, group: Group, placement: Placement
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """Draw one shape; return the window of the image around it and its pixels in the window."""
+    center_x, center_y, radius = placement
+    left, top = max(int(center_x - radius), 0), max(int(center_y - radius), 0)
+    right, bottom = int(center_x + radius) + 1, int(center_y + radius) + 1
+    place = (slice(top, bottom), slice(left, right))
+    window = image[place]
+    mask = np.zeros(window.shape[:2], np.uint8)
+    _fill_shape(mask, group.shape, (center_x - left, center_y - top), radius)
+    covered = mask > 127
+    color = COLORS[group.color]
+    if group.texture == "plain":
+        window[covered] = color
+        return place, covered
+    pattern = _pattern(group.texture, (top, left), mask.shape, max(radius / 2.2, 4.0))
+    window[covered & pattern] = color
+    light = tuple(round(c * 0.35 + 255 * 0.65) for c in color)
+    window[covered & ~pattern] = light
+    return place, covered
 
 
 def _placements(
@@ -73,23 +102,6 @@ def _placements(
         center_y = y + (i // columns + 0.5) * cell_height + jitter[1]
         placements.append((center_x, center_y, radius))
     return placements
-
-
-def _draw_shape(image: Pixels, group: Group, placement: Placement) -> None:
-    center_x, center_y, radius = placement
-    left, top = max(int(center_x - radius), 0), max(int(center_y - radius), 0)
-    right, bottom = int(center_x + radius) + 1, int(center_y + radius) + 1
-    window = image[top:bottom, left:right]
-    mask = np.zeros(window.shape[:2], np.uint8)
-    _fill_shape(mask, group.shape, (center_x - left, center_y - top), radius)
-    color = COLORS[group.color]
-    if group.texture == "plain":
-        window[mask > 127] = color
-        return
-    pattern = _pattern(group.texture, (top, left), mask.shape, max(radius / 2.2, 4.0))
-    window[(mask > 127) & pattern] = color
-    light = tuple(round(c * 0.35 + 255 * 0.65) for c in color)
-    window[(mask > 127) & ~pattern] = light
 
 
 def _pattern(

@@ -38,9 +38,15 @@ class TaskImage:
     "``missing_file`` is not written, ``undecodable`` is truncated; all others are whole."
 
 
+def image_sides(rng: np.random.Generator) -> tuple[int, int]:
+    """Draw width and height of a small image."""
+    width, height = rng.integers(*_SIDES, 2)
+    return int(width), int(height)
+
+
 def small_image(scene: Scene, rng: np.random.Generator, seed: tuple[int, ...]) -> DrawnImage:
     """Return an image of a scene at a random small size."""
-    width, height = (int(side) for side in rng.integers(*_SIDES, 2))
+    width, height = image_sides(rng)
     return DrawnImage(scene, width, height, seed)
 
 

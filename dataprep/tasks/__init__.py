@@ -3,6 +3,7 @@
 - ``example.py``: one example, as every reader gives it.
 - ``vqav2.py``, ``nlvr2.py``: questions, and sentences of two images.
 - ``karpathy.py``, ``nocaps.py``: captioned images.
+- ``coco_instances.py``: objects with boxes and masks; ``run_lengths.py``: masks.
 - ``class_folder.py``: images in folders by their class.
 - ``glue.py``: sentences with labels.
 - ``own_files.py``: the user's own annotations of each of these tasks.

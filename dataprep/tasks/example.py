@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dataprep.sources.annotations import MALFORMED_ENTRY
 from dataprep.sources.lines import ListError
@@ -23,6 +23,21 @@ REPEATED_ID: Final = "repeated_id"
 "Reason of a reject: an earlier example has the same id."
 
 
+class AnnotatedObject(NamedTuple):
+    """An object in an image. Lengths are pixels of the size that the file states for the image."""
+
+    id: int
+    "Id of the annotation."
+    box: tuple[float, ...]
+    "x, y, width and height, within the image."
+    area: float
+    "Area as annotated, by which an evaluation tells small from large objects."
+    is_crowd: bool
+    "Whether it stands for many objects: not trained on, and neither right nor wrong to find."
+    mask: str
+    "Run lengths, see ``run_lengths.py``; empty without a mask."
+
+
 @dataclass(frozen=True)
 class Example:
     """An example. Which parts it has depends on the task (``pipelines/finetune/tasks``).
@@ -36,6 +51,7 @@ class Example:
     captioning            1       every caption, or none         the domain, or none
     image classification  1       none                           one class, or several
     text classification   0       a sentence, or two             one class, or a number as text
+    detection             1       none                           the class of each object
     ====================  ======  =============================  ==================================
     """
 
@@ -49,6 +65,10 @@ class Example:
     "Labels as annotated; empty where the split has none."
     main_label: str = ""
     "The label that the annotators agree on most, where the file names it."
+    objects: tuple[AnnotatedObject, ...] = ()
+    "Of detection: the object of each label."
+    size: tuple[int, int] = (0, 0)
+    "Of detection: width and height of the image as the file states them."
     reason: str = ""
     "Why the example is a reject; empty for a good one."
     detail: str = ""
@@ -63,6 +83,8 @@ def example_of(
     texts: Sequence[str] = (),
     labels: Sequence[str] = (),
     main_label: str = "",
+    objects: Sequence[AnnotatedObject] = (),
+    size: tuple[int, int] = (0, 0),
 ) -> Example:
     """Return an example with cleaned texts and labels in NFC; a reject if a text is empty.
 
@@ -73,6 +95,8 @@ def example_of(
         texts: texts as annotated.
         labels: labels as annotated.
         main_label: see :class:`Example`.
+        objects: see :class:`Example`.
+        size: see :class:`Example`.
     """
     cleaned = tuple(map(clean_caption, texts))
     is_whole = all(cleaned)
@@ -82,6 +106,8 @@ def example_of(
         cleaned,
         tuple(map(_in_nfc, labels)),
         _in_nfc(main_label),
+        tuple(objects),
+        size,
         reason="" if is_whole else EMPTY_TEXT,
         detail="" if is_whole else f"{where}: an empty text",
     )

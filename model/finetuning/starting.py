@@ -1,9 +1,9 @@
 """Starting a task network from given weights: pretrained or fine-tuned, released or ours.
 
-The encoder is fitted to the input size of the task: vision positions are interpolated, a longer
-text position table is cut. Prediction heads of pretraining are left out, unless the task has one of
-them; heads of tasks are kept under their released names, and a network of a task takes those that
-fit it.
+The encoder is fitted to the input of the task: vision positions are interpolated, the patch kernel
+is resized, a longer text position table is cut. Prediction heads of pretraining are left out,
+unless the task has one of them; heads of tasks are kept under their released names, and a network
+of a task takes those that fit it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from model.network.official_layout import task_heads
 from model.network.starting import StartReport, fit_start
 
 _FINAL_NORM: Final = "norm."
+_PATCH_KERNEL: Final = "vision.patch.weight"
 _TEXT_POSITIONS: Final = f"{ENCODER_PREFIX}language.positions"
 "May have fewer rows than the network's, whose last rows then keep their initial values."
 _OF_LABELS: Final = frozenset(
@@ -53,6 +54,7 @@ def fit_encoder(
     encoder = {name: tensor for name, tensor in state.items() if part_of(name) in ENCODER}
     if not encoder:
         raise StartMismatch("the weights have no encoder; give a whole network")
+    resized = _fit_patches(encoder, config.patch_size)
     fitted, report = fit_start({f"{ENCODER_PREFIX}{n}": t for n, t in encoder.items()}, config)
     heads, foreign = _heads(saved, others)
     words = word_head_of(saved)
@@ -65,8 +67,29 @@ def fit_encoder(
         layout=layout,
         fresh=tuple(name for name in report.fresh if part_of(name) in ENCODER),
         unused=(*dropped, *foreign),
+        adapted=(*resized, *report.adapted),
     )
     return named | heads, report
+
+
+def _fit_patches(encoder: dict[str, Tensor], size: int) -> list[str]:
+    """Resize the kernel of the patch embedding where a task asks for another patch size.
+
+    The kernel is the one whose outputs for an enlarged image are those of the given kernel for the
+    image itself (FlexiViT, arXiv:2212.08013, section 3.4); a plain interpolation is not.
+    """
+    from timm.layers.patch_embed import resample_patch_embed
+
+    kernel = encoder.get(_PATCH_KERNEL)
+    if kernel is None or kernel.ndim != 4 or kernel.shape[2:] == (size, size):
+        return []
+    given = "x".join(map(str, kernel.shape[2:]))
+    encoder[_PATCH_KERNEL] = (
+        kernel.new_empty((*kernel.shape[:2], size, size))
+        if kernel.is_meta
+        else resample_patch_embed(kernel.float(), [size, size])
+    )
+    return [f"{_PATCH_KERNEL}: resized from {given} to {size}x{size} pixels"]
 
 
 def _heads(
@@ -141,11 +164,16 @@ def load_given(
 
 
 def _refuse_another_encoder(ours: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Raise unless both have the same encoder, up to the final norm and the rows of texts."""
+    """Raise unless both have the same encoder, up to the final norm and the rows of texts.
+
+    A network of images alone has no parameters of texts.
+    """
+    parts = {part_of(name) for name in ours if name.startswith(ENCODER_PREFIX)}
     wrong = [
         name
         for name in {**ours, **weights}
         if name.startswith(ENCODER_PREFIX)
+        and part_of(name) in parts
         and not name.startswith(f"{ENCODER_PREFIX}{_FINAL_NORM}")
         and (name not in ours or name not in weights or not _fits(name, ours, weights))
     ]

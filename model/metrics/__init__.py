@@ -1,5 +1,6 @@
-"""Metrics that no kept library computes.
+"""Metrics, where a library does not give them in one call.
 
+- ``coco.py``: average precision of boxes and masks.
 - ``vqa.py``: the official accuracy of visual question answering.
 - ``retrieval.py``: recall at K between images and captions, both ways.
 - ``neighbors.py``: accuracy of the nearest neighbors' vote.

@@ -92,16 +92,19 @@ def _not_of_norm(names: list[str]) -> list[str]:
     return [name for name in names if not name.startswith(_FINAL_NORM)]
 
 
-def interpolate_positions(positions: Tensor, num_patches: int) -> Tensor:
-    """Resize a vision position table (1 + N, D) bicubically to another square grid.
+def interpolate_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resize a vision position table (1 + N, D) bicubically from its square grid to another grid.
 
-    The first row, the class token's, is kept, as in the authors' fine-tuning.
+    The first row, the class token's, is kept, as in the authors' fine-tuning. A table of the same
+    grid is returned as it is.
     """
     width = positions.shape[1]
-    old, new = math.isqrt(positions.shape[0] - 1), math.isqrt(num_patches)
-    grid = positions[1:].float().reshape(1, old, old, width).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
-    patches = grid.permute(0, 2, 3, 1).reshape(num_patches, width)
+    old = math.isqrt(positions.shape[0] - 1)
+    if grid == (old, old):
+        return positions
+    table = positions[1:].float().reshape(1, old, old, width).permute(0, 3, 1, 2)
+    table = F.interpolate(table, size=grid, mode="bicubic", align_corners=False)
+    patches = table.permute(0, 2, 3, 1).reshape(-1, width)
     return torch.cat([positions[:1], patches.to(positions.dtype)])
 
 
@@ -130,9 +133,9 @@ def fit_positions(name: str, tensor: Tensor, ours: Tensor) -> Tensor:
     if tensor.ndim != 2 or tensor.shape[1:] != ours.shape[1:]:
         return tensor
     if name == "vision.positions" and tensor.shape != ours.shape:
-        num_patches = tensor.shape[0] - 1
-        square = math.isqrt(num_patches) ** 2 == num_patches
-        return interpolate_positions(tensor, ours.shape[0] - 1) if square else tensor
+        old, new = (math.isqrt(len(table) - 1) for table in (tensor, ours))
+        is_square = old**2 == len(tensor) - 1
+        return interpolate_positions(tensor, (new, new)) if is_square else tensor
     if name == "language.positions":
         return tensor[: ours.shape[0]]
     return tensor

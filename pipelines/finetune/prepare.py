@@ -29,7 +29,7 @@ from dataprep.sources.annotations import MALFORMED_ENTRY
 from dataprep.sources.members import MemberError
 from dataprep.sources.names import safe_name
 from dataprep.sources.zips import Member
-from dataprep.tasks.example import NO_LABELS, Example
+from dataprep.tasks.example import NO_LABELS, AnnotatedObject, Example
 from dataprep.tasks.image_places import ImageMembers, Images, Search
 from orchestration import Context, Output, Slice, Stage
 from orchestration.errors import StageError
@@ -227,7 +227,8 @@ def _row(example: Example, members: ImageMembers) -> dict[str, Any]:
 
 def _example(text: str) -> Example:
     fields = json.loads(text)
-    return Example(**fields | {key: tuple(fields[key]) for key in ("images", "texts", "labels")})
+    fields |= {key: tuple(fields[key]) for key in ("images", "texts", "labels", "size")}
+    return Example(**fields | {"objects": tuple(AnnotatedObject(*o) for o in fields["objects"])})
 
 
 def _judged(params: Params, example: Example) -> Example:

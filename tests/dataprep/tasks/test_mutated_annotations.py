@@ -16,7 +16,7 @@ import pytest
 from dataprep.schemas import EXAMPLES, reject, rejects_table, table_of
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.lines import ListError
-from dataprep.tasks import glue, karpathy, nlvr2, nocaps, own_files, vqav2
+from dataprep.tasks import coco_instances, glue, karpathy, nlvr2, nocaps, own_files, vqav2
 from dataprep.tasks.class_folder import read_class_folder
 from dataprep.tasks.example import Example
 from dataprep.tasks.own_files import OwnFile
@@ -36,6 +36,16 @@ CAPTIONED: list[Any] = [
 ]
 OWN: list[Any] = [{"image": f"{i}.jpg", "text": f"Which {i}?", "label": ["a", i]} for i in IDS]
 
+LISTED: list[Any] = [{"id": i, "file_name": f"{i}.jpg", "width": 30, "height": 20} for i in IDS]
+OBJECTS: list[Any] = [
+    {"id": i, "image_id": i, "category_id": 3, "bbox": [i, 2.5, 9, 8], "iscrowd": i % 2,
+     "area": 60, "segmentation": {"size": [20, 30], "counts": [i, 40, 560 - i]}}
+    if i % 2 else
+    {"id": i, "image_id": i, "category_id": 3, "bbox": [i, 2.5, 9, 8], "iscrowd": 0,
+     "area": 60, "segmentation": [[i, 2, 9, 2, 9, 8]]}
+    for i in IDS
+]  # fmt: skip
+
 
 def questions_file(questions: list[Any]) -> bytes:
     return json.dumps({**HEAD, "data_subtype": "train2014", "questions": questions}).encode()
@@ -52,6 +62,12 @@ def images_file(images: list[Any]) -> bytes:
 def nocaps_file(images: list[Any]) -> bytes:
     captions = [{"image_id": i, "id": i, "caption": f"dog {i}"} for i in IDS]
     return json.dumps({"images": images, "annotations": captions}).encode()
+
+
+def instances_file(images: list[Any], objects: list[Any]) -> bytes:
+    categories = [{"id": 3, "name": "dog"}]
+    whole = {"images": images, "annotations": objects, "categories": categories}
+    return json.dumps(whole).encode()
 
 
 def lines_file(rows: list[Any]) -> bytes:
@@ -94,6 +110,10 @@ CASES = {
                  entries=KARPATHY, write=images_file),
     "nocaps": Case(nocaps_file(CAPTIONED), nocaps.read_nocaps, entries=CAPTIONED,
                    write=nocaps_file),
+    "objects": Case(instances_file(LISTED, OBJECTS), coco_instances.read_coco_instances,
+                    entries=OBJECTS, write=lambda some: instances_file(LISTED, some)),
+    "images_of_objects": Case(instances_file(LISTED, OBJECTS), coco_instances.read_coco_instances,
+                              entries=LISTED, write=lambda some: instances_file(some, OBJECTS)),
     "own_jsonl": Case(lines_file(OWN), read_own, "file.jsonl", OWN),
     "own_csv": Case(b"image,text,label\n" + b'1.jpg,"a ""b"", c",d|e\n' * 5, read_own, "file.csv"),
     "zip": Case(zip_of_images(), read_class_folder, "file.zip"),

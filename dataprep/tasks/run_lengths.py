@@ -1,0 +1,149 @@
+"""Masks as COCO writes them: run lengths over columns, as a list of numbers or as text; polygons.
+
+Format: ``mask.py`` and ``maskApi.c`` of https://github.com/cocodataset/cocoapi. Runs alternate
+between 0 and 1, beginning with 0, down each column and column by column. As text, each count is
+written in groups of five bits, as a difference to the count before the last from the third on.
+
+What a file holds is checked before the C code of ``faster_coco_eval`` gets it: that code reads and
+writes out of bounds where the counts do not add up to the image.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataprep.row_errors import RowError
+
+BAD_MASK: Final = "bad_mask"
+"Reason of a reject: the mask is no polygon and no run lengths."
+MASK_SIZE: Final = "mask_size"
+"Reason of a reject: the mask is of an image of another size."
+EMPTY_MASK: Final = "empty_mask"
+"Reason of a reject: the mask covers no pixel."
+_POINTS: Final = 3
+"Fewest points of a polygon; ones of fewer are left out."
+_FAR: Final = 2.0
+"Polygons end within so many image sides; the C code walks along each edge."
+_FIRST_CHAR: Final = 48
+_MORE, _SIGN, _BITS = 0x20, 0x10, 5
+
+
+def mask_text(segmentation: Any, width: int, height: int) -> str:
+    """Return the mask of an annotation as text of run lengths; empty if it has none.
+
+    Args:
+        segmentation: value of the key ``segmentation``: a list of polygons, or an object with
+            ``counts`` and ``size``; None or an empty list stand for no mask.
+        width: of the image.
+        height: of the image.
+
+    Raises:
+        RowError: the mask cannot be read, is of another size, or is empty.
+    """
+    if segmentation is None or segmentation == []:
+        return ""
+    if isinstance(segmentation, dict):
+        counts = _counts(segmentation, width, height)
+    elif isinstance(segmentation, list):
+        counts = counts_of(_drawn(segmentation, width, height))
+    else:
+        raise RowError(BAD_MASK, f"segmentation is {type(segmentation).__name__}")
+    if not counts[1::2].sum():
+        raise RowError(EMPTY_MASK, "the mask covers no pixel")
+    return text_of(counts)
+
+
+def counts_of(text: str) -> NDArray[np.int64]:
+    """Return the run lengths that a text holds.
+
+    Raises:
+        RowError: it is no such text.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for char in text:
+        code = ord(char) - _FIRST_CHAR
+        if not 0 <= code < 2 * _MORE or shift > 60:
+            raise RowError(BAD_MASK, f"{char!r} in the text of run lengths")
+        value |= (code & (_MORE - 1)) << shift
+        shift += _BITS
+        if code & _MORE:
+            continue
+        if code & _SIGN:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise RowError(BAD_MASK, "the text of run lengths ends within a number")
+    return np.array(counts, np.int64)
+
+
+def text_of(counts: NDArray[np.int64]) -> str:
+    """Return run lengths as text."""
+    chars = bytearray()
+    for i, count in enumerate(counts.tolist()):
+        value = count - int(counts[i - 2]) if i > 2 else count
+        while True:
+            code, value = value & (_MORE - 1), value >> _BITS
+            is_last = value == (-1 if code & _SIGN else 0)
+            chars.append(_FIRST_CHAR + (code if is_last else code | _MORE))
+            if is_last:
+                break
+    return chars.decode()
+
+
+def mask_of(text: str, width: int, height: int) -> NDArray[np.bool_]:
+    """Return the mask (height, width) of a text that :func:`mask_text` or :func:`text_of` made."""
+    counts = counts_of(text)
+    runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return runs.reshape(width, height).T
+
+
+def text_of_mask(mask: NDArray[np.bool_]) -> str:
+    """Return a mask (height, width) as text of run lengths."""
+    flat = np.concatenate([[False], mask.T.reshape(-1)])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return text_of(np.diff(np.concatenate([[0], changes, [mask.size]])))
+
+
+def _counts(segmentation: dict[str, Any], width: int, height: int) -> NDArray[np.int64]:
+    counts, size = segmentation.get("counts"), segmentation.get("size")
+    if not isinstance(counts, str | list):
+        raise RowError(BAD_MASK, f"counts = {counts!r}"[:200])
+    if size != [height, width]:
+        raise RowError(MASK_SIZE, f"size = {size!r}, the image has [{height}, {width}]"[:200])
+    if isinstance(counts, list):
+        if not all(type(count) is int for count in counts):
+            raise RowError(BAD_MASK, "counts are no integers")
+        found = np.array(counts, np.float64)
+    else:
+        found = counts_of(counts).astype(np.float64)
+    if (found < 0).any() or found.sum() != width * height:
+        raise RowError(
+            BAD_MASK, f"counts add up to {found.sum():g}, the image has {width * height} pixels"
+        )
+    return found.astype(np.int64)
+
+
+def _drawn(polygons: Sequence[Any], width: int, height: int) -> str:
+    """Return polygons as text of run lengths; pixels of any of them belong to the mask."""
+    from faster_coco_eval.core import mask as masks
+
+    kept = []
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) % 2:
+            raise RowError(BAD_MASK, "a polygon is no list of x and y in turn")
+        if not all(type(value) in (int, float) for value in polygon):
+            raise RowError(BAD_MASK, "a coordinate of a polygon is no number")
+        points = np.array(polygon, np.float64).reshape(-1, 2)
+        most = _FAR * np.array([width, height])
+        if not ((points >= -most) & (points <= most)).all():  # not a number, too
+            raise RowError(BAD_MASK, "a polygon lies far outside of the image")
+        if len(points) >= _POINTS:
+            kept.append(points.reshape(-1).tolist())
+    if not kept:
+        raise RowError(BAD_MASK, f"no polygon has {_POINTS} points")
+    text: bytes | str = masks.merge(masks.frPyObjects(kept, height, width))["counts"]
+    return text.decode() if isinstance(text, bytes) else text
