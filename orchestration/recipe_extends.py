@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from orchestration.errors import RecipeError
+from orchestration.params import full_path
 from orchestration.recipe_text import Lines, read_recipe
 
 Origins = dict[tuple[str, ...], str]
@@ -35,7 +36,7 @@ def read_extended(
     origins: Origins = {keys: f"line {line}" for keys, line in lines.items()}
     seen = [path.resolve()]
     while (name := values.pop(EXTENDS, None)) is not None:
-        where = f"{path}:{lines[EXTENDS,]}: {EXTENDS}: {name!r}"
+        where = f"{path}:{lines[EXTENDS,]}: {EXTENDS}: {repr(name)[:200]}"
         path = _path_of(name, path, known, where)
         if path.resolve() in seen:
             raise RecipeError(f"{where} extends itself in the end; name another recipe")
@@ -62,8 +63,13 @@ def _path_of(name: Any, path: Path, known: Mapping[str, Path], where: str) -> Pa
         raise RecipeError(f"{where} is no name or path of a recipe; write it as {EXTENDS}: base")
     if name in known:
         return known[name]
-    found = path.parent / Path(name).expanduser()
-    if not found.is_file():
+    try:
+        found = path.parent / full_path(name)
+        is_there = found.is_file()
+    except (ValueError, OSError) as error:  # an unknown home; a name that is too long
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{where} is no path of a recipe ({reason})") from None
+    if not is_there:
         names = f" and no built-in recipe ({', '.join(known)})" if known else ""
         raise RecipeError(f"{where} is no file{names}")
     return found

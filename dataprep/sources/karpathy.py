@@ -67,7 +67,7 @@ def _problem(image: Any, fields: Mapping[str, type]) -> str | None:
     if not isinstance(image, dict):
         return "not an object"
     for key, kind in fields.items():
-        if not isinstance(image.get(key), kind):
+        if not isinstance(image.get(key), kind) or isinstance(image[key], bool):
             return f"{key} is {image.get(key)!r}, expected {kind.__name__}"[:200]
     if not all(isinstance(s, dict) and isinstance(s.get("raw"), str) for s in image["sentences"]):
         return "a sentence without raw"

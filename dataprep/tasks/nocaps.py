@@ -33,8 +33,8 @@ _CAPTION_TYPES: Final = {"image_id": (int, str), "caption": (str,)}
 def read_nocaps(path: Path) -> Iterator[Example]:
     """Yield the images of a file, each with all of its captions; the label is its domain.
 
-    Images have no captions if the file has none. An annotation of no image of the file is a reject
-    of its own.
+    Images have no captions if the file has none, or an empty list of them. An annotation of no
+    image of the file is a reject of its own.
 
     Raises:
         AnnotationError: the file has another format.
@@ -44,9 +44,10 @@ def read_nocaps(path: Path) -> Iterator[Example]:
 
 
 def _read(path: Path) -> Iterator[Example]:
-    is_annotated = _ANNOTATIONS in json_keys(path, _EXPECTED)
-    annotations = json_elements(path, _ANNOTATIONS, _EXPECTED) if is_annotated else ()
+    has_list = _ANNOTATIONS in json_keys(path, _EXPECTED)
+    annotations = json_elements(path, _ANNOTATIONS, _EXPECTED) if has_list else ()
     captions, rejects = _by_image(annotations, path.name)
+    is_annotated = bool(captions or rejects)
     for i, image in enumerate(json_elements(path, "images", _EXPECTED)):
         where = f"{path.name}: images[{i}]"
         if problem := problem_of(image, _IMAGE_TYPES):

@@ -14,6 +14,7 @@ the cache, up to the rounding of matrix products of other sizes.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -24,7 +25,10 @@ from model.finetuning.next_token import Cached, NextToken, Recomputed
 from model.finetuning.sampling import sample
 from model.finetuning.task_networks import ForCaptioning
 
-__all__ = ["Decoding", "Generated", "generate"]
+__all__ = ["LARGEST_PENALTY", "Decoding", "Generated", "generate"]
+
+LARGEST_PENALTY: Final = 10
+"Of the length; above about 170 the power of a length is no number."
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,11 @@ class Decoding:
     def __post_init__(self) -> None:
         if self.num_beams < 1:
             raise ValueError(f"num_beams is {self.num_beams}; give 1 or more")
-        if not (self.length_penalty >= 0 and math.isfinite(self.length_penalty)):
-            raise ValueError(f"length_penalty is {self.length_penalty}; give 0 or more")
+        if not 0 <= self.length_penalty <= LARGEST_PENALTY:
+            raise ValueError(
+                f"length_penalty is {self.length_penalty}; give 0 or more, at most "
+                f"{LARGEST_PENALTY}"
+            )
         if self.max_length < 3:
             raise ValueError(
                 f"max_length is {self.max_length}; give 3 or more: <s>, a token and </s>"

@@ -45,7 +45,7 @@ def sample(
     done: dict[int, Generated] = {}
     active = list(range(len(seeds)))
     # As uint64: a list of Python's integers may become float64, which has not all their digits.
-    keys = np.array([seed % 2**64 for seed in seeds], np.uint64)
+    keys = np.array([int(seed) % 2**64 for seed in seeds], np.uint64)
     scores = steps.begin()
     for num_words in range(max_length - 1):
         uniform = randomness.uniform(keys[active], num_words)
@@ -84,7 +84,9 @@ def token_probabilities(scores: Tensor, temperature: float, top_p: float) -> Ten
         temperature: by which they are divided.
         top_p: above 0, at most 1.
     """
-    probabilities = (scores / temperature).softmax(dim=1)
+    # The largest score becomes 0, which no temperature makes infinite.
+    falls = scores - scores.max(dim=1, keepdim=True).values
+    probabilities = (falls / temperature).softmax(dim=1)
     if top_p == 1:
         return probabilities
     falling, order = probabilities.sort(dim=1, descending=True, stable=True)

@@ -117,6 +117,12 @@ OBJECTIVES: tuple[Objective, ...] = (
 )
 
 
+def objectives_of(image_target: str) -> list[Objective]:
+    """Return the objectives of a network that predicts ``codes`` or ``pixels`` of patches."""
+    other = PIXELS if image_target == "codes" else CODES
+    return [objective for objective in OBJECTIVES if objective.masked is not other]
+
+
 def num_predictions(batch: MicroBatch) -> dict[str, int]:
     """Return the number of masked positions of each objective that applies to a micro-batch."""
     found = {objective.name: objective.masked_positions(batch) for objective in OBJECTIVES}

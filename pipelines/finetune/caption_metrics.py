@@ -12,6 +12,7 @@ left out.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,10 @@ NAMES: Final = (
 )
 "The metrics that a split may have; those of domains are NoCaps's."
 _ONE_IMAGE: Final = "of one image CIDEr is 0 by construction"
-_WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_JOINTS: Final = "'’-"
+"Signs that may stand within a word."
+_WORD: Final = re.compile(rf"[^\s{_JOINTS}]+(?:[{_JOINTS}][^\s{_JOINTS}]+)*")
+"Of a text with spaces for all that belongs to no word."
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,13 @@ def unavailable() -> str | None:
 
 def own_tokens(text: str) -> str:
     """Return the lower-case words of a text without punctuation, joined by spaces."""
-    return " ".join(_WORD.findall(text.lower()))
+    kept = "".join(sign if _is_of_word(sign) else " " for sign in text.lower())
+    return " ".join(_WORD.findall(kept))
+
+
+def _is_of_word(sign: str) -> bool:
+    """Return whether a character may be part of a word: marks are, as the vowels of Hindi."""
+    return sign.isalnum() or sign in _JOINTS or unicodedata.category(sign).startswith("M")
 
 
 def own_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

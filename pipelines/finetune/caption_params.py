@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from model.finetuning.generation import Decoding
+from model.finetuning.generation import LARGEST_PENALTY, Decoding
 from orchestration.params import StageParams
 
 
@@ -22,7 +22,7 @@ class DecodingParams(StageParams):
 
     num_beams: int = Field(default=3, ge=1)
     "Captions that are continued side by side; as many are kept, the best one is scored."
-    length_penalty: float = Field(default=0.6, ge=0)
+    length_penalty: float = Field(default=0.6, ge=0, le=LARGEST_PENALTY)
     "Exponent of the length by which a caption's log-probability is divided."
     max_length: int = Field(default=64, ge=3)
     "Most tokens of a caption, begin and end included; never more than network.max_text_length."

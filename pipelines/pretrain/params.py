@@ -10,7 +10,7 @@ from model.network.starting import Fresh
 from model.training import float8
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, SampleShape, parameters_by_part, sample_shapes
-from model.training.objectives import complete_loss_weights
+from model.training.objectives import complete_loss_weights, objectives_of
 from model.training.parallel import Sharding
 from model.training.spikes import Spikes
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, OrOutput, StageParams
@@ -170,6 +170,25 @@ class Params(TrainingLoopParams):
             raise ValueError(
                 "network.image_target = pixels uses no codes; set codes to stored, which takes the "
                 "stored views"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_losses(self) -> Self:
+        target = self.network.image_target or "codes"
+        losses = objectives_of(target)
+        names = [loss.name for loss in losses]
+        for name, weight in self.loss_weights.items():
+            if weight != 1 and name not in names:
+                raise ValueError(
+                    f"loss_weights.{name} = {weight:g} is of no loss with network.image_target = "
+                    f"{target}; the losses are {', '.join(names)}"
+                )
+        in_batch = [loss.name for loss in losses if self.samples_per_step[loss.stream]]
+        if in_batch and not any(self.loss_weights[name] for name in in_batch):
+            raise ValueError(
+                f"loss_weights of {', '.join(in_batch)} are 0, so nothing is trained; give one of "
+                "them another weight"
             )
         return self
 

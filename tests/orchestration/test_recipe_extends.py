@@ -79,6 +79,8 @@ def test_an_error_names_the_line_of_the_file_that_has_the_value(tmp_path):
         ("name: a\nextends: [base]\n", "own.yaml:2: extends: ['base'] is no name or path"),
         ("extends: ''\n", "is no name or path of a recipe; write it as extends: base"),
         ("extends: own.yaml\n", "extends itself in the end"),
+        ("extends: ~nobody-here/a.yaml\n", "no path of a recipe (no home is known for ~nobody"),
+        (f"extends: {'x' * 300}\n", "no path of a recipe (File name too long)"),
         ("extends: other.yaml\n", "other.yaml:1: extends: 'own.yaml' extends itself in the end"),
     ],
 )

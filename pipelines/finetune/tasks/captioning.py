@@ -10,6 +10,7 @@ depends on workers and micro-batches.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
@@ -31,6 +32,8 @@ from pipelines.finetune.caption_params import DecodingParams, DropWorst
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
+"An id that the annotations give as a number; any other one stays a text, as ``007``."
 _FEWEST_IMAGES: Final = 2
 "Images of a split that has a CIDEr."
 
@@ -197,7 +200,7 @@ class Captioning(Task):
             predictions["example_id"].to_pylist(), predictions["labels"].to_pylist(), strict=True
         )
         captions = [
-            {"image_id": int(name) if name.isdecimal() else name, "caption": labels[0]}
+            {"image_id": int(name) if _NUMBER.fullmatch(name) else name, "caption": labels[0]}
             for name, labels in rows
         ]
         return json.dumps(captions).encode()

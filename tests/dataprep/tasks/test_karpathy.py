@@ -54,10 +54,11 @@ def test_every_bad_entry_is_one_reject_of_each_split(tmp_path):
         {"cocoid": 4},
         coco_image(1, "test", "Again"),
         7,
+        coco_image(1, "test", "A boat") | {"cocoid": True},
     ]
     expected = {
         "2": "empty_text", "3": "unknown_split", "entry-3": "malformed_entry", "1+2": "repeated_id",
-        "entry-5": "malformed_entry",
+        "entry-5": "malformed_entry", "entry-6": "malformed_entry",
     }  # fmt: skip
     path = written(tmp_path, images)
     good, *others = read_coco_captions(path, ("test",))

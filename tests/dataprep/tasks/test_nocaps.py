@@ -51,6 +51,11 @@ def test_the_test_split_has_images_without_captions_and_may_have_no_domains(tmp_
     assert (second.reason, second.texts, second.labels) == ("", (), ("near-domain",))
 
 
+def test_an_empty_list_of_annotations_is_none_rather_than_images_to_reject(tmp_path):
+    found = list(read_nocaps(written(tmp_path, [image(0), image(1)], [])))
+    assert [(e.id, e.reason, e.texts) for e in found] == [("0", "", ()), ("1", "", ())]
+
+
 def test_every_bad_entry_is_one_reject(tmp_path):
     images = [image(0), image(1), image(2, domain="far"), image(1), {"id": 4}, 7, image(5)]
     annotations = [

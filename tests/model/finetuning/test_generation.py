@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -236,6 +237,18 @@ def test_only_the_most_likely_tokens_are_drawn_from(probabilities, top_p, kept):
     assert set(draw(found.expand(101, -1), numbers).tolist()) == set(kept)
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-30])
+def test_with_the_smallest_temperatures_the_most_likely_token_is_drawn(temperature):
+    scores = torch.tensor([[3.0, 900.0, -900.0, 4.0], [0.0, -1.0, -2.0, 5e-9]]).double()
+    found = token_probabilities(scores, temperature, 1.0)
+    assert found.isfinite().all() and found.argmax(1).tolist() == [1, 3]
+    network, images = captioner(1), images_of(RELEASED, 3)
+    sampled = Decoding(1, 0.0, 8, temperature=temperature)
+    made = generate(network, images, sampled, seeds=np.arange(3))
+    for mine, searched in zip(made, generate(network, images, Decoding(1, 0.0, 8)), strict=True):
+        assert same(mine[0], searched[0])
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 1, "temperature": 5.0}])
 def test_tokens_that_no_caption_holds_are_never_generated(options):
     network, images = captioner(0), images_of(RELEASED, 3)
@@ -261,6 +274,7 @@ def test_no_images_give_no_captions_and_one_beam_holds_one_caption():
         ({"num_beams": 0}, "num_beams is 0; give 1 or more"),
         ({"length_penalty": -0.1}, "length_penalty is -0.1; give 0 or more"),
         ({"length_penalty": float("nan")}, "length_penalty is nan"),
+        ({"length_penalty": 400.0}, "length_penalty is 400.0; give 0 or more, at most 10"),
         ({"max_length": 2}, "max_length is 2; give 3 or more"),
         ({"top_p": 0.0, "temperature": 1.0, "num_beams": 1}, "top_p is 0.0; give more than 0"),
         ({"top_p": 1.1}, "top_p is 1.1"),

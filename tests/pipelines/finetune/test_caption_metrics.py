@@ -98,6 +98,7 @@ def test_chance_is_the_most_frequent_caption_for_every_image():
     [
         ("A man's two-story House, 3 dogs; (red)!", "a man's two-story house 3 dogs red"),
         ("Ein Käfer -- 日本語 under_score", "ein käfer 日本語 under score"),
+        ("हिन्दी की का; กินข้าว", "हिन्दी की का กินข้าว"),
         ("...", ""),
     ],
 )

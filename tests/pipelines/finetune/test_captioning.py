@@ -243,6 +243,14 @@ def test_a_split_without_captions_has_a_submission_and_no_metrics(tmp_path):
     assert [row["caption"] for row in json.loads(folder.read(files[1]))] == ["a cat", "a dog"]
 
 
+@pytest.mark.parametrize("name", ["007", "٣", "²", "1" * 5000, "x.jpg", "-0"])
+def test_an_image_id_that_is_no_plain_number_is_a_text_in_the_submission(name):
+    rows = predictions([{"labels": ["a cat"]}, {"labels": ["a dog"]}])
+    rows = rows.set_column(1, "example_id", pa.array([name, "-3"]))
+    written = json.loads(Captioning(name="captioning").submission(rows))
+    assert [row["image_id"] for row in written] == [name, -3]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
