@@ -163,7 +163,9 @@ def why_not(folder: Path) -> str | None:
             f"it is no export ({NETWORK_FILE} is missing); to load one of its files, name it, "
             f"such as {folder / files[0]}"
         )
-    return f"it has neither {NETWORK_FILE} nor {WEIGHTS_FILE}" if names else "the folder is empty"
+    if not names:
+        return "the folder is empty"
+    return f"it has neither {NETWORK_FILE} nor {WEIGHTS_FILE}; name the folder of an export"
 
 
 def one_line(path: str | Path, error: Exception) -> str:

@@ -47,7 +47,8 @@ def json_line(row: Row) -> str:
 def table_of_results(operation: str, rows: Sequence[Row]) -> Table:
     """Return results as a table."""
     asks = any(row["text"] is not None and row["path"] is not None for row in rows)
-    table = Table("input", *(["text"] if asks else []), operation)
+    column = OPERATIONS[operation].columns.names[0]
+    table = Table("input", *(["text"] if asks else []), column)
     for row in rows:
         name = _shown(row["path"]) if row["path"] is not None else str(row["text"])
         number = f":{row['row']}" if row["row"] is not None and row["path"] is not None else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.options import Overrides, WorkdirOrNone, console
+from pipelines.commands.options import console
 
 if TYPE_CHECKING:
     from pipelines.workflows.apply import ApplyRecipe
@@ -36,9 +36,7 @@ TextFiles = Annotated[
 ]
 ImageColumn = Annotated[
     str | None,
-    typer.Option(
-        help="Parquet column of the images, as bytes or paths: image, unless texts are read."
-    ),
+    typer.Option(help="Parquet column of the images, as bytes or paths; image by default."),
 ]
 TextColumn = Annotated[
     str | None, typer.Option(help="Parquet column of texts, which are read instead of images.")
@@ -57,6 +55,17 @@ Tokenizer = Annotated[
 Labels = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Labels of a file of weights, as answer2label.txt."),
+]
+WorkdirOrNone = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or s3://bucket/prefix of the results, as a Parquet dataset; without it they "
+        "are printed."
+    ),
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Set another key: apply.precision=bf16."),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Without --workdir: print a JSON object per input.")

@@ -49,7 +49,8 @@ def demo(
         )
         for name, more in (("pretrained", []), ("from scratch", ["network.fresh_weights=true"]))
     }
-    for each in runs.values():
+    # The workdir stands for its newest workflow, which is to be that of the pretrained network.
+    for each in reversed(runs.values()):
         run_opened(each, new_training=True)
     console.print(_comparison({name: _scores(each) for name, each in runs.items()}))
 

@@ -52,8 +52,8 @@ def build_image_tokenizer(source: Source) -> VQKD | None:
 def _of_task(source: Source, task: Task, tokenizer: TextTokenizer | None) -> TaskNetwork:
     if tokenizer is None:
         raise NotAModel(
-            f"{source.name}: it has no text tokenizer; copy the whole export, or "
-            "name the SentencePiece model of a file: tokenizer=PATH"
+            f"{source.name}: it has no text tokenizer; copy the whole export, or name the "
+            "SentencePiece model of a file: tokenizer=PATH, or --tokenizer PATH of a command"
         )
     texts = TextEncoder(tokenizer, source.config.max_text_length)
     with torch.device("meta"):  # no time for initial values

@@ -112,7 +112,8 @@ def _vocabulary(found: Source, given: str | Path | None) -> Path | None:
     if num_rows != found.config.vocab_size:
         raise ValueError(
             f"{path} needs {num_rows} rows of the token embedding, the weights have "
-            f"{found.config.vocab_size}; name the vocabulary of the weights: tokenizer=PATH"
+            f"{found.config.vocab_size}; name the vocabulary of the weights: "
+            "tokenizer=PATH, or --tokenizer PATH of a command"
         )
     return path
 

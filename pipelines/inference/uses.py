@@ -96,6 +96,6 @@ def _missing(model: "LoadedModel", use: Use) -> str | None:
     if use.reads_texts and model.processor.tokenizer is None:
         return (
             "has no text tokenizer; name its SentencePiece model: "
-            "PretrainedModel.from_pretrained(…, tokenizer=PATH)"
+            "from_pretrained(…, tokenizer=PATH), or --tokenizer PATH of a command"
         )
     return None
