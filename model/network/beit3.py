@@ -18,7 +18,7 @@ from model.network.config import BEiT3Config, Recomputing
 from model.network.input_checks import check_batch, check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
-from model.network.pretrained import Pretrained
+from model.network.pretrained import HEADS, Pretrained
 from model.network.recomputing import run
 
 INIT_STD = 0.02
@@ -203,7 +203,9 @@ class BEiT3(Pretrained):
 
     def drop_heads(self) -> None:
         """Remove the prediction heads, which networks of downstream tasks do not have."""
-        del self.mlm_head, self.mim_head
+        for head in HEADS:
+            if hasattr(self, head):
+                delattr(self, head)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

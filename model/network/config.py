@@ -5,8 +5,9 @@ authors released is ``attention="decoupled", fusion_layers=0, subln=True``.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 _SIZES: Final = (
     "width", "depth", "num_heads", "ffn_width", "image_size", "patch_size", "vocab_size",
@@ -61,6 +62,8 @@ class BEiT3Config:
     "Standard deviation of each RGB channel, by which the difference is divided."
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            _check_value(name, getattr(self, name), kind)
         for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
@@ -158,6 +161,23 @@ def check_format(name: str, values: dict[str, Any]) -> None:
             f"{name} has format {found!r:.20}, this version reads {FORMAT}; install the version "
             "that wrote it"
         )
+
+
+def _check_value(name: str, value: object, kind: Any) -> None:
+    """Raise TypeError or ValueError unless a value is one that its field can have."""
+    if get_origin(kind) is Literal:
+        if value not in (choices := get_args(kind)):
+            raise ValueError(f"{name} is {value!r:.40}; give one of {', '.join(choices)}")
+    elif get_origin(kind) is tuple:
+        numbers = value if isinstance(value, tuple) else ()
+        right = [type(each) in (int, float) for each in numbers]
+        if len(right) != len(get_args(kind)) or not all(right):
+            raise TypeError(f"{name} is {value!r:.40}; give {len(get_args(kind))} numbers")
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name} is {value!r:.40}; each number must be finite")
+    elif type(value) is not kind:
+        words = "true or false" if kind is bool else "a whole number"
+        raise TypeError(f"{name} is {value!r:.40}; give {words}")
 
 
 SIZES: Final = {

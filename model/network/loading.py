@@ -88,6 +88,27 @@ def check_names(
         )
 
 
+def check_depth(state: Mapping[str, Tensor], depth: int, prefix: str = "") -> None:
+    """Raise ValueError unless weights have as many blocks as a configuration says.
+
+    A network of a wrong depth need not be built for the comparison of all names.
+
+    Args:
+        state: names with a prefix are compared.
+        depth: number of blocks of the configuration.
+        prefix: of the network's names.
+    """
+    blocks = {
+        name.removeprefix(f"{prefix}blocks.").partition(".")[0]
+        for name in state
+        if name.startswith(f"{prefix}blocks.")
+    }
+    if depth > len(blocks):
+        raise ValueError(
+            f"the weights do not fit the network: blocks {len(blocks)} to {depth - 1} are missing"
+        )
+
+
 def _not_of_norm(names: list[str]) -> list[str]:
     return [name for name in names if not name.startswith(_FINAL_NORM)]
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from model.network.config import BEiT3Config
 from model.network.deduced_config import config_of
 from model.network.layouts import in_our_layout, refuse_values
-from model.network.loading import load, part_of
+from model.network.loading import PARTS, check_depth, check_names, load, part_of
 from model.network.weight_files import read_weights
 
 NETWORK_FILE: Final = "network.json"
@@ -77,13 +77,15 @@ class Pretrained(nn.Module):
             StartMismatch: a value is no finite number.
         """
         refuse_values(state)
+        check_depth(state, config.depth)
         with torch.device("meta"):  # no time for initial values
             network = cls(config)
-        network = network.to_empty(device="cpu")
         parts = {part_of(name) for name in state}
         for head in HEADS:
             if head not in parts:
                 delattr(network, head)
+        check_names(state, network.state_dict(), PARTS)  # before memory for wrong sizes is taken
+        network = network.to_empty(device="cpu")
         load(network, state)
         return network.eval()
 

@@ -135,12 +135,12 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
     """Yield the payload of each slice with its number of rows."""
     files: list[str] = []
     for path in _files(params.images):
-        if not path.endswith(_PARQUET):
+        if not path.lower().endswith(_PARQUET):
             files.append(path)
-        if files and (len(files) == _SLICE_ROWS or path.endswith(_PARQUET)):
+        if files and (len(files) == _SLICE_ROWS or path.lower().endswith(_PARQUET)):
             yield {"files": files}, len(files)
             files = []
-        if path.endswith(_PARQUET):
+        if path.lower().endswith(_PARQUET):
             yield from _row_groups(Path(path), params)
     if files:
         yield {"files": files}, len(files)

@@ -126,6 +126,10 @@ def answer(
 
     Example: beit3 answer --model runs/demo-vqa photos --question "how many squares are there?"
     """
+    from orchestration.errors import RecipeError
+
+    if question is not None and question_column is not None:
+        raise RecipeError("--question and --question-column exclude each other; give one of them")
     column = image_column or ("image" if question_column else None)
     given = _inputs(images, image_column=column, text_column=question_column) | {
         "question": question
@@ -188,11 +192,19 @@ def _model(model: str, tokenizer: Path | None = None, labels: Path | None = None
 def _recipe(
     operation: str, section: dict[str, Any], inputs: dict[str, Any], overrides: list[str]
 ) -> "ApplyRecipe":
+    from dataprep.text import clean_caption
     from orchestration.errors import RecipeError
     from orchestration.recipe import complete_recipe
     from pipelines.apply.inputs import InputParams
     from pipelines.workflows.apply import ApplyRecipe, misfit
 
+    given = {"--text": inputs["texts"], "--question": [inputs.get("question")]}
+    for option, texts in given.items():
+        if any(text is not None and not clean_caption(text) for text in texts):
+            raise RecipeError(f"beit3 {operation}: {option} is empty; give a text")
+    inputs = {**inputs, "texts": [clean_caption(text) for text in inputs["texts"]]}
+    if inputs.get("question") is not None:  # as a question of a column
+        inputs["question"] = clean_caption(inputs["question"])
     if problem := misfit(operation, InputParams(**inputs)):
         raise RecipeError(f"beit3 {operation}: {problem}")
     values = {

@@ -134,7 +134,12 @@ def labels_of(folder: Folder | None) -> list[str] | None:
         if name == NAMES_FILE:
             return [str(label) for label in json.loads(text)]
         entries = sorted(map(json.loads, text.splitlines()), key=lambda entry: entry["label"])
-        return [str(entry["answer"] if "answer" in entry else entry["name"]) for entry in entries]
+        labels = [entry["answer"] if "answer" in entry else entry["name"] for entry in entries]
+        if [entry["label"] for entry in entries] != list(range(len(labels))):
+            raise ValueError(f"its numbers are not those from 0 to {len(labels) - 1}, each once")
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError("a label is no text")
+        return labels
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise RecipeError(f"{folder.store.uri_of(name)}: no list of labels: {reason}") from None

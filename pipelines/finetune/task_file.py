@@ -71,7 +71,12 @@ def read_task(text: bytes, fetch: Callable[[str], Path]) -> tuple[Task, dict[str
         raise ValueError(
             f"{TASK_FILE} describes no task: {type(error).__name__}: {error}"
         ) from None
-    local = {file.key: str(fetch(file.location)) for file in external_files(task)}
+    files = list(external_files(task))
+    if outside := [file.location for file in files if Path(file.location).name != file.location]:
+        raise ValueError(
+            f"{TASK_FILE} names {outside[0]}, which is not a file beside it; export the model again"
+        )
+    local = {file.key: str(fetch(file.location)) for file in files}
     if missing := [path for path in local.values() if not Path(path).is_file()]:
         raise ValueError(
             f"{TASK_FILE} names {missing[0]}, which is not there; copy the whole folder"

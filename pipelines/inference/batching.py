@@ -30,12 +30,54 @@ def many(inputs: Iterable[T], what: str) -> list[T]:
     Raises:
         TypeError: one input is given where several are expected.
     """
-    single = isinstance(inputs, str | bytes | Path | Image.Image)
-    if single or (isinstance(inputs, np.ndarray) and inputs.ndim < 4):
+    single = isinstance(inputs, str | bytes | bytearray | memoryview | Path | Image.Image)
+    if isinstance(inputs, np.ndarray):
+        single = inputs.ndim == 0 or (inputs.dtype.kind not in "OUT" and inputs.ndim < 4)
+    if single:
         raise TypeError(
             f"{what} is one {type(inputs).__name__}; give a list, even of one: [{what}]"
         )
     return list(inputs)
+
+
+def many_texts(
+    inputs: Iterable[Any], what: str, lengths: tuple[int, int | None] = (1, None)
+) -> list[Text]:
+    """Return texts, or groups of texts that are read together, as a list.
+
+    Args:
+        inputs: the texts.
+        what: their name, for errors.
+        lengths: fewest and most texts of a group; None sets no limit.
+
+    Raises:
+        TypeError: one is not text.
+        ValueError: a group has too few or too many texts, or a text is not valid Unicode.
+    """
+    fewest, most = lengths
+    given = many(inputs, what)
+    for number, text in enumerate(given):
+        group = (text,) if isinstance(text, str) else text
+        if not isinstance(group, list | tuple) or not all(isinstance(t, str) for t in group):
+            shown = " ".join(f"{text!r:.60}".split())
+            raise TypeError(f"{what}: number {number} is {shown}; give a str")
+        if not fewest <= len(group) <= (len(group) if most is None else most):
+            raise ValueError(f"{what}: number {number} has {len(group)} texts; {_range(lengths)}")
+        try:
+            "".join(group).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{what}: number {number} is {text!r:.60}, which is not valid Unicode; decode it "
+                'with errors="replace"'
+            ) from None
+    return given
+
+
+def _range(lengths: tuple[int, int | None]) -> str:
+    fewest, most = lengths
+    if most is None:
+        return f"give {fewest} or more"
+    return f"give {fewest}" if fewest == most else f"give {fewest} to {most}"
 
 
 def together(first: Sequence[Any], second: Sequence[Any], names: tuple[str, str]) -> None:

@@ -1,12 +1,15 @@
 """The parts of a model → its network with all weights, in evaluation mode."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
+from torch import Tensor
 
 from model import BEiT3
 from model.finetuning.released import ENCODER_PREFIX
 from model.finetuning.task_networks import TaskNetwork
 from model.network.layouts import listed
-from model.network.loading import shape_words
+from model.network.loading import check_depth, shape_words
 from model.network.pretrained import NotAModel, one_line
 from pipelines.finetune.task import Task
 from pipelines.finetune.texts import TextEncoder
@@ -56,28 +59,42 @@ def _of_task(source: Source, task: Task, tokenizer: TextTokenizer | None) -> Tas
             "SentencePiece model of a file: tokenizer=PATH, or --tokenizer PATH of a command"
         )
     texts = TextEncoder(tokenizer, source.config.max_text_length)
-    with torch.device("meta"):  # no time for initial values
-        encoder = BEiT3(source.config)
     try:
+        check_depth(source.state, source.config.depth, ENCODER_PREFIX)
+        with torch.device("meta"):  # no time for initial values
+            encoder = BEiT3(source.config)
+        encoder.drop_heads()
+        outline = {f"{ENCODER_PREFIX}{name}": t for name, t in encoder.state_dict().items()}
+        if different := _different(outline, source):  # before memory for wrong sizes is taken
+            raise _misfit(source, task, {"of another shape": different})
         network = task.network(encoder.to_empty(device="cpu"), list(source.labels), texts)
+    except NotAModel:
+        raise
     except (ValueError, OSError) as error:  # a file that the task names is damaged
         raise NotAModel(one_line(source.name, error)) from None
     ours = network.state_dict()
     missing = sorted(ours.keys() - source.state.keys())
     unknown = sorted(source.state.keys() - ours.keys())
-    different = [
+    different = _different(ours, source)
+    if missing or unknown or different:
+        words = {"missing": missing, "unknown": unknown, "of another shape": different}
+        raise _misfit(source, task, words)
+    network.load_state_dict(dict(source.state))
+    return network
+
+
+def _different(ours: Mapping[str, Tensor], source: Source) -> list[str]:
+    """Return in words which weights have another shape than those of the network."""
+    return [
         f"{name} is {shape_words(tensor)}, not {shape_words(ours[name])} as {_reason(name, source)}"
         for name, tensor in source.state.items()
         if name in ours and tensor.shape != ours[name].shape
     ]
-    if missing or unknown or different:
-        words = {"missing": missing, "unknown": unknown, "of another shape": different}
-        reasons = "; ".join(f"{what}: {listed(some, 3)}" for what, some in words.items() if some)
-        raise NotAModel(
-            f"{source.name}: the weights are not those of the task {task.name}: {reasons}"
-        )
-    network.load_state_dict(dict(source.state))
-    return network
+
+
+def _misfit(source: Source, task: Task, words: Mapping[str, Sequence[str]]) -> NotAModel:
+    reasons = "; ".join(f"{what}: {listed(some, 3)}" for what, some in words.items() if some)
+    return NotAModel(f"{source.name}: the weights are not those of the task {task.name}: {reasons}")
 
 
 def _reason(name: str, source: Source) -> str:

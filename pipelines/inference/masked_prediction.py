@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from model import BEiT3
@@ -51,6 +51,23 @@ def best_tokens(
     return [[next(found) for _ in range(number)] for number in (ids == mask).sum(1).tolist()]
 
 
+def masks_of(masks: ArrayLike, num_images: int, num_patches: int) -> NDArray[np.bool_]:
+    """Return masks as an array (B, N) bool.
+
+    Raises:
+        ValueError: they have another shape or other values.
+    """
+    masked = np.asarray(masks)
+    if masked.size != num_images * num_patches or (num_images and len(masked) != num_images):
+        raise ValueError(
+            f"masks have the shape {masked.shape}; give ({num_images}, {num_patches}), a row for "
+            "each image and a number for each patch"
+        )
+    if not np.isin(masked, (0, 1)).all():
+        raise ValueError("masks hold other values than True and False; give True = masked")
+    return masked.astype(bool).reshape(num_images, num_patches)
+
+
 def best_codes(network: BEiT3, encoded: Encoded, masks: Tensor, most: int) -> list[FilledPatches]:
     """Return the most likely codes at masked patches.
 
@@ -91,6 +108,8 @@ def codes_of(
         batch_size: images in a forward pass.
         device: where they are computed.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
     views = EvaluationViews(tokenizer.config.image_size, crop_mode)
     found = [np.empty((0, tokenizer.config.grid**2), np.int64)]
     for first in range(0, len(images), batch_size):

@@ -6,9 +6,8 @@ memory alone. The methods compute what the stages ``predict`` and ``evaluate`` c
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -29,6 +28,7 @@ from pipelines.inference.batching import (
     beside,
     first_images,
     many,
+    many_texts,
     positive,
     together,
 )
@@ -39,12 +39,14 @@ from pipelines.inference.masked_prediction import (
     best_codes,
     best_tokens,
     codes_of,
+    masks_of,
 )
 from pipelines.inference.masked_texts import MARKER, masked_ids
 from pipelines.inference.processor import ImageInput
 from pipelines.inference.uses import require
 from tokenizer.text import FIRST_PIECE
 
+_ONE: Final = (1, 1)
 Chooser = VisualQuestionAnswering | ImageClassification | TextClassification | VisualReasoning
 
 
@@ -99,7 +101,7 @@ class PretrainedModel(LoadedModel):
             assert batch.text_ids is not None and batch.text_padding is not None
             return self.text_features(batch.text_ids, batch.text_padding)
 
-        examples = beside(None, many(texts, "texts"))
+        examples = beside(None, many_texts(texts, "texts"))
         return self._features(features, examples, batch_size, normalize)
 
     def similarity(
@@ -156,7 +158,7 @@ class PretrainedModel(LoadedModel):
     ) -> list[list[Candidate]]:
         """Return the best answers to a question about each image, best first."""
         require(self, "answer")
-        examples = beside(images, many(questions, "questions"))
+        examples = beside(images, many_texts(questions, "questions", _ONE))
         return self._choices(examples, top_k, batch_size)
 
     def classify(
@@ -170,9 +172,12 @@ class PretrainedModel(LoadedModel):
             batch_size: inputs in a forward pass.
         """
         require(self, "classify")
-        given: list[Any] = many(inputs, "inputs")
-        of_texts = isinstance(self.task, TextClassification)
-        examples = beside(None, given) if of_texts else beside(given, [None] * len(given))
+        if isinstance(self.task, TextClassification):
+            given: list[Any] = many_texts(inputs, "inputs", self.task.num_texts)
+            examples = beside(None, given)
+        else:
+            given = many(inputs, "inputs")
+            examples = beside(given, [None] * len(given))
         return self._choices(examples, top_k, batch_size)
 
     def classify_pairs(
@@ -185,9 +190,14 @@ class PretrainedModel(LoadedModel):
     ) -> list[list[Candidate]]:
         """Return whether a sentence is true of two images, for each pair; best label first."""
         require(self, "classify_pairs")
-        given, said = many(pairs, "pairs"), many(sentences, "sentences")
+        given = [tuple(two) for two in many(pairs, "pairs")]
+        if wrong := [i for i, two in enumerate(given) if len(two) != 2]:
+            raise ValueError(
+                f"pairs: number {wrong[0]} has {len(given[wrong[0]])} images; give 2 in each"
+            )
+        said = many_texts(sentences, "sentences", _ONE)
         together(given, said, ("pairs", "sentences"))
-        examples = [(tuple(two), text) for two, text in zip(given, said, strict=True)]
+        examples = list(zip(given, said, strict=True))
         return self._choices(examples, top_k, batch_size)
 
     def fill_mask(
@@ -211,7 +221,7 @@ class PretrainedModel(LoadedModel):
             batch_size: texts in a forward pass.
         """
         require(self, "fill_mask")
-        written = many(texts, "texts")
+        written = many_texts(texts, "texts", _ONE)
         tokenizer, length = self.processor.tokenizer, self.source.config.max_text_length
         assert tokenizer is not None
         pieces = FIRST_PIECE, tokenizer.last_piece
@@ -230,7 +240,7 @@ class PretrainedModel(LoadedModel):
                 for some in best
             ]
 
-        ids = [masked_ids(text, tokenizer, length, marker) for text in written]
+        ids = [masked_ids(str(text), tokenizer, length, marker) for text in written]
         return [each for some in self._run(fill, beside(images, ids), batch_size) for each in some]
 
     def fill_patches(
@@ -253,13 +263,7 @@ class PretrainedModel(LoadedModel):
         """
         require(self, "fill_patches")
         given = many(images, "images")
-        num_patches = self.source.config.num_patches
-        masked = np.asarray(masks, bool).reshape(len(np.asarray(masks)), -1)
-        if masked.shape != (len(given), num_patches):
-            raise ValueError(
-                f"masks have the shape {np.shape(masks)}; give ({len(given)}, {num_patches}), a "
-                "row for each image and a number for each patch"
-            )
+        masked = masks_of(masks, len(given), self.source.config.num_patches)
 
         def fill(batch: TaskBatch) -> list[FilledPatches]:
             mask = torch.from_numpy(masked[batch.rows]).to(self.device)
@@ -268,7 +272,7 @@ class PretrainedModel(LoadedModel):
             )
             return best_codes(self.encoder, encoded, mask, positive(top_k))
 
-        said = [None] * len(given) if texts is None else many(texts, "texts")
+        said = [None] * len(given) if texts is None else many_texts(texts, "texts")
         return [each for some in self._run(fill, beside(given, said), batch_size) for each in some]
 
     def codes(self, images: Iterable[ImageInput], *, batch_size: int = 32) -> Ints:

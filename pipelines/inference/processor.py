@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dataprep.images import ImageError, Pixels, decode_image
+from dataprep.images import UNDECODABLE, UNSUPPORTED_FORMAT, ImageError, Pixels, decode_image
 from model import BEiT3Config
 from pipelines.finetune.texts import TextEncoder
 from pipelines.finetune.views import CropMode, EvaluationViews
@@ -19,8 +19,12 @@ from tokenizer.text import TextTokenizer
 
 ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
 "A file's path or bytes, a Pillow image, or RGB pixels (height, width, 3); gray ones without the 3."
-_TIFF_MODES: Final = ("CMYK", "YCbCr", "LAB", "HSV")
+_TIFF_MODES: Final = ("CMYK", "YCbCr", "LAB")
 "Pillow's modes of which TIFF, but not PNG, holds the values as they are."
+_CHANNELS: Final = ((1,), (2,), (3,), (4,))
+"Gray, gray and alpha, RGB, RGB and alpha."
+_EQUAL_MODES: Final = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
+"Pillow's modes that no file holds, and those of the same colors that a file does."
 
 
 class Processor:
@@ -124,22 +128,36 @@ def decoded(image: ImageInput, number: int) -> Pixels:
 
 
 def _of_array(pixels: NDArray[np.uint8]) -> Pixels:
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
+    channels = pixels.shape[2:] or (1,)
+    if pixels.dtype != np.uint8 or 0 in pixels.shape or channels not in _CHANNELS:
         raise TypeError(
             f"an array of {pixels.dtype} {pixels.shape} is no image; give uint8 "
             "(height, width, 3) in RGB"
         )
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         return np.ascontiguousarray(pixels)
+    if channels == (1,):
+        pixels = pixels.reshape(pixels.shape[:2])
     return decode_image(_file_of(Image.fromarray(pixels)))
 
 
 def _file_of(image: Image.Image) -> bytes:
-    """Return a Pillow image as a file without loss, so that one set of rules reads all images."""
+    """Return a Pillow image as a file without loss, so that one set of rules reads all images.
+
+    Raises:
+        ImageError: its file is damaged, or no file holds its mode.
+    """
     file = io.BytesIO()
+    exif, profile = image.getexif(), image.info.get("icc_profile")
     form = "TIFF" if image.mode in _TIFF_MODES else "PNG"
     options = {"compress_level": 0} if form == "PNG" else {}
-    image.save(
-        file, form, exif=image.getexif(), icc_profile=image.info.get("icc_profile"), **options
-    )
+    try:
+        image.load()
+    except (OSError, ValueError, SyntaxError) as error:  # a file that Pillow opened is read now
+        raise ImageError(UNDECODABLE, str(error)) from None
+    try:
+        image = image.convert(_EQUAL_MODES.get(image.mode, image.mode))
+        image.save(file, form, exif=exif, icc_profile=profile, **options)
+    except (OSError, ValueError) as error:
+        raise ImageError(UNSUPPORTED_FORMAT, f"{error}; convert it to RGB") from None
     return file.getvalue()

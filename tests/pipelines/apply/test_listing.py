@@ -13,6 +13,7 @@ from orchestration.errors import RecipeError
 from pipelines.apply.inputs import InputParams, Location, input_slices
 from pipelines.apply.listing import list_slice
 from pipelines.apply.rows import image_bytes
+from pipelines.commands.apply import _recipe, answer
 from tests.pipelines.apply import drawn
 
 
@@ -164,3 +165,18 @@ def test_a_file_that_is_no_parquet_and_an_empty_folder_are_one_sentence(tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecipeError, match="empty: no files"):
         listed(params(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n"])
+def test_an_empty_text_or_question_is_refused_in_one_line(text):
+    for operation, inputs in (
+        ("embed", {"texts": [text]}),
+        ("answer", {"texts": [], "question": text}),
+    ):
+        with pytest.raises(RecipeError, match=r"is empty; give a text$"):
+            _recipe(operation, {"model": "m"}, inputs, [])
+
+
+def test_a_question_and_a_column_of_questions_exclude_each_other(tmp_path):
+    with pytest.raises(RecipeError, match="exclude each other"):
+        answer("m", [tmp_path], question="what?", question_column="question")

@@ -133,6 +133,16 @@ PRETRAINED = {
     ),
     "unknown field": (change_json("network.json", rotary=True), "unknown fields .*rotary"),
     "another type": (change_json("network.json", width="48"), "no configuration of a network"),
+    "no number of pixels": (change_json("network.json", image_size=64.0), "give a whole number"),
+    "two means": (change_json("network.json", pixel_mean=[0.5, 0.5]), "give 3 numbers"),
+    "no finite mean": (change_json("network.json", pixel_mean=[0, 0, 1e400]), "must be finite"),
+    "no truth": (change_json("network.json", subln="no"), "subln is 'no'; give true or false"),
+    "another attention": (
+        change_json("network.json", attention="Shared"), "'Shared'; give one of shared, decoupled",
+    ),
+    "many codes": (change_json("network.json", num_codes=10**15), "of another shape"),
+    "a large image": (change_json("network.json", image_size=8 * 10**8), "of another shape"),
+    "many blocks": (change_json("network.json", depth=10**9), "blocks 3 to 999999999 are missing"),
     "a list": (write("network.json", b"[]"), "no configuration of a network"),
     "another width": (change_json("network.json", width=96), "of another shape"),
     "another depth": (change_json("network.json", depth=4), "missing"),
@@ -174,6 +184,17 @@ TASK = {
     "cut task": (cut("task.json"), "task.json"),
     "no labels": (remove("labels.txt"), "head.3.weight is 5x96, not 0x96 as 0 labels need"),
     "cut labels": (cut("labels.txt"), "no list of labels|5x96"),
+    "a label twice": (
+        write("labels.txt", b"".join(
+            b'{"answer": "%d", "label": %d}\n' % (i, min(i, 3)) for i in range(5)
+        )), "no list of labels: .* from 0 to 4, each once",
+    ),
+    "no text": (
+        write("labels.txt", b"".join(b'{"answer": null, "label": %d}\n' % i for i in range(5))),
+        "a label is no text",
+    ),
+    "many blocks": (change_json("network.json", depth=10**9), "blocks 3 to 999999999 are missing"),
+    "a large image": (change_json("network.json", image_size=8 * 10**8), "17x48, not .* as net"),
     "no vocabulary": (
         remove("sentencepiece.bpe.model"), "no text tokenizer; copy the whole export",
     ),
@@ -199,6 +220,9 @@ def test_a_file_that_the_task_names_is_not_forgotten(tmp_path):
     folder = fine_tuned(tmp_path / "export", builder_of("dual", class_names=str(names)))
     (folder / "class_names.tsv").unlink()
     assert_refused(folder, "task.json names .*class_names.tsv, which is not there; copy the whole")
+    task = json.loads((folder / "task.json").read_text())["task"]
+    change_json("task.json", task=task | {"class_names": "../../names.tsv"})(folder)
+    assert_refused(folder, "task.json names ../../names.tsv, which is not a file beside it")
 
 
 @pytest.mark.parametrize("source", ["/no/such/folder", "./no-such", "nothing", "a/b/c"])
