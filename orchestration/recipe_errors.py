@@ -54,7 +54,10 @@ def _words(item: Mapping[str, Any]) -> str:
     """Return what is wrong with a value, and how to spell what was probably meant."""
     message: str = item["msg"].removeprefix("Value error, ")
     if item["type"] in _SECTION_TYPES and item["input"] is None:
-        return "the section is empty; remove it or give it a key"
+        return (
+            "the section is empty; give it a key, or remove it, which keeps that of a recipe that "
+            "this one extends"
+        )
     if item["type"] == "union_tag_not_found":
         return f"the key {item['ctx']['discriminator']} is missing"
     if item["type"] == "union_tag_invalid":

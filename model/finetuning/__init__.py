@@ -9,6 +9,7 @@
 - ``captioning.py``: masks of captions, their loss, and which tokens of a batch count.
 - ``generation.py``: captions by beam search (``beam_search.py``) or sampling (``sampling.py``), on
   the network's scores of the next token (``next_token.py``); ``hypotheses.py`` scores them.
+- ``finite.py``: results that are no finite numbers are an error.
 - ``step.py``: one optimizer step. ``kept_weights.py``: averaged and best weights beside it.
 - ``starting.py``: what a task network takes from given weights.
 - ``released.py``: files of the authors' fine-tuned networks, both ways.

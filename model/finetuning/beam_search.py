@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.finetuning.finite import require_finite
 from model.finetuning.hypotheses import Generated, scored
 from model.finetuning.next_token import NextToken
 from model.finetuning.task_networks import EOS
@@ -69,14 +70,13 @@ def best_tokens(
         last_id: last id that is considered.
 
     Raises:
-        ValueError: a score is not a number.
+        NotFinite: a score is not a number.
     """
     wide = scores.float()
     considered = wide[:, EOS : last_id + 1]
     found, ids = considered.topk(min(number, considered.shape[1]), dim=1)
     likely = (found - wide.logsumexp(dim=1, keepdim=True)).double().cpu().numpy()
-    if not np.isfinite(likely[:, 0]).all():
-        raise ValueError("scores of tokens are not finite; check the weights and the images")
+    require_finite(likely[:, 0], "scores of tokens")
     return likely, (ids + EOS).cpu().numpy()
 
 

@@ -25,10 +25,12 @@ from model.finetuning.next_token import Cached, NextToken, Recomputed
 from model.finetuning.sampling import sample
 from model.finetuning.task_networks import ForCaptioning
 
-__all__ = ["LARGEST_PENALTY", "Decoding", "Generated", "generate"]
+__all__ = ["LARGEST_PENALTY", "MOST_BEAMS", "Decoding", "Generated", "generate"]
 
 LARGEST_PENALTY: Final = 10
 "Of the length; above about 170 the power of a length is no number."
+MOST_BEAMS: Final = 1000
+"Time and memory of a caption grow with the beams; published decodings have 3 to 10."
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Decoding:
     def __post_init__(self) -> None:
         if self.num_beams < 1:
             raise ValueError(f"num_beams is {self.num_beams}; give 1 or more")
+        if self.num_beams > MOST_BEAMS:
+            raise ValueError(
+                f"num_beams is {self.num_beams}; give at most {MOST_BEAMS}, as each beam takes the "
+                "memory of a caption"
+            )
         if not 0 <= self.length_penalty <= LARGEST_PENALTY:
             raise ValueError(
                 f"length_penalty is {self.length_penalty}; give 0 or more, at most "
@@ -99,6 +106,7 @@ def generate(
     Raises:
         ValueError: ``max_length`` exceeds the network's text positions, or seeds are missing or
             of another number.
+        NotFinite: scores of tokens are no finite numbers.
     """
     longest = network.network.config.max_text_length
     if decoding.max_length > longest:

@@ -4,7 +4,6 @@ A draw is a pure function of (seed of the image, number of the token): an invers
 probability in the order of ids, which small errors of rounding hardly change.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.finetuning.beam_search import remaining
+from model.finetuning.finite import require_finite
 from model.finetuning.hypotheses import Generated, scored
 from model.finetuning.next_token import NextToken
 from model.finetuning.task_networks import EOS
@@ -54,8 +54,7 @@ def sample(
         drawn = draw(probabilities, torch.from_numpy(uniform).to(wide.device))[:, None] + EOS
         likely = wide.gather(1, drawn) - wide.logsumexp(dim=1, keepdim=True)
         tokens, found = drawn[:, 0].tolist(), likely[:, 0].tolist()
-        if not all(map(math.isfinite, found)):
-            raise ValueError("scores of tokens are not finite; check the weights and the images")
+        require_finite(found, "scores of tokens")
         for number, token, log_probability in zip(active, tokens, found, strict=True):
             sums[number] += log_probability
             if token == EOS or num_words + 2 == max_length:

@@ -9,7 +9,8 @@ hub      ``owner/name`` or ``owner/name@revision``: such a folder on the Hugging
          through ``huggingface_hub`` and its cache
 =======  ====================================================================================
 
-A path that exists is never looked up on the hub. Nothing in a file is run.
+A path that exists is never looked up on the hub, nor is a name without revision whose first part is
+a folder here: it is a path with a typing error. Nothing in a file is run.
 """
 
 import json
@@ -32,6 +33,8 @@ NETWORK_FILE: Final = "network.json"
 WEIGHTS_FILE: Final = "model.safetensors"
 HEADS: Final = ("mlm_head", "mim_head")
 "Prediction heads of the pretraining, which other networks do not have."
+_WEIGHTS: Final = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+"Endings of files of weights, which names on the hub do not have."
 _HUB_NAME: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.+))?")
 _OF_OTHER_PROGRAMS: Final = ("official.*", "torchscale.pt", "timm/*")
 "Files of an export that hold its weights once more."
@@ -106,12 +109,24 @@ def located(source: str | Path) -> Path:
     Raises:
         NotAModel: neither a path nor a folder of the hub is there.
     """
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
-    if not (found := _HUB_NAME.fullmatch(str(source))) or str(source).startswith("."):
-        raise NotAModel(f"{source}: there is no such folder or file")
-    return _from_hub(str(source), found[1], found[2])
+    name = str(source)
+    if not name.strip():
+        raise NotAModel(f"{name!r} is no name of a model; give a folder, a file or owner/name")
+    try:
+        path = Path(source).expanduser()
+        if path.exists():
+            return path
+    except (ValueError, RuntimeError, OSError) as error:  # U+0000, no home, a name too long
+        words = getattr(error, "strerror", None) or error
+        raise NotAModel(f"{name!r:.200}: no path of a model ({words})") from None
+    if not (found := _HUB_NAME.fullmatch(name)) or name.startswith("."):
+        raise NotAModel(f"{name}: there is no such folder or file")
+    if found[2] is None and (path.parent.exists() or path.suffix in _WEIGHTS):
+        raise NotAModel(
+            f"{name}: there is no such folder or file; a model of that name on the Hugging Face "
+            f"hub is {name}@main"
+        )
+    return _from_hub(name, found[1], found[2])
 
 
 def read_folder(folder: Path) -> tuple[BEiT3Config, dict[str, Tensor]]:
@@ -160,7 +175,7 @@ def why_not(folder: Path) -> str | None:
         return "it holds an adapter (LoRA) of another model; there is no BEiT-3 network in it"
     if "config.json" in names:
         return _of_config(folder / "config.json")
-    if files := sorted(n for n in names if n.endswith((".pth", ".pt", ".safetensors", ".bin"))):
+    if files := sorted(n for n in names if n.endswith(_WEIGHTS)):
         return (
             f"it is no export ({NETWORK_FILE} is missing); to load one of its files, name it, "
             f"such as {folder / files[0]}"
@@ -198,14 +213,42 @@ def _from_hub(source: str, name: str, revision: str | None) -> Path:
     """Return the folder of the cache that holds an export on the hub."""
     from huggingface_hub import hf_hub_download, snapshot_download
 
+    unanswered = None
     try:
-        hf_hub_download(name, NETWORK_FILE, revision=revision)  # before gigabytes of another model
-        folder = snapshot_download(name, revision=revision, ignore_patterns=[*_OF_OTHER_PROGRAMS])
+        unanswered = _unanswered(name, revision)
+        cached = unanswered is not None
+        hf_hub_download(name, NETWORK_FILE, revision=revision, local_files_only=cached)
+        # All files only now, as another program's model may have gigabytes.
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            ignore_patterns=[*_OF_OTHER_PROGRAMS],
+            local_files_only=cached,
+        )
     except Exception as error:  # the hub's client raises errors of its HTTP library, too
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
+        reason = unanswered or error
+        lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+        words = "does not answer" if unanswered else f"gives no {NETWORK_FILE} of {name}"
         raise NotAModel(
-            f"{source}: there is no such folder or file here, and the Hugging Face hub gives no "
-            f"{NETWORK_FILE} of {name}: {type(error).__name__}: {reason}"
+            f"{source}: there is no such folder or file here, and the Hugging Face hub {words}: "
+            f"{': '.join([type(reason).__name__, *lines[:1]])}"
         ) from None
     return Path(folder)
+
+
+def _unanswered(name: str, revision: str | None) -> Exception | None:
+    """Return why the hub does not answer at all, or None.
+
+    The functions that fetch try for half a minute to reach it, even where all is in the cache.
+    """
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        url = hf_hub_url(name, NETWORK_FILE, revision=revision)
+        get_hf_file_metadata(url, token=get_token())
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled):
+        return None  # an answer, or nothing that was asked: the fetching says what it is
+    except Exception as error:
+        return error
+    return None

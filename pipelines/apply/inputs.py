@@ -8,6 +8,7 @@ that names no image), ``malformed_line``, ``too_long``, ``damaged_file``.
 
 import os
 from collections.abc import Iterator, Sequence
+from errno import ENOENT
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -127,8 +128,11 @@ def input_slices(params: InputParams) -> Iterator[Slice]:
         for payload, num_rows in _payloads(params):
             yield Slice(f"{number:06d}", payload, num_rows)
             number += 1
-    except (ListError, OSError) as error:
+    except ListError as error:
         raise RecipeError(str(error)) from None
+    except OSError as error:
+        words = "no such file; correct the path" if error.errno == ENOENT else error.strerror
+        raise RecipeError(f"{error.filename}: {words}" if words else str(error)) from None
 
 
 def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
@@ -145,6 +149,8 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
     if files:
         yield {"files": files}, len(files)
     for location in params.text_files:
+        if Path(location.path).is_dir():
+            raise ListError(f"{location.path}: a folder; name a file with a text per line")
         for lines in line_ranges(Path(location.path), _SLICE_ROWS):
             yield {"lines": location.path, **vars(lines)}, lines.num_lines
     for start in range(0, len(params.texts), _SLICE_ROWS):

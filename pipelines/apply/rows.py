@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,15 +59,20 @@ def image_bytes(row: dict[str, Any]) -> bytes:
         cell = _cell(path, row["column"], row["row"] - 1)
     except PARQUET_DAMAGE as error:
         raise MemberError(DAMAGED_FILE, f"{safe_name(str(path))}: {_words(error)}") from None
-    if not cell:
-        raise MemberError(MISSING_FILE, f"row {row['row']} has no image in {row['column']}")
-    return bytes(cell)
+    name = cell["path"] if isinstance(cell, dict) else None
+    data = cell["bytes"] if isinstance(cell, dict) else cell
+    if data:
+        return bytes(data)
+    if data is None and name and "\0" not in name:
+        return read_file(path.parent / name, safe_name(name))
+    raise MemberError(MISSING_FILE, f"row {row['row']} has no image in {row['column']}")
 
 
 def image_type(kind: pa.DataType) -> str | None:
     """Return how a Parquet column holds images: ``bytes``, ``struct`` or ``path``; None if not.
 
-    A struct with a field ``bytes`` is what the library ``datasets`` writes.
+    A struct with a field ``bytes`` is what the library ``datasets`` writes; where that is null, its
+    field ``path`` names the file of the image, relative to the folder of the Parquet file.
     """
     if pa.types.is_struct(kind):
         fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
@@ -91,14 +96,20 @@ def read_group_column(path: Path, group: int, column: str) -> Iterator[Any]:
             yield from batch.column(0).to_pylist()
 
 
-def _cell(path: Path, column: str, number: int) -> bytes | None:
-    """Return a cell by its row number, from 0; rows that follow each other are read at once."""
+def _cell(path: Path, column: str, number: int) -> bytes | dict[str, Any] | None:
+    """Return a cell by its row number, from 0; rows that follow each other are read at once.
+
+    It is bytes, or ``bytes`` and ``path`` of a struct.
+    """
     status = path.stat()
     ends = _group_ends(path, status.st_size, status.st_mtime_ns)
     group = next(i for i, end in enumerate(ends) if number < end)
     cells = _group_column(path, column, group, status.st_size, status.st_mtime_ns)
     cell = cells[number - (ends[group - 1] if group else 0)].as_py()
-    return cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(cell, dict):
+        name = cell.get("path")
+        return {"bytes": cell["bytes"], "path": name if isinstance(name, str) else None}
+    return cast(bytes | None, cell)
 
 
 @lru_cache(_CACHED_GROUPS)

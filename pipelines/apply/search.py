@@ -82,13 +82,13 @@ def embed_query(
         RecipeError: the image cannot be read, or the model's features of images and texts cannot
             be compared.
     """
-    kinds = features.read(0, 1, ["text"])["text"]
-    if len(kinds) and kinds[0].is_valid != (text is not None):
+    if _holds_others(features, of_texts=text is not None):
         with as_recipe_error():
             require(model, "similarity")
     if image is not None:
         try:
-            return model.embed_images([image.expanduser().read_bytes()])
+            with as_recipe_error():
+                return model.embed_images([image.expanduser().read_bytes()])
         except (ImageError, OSError) as error:
             words = error.detail if isinstance(error, ImageError) else error.strerror
             raise RecipeError(f"--image {image}: {words}") from None
@@ -97,6 +97,15 @@ def embed_query(
         raise RecipeError("the text to search by is empty")
     with as_recipe_error():
         return model.embed_texts([query])
+
+
+def _holds_others(features: Dataset, *, of_texts: bool) -> bool:
+    """Return whether there are rows of another kind than a query's: a text, or an image."""
+    for group in features.row_groups():
+        texts = features.read_group(group, ["text"]).column("text")
+        if texts.null_count != (0 if of_texts else len(texts)):
+            return True
+    return False
 
 
 def nearest(features: Dataset, queries: Floats, num_best: int) -> list[list[Found]]:
@@ -111,6 +120,8 @@ def nearest(features: Dataset, queries: Floats, num_best: int) -> list[list[Foun
     reader = RowReader(features, ["id", "path", "text"], keep=num_best)
     found = []
     for some_scores, some_numbers in zip(scores, numbers, strict=True):
+        kept = np.isfinite(some_scores)  # features of damaged weights are near nothing
+        some_scores, some_numbers = some_scores[kept], some_numbers[kept]
         rows = reader.take(some_numbers).to_pylist() if len(some_numbers) else []
         found.append(
             [Found(**row, score=float(s)) for row, s in zip(rows, some_scores, strict=True)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.options import console
+from pipelines.commands.options import console, given_path
 
 if TYPE_CHECKING:
     from pipelines.workflows.apply import ApplyRecipe
@@ -24,15 +24,20 @@ Model = Annotated[
 ]
 Inputs = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="INPUTS…", help="Image files, folders of images, Parquet files."),
+    typer.Argument(
+        metavar="INPUTS…", parser=given_path, help="Image files, folders of images, Parquet files."
+    ),
 ]
 Images = Annotated[
     list[Path],
-    typer.Argument(metavar="IMAGES…", help="Image files, folders of images, Parquet files."),
+    typer.Argument(
+        metavar="IMAGES…", parser=given_path, help="Image files, folders of images, Parquet files."
+    ),
 ]
 Texts = Annotated[list[str], typer.Option("--text", metavar="TEXT", help="A text; repeatable.")]
 TextFiles = Annotated[
-    list[Path], typer.Option("--texts", metavar="FILE", help="File with a text per line.")
+    list[Path],
+    typer.Option("--texts", metavar="FILE", parser=given_path, help="File with a text per line."),
 ]
 ImageColumn = Annotated[
     str | None,
@@ -50,11 +55,19 @@ Question = Annotated[
 NumBest = Annotated[int, typer.Option("--top", min=1, help="Number of answers or labels to give.")]
 Tokenizer = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="SentencePiece model of a file of weights, as beit3.spm."),
+    typer.Option(
+        metavar="FILE",
+        parser=given_path,
+        help="SentencePiece model of a file of weights, as beit3.spm.",
+    ),
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Labels of a file of weights, as answer2label.txt."),
+    typer.Option(
+        metavar="FILE",
+        parser=given_path,
+        help="Labels of a file of weights, as answer2label.txt.",
+    ),
 ]
 WorkdirOrNone = Annotated[
     str | None,

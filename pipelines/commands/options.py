@@ -1,6 +1,7 @@
 """Arguments and options that several commands share, and the console that they print to."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -11,6 +12,14 @@ from pipelines.builtin_recipes import complete_recipe
 DEMO_WORKDIR: Final = "runs/demo"
 
 console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def given_path(text: str) -> Path:
+    """Return a path that was given; an empty one, such as of an unset variable, is refused."""
+    if not text.strip():
+        raise typer.BadParameter("the path is empty; name a file or folder")
+    return Path(text)
+
 
 RecipeName = Annotated[
     str,

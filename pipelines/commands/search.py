@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.apply import Model, Tokenizer
-from pipelines.commands.options import Endpoint, Region, console
+from pipelines.commands.options import Endpoint, Region, console, given_path
 from pipelines.commands.workdir import open_workdir
 
 
@@ -17,7 +17,10 @@ def search(
     ],
     query: Annotated[str | None, typer.Argument(metavar="TEXT", help="Text to search by.")] = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Image to search by, instead of a text.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=given_path, help="Image to search by, instead of a text."
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of rows to show.")] = 5,
     tokenizer: Tokenizer = None,

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Timer
 from typing import Final
 
 _TOKENIZER: Final = "edu.stanford.nlp.process.PTBTokenizer"
@@ -68,13 +69,25 @@ def meteor(references: Texts, captions: Texts) -> float:
         scorer = Meteor()
     except OSError as error:
         raise JavaError(f"METEOR failed: {error}") from None
+    late = Event()
+
+    def end() -> None:
+        late.set()
+        scorer.meteor_p.kill()
+
+    watch = Timer(_TIMEOUT_S, end)
+    watch.daemon = True
+    watch.start()  # the scorer waits for its program without an end
     try:
         score, _ = scorer.compute_score(_without_bars(references), _without_bars(captions))
     except (OSError, ValueError) as error:
         scorer.lock.release()  # it holds the lock, for which it waits when it is deleted
         with suppress(OSError):
             scorer.meteor_p.stdin.close()
-        raise JavaError(f"METEOR failed: {error}") from None
+        words = f"it ran longer than {_TIMEOUT_S} seconds" if late.is_set() else str(error)
+        raise JavaError(f"METEOR failed: {words}") from None
+    finally:
+        watch.cancel()
     return float(score)
 
 

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from model.finetuning.generation import LARGEST_PENALTY, Decoding
+from model.finetuning.generation import LARGEST_PENALTY, MOST_BEAMS, Decoding
 from orchestration.params import StageParams
 
 
@@ -20,7 +20,7 @@ class DropWorst(StageParams):
 class DecodingParams(StageParams):
     """How captions are generated, for the split dev while training and for predictions."""
 
-    num_beams: int = Field(default=3, ge=1)
+    num_beams: int = Field(default=3, ge=1, le=MOST_BEAMS)
     "Captions that are continued side by side; as many are kept, the best one is scored."
     length_penalty: float = Field(default=0.6, ge=0, le=LARGEST_PENALTY)
     "Exponent of the length by which a caption's log-probability is divided."

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import BEiT3
+from model.finetuning.finite import NotFinite, require_finite
 from model.finetuning.task_networks import ForRetrieval, TaskNetwork
 from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Task
@@ -22,7 +23,7 @@ from pipelines.inference.parts import Source
 from pipelines.inference.processor import Processor
 from pipelines.inference.saving import save
 from pipelines.inference.source import open_source
-from pipelines.inference.uses import possible
+from pipelines.inference.uses import CannotDo, possible
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
 
@@ -144,9 +145,10 @@ class LoadedModel:
         normalize: bool,
     ) -> Floats:
         def one_batch(batch: TaskBatch) -> Floats:
-            found = features(batch)
-            found = F.normalize(found, dim=-1) if normalize else found
-            return found.float().cpu().numpy()
+            found = features(batch).float()
+            lengths = found.norm(dim=-1) if normalize else found  # 0 if a length overflows
+            require_finite(lengths.cpu().numpy(), "features")
+            return (F.normalize(found, dim=-1) if normalize else found).cpu().numpy()
 
         some = list(self._run(one_batch, examples, batch_size))
         width = self.source.config.width
@@ -155,10 +157,18 @@ class LoadedModel:
     def _run(
         self, call: Callable[[TaskBatch], T], examples: Sequence[Example], batch_size: int
     ) -> Iterator[T]:
-        """Yield what ``call`` returns for each batch."""
+        """Yield what ``call`` returns for each batch.
+
+        Raises:
+            CannotDo: the weights give no finite numbers.
+        """
         for batch in task_batches(self.processor, examples, batch_size):
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
             ):
-                yield call(batch.to(self.device))
+                try:
+                    found = call(batch.to(self.device))
+                except NotFinite as error:
+                    raise CannotDo(f"{self.description}, but its {error}") from None
+                yield found

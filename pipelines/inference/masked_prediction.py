@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from model import BEiT3
+from model.finetuning.finite import require_finite
 from model.network.beit3 import Encoded
 from pipelines.finetune.views import CropMode, EvaluationViews
 from pipelines.inference.processor import ImageInput, decoded
@@ -45,6 +46,7 @@ def best_tokens(
         most: pieces of each mask.
     """
     probabilities = network.mlm_head(encoded.text[ids == mask]).float().softmax(-1)
+    require_finite(probabilities.cpu().numpy(), "probabilities of pieces")
     first, last = pieces
     best = probabilities[:, first : last + 1].topk(min(most, last + 1 - first), dim=-1)
     found = iter(zip((best.indices + first).tolist(), best.values.tolist(), strict=True))
@@ -78,6 +80,7 @@ def best_codes(network: BEiT3, encoded: Encoded, masks: Tensor, most: int) -> li
         most: codes of each patch.
     """
     probabilities = network.mim_head(encoded.patches[masks]).float().softmax(-1)
+    require_finite(probabilities.cpu().numpy(), "probabilities of codes")
     best = probabilities.topk(min(most, probabilities.shape[1]), dim=-1)
     sizes = masks.sum(1).tolist()
     parts = zip(masks, best.indices.split(sizes), best.values.split(sizes), strict=True)

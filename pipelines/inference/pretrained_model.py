@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from model.finetuning.finite import require_finite
 from model.finetuning.generation import Decoding, generate
 from model.finetuning.task_networks import ForCaptioning, TaskNetwork
 from model.training import randomness
@@ -289,11 +290,11 @@ class PretrainedModel(LoadedModel):
         task, network = self.task, self.network
         assert isinstance(task, Chooser) and isinstance(network, TaskNetwork)
         labels, most = list(self.labels), positive(top_k)
-        found = self._run(
-            lambda batch: list(task.predict(network, batch, labels, most)), examples, batch_size
-        )
-        return [
-            [Candidate(*pair) for pair in zip(each.labels, each.scores, strict=True)][:most]
-            for some in found
-            for each in some
-        ]
+
+        def choose(batch: TaskBatch) -> list[list[Candidate]]:
+            found = list(task.predict(network, batch, labels, most))
+            require_finite([score for each in found for score in each.scores], "scores")
+            pairs = [zip(each.labels, each.scores, strict=True) for each in found]
+            return [[Candidate(*pair) for pair in some][:most] for some in pairs]
+
+        return [each for some in self._run(choose, examples, batch_size) for each in some]

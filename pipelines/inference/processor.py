@@ -107,6 +107,7 @@ def decoded(image: ImageInput, number: int) -> Pixels:
 
     Raises:
         ImageError: the image cannot be read.
+        OSError: there is no such file, or it cannot be read.
         TypeError: it is of no type that is read.
     """
     name = str(image) if isinstance(image, str | Path) else f"image {number}"
@@ -116,7 +117,7 @@ def decoded(image: ImageInput, number: int) -> Pixels:
         if isinstance(image, Image.Image):
             image = _file_of(image)
         elif isinstance(image, str | Path):
-            image = Path(image).read_bytes()
+            image = _content(image)
         if not isinstance(image, bytes | bytearray | memoryview):
             raise TypeError(
                 f"{name} is a {type(image).__name__}; give a path, bytes, a Pillow image or an "
@@ -125,6 +126,19 @@ def decoded(image: ImageInput, number: int) -> Pixels:
         return decode_image(bytes(image))
     except ImageError as error:
         raise ImageError(error.reason, f"{name}: {error.detail}") from None
+
+
+def _content(path: str | Path) -> bytes:
+    """Return the bytes of a file; a text that is no path of one, such as a caption, is named."""
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        shown = repr(path) if isinstance(path, str) else str(path)
+        raise type(error)(
+            f"{shown:.200}: {words}; an image is expected: the path of a file, bytes, a Pillow "
+            "image or an array"
+        ) from None
 
 
 def _of_array(pixels: NDArray[np.uint8]) -> Pixels:

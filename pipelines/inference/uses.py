@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class CannotDo(ValueError):
-    """The model has no head for what was asked; the message is one sentence."""
+    """The model has no head for what was asked, or weights that give no finite numbers.
+
+    The message is one sentence.
+    """
 
 
 @dataclass(frozen=True)

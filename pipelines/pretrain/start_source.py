@@ -189,6 +189,11 @@ def open_folder(location: str) -> Folder:
 
 
 def _found(store: Store) -> Folder:
+    paths = [Path(store.native_path(name)) for name in _OF_EXPORT] if store.is_local else []
+    if broken := next((p for p in paths if p.is_symlink() and not p.exists()), None):
+        raise RecipeError(
+            f"{broken} is a broken link to {broken.readlink()}; copy the whole export"
+        )
     if is_checkpoint_name(store.name) and store.exists(NETWORK_FILE):
         if damage := damage_of(store, read=False):
             raise RecipeError(f"{store.uri}: the checkpoint is not whole: {damage}")

@@ -34,7 +34,7 @@ class OwnPageOnly:
             app: the application.
             names: names of this machine that a request may have beside its addresses.
         """
-        self.app, self.names = app, names
+        self.app, self.names = app, frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""

@@ -5,7 +5,6 @@ it. An image is decoded by the rules of ``dataprep.images``.
 """
 
 import base64
-import binascii
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -56,9 +55,11 @@ def image_of(values: Mapping[str, Any]) -> Pixels:
     if not isinstance(encoded, str) or not encoded:
         raise Unusable("choose an image first")
     try:
-        return decode_image(base64.b64decode(encoded, validate=True))
-    except binascii.Error:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError:
         raise Unusable("the image did not arrive whole; choose it again") from None
+    try:
+        return decode_image(data)
     except ImageError as error:
         words = error.reason.replace("_", " ")
         raise Unusable(f"{words} ({error.detail})" if error.detail else words) from None
@@ -84,7 +85,7 @@ def written(values: Mapping[str, Any]) -> str:
 
 def texts_of(values: Mapping[str, Any], missing: str) -> list[str]:
     """Return the texts of a request, a line each; :class:`Unusable` without any."""
-    cleaned = list(dict.fromkeys(filter(None, map(clean_caption, written(values).splitlines()))))
+    cleaned = list(filter(None, map(clean_caption, written(values).splitlines())))
     if not cleaned:
         raise Unusable(missing)
     if len(cleaned) > _MAX_TEXTS:

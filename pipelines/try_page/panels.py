@@ -90,7 +90,10 @@ class TextClassPanel(Panel):
         if len(lines) > 2:
             raise Unusable("a text, or two lines for a pair of texts, can be judged")
         text = lines[0] if len(lines) == 1 else tuple(lines)
-        (best,) = self.model.classify([text], top_k=NUM_BEST)
+        try:
+            (best,) = self.model.classify([text], top_k=NUM_BEST)
+        except ValueError as error:  # a pair where the task has one text, or the reverse
+            raise Unusable(str(error)) from None
         return {"rows": bars(best)}
 
 
@@ -102,7 +105,7 @@ class NearestPanel(Panel):
 
     def answer(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """See :class:`Panel`; scores are cosines."""
-        texts = texts_of(values, "type some texts, one per line")
+        texts = list(dict.fromkeys(texts_of(values, "type some texts, one per line")))
         (cosines,) = self.model.similarity([image_of(values)], texts)
         best = sorted(zip(texts, map(float, cosines), strict=True), key=lambda pair: -pair[1])
         return {"rows": bars([Candidate(*pair) for pair in best])}

@@ -48,6 +48,7 @@ def make_app(panels: Sequence[Panel], names: frozenset[str] = frozenset()) -> St
     """
     busy = threading.Lock()
     page = _render(panels)
+    by_number = {str(number): panel for number, panel in enumerate(panels)}
 
     async def index(request: Request) -> Response:
         return HTMLResponse(page, headers=_HEADERS)
@@ -58,8 +59,8 @@ def make_app(panels: Sequence[Panel], names: frozenset[str] = frozenset()) -> St
         return Response(content, media_type=_ASSETS[name], headers=_HEADERS)
 
     async def ask(request: Request) -> Response:
-        number = int(request.path_params["number"])
-        if number >= len(panels):
+        panel = by_number.get(request.path_params["number"])
+        if panel is None:
             return _answer({"error": "there is no such panel"}, 404)
         try:
             values = await json_of(request)
@@ -67,13 +68,13 @@ def make_app(panels: Sequence[Panel], names: frozenset[str] = frozenset()) -> St
             return _answer({"error": str(error)}, 413)
         except ValueError as error:
             return _answer({"error": str(error)}, 400)
-        return await run_in_threadpool(_asked, panels[number], values, busy)
+        return await run_in_threadpool(_asked, panel, values, busy)
 
     return Starlette(
         routes=[
             Route("/", index),
             *(Route(f"/{name}", asset) for name in _ASSETS),
-            Route("/panels/{number:int}", ask, methods=["POST"]),
+            Route("/panels/{number}", ask, methods=["POST"]),
         ],
         middleware=[Middleware(OwnPageOnly, names=names | {"localhost"})],
     )

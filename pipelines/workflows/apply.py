@@ -35,6 +35,11 @@ def misfit(operation: str, given: inputs.InputParams) -> str | None:
         return f"no inputs; name images, folders of images or Parquet files{texts}"
     if given.question is not None and not asks:
         return "a question is given, but none is taken; leave it out"
+    if asks and given.image_column is not None and given.image_column == given.text_column:
+        return (
+            f"column {given.image_column} is named for the images and for the questions; name two "
+            "columns: --image-column and --question-column"
+        )
     if "image and text" in given.kinds and not asks:
         return "--image-column and --text-column exclude each other; give one of them"
     if "image" in given.kinds and asks:

@@ -202,7 +202,7 @@ def test_two_escapes_of_one_character_are_read_as_json_writes_them(tmp_path):
 
 def test_an_empty_section_says_so_and_can_be_filled_by_an_override(tmp_path):
     text = "name: t\ninner:\n  # steps: 3\n"
-    with pytest.raises(RecipeError, match=r"inner: the section is empty.*line 2"):
+    with pytest.raises(RecipeError, match=r"inner: the section is empty.* extends .*line 2"):
         load(tmp_path, text)
     assert load(tmp_path, text, "inner.steps=3").inner.steps == 3
 

@@ -272,6 +272,7 @@ def test_no_images_give_no_captions_and_one_beam_holds_one_caption():
     ("options", "words"),
     [
         ({"num_beams": 0}, "num_beams is 0; give 1 or more"),
+        ({"num_beams": 1001}, "num_beams is 1001; give at most 1000"),
         ({"length_penalty": -0.1}, "length_penalty is -0.1; give 0 or more"),
         ({"length_penalty": float("nan")}, "length_penalty is nan"),
         ({"length_penalty": 400.0}, "length_penalty is 400.0; give 0 or more, at most 10"),

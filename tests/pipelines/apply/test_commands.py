@@ -95,6 +95,27 @@ def test_a_command_that_cannot_run_is_one_message(work, monkeypatch, words, mess
     assert message in called(words[0], "--model", "vqa/export", *words[1:])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["embed", ""],
+        ["embed", "images", " "],
+        ["embed", "--texts", ""],
+        ["answer", "images", "--question", "what?", "--labels", ""],
+        ["search", "--in", "images", "--image", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(work, monkeypatch, words):
+    monkeypatch.chdir(work)
+    shown = called(words[0], "--model", "vqa/export", *words[1:], fails=2)
+    assert "the path is empty; name a file or folder" in " ".join(shown.split())
+
+
+def test_an_empty_model_is_not_the_current_folder(work, monkeypatch):
+    monkeypatch.chdir(work / "vqa" / "export")
+    assert "'' is no name of a model" in called("embed", "--model", "", "--text", "a")
+
+
 def test_a_model_that_is_not_there_is_one_message(work, monkeypatch):
     monkeypatch.chdir(work)
     assert "nomodel" in called("embed", "--model", "nomodel", "images")

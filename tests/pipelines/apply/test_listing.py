@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dataprep.sources.members import MemberError
 from orchestration.errors import RecipeError
 from pipelines.apply.inputs import InputParams, Location, input_slices
 from pipelines.apply.listing import list_slice
@@ -180,3 +181,41 @@ def test_an_empty_text_or_question_is_refused_in_one_line(text):
 def test_a_question_and_a_column_of_questions_exclude_each_other(tmp_path):
     with pytest.raises(RecipeError, match="exclude each other"):
         answer("m", [tmp_path], question="what?", question_column="question")
+
+
+@pytest.mark.parametrize("column", [None, "both", "image"])
+def test_images_and_questions_are_two_columns(tmp_path, column):
+    name = column or "image"
+    pq.write_table(pa.table({name: [b"x"]}), tmp_path / "a.parquet")
+    with pytest.raises(RecipeError, match=f"column {name} is named for the images and for the q"):
+        file = tmp_path / "a.parquet"
+        answer(str(file), [file], question_column=name, image_column=column)
+
+
+def test_a_struct_without_bytes_names_the_file_of_its_image(tmp_path):
+    """As the library ``datasets`` writes images that are not embedded."""
+    (near,) = drawn.write_images(tmp_path / "images", 1)
+    cells = [
+        {"bytes": None, "path": str(near)},
+        {"bytes": None, "path": "images/000.png"},
+        {"bytes": drawn.image_bytes(5), "path": "gone.png"},
+    ]
+    bad = [{"bytes": None, "path": None}, {"bytes": b"", "path": str(near)}, None]
+    bad += [{"bytes": None, "path": "images/gone.png"}, {"bytes": None, "path": "a\0b"}]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array([*cells, *bad], kind)})
+    pq.write_table(table, tmp_path / "some.parquet")
+    rows, _ = listed(params(tmp_path / "some.parquet"))
+    data = near.read_bytes()
+    assert [image_bytes(row) for row in rows[:3]] == [data, data, drawn.image_bytes(5)]
+    for row in rows[3:]:
+        with pytest.raises(MemberError, match="missing_file"):
+            image_bytes(row)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "a folder; name a file with a text"), ("no.txt", "no such file")]
+)
+def test_a_list_of_texts_that_is_no_file_is_one_sentence(tmp_path, name, words):
+    with pytest.raises(RecipeError, match=f"{tmp_path / name}: {words}"):
+        listed(params(texts=(tmp_path / name,)))

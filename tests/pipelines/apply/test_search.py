@@ -158,3 +158,24 @@ def test_a_workdir_without_complete_features_is_one_sentence(work, tmp_path):
     manifest.unlink()
     with pytest.raises(RecipeError, match="not complete; run the same `beit3 embed` again"):
         open_features(Store(tmp_path / "cut"), digest)
+
+
+def test_rows_without_a_number_are_near_nothing(tmp_path):
+    rows = unit(1, 9)
+    rows[[2, 5]] = np.nan
+    (found,) = nearest(committed(tmp_path, rows), rows[3:4], 9)
+    assert found[0].id == "row 3"
+    assert {row.id for row in found} == {f"row {i}" for i in range(9) if i not in (2, 5)}
+
+
+def test_texts_anywhere_among_images_need_features_that_can_be_compared(work, tmp_path):
+    model = PretrainedModel.from_pretrained(work / "pretrained/export")
+    width = model.source.config.width
+    features = committed(tmp_path, unit(1, 20, width), 1, group=8)
+    table = features.read(0, 20, ["id", "path", "text", "features"])
+    texts = pa.array([None] * 15 + ["a text"] * 5, pa.string())
+    mixed = table.set_column(table.schema.get_field_index("text"), "text", texts)
+    features = commit_tables(Store(tmp_path / "mixed"), [mixed], row_group_rows=8)
+    for query in ({"text": "a", "image": None}, {"text": None, "image": work / "images/003.png"}):
+        with pytest.raises(RecipeError, match="no features of images and texts that can be comp"):
+            embed_query(model, features, **query)

@@ -156,6 +156,13 @@ def test_a_meteor_that_fails_is_a_reason_and_no_crash(tmp_path, monkeypatch):
         caption_java.meteor({0: ["a"]}, {0: ["a"]})
 
 
+def test_a_meteor_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    fake_java(tmp_path / "bin", monkeypatch, "exec sleep 1000")
+    monkeypatch.setattr(caption_java, "_TIMEOUT_S", 0.2)
+    with pytest.raises(JavaError, match=r"METEOR failed: it ran longer than 0\.2 seconds"):
+        caption_java.meteor({0: ["a"]}, {0: ["a"]})
+
+
 def test_spice_is_never_downloaded(monkeypatch):
     def refused(*_, **__):
         raise AssertionError("a download")

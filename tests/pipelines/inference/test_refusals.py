@@ -271,3 +271,68 @@ def assert_refused(source: Path | str, words: str, kind: type = PretrainedModel)
     with pytest.raises(NotAModel, match=words) as refused:
         kind.from_pretrained(source)
     assert "\n" not in str(refused.value) and str(source) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["sentencepiece.bpe.model", "vqkd.pt", "model.safetensors"])
+def test_a_file_that_is_a_broken_link_is_not_taken_for_none(made, tmp_path, name):
+    folder = Path(shutil.copytree(made("pretrained"), tmp_path / "export"))
+    (folder / name).unlink()
+    (folder / name).symlink_to("gone")
+    assert_refused(folder, f"{name} is a broken link to gone; copy the whole export")
+
+
+def test_texts_given_as_images_are_one_sentence(made):
+    of_images = PretrainedModel.from_pretrained(made("linear"))
+    pairs = PretrainedModel.from_pretrained(made("nlvr2"))
+    for text in ("a red square", "a\0b", "long " * 2000):
+        for call in (
+            lambda text=text: of_images.classify([text]),
+            lambda text=text: pairs.classify_pairs([(text, text)], ["a"]),
+        ):
+            with pytest.raises((OSError, ValueError), match="an image is expected") as refused:
+                call()
+            assert "\n" not in str(refused.value)
+
+
+EXTREME = {
+    "retrieval": lambda model: model.embed_images([IMAGE]),
+    "linear": lambda model: model.classify([IMAGE]),
+    "vqa": lambda model: model.answer([IMAGE], ["a"]),
+    "sentences": lambda model: model.classify([("a", "b")]),
+    "pretrained": lambda model: model.fill_mask(["<mask>"]),
+}
+
+
+@pytest.mark.parametrize("kind", EXTREME)
+def test_weights_that_give_no_finite_numbers_give_no_results(made, tmp_path, kind):
+    folder = Path(shutil.copytree(made(kind), tmp_path / "export"))
+    weights(lambda state: [tensor.fill_(1e30) for tensor in state.values()] and None)(folder)
+    model = PretrainedModel.from_pretrained(folder)
+    for call in (EXTREME[kind], lambda model: model.embed_texts(["a"], normalize=False)):
+        with pytest.raises(CannotDo, match="are not finite; check the weights"):
+            call(model)
+
+
+def test_features_too_long_for_a_length_are_not_zeros(made, tmp_path):
+    folder, name = tmp_path / "export", "vision_head.weight"
+    shutil.copytree(made("retrieval"), folder)
+    weights(lambda state: state.update({name: state[name] * 1e25}))(folder)
+    model = PretrainedModel.from_pretrained(folder)
+    with pytest.raises(CannotDo, match="features are not finite"):
+        model.embed_images([IMAGE])
+
+
+@pytest.mark.parametrize("name", ["runs/nothing", "other/step.pth"])
+def test_a_path_with_a_typing_error_is_not_looked_up_on_the_hub(tmp_path, monkeypatch, name):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("model.network.pretrained._from_hub", lambda *_: pytest.fail("looked up"))
+    assert_refused(name, f"there is no such folder or file; .* hub is {name}@main")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\0b", "~no-such-user/x", "a/" + "long" * 2000])
+def test_a_name_that_no_path_has_is_one_sentence(name):
+    for kind in (PretrainedModel, BEiT3):
+        with pytest.raises(NotAModel) as refused:
+            kind.from_pretrained(name)
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 400

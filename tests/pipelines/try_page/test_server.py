@@ -91,6 +91,9 @@ def test_answers_classes_and_nearest_texts_are_those_of_the_models(page, models)
     rows = page.ask("text_classes", text="a circle\nblue")["rows"]
     (best,) = models["sentences"].classify([("a circle", "blue")])
     assert [row["label"] for row in rows] == [each.label for each in best]
+    rows = page.ask("text_classes", text="a circle\na circle")["rows"]
+    (best,) = models["sentences"].classify([("a circle", "a circle")])
+    assert rows[0]["score"] == pytest.approx(best[0].score, abs=1e-4)
 
 
 def test_masked_patches_are_drawn_and_the_others_left_as_they_are(page, models):
@@ -134,6 +137,7 @@ def test_masked_words_are_predicted_with_and_without_the_image(page, models):
         ("preview", {}, "choose an image first"),
         ("preview", {"image": 5}, "choose an image first"),
         ("preview", {"image": "%%%"}, "the image did not arrive whole"),
+        ("preview", {"image": "é"}, "the image did not arrive whole"),
         ("preview", {"image": "PGh0bWw+"}, "not an image (begins with"),
         ("preview", {"image": ENCODED[:400]}, "undecodable"),
         ("answer", {"image": ENCODED}, "type a question"),
@@ -168,6 +172,10 @@ def test_requests_of_other_names_and_pages_are_refused(page):
         assert status(host="127.0.0.1:7860", origin=origin) == 403
 
 
+def test_a_name_in_upper_case_is_the_same_machine():
+    assert guards.OwnPageOnly(server.make_app([]), frozenset({"MyBox"})).is_own("mybox:7860")
+
+
 def test_only_bounded_json_is_read(page, monkeypatch):
     def status(content: bytes, kind: str = "application/json", path: str = "/panels/0") -> int:
         headers = {"content-type": kind}
@@ -177,7 +185,8 @@ def test_only_bounded_json_is_read(page, monkeypatch):
     assert status(b"{}", "text/plain") == 400
     assert status(b"[1]") == status(b"nope") == status(b"\xff\xff") == 400
     assert status(b"[" * 100_000) == 400
-    assert status(b"{}", path="/panels/99") == 404
+    for number in ("99", "01", "9" * 5000):
+        assert status(b"{}", path=f"/panels/{number}") == 404
     monkeypatch.setattr(guards, "MAX_BYTES", 100)
     assert status(json.dumps({"image": "x" * 200}).encode()) == 413
 
