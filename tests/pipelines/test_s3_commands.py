@@ -24,7 +24,10 @@ OPENING = {
     command.callback.__name__: ["STAGE"] if command.callback.__name__ == "rejects" else []
     for command in app.registered_commands
     if command.callback and "workdir" in inspect.signature(command.callback).parameters
-    and command.callback.__name__ not in ("plan", "run", "grid", "demo")  # a recipe has `storage`
+    # A recipe has `storage`.
+    and command.callback.__name__ not in (
+        "plan", "run", "grid", "demo", "embed", "caption", "answer", "classify"
+    )
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from pipelines.report.data_report import HTML_FILE, JSON_FILE, ReportParams, mak
 from pipelines.report.held_out_counts import Splits
 from pipelines.report.pair_counts import PairCount
 from pipelines.report.source_counts import SourceStages, count
-from pipelines.tokens.held_out import is_held_out
+from pipelines.tokens.held_out import caption_words, is_held_out
 from tests.committing import commit_outputs
 
 HOSTILE = "<script>alert('x')</script>"
@@ -300,12 +300,13 @@ def test_every_caption_of_a_kept_image_is_a_pair(web):
 
 def test_held_out_rows_are_those_that_the_token_stages_will_hold_out(web):
     counts = {c.source: c for c in count(web.sources, web.curated, 5, SPLITS).held_out}
-    for name, kind, rows, kept, fraction in (
-        ("pairs", "image", web.images, web.kept[0], 0.1),
-        ("labeled", "image", web.labeled, web.kept[1], 0.2),
+    captions = [caption_words(row["captions"][0]) for row in web.kept[0]]
+    digests = [web.labeled[row["row"]]["sha256"] for row in web.kept[1]]
+    for name, kind, groups, kept, fraction in (
+        ("pairs", "caption", captions, web.kept[0], 0.1),
+        ("labeled", "image", digests, web.kept[1], 0.2),
     ):
-        digests = [rows[row["row"]]["sha256"] for row in kept]
-        expected = sum(is_held_out(kind, digest, fraction, 1) for digest in digests)
+        expected = sum(is_held_out(kind, group, fraction, 1) for group in groups)
         assert (counts[name].rows, counts[name].held_out) == (len(kept), expected)
     texts = sum(is_held_out("document", name, 0.5, 1) for name in "12")
     assert (counts["texts"].rows, counts["texts"].held_out) == (2, texts)
