@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from model.finetuning.detection.multiscale import ScaledImage, detect_multiscale
 from model.finetuning.detection.settings import Choice
-from model.finetuning.detection.targets import Targets
 from tests.model.finetuning.detection.scenes import (
     IMAGES,
     SIZES,
@@ -80,56 +79,6 @@ def test_images_of_whole_strides_have_detections_and_others_are_refused(side):
             network.detect(images(1, side), [(side, side)], LOW)
     else:
         assert len(network.detect(images(1, side), [(side, side)], LOW)) == 1
-
-
-def scene(generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
-    """A bright and a dark rectangle on gray noise; the class is the brightness."""
-    image = torch.randn(3, 64, 64, generator=generator) * 0.1
-    boxes, classes = [], []
-    for class_, half in ((0, 0), (1, 32)):
-        x, y = (int(torch.randint(1, 10, (), generator=generator)) for _ in range(2))
-        w, h = (int(torch.randint(14, 22, (), generator=generator)) for _ in range(2))
-        box = [half + x, x + y, min(half + x + w, 64), x + y + h]
-        image[:, box[1] : box[3], box[0] : box[2]] += 2.0 if class_ else -2.0
-        boxes.append([float(v) for v in box])
-        classes.append(class_)
-    return image, joined([objects(boxes, classes)])
-
-
-@pytest.mark.slow
-def test_it_learns_to_find_rectangles_with_masks():
-    network = detector().train()
-    generator = torch.Generator().manual_seed(5)
-    optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
-    for step in range(120):
-        drawn = [scene(generator) for _ in range(4)]
-        targets = joined([each.objects for _, each in drawn])
-        losses = network.losses(
-            torch.stack([i for i, _ in drawn]), targets, range(4 * step, 4 * step + 4)
-        )
-        optimizer.zero_grad()
-        (sum(loss.sum() for loss in losses.values()) / 4).backward()
-        optimizer.step()
-    network.eval()
-    found_iou, mask_iou = [], []
-    for _ in range(5):
-        image, wanted = scene(generator)
-        (found,) = network.detect(image[None], [(64, 64)], Choice(min_score=0.05))
-        from torchvision.ops import box_iou
-
-        from model.finetuning.detection.masks import pasted
-
-        masks = pasted(found.masks, found.boxes, 64, 64)
-        for class_, box, mask in zip(
-            wanted.objects.classes, wanted.objects.boxes, wanted.objects.masks, strict=True
-        ):
-            of_class = (found.classes == class_).nonzero()[:1, 0]
-            assert len(of_class)
-            found_iou.append(box_iou(found.boxes[of_class], box[None]).item())
-            mask_iou.append(
-                ((masks[of_class] & mask).sum() / (masks[of_class] | mask).sum()).item()
-            )
-    assert sum(found_iou) / 10 > 0.6 and sum(mask_iou) / 10 > 0.6
 
 
 def test_several_scales_of_one_image_are_joined():
