@@ -4,7 +4,7 @@ A row says where its image lies, so the listing of a million images copies none 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -83,17 +83,6 @@ def image_type(kind: pa.DataType) -> str | None:
         return "bytes"
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return "path" if any(check(kind) for check in texts) else None
-
-
-def read_group_column(path: Path, group: int, column: str) -> Iterator[Any]:
-    """Yield the cells of one column of a row group.
-
-    Raises:
-        one of PARQUET_DAMAGE: what follows is damaged.
-    """
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(1024, row_groups=[group], columns=[column]):
-            yield from batch.column(0).to_pylist()
 
 
 def _cell(path: Path, column: str, number: int) -> bytes | dict[str, Any] | None:
