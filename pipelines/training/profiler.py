@@ -8,6 +8,7 @@ that folder and an artifact of the stage's MLflow run; https://ui.perfetto.dev o
 import json
 import logging
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ import torch
 
 from orchestration.errors import StoreError
 from orchestration.session import Session
+from orchestration.storage.store import Store
 from pipelines.training.params import MAX_TRACED_STEPS
 
 logger = logging.getLogger(__name__)
@@ -38,16 +40,25 @@ class StepProfiler:
         """
         self._session, self._steps = session, steps
         self._looked_at = time.monotonic()
+        self._looking = threading.Lock()
         self._requested = 0
         self._profile: Any = None
         self._first = self._last = 0
 
     def look(self) -> None:
-        """Look for a request; called from a thread that prepares batches."""
-        folder, now = self._session.folder, time.monotonic()
-        if folder is None or now - self._looked_at < _LOOK_EVERY_S:
-            return
-        self._looked_at = now
+        """Look for a request; called from each thread that prepares batches."""
+        folder = self._session.folder
+        if folder is None or not self._looking.acquire(blocking=False):
+            return  # another thread looks, and one request is one trace
+        try:
+            if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
+                self._looked_at = time.monotonic()
+                self._take_request(folder)
+        finally:
+            self._looking.release()
+
+    def _take_request(self, folder: Store) -> None:
+        """Remove the request, if there is one, and remember its number of steps."""
         try:
             if folder.exists(REQUEST):
                 request = folder.read(REQUEST)

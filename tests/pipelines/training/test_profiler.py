@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +50,27 @@ def test_a_trace_is_made_on_request_once_and_ends_with_the_training(tmp_path, mo
     ((name, _),) = traces(tmp_path).items()
     first, last = (int(part) for part in name.split(".")[0].split("-")[1:])
     assert last - first + 1 <= 20
+    assert not session.folder.exists(REQUEST)
+
+
+def test_two_threads_that_look_at_the_same_time_find_one_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiler, "_LOOK_EVERY_S", 0.0)
+    session = OneWorker(tmp_path)
+    read = session.folder.read
+    number_of_reads = []
+
+    def slow_read(path):
+        number_of_reads.append(path)
+        second.start()  # looks while this thread is between reading and removing
+        second.join()
+        return read(path)
+
+    monkeypatch.setattr(session.folder, "read", slow_read)
+    session.folder.write_bytes(REQUEST, b'{"steps": 2}')
+    made = StepProfiler(session, None)
+    second = threading.Thread(target=made.look)
+    made.look()
+    assert number_of_reads == [REQUEST]
     assert not session.folder.exists(REQUEST)
 
 
