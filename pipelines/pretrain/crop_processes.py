@@ -90,8 +90,10 @@ class CropProcesses:
             ImageError: a stored image is damaged; the message names its sample.
             StageError: processes end by themselves again and again.
         """
+        # Before the turn, so that a process that waits for one finds its images written.
+        written = _Written(request, rows, self._buffers) if self._running else None
         with self._a_turn() as process:
-            found = None if process is None else self._by(process, request, rows)
+            found = None if process is None or written is None else self._by(process, written)
             if found is None:
                 found = crop_here(request, rows)
                 self._start_missing()  # only now: the first batch is waited for
@@ -126,15 +128,14 @@ class CropProcesses:
                     self._ready.append(process)
                 self._change.notify()
 
-    def _by(
-        self, process: "_Process", request: CropRequest, rows: pa.Table
-    ) -> list[Pixels] | Exception | None:
+    def _by(self, process: "_Process", written: "_Written") -> list[Pixels] | Exception | None:
         """Return the crops or what went wrong with an image; None if the process is lost."""
         try:
-            return process.cut(request, rows, self._buffers)
+            error = process.cut(written)
         except (EOFError, OSError):
             self._lose(process)
             return None
+        return written.crops if error is None else error
 
     def _start_missing(self) -> None:
         if self.num_losses > _MAX_LOSSES:
@@ -172,6 +173,19 @@ class CropProcesses:
         logger.warning("a process that cuts images ended %s; another one follows", self._ended)
 
 
+class _Written:
+    """A request, and the JPEGs of its images in the shared memory, with room for the crops."""
+
+    def __init__(self, request: CropRequest, rows: pa.Table, buffers: SharedBuffers) -> None:
+        jpegs, sample_ids = rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist()
+        ends = list(accumulate(map(len, jpegs)))
+        room = sum(map(math.prod, crop_shapes(request, rows.num_rows)))
+        buffer, pixels = buffers.take(room + ends[-1])
+        self.crops, behind = split(pixels, request, rows.num_rows)
+        behind.data[: ends[-1]] = b"".join(jpegs)
+        self.message = request, buffer.first, buffer.size, sample_ids, ends
+
+
 class _Process:
     """A running ``dataprep.crop_process``."""
 
@@ -197,23 +211,15 @@ class _Process:
         self.has_started = False
         "Whether its code is loaded."
 
-    def cut(
-        self, request: CropRequest, rows: pa.Table, buffers: SharedBuffers
-    ) -> list[Pixels] | Exception:
-        """Return the crops, or what went wrong.
+    def cut(self, written: _Written) -> Exception | None:
+        """Write the crops; return what went wrong with an image, if anything.
 
         Raises:
             EOFError, OSError: the process has ended.
         """
-        jpegs, sample_ids = rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist()
-        ends = list(accumulate(map(len, jpegs)))
-        room = sum(map(math.prod, crop_shapes(request, rows.num_rows)))
-        buffer, pixels = buffers.take(room + ends[-1])
-        crops, behind = split(pixels, request, rows.num_rows)
-        behind.data[: ends[-1]] = b"".join(jpegs)
-        self.connection.send((request, buffer.first, buffer.size, sample_ids, ends))
-        error = self.connection.recv()
-        return crops if error is None else error
+        self.connection.send(written.message)
+        error: Exception | None = self.connection.recv()
+        return error
 
     def end(self) -> str:
         """End the process if it still runs; return how it ended, in words."""

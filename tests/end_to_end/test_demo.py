@@ -244,7 +244,10 @@ def test_the_rejects_of_a_stage_are_shown_with_their_lines_in_the_list(undisturb
 def test_a_recipe_that_cannot_be_completed_is_refused_before_anything_starts(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
     done = subprocess.run(
-        command(undisturbed, "--set", "train.substreams=16"),
+        command(
+            undisturbed, "--set", "train.substreams=16",
+            "--set", "train.images_per_step=16", "--set", "train.pairs_per_step=48",
+        ),
         capture_output=True, text=True, timeout=TIMEOUT_S,
     )  # fmt: skip
     assert done.returncode == 1 and "started" not in done.stdout
