@@ -14,6 +14,7 @@ from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI
 from pipelines.finetune.formats.registry import FORMATS
 from pipelines.finetune.registry import TASKS
 from pipelines.ingest.sources.registry import SOURCES
+from pipelines.studies.study import Study
 from pipelines.workflows.evaluation_recipe import EvaluationRecipe
 from pipelines.workflows.finetune_recipe import FinetuneRecipe
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
@@ -41,6 +42,7 @@ def page() -> str:
         inner |= dict.fromkeys(inner_sections("sources.<name>", model))
     of_pretraining = ("miniweb", "sources", "download", "curate", "evaluate")
     lines += recipe_sections(EvaluationRecipe, "The recipe of an evaluation", of_pretraining)
+    lines += section("The recipe of a study", Study)
     lines += recipe_sections(FinetuneRecipe, "The recipe of a fine-tuning", ("miniweb", "task"))
     for task in TASKS:
         lines += section(f"`task`, name {type_name(task.model_fields['name'].annotation)}", task)

@@ -85,7 +85,7 @@ class Recipe(StageParams):
     "Retries of slices that fail."
 
 
-R = TypeVar("R", bound=Recipe)
+R = TypeVar("R", bound=StageParams)
 
 
 def load_recipe(

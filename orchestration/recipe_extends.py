@@ -37,7 +37,7 @@ def read_extended(
     seen = [path.resolve()]
     while (name := values.pop(EXTENDS, None)) is not None:
         where = f"{path}:{lines[EXTENDS,]}: {EXTENDS}: {repr(name)[:200]}"
-        path = _path_of(name, path, known, where)
+        path = path_of(name, path, known, where)
         if path.resolve() in seen:
             raise RecipeError(f"{where} extends itself in the end; name another recipe")
         seen.append(path.resolve())
@@ -58,7 +58,18 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _path_of(name: Any, path: Path, known: Mapping[str, Path], where: str) -> Path:
+def path_of(name: Any, path: Path, known: Mapping[str, Path], where: str) -> Path:
+    """Return the file of a recipe that another file names.
+
+    Args:
+        name: a known name, or a path that may be relative to the folder of the other file.
+        path: the other file.
+        known: recipes by name.
+        where: what names the recipe, for errors.
+
+    Raises:
+        RecipeError: there is no such recipe.
+    """
     if not isinstance(name, str) or not name:
         raise RecipeError(f"{where} is no name or path of a recipe; write it as {EXTENDS}: base")
     if name in known:

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -41,7 +41,7 @@ from orchestration.reporting.attempts import (
 from orchestration.reporting.logs import log_file
 from orchestration.reporting.progress import StageProgress, showing
 from orchestration.reporting.results import result_line, stage_metrics
-from orchestration.reporting.run_log import RunLog
+from orchestration.reporting.run_log import RunLog, terminal_state
 from orchestration.reporting.tracking import Tracker
 from orchestration.reporting.usage import Usage, add_usage
 from orchestration.resources import missing_in_cluster
@@ -68,6 +68,7 @@ class Runner:
         jobs: int,
         verify: bool,
         impossible: Impossible,
+        within: RunLog | None = None,
     ) -> None:
         self.recipe = recipe
         self.workdir = workdir
@@ -76,6 +77,8 @@ class Runner:
         self.complete = complete
         "Manifests of the complete stages by name."
         self.impossible = impossible
+        self.within = within
+        "MLflow run of which the workflow's run becomes a child."
         self.jobs = jobs
         self.verify = verify
         self.tracker = Tracker(recipe.tracking, workdir, self._tell)
@@ -105,14 +108,14 @@ class Runner:
             record = self._write_record()
             # Ray and MLflow each take seconds to start, so they start at the same time.
             with ThreadPoolExecutor(1) as pool:
-                parent_run = pool.submit(self.tracker.run, record, self.recipe.name)
+                parent_run = pool.submit(self.tracker.run, record, self.recipe.name, self.within)
                 start_ray(self.recipe.cluster, logs)
                 parent = parent_run.result()
             check_shared(self.workdir)
             parent.params(self.recipe.model_dump(mode="json"))
             parent.artifact(record.fetch("recipe.yaml"))
             with (
-                _terminal_state(parent.finish),
+                terminal_state(parent.finish),
                 showing(self.console) as progress,
                 terminated_as_interrupted(),
             ):
@@ -234,7 +237,7 @@ class Runner:
         self.open_logs.append(log)
         write_attempt(folder, "running")
         try:
-            with _terminal_state(log.finish, self.stopping):
+            with terminal_state(log.finish, self.stopping):
                 try:
                     with progress.showing():
                         run_with_rounds(context)
@@ -276,19 +279,3 @@ def _naming_logs(logs: str) -> Iterator[None]:
         yield
     except PipelineError as error:
         raise type(error)(f"{error}\nLogs: {logs} (Ray's own: {logs}/ray)") from error
-
-
-@contextmanager
-def _terminal_state(
-    finish: Callable[[str], None], stopping: threading.Event | None = None
-) -> Iterator[None]:
-    """End an MLflow run as FINISHED, FAILED or KILLED, depending on how the block ends."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        finish("KILLED")
-        raise
-    except BaseException:
-        finish("KILLED" if stopping is not None and stopping.is_set() else "FAILED")
-        raise
-    finish("FINISHED")

@@ -12,6 +12,7 @@ from orchestration.going_back import went_back
 from orchestration.manifest import Manifest
 from orchestration.plan import Impossible, PlannedStage, State, complete_manifests, make_plan
 from orchestration.recipe import Recipe
+from orchestration.reporting.run_log import RunLog
 from orchestration.resources import missing_here
 from orchestration.stage import Stage
 from orchestration.storage.store import Store
@@ -57,6 +58,7 @@ class Workflow:
         retry: Sequence[str] = (),
         back: Branch | None = None,
         new_training: bool = False,
+        within: RunLog | None = None,
     ) -> list[PlannedStage]:
         """Run the stages that are not fresh; return the plan that was carried out.
 
@@ -70,6 +72,7 @@ class Workflow:
             retry: rejection reasons; rows of ``only`` with these reasons are processed again.
             back: an earlier step from which the training among these stages continues.
             new_training: start a training although one with other settings is unfinished.
+            within: MLflow run of which the workflow's run becomes a child.
 
         Raises:
             RecipeError: a requirement of a stage or of Ray is not met; nothing was written.
@@ -105,6 +108,7 @@ class Workflow:
                 jobs=jobs,
                 verify=verify,
                 impossible=self.impossible if not only else lambda complete: (),
+                within=within,
             )
             if runner.run(todo) and only is None:
                 console.print("inputs have different content than before: planning again")
@@ -115,6 +119,7 @@ class Workflow:
                     jobs=jobs,
                     verify=verify,
                     new_training=new_training,
+                    within=within,
                 )
         return plan
 

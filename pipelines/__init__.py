@@ -13,7 +13,8 @@ Data flows one way, and the folders follow it from the bottom layer to the top:
    for own files, as a workflow or in one process; ``try_page/``: that on a local web page.
 8. ``report/``: pages about a run's data.
 9. ``workflows/``: the recipe, and the list of stages that it gives.
-10. ``commands/`` and ``cli.py``: the command line. ``open_recipe.py`` reads a recipe on a workdir,
+10. ``studies/``: several runs of one recipe that differ in settings and seed.
+11. ``commands/`` and ``cli.py``: the command line. ``open_recipe.py`` reads a recipe on a workdir,
    ``builtin_recipes.py`` finds ``recipes/*.yaml`` by name, ``summary.py`` prints a run's results.
 
 A folder imports only folders of lower layers; import-linter checks it. A stage file reads from top

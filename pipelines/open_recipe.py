@@ -4,13 +4,16 @@ A recipe file may use ``${workdir}``, ``${miniweb}`` (the folder of the drawn fi
 (the folder of the source files, given by ``--data`` or ``BEIT3_DATA``).
 """
 
+import copy
 import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from rich.console import Console
@@ -20,7 +23,7 @@ from orchestration.errors import RecipeError
 from orchestration.params import ExternalFile, external_files, full_path, is_uri
 from orchestration.plan import PlannedStage
 from orchestration.recipe import load_recipe
-from orchestration.recipe_extends import read_extended
+from orchestration.recipe_extends import merged, read_extended
 from orchestration.storage import remote_files
 from orchestration.storage.store import Store
 from orchestration.workflow import Workflow
@@ -36,6 +39,8 @@ from pipelines.workflows.shrink import shrink as shrink_recipe
 from pipelines.workflows.shrink_finetuning import TEMPLATES, shrink_finetuning
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+STUDY_KEY: Final = "recipe"
+"Key that a study has and no recipe: the recipe of its runs."
 _TEMPLATE: Final = "all_sources"
 "The built-in recipe that gives a shrunk recipe its sources and sizes."
 
@@ -59,6 +64,7 @@ def open_recipe(
     *,
     data: str | None = None,
     shrink: bool = False,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Opened:
     """Read and check a recipe; draw its miniature web, if it has one that is not drawn yet.
 
@@ -69,6 +75,7 @@ def open_recipe(
         console: where progress is shown.
         data: value of ``${data}``; a path is made absolute.
         shrink: replace sources by drawn ones and sizes by tiny ones.
+        changes: sections and keys that differ from the file, as those of a recipe that extends it.
 
     Raises:
         RecipeError: the recipe has an error, or a file that it names is missing.
@@ -79,13 +86,13 @@ def open_recipe(
     if root.is_local:
         root.folders()  # raises where a file lies in its path, before anything is drawn there
     web = _miniweb_folder(root)
-    schema = recipe_type(read_extended(path, recipe_paths())[0])
+    schema = _recipe_type(path, changes)
     recipe: AnyRecipe = load_recipe(
         schema,
         path,
         known=recipe_paths(),
         variables=_variables(root, web, data),
-        overlay=_shrunk if shrink else None,
+        overlay=partial(_overlaid, shrink, changes) if shrink or changes else None,
         overrides=overrides,
     )
     _check_variables(path, recipe)
@@ -102,6 +109,16 @@ def open_recipe(
     return Opened(recipe, build_workflow(recipe), Store(root.uri, recipe.storage), web)
 
 
+def _recipe_type(path: Path, changes: Mapping[str, Any]) -> type[AnyRecipe]:
+    values, _ = read_extended(path, recipe_paths())
+    if STUDY_KEY in values:
+        raise RecipeError(
+            f"{path} is a study, as it has the key {STUDY_KEY}; run it by `beit3 sweep`, without "
+            "--shrink"
+        )
+    return recipe_type(merged(values, changes))
+
+
 def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
     variables = {"workdir": workdir.uri, "miniweb": str(web)}
     if data is not None:
@@ -111,6 +128,13 @@ def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:
             raise RecipeError(f"--data, or BEIT3_DATA: {error}") from None
         variables["data"] = folder if is_uri(folder) else str(Path(folder).absolute())
     return variables
+
+
+def _overlaid(
+    is_shrunk: bool, changes: Mapping[str, Any], values: dict[str, Any]
+) -> dict[str, Any]:
+    changed = merged(values, copy.deepcopy(dict(changes)))  # overrides are set in place
+    return _shrunk(changed) if is_shrunk else changed
 
 
 def _shrunk(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final
@@ -236,6 +237,22 @@ class RunLog:
         if line not in self._told:
             self._told.add(line)
             self._tell(line)
+
+
+@contextmanager
+def terminal_state(
+    finish: Callable[[str], None], stopping: threading.Event | None = None
+) -> Iterator[None]:
+    """End an MLflow run as FINISHED, FAILED or KILLED, depending on how the block ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        finish("KILLED")
+        raise
+    except BaseException:
+        finish("KILLED" if stopping is not None and stopping.is_set() else "FAILED")
+        raise
+    finish("FINISHED")
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

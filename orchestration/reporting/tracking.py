@@ -1,5 +1,7 @@
 """MLflow tracking: a parent run for the workflow, a child run for each stage that runs.
 
+A workflow's run may itself be a child, of a run that holds several workflows.
+
 The driver owns the runs. Their ids are in the store, so a restarted workflow continues the same
 runs. An unreachable tracking server never stops a workflow: metrics are queued and sent later, and
 the log records each failure.
@@ -22,6 +24,8 @@ from orchestration.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
+_PARENT: Final = "mlflow.parentRunId"
+"Tag of a child run, which MLflow's pages read."
 RUN_FILE: Final = "mlflow_run.json"
 OF_A_RUN: Final = {"uri": str, "run_id": str}
 "Keys of that file."
@@ -112,17 +116,24 @@ class Tracker:
             )
             return RunLog(self.uri, None, opening, self.tell)
 
+    def adopt(self, folder: Store, name: str, parent: RunLog) -> None:
+        """Make the ended run whose id is in ``folder`` a child of another, if there is one."""
+        if parent.run_id is not None and (known := self._known(folder, name)) is not None:
+            RunLog(self.uri, known, tell=self.tell).tag(_PARENT, parent.run_id)
+
     def _open(self, folder: Store, name: str, parent: RunLog | None) -> str:
         from mlflow import MlflowClient
 
         client, lost = MlflowClient(self.uri), ""
         if (known := self._known(folder, name)) is not None:
             if self._continued(client, known):
+                if parent is not None and parent.run_id is not None:
+                    client.set_tag(known, _PARENT, parent.run_id)
                 return known
             lost = known
         tags = {"mlflow.runName": name, "attempt": "1"}
         if parent is not None and parent.run_id is not None:
-            tags["mlflow.parentRunId"] = parent.run_id
+            tags[_PARENT] = parent.run_id
         experiment_id = self._experiment_id(client)
         run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
         record = {"uri": masked(self.uri), "run_id": run_id}

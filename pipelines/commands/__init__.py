@@ -2,8 +2,8 @@
 
 - ``run.py``: ``plan`` and ``run``, which take a recipe; ``recipes.py`` lists the built-in ones.
   ``demo.py`` runs some of these on a drawn web.
-- ``grid.py``: runs every combination of some settings; ``compare.py``: scores and evaluations of
-  workdirs in one table.
+- ``grid.py``: runs every combination of some settings, ``sweep.py`` the runs of a study file;
+  ``compare.py``: scores and evaluations of workdirs in one table.
 - ``workdir.py``: ``status``, ``report`` and ``gc``, which read a workdir; ``rejects.py`` lists the
   rows that a stage rejected, ``ui.py`` leads to the MLflow pages.
 - ``profile.py``: a trace of a training that runs.

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from pipelines.commands.options import DataFolder, Overrides, RecipeName, Workdir, console
+from pipelines.commands.options import (
+    DataFolder,
+    Overrides,
+    RecipeName,
+    Workdir,
+    console,
+    say,
+)
 
 if TYPE_CHECKING:
     from orchestration.storage.store import Store
-    from pipelines.open_recipe import Opened
 
 _OPENING: Final = "[{"
 _CLOSING: Final = "]}"
@@ -43,30 +49,16 @@ def grid(
     Example: beit3 grid finetune/glue-rte --data /data --workdir runs/rte
     --over finetune.lr=1e-5,2e-5,3e-5,5e-5 --over finetune.batch_size=16,32 --over seed=0,1,2
     """
-    from orchestration.errors import RecipeError, StageError
     from pipelines.open_recipe import open_recipe
+    from pipelines.studies.running import run_each
 
     chosen = combinations(over)
     # All are read before the first one runs, so that a mistake in the last one costs nothing.
     opened = [open_recipe(recipe, workdir, [*set_, *some], console, data=data) for some in chosen]
-    fingerprints: set[str] = set()
-    failed: list[str] = []
-    for number, (some, each) in enumerate(zip(chosen, opened, strict=True), start=1):
-        words = ", ".join(some)
-        _say(f"{number} of {len(chosen)}: {words}")
-        try:
-            fingerprints |= _run(each)
-        # The other combinations do not depend on this one. That a batch is larger than the split is
-        # an error of the recipe which is not known before the split is prepared.
-        except (RecipeError, StageError) as error:
-            failed.append(words)
-            _say(str(error))
-    _print_comparison(opened[0].store, fingerprints)
-    if failed:
-        raise StageError(
-            f"{len(failed)} of {len(chosen)} combinations failed: {'; '.join(failed)}; the same "
-            "command runs them again"
-        )
+    words = [", ".join(some) for some in chosen]
+    done = run_each(list(zip(words, opened, strict=True)), console, say)
+    _print_comparison(opened[0].store, set().union(*done.fingerprints.values()))
+    done.refuse_failures(len(chosen))
 
 
 def combinations(over: Sequence[str]) -> list[list[str]]:
@@ -113,19 +105,6 @@ def _split(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _run(opened: "Opened") -> set[str]:
-    """Run what is not fresh of one combination; return the fingerprints of its results."""
-    from orchestration.plan import State
-    from pipelines.open_recipe import miniweb_served
-    from pipelines.report.comparison import STAGES
-
-    todo = [p for p in opened.workflow.plan(opened.store) if p.state is not State.FRESH]
-    with miniweb_served(opened, todo) as served:
-        # An unfinished training of another combination is no mistake here.
-        planned = served.run(opened.store, console, new_training=True)
-    return {p.fingerprint for p in planned if p.stage.name in STAGES}
-
-
 def _print_comparison(store: "Store", fingerprints: set[str]) -> None:
     from pipelines.report.comparison import best_on_dev, differing, read_results, rows_of
     from pipelines.report.comparison_tables import comparison_tables, spread_words
@@ -137,11 +116,7 @@ def _print_comparison(store: "Store", fingerprints: set[str]) -> None:
         row, metric = best
         settings = [f"{name}={row.first.settings.get(name)}" for name in differing(rows)]
         words = ", ".join(settings) or "the only settings"
-        _say(
+        say(
             f"best median of {metric}: {spread_words(row.spread(metric))} over "
             f"{len(row.results)} seeds, with {words}"
         )
-
-
-def _say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

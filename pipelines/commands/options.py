@@ -14,6 +14,11 @@ DEMO_WORKDIR: Final = "runs/demo"
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
+def say(line: str) -> None:
+    """Print a line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def given_path(text: str) -> Path:
     """Return a path that was given; an empty one, such as of an unset variable, is refused."""
     if not text.strip():

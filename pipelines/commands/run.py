@@ -13,6 +13,7 @@ from pipelines.commands.options import (
     Workdir,
     WorkdirOrNone,
     console,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def plan(
 ) -> None:
     """Print the state of each stage and why, what the sources hold, and what the settings imply.
 
-    Nothing runs.
+    Of a study: its runs, the outputs that they share, and the time that is left. Nothing runs.
 
     Example: beit3 plan tiny --workdir runs/tiny --set train.steps=50
     """
@@ -89,6 +90,11 @@ def plan(
         return
     if workdir is None:
         raise typer.BadParameter("is needed without --scale", param_hint="--workdir")
+    from pipelines.studies.opening import is_study
+
+    if not shrink and is_study(recipe):
+        _print_study(recipe, workdir, set_, data)
+        return
     from orchestration.plan import complete_manifests
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.memory import machine_memory, memory_warnings
@@ -111,6 +117,17 @@ def plan(
         console.print(f"this machine: {line}", highlight=False, markup=False, soft_wrap=True)
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(complete)
+
+
+def _print_study(name: str, workdir: str, overrides: Sequence[str], data: str | None) -> None:
+    from pipelines.studies.opening import open_study
+    from pipelines.studies.planning import plan_runs, runs_table, stages_table, total_cost
+
+    opened = open_study(name, workdir, overrides, console, data=data)
+    planned = plan_runs(opened.runs)
+    console.print(runs_table(planned))
+    console.print(stages_table(planned))
+    say(f"{len(planned)} runs, one after the other: {total_cost(planned).words}")
 
 
 def _print_scale(name: str, overrides: Sequence[str]) -> None:

@@ -88,6 +88,8 @@ class Params(TrainingLoopParams):
     "Weights to start from: a workdir, checkpoint or export, a released file, or a URI of one."
     start_fresh: list[Fresh] = Field(default_factory=list)
     "What of these weights is left out, as its tokenizer is another one: vocabulary, codebook."
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    "Seed of weights, order, masks and crops of the training; null is the recipe's seed."
     steps: Steps = 1_000_000
     images_per_step: int = Field(default=2048, ge=0)
     "Number of images without caption in a step, over all workers."

@@ -63,26 +63,30 @@ def stage(
     text_tokenizer: Stage,
     image_tokenizer: Stage,
     evaluation: EvaluationParams | None = None,
+    evaluation_seed: int = 0,
 ) -> Stage:
     """Return the stage ``pretrain``.
 
     Args:
         params: the recipe's section ``train``.
-        seed: of the recipe.
+        seed: of the recipe, unless the section has its own.
         images: ``image_tokens``.
         texts: ``text_tokens``.
         pairs: ``pair_tokens``.
         text_tokenizer: ``text_tokenizer``.
         image_tokenizer: ``image_tokenizer``.
         evaluation: how checkpoints are evaluated while the training goes on.
+        evaluation_seed: seed of the stage ``evaluate``.
     """
+    params = params if params.seed is not None else params.model_copy(update={"seed": seed})
     crops = images.params
     words, codes = text_tokenizer.params, image_tokenizer.params
     assert isinstance(crops, image_tokens.CropParams)
     tokenizers = tokenizer_params(words, codes)
+    measured = evaluation or EvaluationParams()
     return Stage(
         "pretrain",
-        lambda context: run(context, params, crops, tokenizers, evaluation or EvaluationParams()),
+        lambda context: run(context, params, crops, tokenizers, measured, evaluation_seed),
         params,
         feeding(
             images=images,
@@ -91,7 +95,7 @@ def stage(
             text_tokenizer=text_tokenizer,
             image_tokenizer=image_tokenizer,
         ),
-        seed=seed,
+        seed=params.seed,
         version=7,
         requires=partial(_requires, params, tokenizers),
         resources=params.resources,
@@ -152,6 +156,7 @@ def run(
     crops: image_tokens.CropParams,
     tokenizers: TokenizerParams,
     evaluation: EvaluationParams,
+    evaluation_seed: int,
 ) -> None:
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
@@ -181,7 +186,7 @@ def run(
     start_from.prepare(context, params, config, tokenizers, outputs)
     evaluator = None
     if params.evaluate_every is not None:
-        measured = Evaluation(evaluation, params.feed_params(), context.seed, inputs, text)
+        measured = Evaluation(evaluation, params.feed_params(), evaluation_seed, inputs, text)
         newest = newest_whole(context.folder, read=False)
         done = 0 if newest is None else step_of(newest)
         every = params.evaluate_every

@@ -104,6 +104,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         text_tokenizer=vocabulary,
         image_tokenizer=codebook,
         evaluation=recipe.evaluate,
+        evaluation_seed=seed,
     )
     evaluated = evaluate.stage(
         recipe.evaluate,

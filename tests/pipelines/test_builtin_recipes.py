@@ -23,7 +23,8 @@ from pipelines.workflows.shrink_finetuning import shrink_finetuning
 
 RECIPES = builtin_recipes()
 FINETUNINGS = [name for name in RECIPES if name.startswith("finetune/")]
-PRETRAININGS = [name for name in RECIPES if name not in FINETUNINGS]
+STUDIES = [name for name in RECIPES if name.startswith("studies/")]
+PRETRAININGS = [name for name in RECIPES if name not in (*FINETUNINGS, *STUDIES)]
 ABLATIONS = [name for name in RECIPES if name.startswith("ablations/")]
 CONTACT = ["download.contact=me@example.org"]
 MAX_LINES = 40

@@ -40,6 +40,7 @@ def imported_by(*arguments: str, **environment: str) -> set[str]:
         ["--help"],
         ["run", "--help"],
         ["grid", "--help"],
+        ["sweep", "--help"],
         ["compare", "--help"],
         ["embed", "--help"],
         ["search", "--help"],

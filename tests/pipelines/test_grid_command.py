@@ -49,7 +49,7 @@ class Runs:
         self.error: Exception = StageError("finetune: the loss is not finite")
 
     def __call__(self, workflow: Workflow, workdir: Store, console: object, **options: object):
-        assert options == {"new_training": True}
+        assert options == {"new_training": True, "within": None}
         lr, seed = workflow.recipe.finetune.lr, workflow.recipe.seed  # type: ignore[attr-defined]
         planned = workflow.plan(workdir)
         if any(p.state != "fresh" for p in planned):

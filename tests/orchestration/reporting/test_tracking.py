@@ -141,6 +141,25 @@ def test_a_lost_run_is_replaced_aloud_when_the_workflow_starts_again(workdir, lo
     assert Opened(workdir).log.run_id == again.log.run_id
 
 
+def test_a_run_moves_below_another_when_it_goes_on_there_or_is_adopted(workdir):
+    tracker = Tracker(TrackingParams(), workdir)
+    client = MlflowClient(sqlite_uri(workdir))
+
+    def parent_of(log: RunLog) -> str | None:
+        return client.get_run(log.run_id).data.tags.get("mlflow.parentRunId")
+
+    first, second = (tracker.run(workdir.sub(name), name) for name in ("first", "second"))
+    assert parent_of(first) is None
+    study = tracker.run(workdir.sub("study"), "study")
+    assert parent_of(tracker.run(workdir.sub("first"), "first", study)) == study.run_id
+    second.finish("FINISHED")
+    tracker.adopt(workdir.sub("second"), "second", study)
+    assert parent_of(second) == study.run_id
+    assert client.get_run(second.run_id).info.status == "FINISHED"
+    tracker.adopt(workdir.sub("never"), "never", study)  # there is none
+    assert not workdir.exists(f"never/{RUN_FILE}")
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"uri": null, "run_id": 3}'])
 def test_a_damaged_record_of_a_run_is_replaced_aloud(workdir, content):
     first = Opened(workdir)

@@ -1,0 +1,117 @@
+"""The runs of a study as opened recipes in one workdir, each checked before any of them runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestration.errors import RecipeError
+from orchestration.plan import PlannedStage
+from orchestration.recipe_extends import merged, read_extended
+from pipelines.builtin_recipes import recipe_path, recipe_paths
+from pipelines.open_recipe import STUDY_KEY, Opened, open_recipe
+from pipelines.studies.study import Combination, Study, base_of, combinations, read_study
+from pipelines.workflows.kinds import recipe_type
+from pipelines.workflows.pretrain_recipe import PretrainRecipe
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study, ready to be planned or run."""
+
+    words: str
+    "Name of the run."
+    variant: str
+    "What the runs that differ in the seed alone have in common."
+    seed: int | None
+    opened: Opened
+
+    def plan(self) -> list[PlannedStage]:
+        """Return the state of its stages."""
+        return self.opened.workflow.plan(self.opened.store)
+
+
+@dataclass(frozen=True)
+class OpenedStudy:
+    """A study and its runs."""
+
+    study: Study
+    path: Path
+    runs: Sequence[StudyRun]
+
+
+def is_study(name: str) -> bool:
+    """Return whether a built-in name or a path is that of a study.
+
+    Raises:
+        RecipeError: there is no such file, or it cannot be read.
+    """
+    return STUDY_KEY in read_extended(recipe_path(name), recipe_paths())[0]
+
+
+def open_study(
+    name: str,
+    workdir: str,
+    overrides: Sequence[str],
+    console: Console,
+    *,
+    data: str | None = None,
+) -> OpenedStudy:
+    """Read a study and open the recipe of each of its runs.
+
+    Args:
+        name: name of a built-in study, or path of a file.
+        workdir: path or ``s3://`` URI of the workdir that the runs share.
+        overrides: values by dotted key, set in every run.
+        console: where progress is shown.
+        data: value of ``${data}``.
+
+    Raises:
+        RecipeError: the study or a recipe has an error, or two runs are the same.
+        StoreError: the workdir is a file, lies in one, or cannot be read.
+    """
+    path, known = recipe_path(name), recipe_paths()
+    if not is_study(name):
+        raise RecipeError(
+            f"{path} is no study: it has no key {STUDY_KEY}, the recipe of its runs; run a single "
+            "recipe by `beit3 run`"
+        )
+    study = read_study(path, known)
+    base = base_of(study, path, known)
+    runs = []
+    for each in combinations(study, path, known):
+        changes = _with_seed(each, base, f"{study.name}: {each.words}")
+        try:
+            opened = open_recipe(str(base), workdir, overrides, console, data=data, changes=changes)
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {each.words}: {error}") from None
+        runs.append(StudyRun(each.words, each.variant, each.seed, opened))
+    _refuse_equal(path, runs)
+    return OpenedStudy(study, path, runs)
+
+
+def _with_seed(run: Combination, base: Path, name: str) -> dict[str, Any]:
+    """Return the changes of a run, with its name and the seed of its training.
+
+    The seed of a pretraining is that of its section ``train``: the recipe's own seed enters the
+    tokens, which the runs of a study share.
+    """
+    values = merged(read_extended(base, recipe_paths())[0], run.changes)
+    seed: dict[str, Any] = {"seed": run.seed}
+    if recipe_type(values) is PretrainRecipe:
+        seed = {"train": seed}
+    return merged(merged(run.changes, seed), {"name": name})
+
+
+def _refuse_equal(path: Path, runs: Sequence[StudyRun]) -> None:
+    found: dict[tuple[str, ...], str] = {}
+    for run in runs:
+        key = tuple(planned.fingerprint for planned in run.plan())
+        if key in found:
+            raise RecipeError(
+                f"{path}: {found[key]} and {run.words} are the same run; remove one, or the "
+                "--set or environment variable that makes them equal"
+            )
+        found[key] = run.words
