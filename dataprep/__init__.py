@@ -23,6 +23,7 @@
 | ``views.py``, ``color_jitter.py`` | crops, flips and color jitter, drawn from the sample's name |
 | ``crop_batches.py``, ``crop_process.py`` | crops of many stored images; a process that cuts them |
 | ``scale_jitter.py`` | large-scale jitter of an image with its boxes and masks |
+| ``labeled_crops.py``, ``photometric.py`` | crops of an image with its label map; its colors |
 | ``rand_augment.py``, ``random_erasing.py`` | changes of a crop that fine-tuning draws |
 | ``near_duplicates.py`` | pairs of near hashes, and comparison of their images |
 | ``text.py``, ``captions.py`` | cleaning of captions and documents; which captions are used |

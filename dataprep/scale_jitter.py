@@ -71,6 +71,14 @@ class ScaledCut:
         square[: self.seen[1], : self.seen[0]] = self._cut(resized) > 127
         return square
 
+    def labels(self, labels: NDArray[np.uint8], padding: int) -> NDArray[np.uint8]:
+        """Return the square (size, size) of labels (height, width): the nearest pixel's."""
+        method = cv2.INTER_NEAREST_EXACT
+        resized = cv2.resize(labels, (self.width, self.height), interpolation=method)
+        square = np.full((self.size, self.size), padding, np.uint8)
+        square[: self.seen[1], : self.seen[0]] = self._cut(np.asarray(resized, np.uint8))
+        return square
+
     def _cut(self, resized: Pixels) -> Pixels:
         width, height = self.seen
         cut = resized[self.top : self.top + height, self.left : self.left + width]

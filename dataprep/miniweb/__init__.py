@@ -12,6 +12,7 @@
 | ``retrieval.py`` | captions of COCO and Flickr30K in Karpathy's form |
 | ``nocaps.py`` | captions of shapes that no other image has, as NoCaps |
 | ``coco_instances.py``, ``crowded_scenes.py`` | COCO's boxes and masks; scenes of many shapes |
+| ``ade20k.py`` | ADE20K's label maps of such scenes |
 | ``imagenet1k.py`` | folders of images by class, and the names of the classes |
 | ``glue.py``, ``glue_texts.py`` | tasks of GLUE: their files; labeled sentences |
 | ``task_images.py`` | images, splits and faults of all these tasks |

@@ -3,8 +3,8 @@
 A source whose size is zero has no files. ``images/`` holds what the server sends. The modules
 ``lists``, ``edge_cases``, ``archives``, ``annotated``, ``texts`` and ``wikipedia`` document the
 files of each source, ``vqa``, ``nlvr2``, ``retrieval``, ``nocaps``, ``coco_instances``,
-``imagenet1k`` and ``glue`` those of downstream tasks, ``truth`` the expected outcomes. The same
-parameters give the same bytes, so a web that is built again keeps its fingerprints.
+``ade20k``, ``imagenet1k`` and ``glue`` those of downstream tasks, ``truth`` the expected outcomes.
+The same parameters give the same bytes, so a web that is built again keeps its fingerprints.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dataprep.miniweb import (
+    ade20k,
     annotated,
     archives,
     coco_instances,
@@ -81,6 +82,7 @@ class WebSize:
     num_images_per_imagenet1k_class: int = 0
     num_glue: int = 0
     num_coco_instances: int = 0
+    num_ade20k: int = 0
 
 
 def build(folder: Path, size: WebSize) -> None:
@@ -151,6 +153,7 @@ def _write_tasks(folder: Path, size: WebSize, renderer: ImageRenderer) -> list[T
         (size.num_flickr30k, retrieval.write_flickr30k),
         (size.num_nocaps, nocaps.write_nocaps),
         (size.num_coco_instances, coco_instances.write_coco_instances),
+        (size.num_ade20k, ade20k.write_ade20k),
     ):
         if number:
             rows += write(folder, number, size.seed, renderer)

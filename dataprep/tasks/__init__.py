@@ -4,6 +4,8 @@
 - ``vqav2.py``, ``nlvr2.py``: questions, and sentences of two images.
 - ``karpathy.py``, ``nocaps.py``: captioned images.
 - ``coco_instances.py``: objects with boxes and masks; ``run_lengths.py``: masks.
+- ``label_folders.py``: images with label maps; ``label_classes.py``: their classes;
+  ``label_maps.py``: the maps.
 - ``class_folder.py``: images in folders by their class.
 - ``glue.py``: sentences with labels.
 - ``own_files.py``: the user's own annotations of each of these tasks.

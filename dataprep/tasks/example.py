@@ -52,6 +52,7 @@ class Example:
     image classification  1       none                           one class, or several
     text classification   0       a sentence, or two             one class, or a number as text
     detection             1       none                           the class of each object
+    segmentation          1       none                           none
     ====================  ======  =============================  ==================================
     """
 
@@ -69,6 +70,8 @@ class Example:
     "Of detection: the object of each label."
     size: tuple[int, int] = (0, 0)
     "Of detection: width and height of the image as the file states them."
+    mask: str = ""
+    "Of segmentation: name of the file of the image's label map; empty without one."
     reason: str = ""
     "Why the example is a reject; empty for a good one."
     detail: str = ""
@@ -85,6 +88,7 @@ def example_of(
     main_label: str = "",
     objects: Sequence[AnnotatedObject] = (),
     size: tuple[int, int] = (0, 0),
+    mask: str = "",
 ) -> Example:
     """Return an example with cleaned texts and labels in NFC; a reject if a text is empty.
 
@@ -97,6 +101,7 @@ def example_of(
         main_label: see :class:`Example`.
         objects: see :class:`Example`.
         size: see :class:`Example`.
+        mask: see :class:`Example`.
     """
     cleaned = tuple(map(clean_caption, texts))
     is_whole = all(cleaned)
@@ -108,6 +113,7 @@ def example_of(
         _in_nfc(main_label),
         tuple(objects),
         size,
+        mask,
         reason="" if is_whole else EMPTY_TEXT,
         detail="" if is_whole else f"{where}: an empty text",
     )

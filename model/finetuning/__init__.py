@@ -3,6 +3,7 @@
 - ``task_networks.py``: the encoder with the head of each task, as the authors released them.
 - ``dense_backbone.py``: the vision encoder with windowed attention, for images of any size.
 - ``detection/``: object detection and instance segmentation.
+- ``segmentation/``: a class for each pixel.
 - ``contrastive.py``: the symmetric contrastive loss over the global batch.
 - ``feature_cache.py``: its gradient for batches whose activations do not fit in memory.
 - ``class_texts.py``: classification as retrieval among the texts of the classes.

@@ -1,6 +1,7 @@
 """Metrics, where a library does not give them in one call.
 
 - ``coco.py``: average precision of boxes and masks.
+- ``segmentation.py``: mean intersection over union of label maps.
 - ``vqa.py``: the official accuracy of visual question answering.
 - ``retrieval.py``: recall at K between images and captions, both ways.
 - ``neighbors.py``: accuracy of the nearest neighbors' vote.

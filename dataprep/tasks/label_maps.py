@@ -1,0 +1,129 @@
+"""Label maps: images whose pixels name a class, by a number or by a color.
+
+A label map is an array (height, width) uint8 of class numbers, and ``IGNORED`` where a pixel
+belongs to no class. Its file must keep every value: PNG, GIF, BMP or TIFF.
+
+| classes have | files | what names the class |
+|---|---|---|
+| values | gray of 1 to 16 bits, or a palette | the stored number, of a palette the entry's |
+| colors | gray of 8 bits, a palette, RGB | the color that is seen |
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from dataprep.image_errors import UNDECODABLE, UNSUPPORTED_FORMAT, ImageError
+from dataprep.image_formats import format_of
+from dataprep.pillow_decoding import opened
+from dataprep.png_chunks import PngChunks, read_png
+from dataprep.row_errors import RowError
+from dataprep.tasks.example import UNKNOWN_LABEL
+from dataprep.tasks.label_classes import IGNORED, NUM_VALUES, Color, LabelClasses
+from dataprep.tasks.run_lengths import BAD_MASK, EMPTY_MASK, MASK_SIZE
+
+LabelMap = NDArray[np.uint8]
+"(height, width)."
+
+_EXACT: Final = ("PNG", "GIF", "BMP", "TIFF")
+_UNKNOWN: Final = -1
+_GRAY: Final = 0
+"PNG's color type of gray."
+_LEVELS: Final = {1: 1, 2: 3, 4: 15}
+"Largest value of gray of few bits, which Pillow spreads over 0-255; 1 bit it leaves."
+
+
+def read_label_map(data: bytes, classes: LabelClasses, size: tuple[int, int]) -> LabelMap:
+    """Return the label map in a file.
+
+    Args:
+        data: bytes of the file.
+        classes: what its values or colors stand for.
+        size: width and height of the image that the map belongs to.
+
+    Raises:
+        RowError: the file cannot be read, has another size, holds a value or color of no class, or
+            no class at all.
+    """
+    by_color = bool(classes.colors)
+    try:
+        stored = _stored(data, size, by_color)
+    except ImageError as error:
+        raise RowError(BAD_MASK, error.detail) from None
+    labels = _of_colors(stored, classes.colors) if by_color else _of_values(stored, classes.values)
+    unknown = np.argwhere(labels == _UNKNOWN)
+    if len(unknown):
+        row, column = unknown[0].tolist()
+        kind, found = "color" if by_color else "value", stored[row, column].tolist()
+        raise RowError(
+            UNKNOWN_LABEL,
+            f"no class has the {kind} {found} in row {row}, column {column} of the mask; "
+            f"{len(unknown)} pixels have no class",
+        )
+    if (labels == IGNORED).all():
+        raise RowError(EMPTY_MASK, "no pixel of the mask has a class")
+    return labels.astype(np.uint8)
+
+
+def _stored(data: bytes, size: tuple[int, int], by_color: bool) -> NDArray[np.integer]:
+    """Return values (height, width), or colors (height, width, 3).
+
+    Raises:
+        ImageError: the file is damaged, or does not hold values or colors.
+        RowError: it has another size; its pixels are not decoded.
+    """
+    form, png = format_of(data), None
+    if form not in _EXACT:
+        raise ImageError(UNSUPPORTED_FORMAT, f"a {form} does not keep every value; give a PNG")
+    if form == "PNG":
+        png = read_png(data)
+        data = png.data
+        if png.damage:
+            raise ImageError(UNDECODABLE, png.damage)
+    with opened(data, form) as image:
+        found = image.size
+        pixels = _pixels(image, png, by_color) if found == size else None
+    if pixels is None:
+        raise RowError(
+            MASK_SIZE, f"the mask has {found[0]}x{found[1]} pixels, its image {size[0]}x{size[1]}"
+        )
+    return pixels
+
+
+def _pixels(image: Image, png: PngChunks | None, by_color: bool) -> NDArray[np.integer]:
+    image.load()
+    if png and not png.is_complete():
+        raise ImageError(UNDECODABLE, "part of the PNG's pixels is missing")
+    is_deep = image.mode.startswith("I;16")
+    if by_color:
+        if is_deep:
+            raise ImageError(UNSUPPORTED_FORMAT, "gray of 16 bits, and classes have colors")
+        if "A" in image.getbands() and image.getchannel("A").getextrema()[0] != 255:
+            raise ImageError(UNSUPPORTED_FORMAT, "some pixels are transparent")
+        return np.asarray(image.convert("RGB"))
+    if not is_deep and image.mode not in ("1", "L", "P"):
+        raise ImageError(
+            UNSUPPORTED_FORMAT, f"the mask is {image.mode}, and classes have values, not colors"
+        )
+    values = np.asarray(image).astype(np.uint16)
+    if png and png.color_type == _GRAY and image.mode == "L" and png.bit_depth in _LEVELS:
+        values //= 255 // _LEVELS[png.bit_depth]
+    return values
+
+
+def _of_values(values: NDArray[np.integer], classes: Mapping[int, int]) -> NDArray[np.int16]:
+    table = np.full(NUM_VALUES, _UNKNOWN, np.int16)
+    table[list(classes)] = list(classes.values())
+    return table[values]
+
+
+def _of_colors(colors: NDArray[np.integer], classes: Mapping[Color, int]) -> NDArray[np.int16]:
+    factors = np.array([1 << 16, 1 << 8, 1])
+    known = np.array(sorted((int(np.dot(color, factors)), c) for color, c in classes.items()))
+    packed = colors.astype(np.int64) @ factors
+    place = np.searchsorted(known[:, 0], packed).clip(max=len(known) - 1)
+    found = np.where(known[place, 0] == packed, known[place, 1], _UNKNOWN)
+    return found.astype(np.int16)
