@@ -1,12 +1,26 @@
-"""``beit3 compare``: the scores and evaluations of workdirs in one table."""
+"""``beit3 compare``: the scores and evaluations of workdirs in tables and on a page."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.commands.options import Endpoint, Region, console
 from pipelines.commands.workdir import open_workdir
+
+if TYPE_CHECKING:
+    from orchestration.storage.store import Store
+    from pipelines.report.comparison_page import Variant
+
+Metrics = Annotated[
+    list[str],
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="Number that the intervals and the page show; repeat for more. Default: main ones.",
+    ),
+]
 
 
 def compare(
@@ -16,20 +30,28 @@ def compare(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write all numbers as CSV, too.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with figures, too.")
+    ] = None,
+    metric: Metrics = [],  # noqa: B006
     endpoint_url: Endpoint = None,
     region: Region = None,
 ) -> None:
     """Compare every committed score and evaluation: settings that differ, metrics, published ones.
 
-    Results that differ in the seed alone are one row: median (smallest-largest).
+    Results that differ in the seed alone are one row: median (smallest-largest). With several
+    seeds there are means, 95% intervals and differences to the first row, too.
 
-    Example: beit3 compare runs/rte runs/rte-scratch --csv rte.csv
+    Example: beit3 compare runs/rte runs/rte-scratch --csv rte.csv --html rte.html
     """
     from orchestration.errors import RecipeError
-    from pipelines.report.comparison import read_results, rows_of
+    from pipelines.report.comparison import rows_of
+    from pipelines.report.comparison_page import labeled
     from pipelines.report.comparison_tables import comparison_tables, to_csv
+    from pipelines.report.results import read_results
 
-    found = {name: read_results(open_workdir(name, endpoint_url, region)) for name in workdirs}
+    stores = {name: open_workdir(name, endpoint_url, region) for name in workdirs}
+    found = {name: read_results(store) for name, store in stores.items()}
     if without := [name for name, results in found.items() if not results]:
         raise RecipeError(
             f"{', '.join(without)}: no score and no evaluation is complete here; see "
@@ -38,9 +60,58 @@ def compare(
     rows = rows_of([result for results in found.values() for result in results])
     for table in comparison_tables(rows):
         console.print(table)
-    if csv is None:
-        return
+    variants = labeled(rows)
+    names = print_intervals(variants, metric)
+    if csv is not None:
+        _write(csv, "--csv", to_csv(rows))
+    if html is not None:
+        known = {store.uri: store for store in stores.values()}
+        _write(html, "--html", page_of("comparison", variants, names, known))
+
+
+def print_intervals(variants: "Sequence[Variant]", metrics: Sequence[str]) -> list[str]:
+    """Print means and intervals if there are several seeds; return the metrics.
+
+    Args:
+        variants: what is compared.
+        metrics: names of numbers, or none for the main ones.
+
+    Raises:
+        RecipeError: no result has a metric.
+    """
+    from pipelines.report.comparison_page import chosen_metrics, metric_part
+    from pipelines.report.comparison_tables import intervals_table
+
+    rows = [variant.row for variant in variants]
+    names = chosen_metrics(rows, metrics)
+    if any(len(row.results) > 1 for row in rows):
+        console.print(intervals_table([metric_part(variants, name) for name in names]))
+    return names
+
+
+def page_of(
+    title: str, variants: "Sequence[Variant]", names: Sequence[str], stores: "Mapping[str, Store]"
+) -> str:
+    """Return the page of a comparison.
+
+    Args:
+        title: of the page.
+        variants: what is compared.
+        names: of the metrics.
+        stores: workdirs of the results by URI.
+    """
+    from pipelines.report.comparison_page import comparison_page
+    from pipelines.report.results import learning_curves
+
+    results = [result for variant in variants for result in variant.row.results]
+    curves = {(r.workdir, r.fingerprint): learning_curves(stores[r.workdir], r) for r in results}
+    return comparison_page(title, variants, names, curves)
+
+
+def _write(file: Path, option: str, text: str) -> None:
+    from orchestration.errors import RecipeError
+
     try:
-        csv.expanduser().write_text(to_csv(rows), "utf-8")
+        file.expanduser().write_text(text, "utf-8")
     except OSError as error:
-        raise RecipeError(f"--csv {csv}: cannot be written ({error.strerror})") from None
+        raise RecipeError(f"{option} {file}: cannot be written ({error.strerror})") from None

@@ -106,8 +106,9 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _print_comparison(store: "Store", fingerprints: set[str]) -> None:
-    from pipelines.report.comparison import best_on_dev, differing, read_results, rows_of
+    from pipelines.report.comparison import best_on_dev, differing, rows_of
     from pipelines.report.comparison_tables import comparison_tables, spread_words
+    from pipelines.report.results import read_results
 
     rows = rows_of([r for r in read_results(store) if r.fingerprint in fingerprints])
     for table in comparison_tables(rows):

@@ -8,8 +8,10 @@
 - ``task_report.py``: the stage ``task_report``, a page of predictions; ``predicted.py``: some right
   and some wrong ones, ``nearest.py``: those of retrieval.
 - ``learned.py``: what a pretraining has learned, beside baselines, as tables of the summary.
-- ``scores.py``: the score of a fine-tuning as a table. ``comparison.py``: scores and evaluations of
-  workdirs side by side; ``comparison_tables.py``: as tables and as CSV.
+- ``scores.py``: the score of a fine-tuning as a table. ``results.py``: the committed scores and
+  evaluations of a workdir; ``comparison.py``: those of several side by side; ``intervals.py``:
+  means over seeds; ``comparison_tables.py``: a comparison as tables and CSV,
+  ``comparison_page.py``: as a page with figures, whose coordinates are ``comparison_figures.py``.
 - ``column_counts.py``: counts over columns of committed datasets, in Arrow.
 - ``contact_sheets.py``: thumbnails as data URIs.
 - ``page.py``, ``templates/``: a report as one HTML file. ``base.html`` is the frame of every page,

@@ -8,7 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.finetune.score import PUBLISHED
-from pipelines.report.comparison import EVALUATE, SCORE, Row, Spread, differing, short
+from pipelines.report.comparison import Row, Spread, differing
+from pipelines.report.comparison_page import MetricPart
+from pipelines.report.intervals import Estimate, estimate_of, values_of
+from pipelines.report.results import EVALUATE, SCORE, short
 from pipelines.report.scores import decimal
 
 
@@ -17,6 +20,31 @@ def comparison_tables(rows: Sequence[Row]) -> Iterator[Table]:
     for stage, table_of in ((SCORE, _scores), (EVALUATE, _evaluations)):
         if some := [row for row in rows if row.first.stage == stage]:
             yield table_of(some)
+
+
+def intervals_table(parts: Sequence[MetricPart]) -> Table:
+    """Return a table of means over seeds, 95% intervals and differences to the first variant."""
+    title = "means over seeds with 95% intervals, and differences to the first variant"
+    table = Table(title=title, title_justify="left")
+    for column in ("metric", "variant"):
+        table.add_column(column, overflow="fold")
+    for column in ("runs", "mean", "interval", "difference", "interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for part in parts:
+        for i, line in enumerate(part.lines):
+            other = line.difference
+            compared = [other.how] if other is not None and other.low is not None else []
+            table.add_row(
+                part.name if i == 0 else "",
+                escape(f"{line.number}: {line.label}"),
+                str(line.count),
+                *_estimate_words(line.estimate),
+                *_estimate_words(other),
+                "; ".join([*compared, *filter(None, [line.note])]),
+                end_section=i == len(part.lines) - 1,
+            )
+    return table
 
 
 def spread_words(spread: Spread | None) -> str:
@@ -29,24 +57,25 @@ def spread_words(spread: Spread | None) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Return every number of every row: its median, its range, and what was published."""
+    """Return every number of every row: median, range, mean, interval, and the published one."""
     settings = differing(rows)
     names = list(dict.fromkeys(name for row in rows for name in row.names()))
     measured = [name for name in names if not name.startswith(f"{PUBLISHED}/")]
     published = [name for name in names if name not in measured]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    ranges = [part for name in measured for part in (name, f"{name} min", f"{name} max")]
+    kinds = ("", " min", " max", " mean", " low95", " high95")
+    ranges = [f"{name}{kind}" for name in measured for kind in kinds]
     writer.writerow(
         ["stage", "task", "start", *settings, "num_seeds", "seeds", "workdirs", *ranges, *published]
     )
     for row in rows:
         cells = [row.first.stage, row.first.task, row.first.start]
         cells += [row.first.settings.get(name, "") for name in settings]
-        cells += [str(len(row.results)), _listed(row, "seed"), _listed(row, "workdir")]
+        cells += [str(len(row.results)), row.listed("seed"), row.listed("workdir")]
         for name in measured:
             spread = row.spread(name)
-            cells += ["", "", ""] if spread is None else _exact(spread)
+            cells += [""] * len(kinds) if spread is None else _exact(spread, values_of(row, name))
         found = [row.spread(name) for name in published]
         cells += ["" if spread is None else repr(spread.median) for spread in found]
         writer.writerow(cells)
@@ -85,7 +114,7 @@ def _evaluations(rows: Sequence[Row]) -> Table:
     table = Table("evaluation", title="evaluations", title_justify="left")
     for i in range(len(rows)):
         table.add_column(str(i + 1), justify="right", overflow="fold")
-    table.add_row("workdirs", *(escape(_listed(row, "workdir")) for row in rows))
+    table.add_row("workdirs", *(escape(row.listed("workdir")) for row in rows))
     table.add_row("start", *(escape(row.first.start) for row in rows))
     for name in differing(rows):
         table.add_row(
@@ -102,14 +131,21 @@ def _longest(cells: Sequence[str]) -> int:
     return max((len(word) for cell in cells for word in cell.split()), default=0)
 
 
-def _listed(row: Row, attribute: str) -> str:
-    """Return the values of the results' attribute, each once."""
-    values = dict.fromkeys(getattr(result, attribute) for result in row.results)
-    return " ".join(str(value) for value in values if value is not None)
+def _exact(spread: Spread, values: Sequence[float]) -> list[str]:
+    found: list[float | None] = [spread.median, spread.low, spread.high]
+    if values:
+        estimate = estimate_of(values)
+        found += [estimate.mean, estimate.low, estimate.high]
+    cells = ["" if value is None else repr(value) for value in found]
+    return [*cells, *[""] * (6 - len(cells))]
 
 
-def _exact(spread: Spread) -> list[str]:
-    return [repr(value) for value in (spread.median, spread.low, spread.high)]
+def _estimate_words(estimate: Estimate | None) -> tuple[str, str]:
+    if estimate is None:
+        return "", ""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.4f}", ""
+    return f"{estimate.mean:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}"
 
 
 def _number(value: float) -> str:

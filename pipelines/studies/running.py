@@ -20,7 +20,7 @@ from orchestration.reporting.tracking import Tracker
 from orchestration.storage.lock import workdir_lock
 from orchestration.storage.store import Store
 from pipelines.open_recipe import Opened, miniweb_served
-from pipelines.report.comparison import STAGES
+from pipelines.report.results import STAGES
 from pipelines.studies.opening import OpenedStudy
 
 STUDIES: Final = "studies"

@@ -14,14 +14,9 @@ from orchestration.manifest import MANIFEST
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
 from pipelines.cli import app
-from pipelines.report.comparison import (
-    FRESH,
-    best_on_dev,
-    differing,
-    read_results,
-    rows_of,
-)
+from pipelines.report.comparison import best_on_dev, differing, rows_of
 from pipelines.report.comparison_tables import comparison_tables, to_csv
+from pipelines.report.results import FRESH, read_results
 from tests.pipelines.finetune.committed import commit, commit_stages, glue_recipe
 
 

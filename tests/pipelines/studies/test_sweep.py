@@ -1,6 +1,9 @@
 """``beit3 sweep`` and ``beit3 plan`` of a study: what is run, in which order, what is reused."""
 
+import csv
+
 import pytest
+from lxml import html
 from typer.testing import CliRunner
 
 from orchestration.errors import LockError, RecipeError, StageError
@@ -39,7 +42,23 @@ def test_a_study_runs_variant_by_variant_and_makes_shared_stages_once(tmp_path, 
     assert counts == {
         "download/pairs": 1, "curate": 1, "image_tokens": 1, "pair_tokens": 1, "pretrain": 6,
     }  # fmt: skip
-    assert runs.ended == ["FINISHED"] and "study.yaml" in runs.artifacts
+    assert runs.ended == ["FINISHED"]
+    assert runs.artifacts == ["study.yaml", "comparison.html", "comparison.csv"]
+
+
+def test_a_study_ends_with_the_page_of_its_metrics_and_variants(tmp_path, runs):
+    done = sweep(tmp_path, metrics=["grounding/words/gap", "accuracy/nothing"])
+    assert "metric accuracy/nothing: no run has it" in done.output
+    (page,) = (tmp_path / "work" / "studies").glob("*/comparison.html")
+    tree = html.fromstring(page.read_text())
+    assert tree.xpath("//h1")[0].text == "masking"
+    assert [e.text for e in tree.xpath("//figcaption")] == ["grounding/words/gap"]
+    (difference,) = tree.xpath("//td[contains(., '2: joint')]/..")
+    cells = [cell.text_content() for cell in difference.xpath("td")]
+    assert cells[3:6] == ["0.0300", "0.0052 to 0.0548", "-0.0600"]
+    assert cells[7] == "paired by seed (3); excludes 0"
+    rows = list(csv.DictReader(page.with_suffix(".csv").open()))
+    assert [row["train.pair_masking"] for row in rows] == ["separate", "joint"]
 
 
 def test_the_same_command_runs_what_is_missing_and_adopts_what_is_complete(tmp_path, runs):
