@@ -63,6 +63,10 @@ class Mask2FormerHead(Mask2FormerPreTrainedModel):
         }
         self.criterion = Mask2FormerLoss(config, self.loss_weights)
         self.post_init()
+        # The weights of the classes follow from the configuration, so no checkpoint holds them.
+        self.criterion.register_buffer(
+            "empty_weight", self.criterion.empty_weight, persistent=False
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Return what the queries predict at first and after each layer, in fp32.

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from model.finetuning.layer_decay import lr_scale
+from model.finetuning.segmentation.network import side_multiple
 from model.finetuning.segmentation.settings import IGNORED
 from tests.model.finetuning.segmentation.shapes import (
     CONFIG,
@@ -91,11 +92,15 @@ def test_a_head_learns_which_pixels_belong_to_a_class(head, lr):
 
 
 @pytest.mark.parametrize(("head", "patch", "multiple"), [
-    ("pyramid", 8, 8), ("mask2former", 8, 32), ("mask2former", 14, 224), ("mask2former", 16, 32),
+    ("pyramid", 8, 16), ("mask2former", 8, 32), ("mask2former", 16, 32),
 ])  # fmt: skip
 def test_sides_are_multiples_of_what_the_maps_need(head, patch, multiple):
+    assert side_multiple(head, patch) == multiple
     config = replace(CONFIG, patch_size=patch, image_size=2 * patch)
-    assert segmenter(head, config).multiple == multiple
+    network = segmenter(head, config)
+    assert network.scores(images(1, multiple)).shape == (1, NUM_CLASSES, multiple, multiple)
+    with pytest.raises(ValueError, match="multiples of"):
+        network.scores(images(1, multiple + multiple // 2))
 
 
 @pytest.mark.parametrize("head", HEADS)
