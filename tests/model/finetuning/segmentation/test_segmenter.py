@@ -1,5 +1,6 @@
 """The encoder with both heads: losses, what is learned, and what decides over the scores."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,21 @@ def test_every_parameter_is_trained(head):
     expected = {"network.vision.mask_token"} | (final_norm if head == "mask2former" else set())
     assert missing == expected
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_in_bf16_a_copy_of_the_network_has_nearly_the_same_losses_and_scores(head):
+    network = deepcopy(segmenter(head))
+    expected = segmenter(head).losses(images(), labels(), SEEDS)
+    scores = segmenter(head).scores(images())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network.losses(images(), labels(), SEEDS)
+        in_bf16 = network.scores(images())
+    for name, loss in expected.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], loss, atol=0.05, rtol=0.1)
+    assert in_bf16.dtype == torch.float32
+    assert (in_bf16 - scores).abs().mean() < 0.02
 
 
 def test_the_smaller_head_is_cross_entropy_over_labeled_pixels():
