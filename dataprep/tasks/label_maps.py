@@ -32,8 +32,8 @@ _EXACT: Final = ("PNG", "GIF", "BMP", "TIFF")
 _UNKNOWN: Final = -1
 _GRAY: Final = 0
 "PNG's color type of gray."
-_LEVELS: Final = {1: 1, 2: 3, 4: 15}
-"Largest value of gray of few bits, which Pillow spreads over 0-255; 1 bit it leaves."
+_LARGEST: Final = {2: 3, 4: 15}
+"Largest value of gray of few bits, which Pillow spreads over 0-255; of 1 bit it leaves it."
 
 
 def read_label_map(data: bytes, classes: LabelClasses, size: tuple[int, int]) -> LabelMap:
@@ -109,8 +109,8 @@ def _pixels(image: Image, png: PngChunks | None, by_color: bool) -> NDArray[np.i
             UNSUPPORTED_FORMAT, f"the mask is {image.mode}, and classes have values, not colors"
         )
     values = np.asarray(image).astype(np.uint16)
-    if png and png.color_type == _GRAY and image.mode == "L" and png.bit_depth in _LEVELS:
-        values //= 255 // _LEVELS[png.bit_depth]
+    if png and png.color_type == _GRAY and image.mode == "L" and png.bit_depth in _LARGEST:
+        values //= 255 // _LARGEST[png.bit_depth]
     return values
 
 

@@ -7,12 +7,15 @@ mean. Pixels that are ignored in the true map count nowhere.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 LabelMap = NDArray[np.uint8]
+METRICS: Final = ("mIoU", "pixel_accuracy", "class_accuracy")
+"Names of the metrics."
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,10 @@ def segmentation_score(
         if present
     }
     is_true = true_pixels > 0
-    metrics = {
-        "mIoU": float(np.mean(list(by_class.values()))),
-        "pixel_accuracy": float(right.sum() / confusion.sum()),
-        "class_accuracy": float((right[is_true] / true_pixels[is_true]).mean()),
-    }
+    values = (
+        np.mean(list(by_class.values())),
+        right.sum() / confusion.sum(),
+        (right[is_true] / true_pixels[is_true]).mean(),
+    )
+    metrics = {name: float(value) for name, value in zip(METRICS, values, strict=True)}
     return SegmentationScore(metrics, by_class, confusion)

@@ -107,15 +107,7 @@ class ViTAdapter(nn.Module):
             images: (B, 3, H, W) float, normalized; the sides are multiples of the patch size and
                 of ``MULTIPLE``.
             residual_scale: (depth, 2, B) float, factors of the residual branches.
-
-        Raises:
-            ValueError: a side is not such a multiple.
         """
-        if any(side % MULTIPLE for side in images.shape[2:]):
-            raise ValueError(
-                f"images of {tuple(images.shape[2:])} pixels; the adapter needs multiples of "
-                f"{MULTIPLE}"
-            )
         first, *others = self.prior(images)
         shapes = [(map_.shape[2], map_.shape[3]) for map_ in others]
         levels = self.levels.repeat_interleave(

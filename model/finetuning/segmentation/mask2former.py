@@ -63,6 +63,10 @@ class Mask2FormerHead(Mask2FormerPreTrainedModel):
         }
         self.criterion = Mask2FormerLoss(config, self.loss_weights)
         self.post_init()
+        # The weights of the classes follow from the configuration, so no checkpoint holds them.
+        self.criterion.register_buffer(
+            "empty_weight", self.criterion.empty_weight, persistent=False
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Return what the queries predict at first and after each layer, in fp32.
@@ -150,7 +154,7 @@ class Mask2FormerHead(Mask2FormerPreTrainedModel):
 def semantic_scores(
     class_queries_logits: Tensor, masks_queries_logits: Tensor, size: Size, **_: Any
 ) -> Tensor:
-    """Return scores (B, C, H, W): for each class the sum over queries of class times mask.
+    """Return scores (B, C, H, W) in fp32: for each class the sum over queries of class times mask.
 
     Args:
         class_queries_logits: (B, Q, C + 1).
@@ -159,4 +163,5 @@ def semantic_scores(
     """
     masks = F.interpolate(masks_queries_logits, size, mode="bilinear", align_corners=False)
     classes = class_queries_logits.softmax(dim=2)[..., :-1]
-    return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())
+    with torch.autocast(masks.device.type, enabled=False):
+        return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())

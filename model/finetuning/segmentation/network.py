@@ -10,9 +10,14 @@ from torch import Tensor
 from model.finetuning.dense_backbone import DenseBackbone, keep_vision
 from model.finetuning.segmentation.adapter import MULTIPLE, ViTAdapter
 from model.finetuning.segmentation.pyramid_head import PyramidHead
-from model.finetuning.segmentation.settings import SegmenterSizes
+from model.finetuning.segmentation.settings import Head, SegmenterSizes
 from model.finetuning.task_networks import TaskNetwork
 from model.network.beit3 import BEiT3
+
+
+def side_multiple(head: Head, patch_size: int) -> int:
+    """Return the number of pixels that the sides of a head's images are multiples of."""
+    return 2 * patch_size if head == "pyramid" else math.lcm(patch_size, MULTIPLE)
 
 
 class ForSegmentation(TaskNetwork):
@@ -38,12 +43,6 @@ class ForSegmentation(TaskNetwork):
             self.adapter = ViTAdapter(width, sizes.adapter)
             self.head = Mask2FormerHead(width, num_classes, sizes.masks)
 
-    @property
-    def multiple(self) -> int:
-        """Return the number of pixels that the sides of images are multiples of."""
-        size = self.network.config.patch_size
-        return size if self.adapter is None else math.lcm(size, MULTIPLE)
-
     def losses(
         self,
         images: Tensor,
@@ -54,7 +53,8 @@ class ForSegmentation(TaskNetwork):
         """Return the losses (B,) of images, which add up to what is minimized.
 
         Args:
-            images: (B, 3, H, W) float, normalized; the sides are multiples of :attr:`multiple`.
+            images: (B, 3, H, W) float, normalized; the sides are multiples of
+                :func:`side_multiple`.
             labels: (B, H, W) long, ``IGNORED`` where a pixel does not count.
             seeds: of each image in this step.
             residual_scale: (depth, 2, B) float, factors of the residual branches.
@@ -76,6 +76,12 @@ class ForSegmentation(TaskNetwork):
         return scores
 
     def _maps(self, images: Tensor, residual_scale: Tensor | None) -> Any:
+        multiple = side_multiple(self.sizes.head, self.network.config.patch_size)
+        if any(side % multiple for side in images.shape[2:]):
+            raise ValueError(
+                f"images of {tuple(images.shape[2:])} pixels; the head {self.sizes.head} needs "
+                f"sides that are multiples of {multiple}"
+            )
         backbone = DenseBackbone(self.network, self.sizes.window, self.sizes.num_global)
         if self.adapter is None:
             return backbone(images, residual_scale)

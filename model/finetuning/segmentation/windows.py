@@ -1,8 +1,8 @@
 """Scores of an image of any size: from overlapping windows, at several scales, and mirrored.
 
 A window is a square of the training's size. Where windows overlap, and over the forms of an image,
-scores are averaged. Sums are made in float64 and in one order, so that neither the number of
-windows in a batch nor the order of the forms decides over more than the last digits.
+scores are averaged. Sums are made window by window in one order, however many windows are scored in
+a batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def starts(length: int, size: int, stride: int) -> list[int]:
 
 
 def window_scores(score: Score, image: Tensor, size: int, stride: int, at_once: int = 8) -> Tensor:
-    """Return the mean scores (C, H, W) float32 of an image over all windows.
+    """Return the mean scores (C, H, W) of an image over all windows.
 
     An image that is smaller than a window is padded at right and bottom with 0, the mean of
     normalized pixels.
@@ -63,17 +63,17 @@ def window_scores(score: Score, image: Tensor, size: int, stride: int, at_once: 
     corners = [
         (top, left) for top in starts(height, size, stride) for left in starts(width, size, stride)
     ]
-    total, number = None, image.new_zeros(padded.shape[1:], dtype=torch.float64)
+    total, number = None, image.new_zeros(padded.shape[1:])
     for first in range(0, len(corners), at_once):
         some = corners[first : first + at_once]
         windows = [padded[:, y : y + size, x : x + size] for y, x in some]
         for (y, x), found in zip(some, score(torch.stack(windows)), strict=True):
             if total is None:
-                total = found.new_zeros(len(found), *padded.shape[1:], dtype=torch.float64)
+                total = found.new_zeros(len(found), *padded.shape[1:])
             total[:, y : y + size, x : x + size] += found
             number[y : y + size, x : x + size] += 1
     assert total is not None
-    return (total / number)[:, :height, :width].float()
+    return (total / number)[:, :height, :width]
 
 
 def mean_scores(
@@ -99,6 +99,6 @@ def mean_scores(
         found = window_scores(score, view.image, window, stride, at_once)
         found = found.flip(2) if view.flipped else found
         resized = F.interpolate(found[None], shown, mode="bilinear", align_corners=False)
-        total = total + resized[0].double()
+        total = total + resized[0]
     assert isinstance(total, Tensor)
-    return (total / len(views)).float()
+    return total / len(views)

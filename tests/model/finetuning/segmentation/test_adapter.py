@@ -97,9 +97,3 @@ def test_every_parameter_is_trained_with_and_without_recomputing():
     for other in gradients[1:]:
         for name, gradient in gradients[0].items():
             torch.testing.assert_close(other[name], gradient, msg=name, atol=1e-5, rtol=1e-4)
-
-
-def test_a_size_that_maps_do_not_cover_is_refused():
-    backbone, adapter = built()
-    with pytest.raises(ValueError, match=r"images of \(40, 32\) pixels; the adapter needs multi"):
-        adapter(backbone, torch.randn(1, 3, 40, 32))
