@@ -90,6 +90,9 @@ class LineTask:
     def write_files(self, folder: Path) -> None:
         (folder / "weight.json").write_text(json.dumps(self.network.weight.tolist()))
 
+    def read_files(self, folder: Path) -> None:
+        """Read nothing."""
+
 
 def params(**changes: object) -> TrainingLoopParams:
     """Return the parameters of a short training."""

@@ -33,16 +33,16 @@ class CodeCounts:
             torch.bincount(flat, minlength=self.counts.numel()).cpu().view_as(self.counts)
         )
 
-    def over_workers(self) -> "CodeCounts":
-        """Return the counts summed over workers; every worker must call it."""
-        total = CodeCounts(self.counts.shape[1], self.counts.shape[0])
-        total.counts = self.counts.clone()
+    def add_over_workers(self, codes: Tensor, sources: Tensor) -> None:
+        """Count the codes of the batches of all workers; every worker must call it."""
+        batch = CodeCounts(self.counts.shape[1], self.counts.shape[0])
+        batch.add(codes, sources)
         if dist.is_initialized() and dist.get_world_size() > 1:
             device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-            reduced = total.counts.to(device)
+            reduced = batch.counts.to(device)
             dist.all_reduce(reduced)
-            total.counts = reduced.cpu()
-        return total
+            batch.counts = reduced.cpu()
+        self.counts += batch.counts
 
     def numbers(self, sources: list[str]) -> dict[str, float]:
         """Return usage, perplexity and the number of dead codes over all sources, and by source."""

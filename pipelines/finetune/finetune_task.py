@@ -211,6 +211,9 @@ class FinetuneTask:
         """Write the network's configuration."""
         (folder / NETWORK_FILE).write_text(json.dumps(self.builder.config.to_dict(), indent=1))
 
+    def read_files(self, folder: Path) -> None:
+        """Read nothing: the state of the task is in network and optimizer."""
+
 
 def _metric(name: str) -> str:
     return name if name == "loss" else f"train/{name}"

@@ -221,3 +221,6 @@ class PretrainTask:
         """Write the network's configuration."""
         config = self.job.config.to_dict()
         (folder / NETWORK_FILE).write_text(json.dumps(config, indent=1))
+
+    def read_files(self, folder: Path) -> None:
+        """Read nothing: the state of the task is in network and optimizer."""

@@ -41,6 +41,8 @@ from tokenizer.teachers import TeacherName, make_teacher
 from tokenizer.vqkd import VQKD, VQKDConfig, to_input
 
 MODEL_FILE: Final = "vqkd.pt"
+COUNTS_FILE: Final = "code_counts.npy"
+"Number of patches of each source and code in the epoch so far; (sources, codes) float64."
 GROUP_ROWS: Final = 64
 SHUFFLE_WINDOW: Final = 32
 "Runs of images that a substream shuffles together: a corpus may be sorted by class."
@@ -226,7 +228,7 @@ class VQKDTask:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
-            self.counts.add(distilled.codes, sources)
+            self.counts.add_over_workers(distilled.codes, sources)
         metrics = {
             "loss": float(distilled.loss.detach()),
             "teacher_cosine": float(distilled.cosine.detach()),
@@ -243,13 +245,10 @@ class VQKDTask:
         self.network.initialize_codebook(images, generator)
 
     def _epoch_metrics(self, step: int) -> dict[str, float]:
-        """Return the codebook usage of the epoch that ends with this step, else nothing.
-
-        After a resume it covers only the steps since.
-        """
+        """Return the codebook usage of the epoch that ends with this step, else nothing."""
         if (step + 1) % self.steps_per_epoch:
             return {}
-        numbers = self.counts.over_workers().numbers(self.job.sources)
+        numbers = self.counts.numbers(self.job.sources)
         self.counts = self._new_counts()
         return {f"epoch/{name}": value for name, value in numbers.items()}
 
@@ -267,8 +266,13 @@ class VQKDTask:
         )
 
     def write_files(self, folder: Path) -> None:
-        """Write the tokenizer in BEiT v2's layout."""
+        """Write the tokenizer in BEiT v2's layout, and the codes counted in this epoch."""
         self.network.save(folder / MODEL_FILE)
+        np.save(folder / COUNTS_FILE, self.counts.counts.numpy())
+
+    def read_files(self, folder: Path) -> None:
+        """Continue to count the codes of the epoch in which the checkpoint was saved."""
+        self.counts.counts = torch.from_numpy(np.load(folder / COUNTS_FILE))
 
 
 def num_runs_held(num_substreams: int, num_workers: int) -> int:

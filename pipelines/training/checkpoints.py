@@ -82,11 +82,15 @@ class Saver:
 
 
 def restore(
-    session: Session, network: nn.Module, optimizer: torch.optim.Optimizer, history: History
+    session: Session,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+    read_files: Callable[[Path], None],
 ) -> None:
     """Load the newest checkpoint, if there is one, into network, optimizer and history.
 
-    The optimizer must be new, with a learning rate of 0.
+    The optimizer must be new, with a learning rate of 0. ``read_files`` reads the task's own files.
     """
     import torch.distributed.checkpoint as dcp
 
@@ -108,6 +112,7 @@ def restore(
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         history.restore(folder)
+        read_files(folder)
 
 
 def load_network_state(folder: Path, network: nn.Module) -> None:

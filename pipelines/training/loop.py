@@ -90,6 +90,9 @@ class TrainTask(Protocol[Batches]):
     def write_files(self, folder: Path) -> None:
         """Write the task's own files into a checkpoint's folder; on the first worker only."""
 
+    def read_files(self, folder: Path) -> None:
+        """Read what continues from these files on a resume; on every worker."""
+
 
 class TrainJob(Protocol):
     """Everything that a worker needs to build its task; pickled and sent to each worker."""
@@ -118,7 +121,7 @@ def train(session: Session, job: TrainJob) -> None:
     torch.manual_seed(job.seed)
     task = job.make_task(session)
     history = History(session.folder, params.log_every, spikes=task.spikes)
-    restore(session, task.network, task.optimizer, history)
+    restore(session, task.network, task.optimizer, history, task.read_files)
     saver = Saver(session, task.network, task.optimizer, history, task.write_files)
     start = history.step
 
