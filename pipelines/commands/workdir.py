@@ -1,5 +1,6 @@
 """``beit3 status``, ``beit3 report`` and ``beit3 gc``: the commands that read a workdir."""
 
+import webbrowser
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,15 +23,26 @@ def status(workdir: Workdir, endpoint_url: Endpoint = None, region: Region = Non
     console.print(status_table(store, last_record(store)))
 
 
-def report(workdir: Workdir, endpoint_url: Endpoint = None, region: Region = None) -> None:
-    """Print the summary of a workdir's last workflow again.
+def report(
+    workdir: Workdir,
+    endpoint_url: Endpoint = None,
+    region: Region = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a web browser.")] = False,
+) -> None:
+    """Print the summary of a workdir's last workflow again, and write a page about it.
 
-    Example: beit3 report --workdir runs/demo
+    Example: beit3 report --workdir runs/demo --open
     """
-    from pipelines.summary import print_summary
+    from pipelines.report.run.run_report import write_run_report
+    from pipelines.summary import print_location, print_summary
 
     store = open_workdir(workdir, endpoint_url, region)
-    print_summary(console, store, last_record(store)["stages"])
+    record = last_record(store)
+    print_summary(console, store, record["stages"])
+    written = write_run_report(store, record)
+    print_location(console, "run report", written.location)
+    if open_:
+        webbrowser.open(written.path.as_uri())
 
 
 def gc(

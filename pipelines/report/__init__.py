@@ -7,7 +7,8 @@
 - ``held_out_counts.py``: kept rows that the token stages will hold out.
 - ``task_report.py``: the stage ``task_report``, a page of predictions; ``predicted.py``: some right
   and some wrong ones, ``nearest.py``: those of retrieval.
-- ``learned.py``: what a pretraining has learned, beside baselines, as tables of the summary.
+- ``run/``: the run report, a page about a whole workflow.
+- ``learned.py``: what a pretraining has learned, beside baselines.
 - ``scores.py``: the score of a fine-tuning as a table. ``comparison.py``: scores and evaluations of
   workdirs side by side; ``comparison_tables.py``: as tables and as CSV.
 - ``column_counts.py``: counts over columns of committed datasets, in Arrow.
@@ -16,5 +17,5 @@
   ``macros.html`` holds histograms and contact sheets.
 
 A new report is a module that counts, a template that extends ``base.html``, and a call of
-``page.render``. Nothing depends on a report, which is why its stage may write times.
+``page.render``. Nothing depends on a report, which is why it may show times.
 """
