@@ -9,6 +9,7 @@ import typer
 from pipelines.commands.options import Endpoint, Region, Workdir, console
 
 if TYPE_CHECKING:
+    from orchestration.storage.files import StorageParams
     from orchestration.storage.store import Store
 
 
@@ -89,19 +90,28 @@ def open_workdir(workdir: str, endpoint_url: str | None, region: str | None = No
         RecipeError: the endpoint or the region is not valid.
         StoreError: the workdir is not valid.
     """
+    from orchestration.storage.store import Store
+
+    return Store(workdir, storage_of(endpoint_url, region))
+
+
+def storage_of(endpoint_url: str | None, region: str | None) -> "StorageParams":
+    """Return how an object store is reached.
+
+    Raises:
+        RecipeError: the endpoint or the region is not valid.
+    """
     from pydantic import ValidationError
 
     from orchestration.errors import RecipeError
     from orchestration.storage.files import StorageParams
-    from orchestration.storage.store import Store
 
     try:
-        storage = StorageParams(endpoint_url=endpoint_url, region=region)
+        return StorageParams(endpoint_url=endpoint_url, region=region)
     except ValidationError as error:
         first = error.errors()[0]
         option = f"--{first['loc'][0]}".replace("_", "-")
         raise RecipeError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
-    return Store(workdir, storage)
 
 
 def last_record(store: "Store") -> dict[str, Any]:

@@ -7,6 +7,7 @@
 - ``held_out_counts.py``: kept rows that the token stages will hold out.
 - ``task_report.py``: the stage ``task_report``, a page of predictions; ``predicted.py``: some right
   and some wrong ones, ``nearest.py``: those of retrieval.
+- ``outputs/``: what lies in a workdir, for ``beit3 inspect``.
 - ``run/``: the run report, a page about a whole workflow.
 - ``learned.py``: what a pretraining has learned, beside baselines.
 - ``scores.py``: the score of a fine-tuning as a table. ``comparison.py``: scores and evaluations of
