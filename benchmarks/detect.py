@@ -1,7 +1,7 @@
 """Detection against torchvision's Mask R-CNN with a plain ViT behind the same pyramid; in one run.
 
     python benchmarks/detect.py [--size base] [--image-size 1024] [--batch 1] [--objects 8]
-        [--rounds 3] [--smoke]
+        [--proposals 1000] [--trained 512] [--rounds 3] [--smoke]
 
 Contestants are this project's detector (windowed attention, a cascade of three convolutional box
 heads, a mask head) and ``torchvision.models.detection.MaskRCNN`` on torchvision's own
@@ -50,9 +50,11 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--objects", type=int, default=8)
+    parser.add_argument("--proposals", type=int, default=1000, help="boxes that are scored")
+    parser.add_argument("--trained", type=int, default=512, help="boxes that are trained on")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory-of", choices=CONTESTANTS, help="measure one alone")
-    options = parse_options(parser, size="tiny", image_size=64, rounds=1)
+    options = parse_options(parser, size="tiny", image_size=64, proposals=50, trained=16, rounds=1)
     if options.memory_of:
         sys.stdout.write(f"{peak_bytes(options)}\n")
         return
@@ -108,7 +110,8 @@ def ours(options: argparse.Namespace) -> Works:
     """Return the work of this project's detector."""
     images, targets = drawn(options)
     config = BEiT3Config.named(options.size, image_size=options.image_size)
-    network = ForDetection(BEiT3(config), NUM_CLASSES, DetectorSizes()).to(DEVICE)
+    sizes = DetectorSizes(num_proposals=options.proposals, num_trained=options.trained)
+    network = ForDetection(BEiT3(config), NUM_CLASSES, sizes).to(DEVICE)
     size, choice = tuple(images.shape[2:]), Choice(min_score=0.0, most=MOST)
 
     def detect() -> None:
@@ -130,7 +133,7 @@ def torchvision(options: argparse.Namespace) -> Works:
     """Return the work of torchvision's detector."""
     images, targets = drawn(options)
     config = BEiT3Config.named(options.size, image_size=options.image_size)
-    network = mask_rcnn(config).to(DEVICE)
+    network = mask_rcnn(config, options).to(DEVICE)
     wanted = [
         {"boxes": some.boxes, "labels": some.classes + 1, "masks": some.masks.to(torch.uint8)}
         for some in targets.of_images()
@@ -174,7 +177,7 @@ class PlainBackbone(nn.Module):
         return OrderedDict((str(level), map_) for level, map_ in enumerate(maps))
 
 
-def mask_rcnn(config: BEiT3Config) -> MaskRCNN:
+def mask_rcnn(config: BEiT3Config, options: argparse.Namespace) -> MaskRCNN:
     """Return torchvision's network; its images are neither resized nor normalized."""
     sides = strides(config.patch_size)
     pools = ["0", "1", "2", "3"]
@@ -191,6 +194,11 @@ def mask_rcnn(config: BEiT3Config) -> MaskRCNN:
         ),
         box_roi_pool=MultiScaleRoIAlign(pools, output_size=7, sampling_ratio=2),
         mask_roi_pool=MultiScaleRoIAlign(pools, output_size=14, sampling_ratio=2),
+        rpn_pre_nms_top_n_train=2 * options.proposals,
+        rpn_pre_nms_top_n_test=options.proposals,
+        rpn_post_nms_top_n_train=options.proposals,
+        rpn_post_nms_top_n_test=options.proposals,
+        box_batch_size_per_image=options.trained,
         box_score_thresh=0.0,
         box_detections_per_img=MOST,
     )
