@@ -130,6 +130,17 @@ KEPT: Final = pa.schema(
 | ``captions`` | captions that it keeps, its own before those of its copies; empty in ``images`` |
 """
 
+OBJECT: Final = pa.struct(
+    [
+        ("id", pa.int64()),
+        ("box", pa.list_(pa.float64())),
+        ("area", pa.float64()),
+        ("is_crowd", pa.bool_()),
+        ("mask", pa.string()),
+    ]
+)
+"An annotated object; see ``dataprep.tasks.example.AnnotatedObject``."
+
 EXAMPLES: Final = pa.schema(
     [
         ("example_id", pa.string()),
@@ -137,6 +148,8 @@ EXAMPLES: Final = pa.schema(
         ("texts", pa.list_(pa.string())),
         ("labels", pa.list_(pa.string())),
         ("main_label", pa.string()),
+        ("objects", pa.list_(OBJECT)),
+        ("size", pa.list_(pa.int32())),
     ]
 )
 """One row per example of a downstream task; see ``dataprep.tasks.example``.
@@ -148,6 +161,8 @@ EXAMPLES: Final = pa.schema(
 | ``texts`` | cleaned texts |
 | ``labels`` | labels as annotated; empty where the split has none |
 | ``main_label`` | the label that the annotators agree on most; empty if the file names none |
+| ``objects`` | for detection the object of each of ``labels``; else empty |
+| ``size`` | for detection width and height of the image, to which boxes and masks refer |
 """
 
 PREDICTIONS: Final = pa.schema(
@@ -157,6 +172,9 @@ PREDICTIONS: Final = pa.schema(
         ("labels", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float32())),
         ("features", pa.list_(pa.list_(pa.float32()))),
+        ("boxes", pa.list_(pa.list_(pa.float32()))),
+        ("masks", pa.list_(pa.string())),
+        ("size", pa.list_(pa.int32())),
     ]
 )
 """One row per example that a fine-tuned network was given.
@@ -168,6 +186,9 @@ PREDICTIONS: Final = pa.schema(
 | ``labels`` | predicted labels, best first; for several labels per example, those predicted |
 | ``scores`` | score of each of ``labels``; of a regression, the one number |
 | ``features`` | for retrieval the feature of the image, then that of each text; else empty |
+| ``boxes`` | for detection x, y, width and height of each of ``labels`` in pixels; else empty |
+| ``masks`` | for detection the mask of each box as run lengths, if masks are predicted |
+| ``size`` | width and height of the image, to which boxes and masks refer; else empty |
 """
 
 

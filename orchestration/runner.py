@@ -44,6 +44,7 @@ from orchestration.reporting.results import result_line, stage_metrics
 from orchestration.reporting.run_log import RunLog, terminal_state
 from orchestration.reporting.tracking import Tracker
 from orchestration.reporting.usage import Usage, add_usage
+from orchestration.reporting.versions import installed_versions
 from orchestration.resources import missing_in_cluster
 from orchestration.retries import run_with_rounds
 from orchestration.stage import Context
@@ -264,6 +265,7 @@ class Runner:
             "name": self.recipe.name,
             "stages": self.fingerprints,
             "started_at": time.time(),
+            "versions": installed_versions(),
         }
         folder = self.workdir.sub(f"{WORKFLOWS}/{fingerprint_of(self.fingerprints)}")
         recipe = masked_values(self.recipe.model_dump(mode="json"))

@@ -17,7 +17,7 @@ from pipelines.commands import (
     doctor,
     export,
     grid,
-    inspect_model,
+    inspecting,
     profile,
     recipes,
     rejects,
@@ -59,7 +59,7 @@ for command in (
 ):
     app.command()(command)
 app.command("try")(try_page.try_page)
-app.add_typer(inspect_model.app, name="inspect")
+app.add_typer(inspecting.app, name="inspect")
 
 
 def main() -> None:

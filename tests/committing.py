@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestration.dataset import Dataset
-from orchestration.manifest import MANIFEST, SCHEMA_VERSION, File, Manifest, Part, columns_of
+from orchestration.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Part, columns_of, file_of
 from orchestration.slice_commit import commit_slice
 from orchestration.slices import Output, Slice
 from orchestration.storage.store import Store
@@ -70,7 +70,7 @@ def _committed(
         parents={},
         parts=list(parts),
         columns={key: columns_of(pq.read_schema(folder.open(path))) for key, path in paths.items()},
-        files=[File(path=path, bytes=len(c), sha256="") for path, c in files.items()],
+        files=[file_of(folder, path) for path in files],
         rounds=[],
         numbers=dict(numbers),
     )

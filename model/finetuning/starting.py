@@ -17,7 +17,7 @@ from model.finetuning.released import CRITERION, ENCODER_PREFIX, word_head_of
 from model.finetuning.task_networks import TaskNetwork
 from model.network.config import BEiT3Config
 from model.network.layouts import StartMismatch, in_our_layout, listed
-from model.network.loading import ENCODER, part_of, shape_words
+from model.network.loading import ENCODER, Part, part_of, shape_words
 from model.network.official_layout import task_heads
 from model.network.starting import StartReport, fit_start
 
@@ -26,7 +26,12 @@ _PATCH_KERNEL: Final = "vision.patch.weight"
 _TEXT_POSITIONS: Final = f"{ENCODER_PREFIX}language.positions"
 "May have fewer rows than the network's, whose last rows then keep their initial values."
 _OF_LABELS: Final = frozenset(
-    f"{layer}.{kind}" for layer in ("head", "head.3", "head.dense2") for kind in ("weight", "bias")
+    f"{layer}.{kind}"
+    for layer in (
+        *("head", "head.3", "head.dense2"),
+        *("cascade.0.classes", "cascade.1.classes", "cascade.2.classes", "mask_head.classes"),
+    )
+    for kind in ("weight", "bias")
 )
 "Parameters with a row for each label, in any head."
 
@@ -55,7 +60,11 @@ def fit_encoder(
     if not encoder:
         raise StartMismatch("the weights have no encoder; give a whole network")
     resized = _fit_patches(encoder, config.patch_size)
-    fitted, report = fit_start({f"{ENCODER_PREFIX}{n}": t for n, t in encoder.items()}, config)
+    # A network of images alone has no parameters of texts, and another one may start from it.
+    parts = {part_of(name) for name in encoder}
+    without: tuple[Part, ...] = () if "language" in parts else ("language", "fusion")
+    prefixed = {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in encoder.items()}
+    fitted, report = fit_start(prefixed, config, without=without)
     heads, foreign = _heads(saved, others)
     words = word_head_of(saved)
     if word_head:
@@ -65,7 +74,7 @@ def fit_encoder(
     report = replace(
         report,
         layout=layout,
-        fresh=tuple(name for name in report.fresh if part_of(name) in ENCODER),
+        fresh=tuple(name for name in report.fresh if part_of(name) in {*ENCODER} - {*without}),
         unused=(*dropped, *foreign),
         adapted=(*resized, *report.adapted),
     )

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 Kind = Literal["bbox", "segm"]
-_NUMBERS: Final = {
+METRICS: Final = {
     "AP": 0,
     "AP50": 1,
     "AP75": 2,
@@ -20,7 +20,7 @@ _NUMBERS: Final = {
     "AP_large": 5,
     "AR100": 8,
 }
-"Places of the metrics in COCO's list of twelve."
+"Metrics, and their positions in COCO's list of twelve."
 _ALL_AREAS, _MOST = 0, -1
 
 
@@ -68,7 +68,7 @@ def coco_score(
         )
         if (of_class > -1).all()
     }
-    metrics = {name: float(evaluation.stats[place]) for name, place in _NUMBERS.items()}
+    metrics = {name: float(evaluation.stats[place]) for name, place in METRICS.items()}
     return CocoScore({name: value for name, value in metrics.items() if value > -1}, by_class)
 
 

@@ -2,7 +2,7 @@
 
 - ``config.py``: the sizes and switches of the network (no torch).
 - ``multiway.py``: attention, experts and the block that routes a sequence through them.
-- ``attention_mask.py``: which positions attend to which.
+- ``attention_mask.py``: which positions attend to which; ``attention_weights.py``: how much.
 - ``beit3.py``: embeddings, the stack of blocks, the prediction heads.
 - ``layer_norm.py``, ``cache.py``: LayerNorm under autocast; keys and values for generation.
 - ``fused_norm.py``: GELU and LayerNorm in one kernel of a GPU.

@@ -63,8 +63,10 @@ _TASK_HEADS: Final = {
     "vqa": r"pooler\.(norm|dense)\.(weight|bias)|head\.\d+\.(weight|bias)",
     "nlvr2": r"head\.(norm|dense)\d+\.(weight|bias)",
     "imagenet": r"(fc_norm|head)\.(weight|bias)",
+    "detection": r"(pyramid|proposals|cascade|mask_head)\..+",
 }
-"Names of the heads of the authors' fine-tuning classes; captioning's is ``mlm_head``."
+"""Names of the heads of the authors' fine-tuning classes, and of this project's detector.
+Captioning's is ``mlm_head``."""
 _NETWORK: Final = "beit3."
 "Prefix of every official name outside the heads."
 

@@ -24,7 +24,7 @@ from model.network.layouts import (
     named,
     refuse_values,
 )
-from model.network.loading import fit_positions, shape_words
+from model.network.loading import Part, fit_positions, part_of, shape_words
 
 Fresh = Literal["vocabulary", "codebook"]
 FRESH: Final[Mapping[Fresh, tuple[str, ...]]] = {
@@ -90,7 +90,11 @@ def apply_start(network: BEiT3, fitted: Mapping[str, Tensor]) -> None:
 
 
 def fit_start(
-    saved: Mapping[str, object], config: BEiT3Config, fresh: Collection[Fresh] = ()
+    saved: Mapping[str, object],
+    config: BEiT3Config,
+    fresh: Collection[Fresh] = (),
+    *,
+    without: Collection[Part] = (),
 ) -> tuple[dict[str, Tensor], StartReport]:
     """Return the fp32 parameters that a network of ``config`` takes from weights, and a report.
 
@@ -101,20 +105,21 @@ def fit_start(
             on the device ``meta`` are compared by name and shape.
         config: of the network.
         fresh: tokenizers whose rows and heads are left out.
+        without: parts of the network that the weights need not have.
 
     Raises:
         StartMismatch: a name is missing or unknown, a shape differs, or a value is not finite.
         ValueError: ``saved`` holds no tensors.
     """
     layout, state, unused = in_our_layout(saved)
-    without = tuple(prefix for choice in fresh for prefix in FRESH[choice])
-    left_out = [name for name in state if name.startswith(without)] if without else []
+    anew = tuple(prefix for choice in fresh for prefix in FRESH[choice])
+    left_out = [name for name in state if name.startswith(anew)] if anew else []
     state = {name: tensor for name, tensor in state.items() if name not in left_out}
     with torch.device("meta"):
         ours = BEiT3(config).state_dict()
     refuse_values(state)
     fitted = {n: fit_positions(n, t, ours[n]) if n in ours else t for n, t in state.items()}
-    _refuse(fitted, ours, config, (*_MAY_BE_ABSENT, *without))
+    _refuse(fitted, ours, config, (*_MAY_BE_ABSENT, *anew), without)
     adapted = list(_adapted(state, fitted, ours))
     absent = [name for name in ours if name not in fitted]
     report = StartReport(
@@ -128,8 +133,13 @@ def _refuse(
     ours: Mapping[str, Tensor],
     config: BEiT3Config,
     may_be_absent: tuple[str, ...],
+    without: Collection[Part],
 ) -> None:
-    missing = {n: t for n, t in ours.items() if n not in state and not n.startswith(may_be_absent)}
+    missing = {
+        name: tensor
+        for name, tensor in ours.items()
+        if name not in state and not name.startswith(may_be_absent) and part_of(name) not in without
+    }
     unknown = {name: tensor for name, tensor in state.items() if name not in ours}
     different = [
         f"{name} {shape_words(tensor)} given, {shape_words(ours[name])} in the network"

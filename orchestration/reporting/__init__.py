@@ -1,9 +1,10 @@
 """Everything that reports on a run: to a person, to MLflow, or to a later plan.
 
 - ``tracking.py``, ``run_log.py``: MLflow runs of the workflow and its stages, and the log of one.
-- ``latest_run.py``: the run of a workdir's last workflow.
+- ``latest_run.py``: the run of a workdir's last workflow; ``metric_history.py``: the points of a
+  stage's metrics.
 - ``progress.py``: progress bar or plain lines, and the heartbeat file of a stage.
-- ``logs.py``: the log file of a run.
+- ``logs.py``: the log file of a run. ``versions.py``: the programs that it ran with.
 - ``usage.py``: duration and memory of a stage over its attempts.
 - ``results.py``: the results of a complete stage in words.
 - ``estimates.py``: expected rows, bytes, duration and memory of the stages of a plan.

@@ -10,7 +10,8 @@
 - ``apply.py``: ``embed``, ``caption``, ``answer`` and ``classify``, which apply a model to own
   inputs; ``search.py`` searches what was embedded, ``try_page.py`` serves a page to try models.
 - ``doctor.py``: checks of the machine, the cluster, the store and the tracking server.
-- ``inspect_model.py``: what a network costs. ``export.py``: an export beside other programs.
+- ``inspecting.py``: the group ``inspect``. ``inspect_output.py``: what lies in a workdir;
+  ``inspect_model.py``: what a network costs. ``export.py``: an export beside other programs.
 - ``options.py``: arguments and options that several commands have.
 
 A module here imports nothing slow at its top: typer reads the signatures, and the function imports

@@ -1,4 +1,4 @@
-"""``beit3 inspect``: what a network costs before anything is trained."""
+"""``beit3 inspect model``: what a network costs before anything is trained."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,12 +10,9 @@ from pipelines.commands.options import console
 if TYPE_CHECKING:
     from model.network.config import BEiT3Config, Recomputing
 
-app = typer.Typer(help="Print what a network costs.", no_args_is_help=True)
-
 Size = Literal["tiny", "small", "base", "large", "giant"]
 
 
-@app.command()
 def model(
     size: Annotated[Size, typer.Argument(help="Named size of the network.")],
     set_: Annotated[

@@ -1,6 +1,6 @@
 """``beit3 rejects``: the rows that a stage rejected, each with its line in the source."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,6 +94,23 @@ def _rows(
                 found.append(row)
         start = stop
     return found
+
+
+def find_reject(folder: "Store", table: str, sample_id: str) -> "Iterator[dict[str, Any]]":
+    """Yield the rejects of a sample: an image may have several rejected captions.
+
+    Raises:
+        ManifestError: a file is damaged.
+    """
+    from orchestration.dataset import Dataset
+
+    dataset, start = Dataset.open(folder, table), 0
+    for part in dataset.parts:
+        stop = start + part.num_rows
+        ids = dataset.read(start, stop, ["sample_id"])["sample_id"].to_pylist()
+        for i in (i for i, found in enumerate(ids) if found == sample_id):
+            yield dataset.read(start + i, start + i + 1).to_pylist()[0]
+        start = stop
 
 
 def source_line(sample_id: str, source: str, recipe: Mapping[str, Any]) -> str:

@@ -211,7 +211,7 @@ def run_opened(
     from orchestration.reporting.estimates import estimate
     from orchestration.reporting.summary import plan_table
     from pipelines.open_recipe import miniweb_served
-    from pipelines.summary import print_summary
+    from pipelines.summary import print_summary, reported
 
     workflow, store = opened.workflow, opened.store
     planned = workflow.plan(store)
@@ -222,7 +222,7 @@ def run_opened(
     todo = [p for p in workflow.select(planned, only, until) if p.state is not State.FRESH]
     if retry:
         todo = [p for p in planned if p.stage.name == only]
-    with miniweb_served(opened, todo) as served:
+    with reported(console, store), miniweb_served(opened, todo) as served:
         planned = served.run(
             store,
             console,

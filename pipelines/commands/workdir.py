@@ -1,5 +1,6 @@
 """``beit3 status``, ``beit3 report`` and ``beit3 gc``: the commands that read a workdir."""
 
+import webbrowser
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from pipelines.commands.options import Endpoint, Region, Workdir, console
 
 if TYPE_CHECKING:
+    from orchestration.storage.files import StorageParams
     from orchestration.storage.store import Store
 
 
@@ -22,15 +24,26 @@ def status(workdir: Workdir, endpoint_url: Endpoint = None, region: Region = Non
     console.print(status_table(store, last_record(store)))
 
 
-def report(workdir: Workdir, endpoint_url: Endpoint = None, region: Region = None) -> None:
-    """Print the summary of a workdir's last workflow again.
+def report(
+    workdir: Workdir,
+    endpoint_url: Endpoint = None,
+    region: Region = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a web browser.")] = False,
+) -> None:
+    """Print the summary of a workdir's last workflow again, and write a page about it.
 
-    Example: beit3 report --workdir runs/demo
+    Example: beit3 report --workdir runs/demo --open
     """
-    from pipelines.summary import print_summary
+    from pipelines.report.run.run_report import write_run_report
+    from pipelines.summary import print_location, print_summary
 
     store = open_workdir(workdir, endpoint_url, region)
-    print_summary(console, store, last_record(store)["stages"])
+    record = last_record(store)
+    print_summary(console, store, record["stages"])
+    written = write_run_report(store, record)
+    print_location(console, "run report", written.location)
+    if open_:
+        webbrowser.open(written.path.as_uri())
 
 
 def gc(
@@ -77,19 +90,28 @@ def open_workdir(workdir: str, endpoint_url: str | None, region: str | None = No
         RecipeError: the endpoint or the region is not valid.
         StoreError: the workdir is not valid.
     """
+    from orchestration.storage.store import Store
+
+    return Store(workdir, storage_of(endpoint_url, region))
+
+
+def storage_of(endpoint_url: str | None, region: str | None) -> "StorageParams":
+    """Return how an object store is reached.
+
+    Raises:
+        RecipeError: the endpoint or the region is not valid.
+    """
     from pydantic import ValidationError
 
     from orchestration.errors import RecipeError
     from orchestration.storage.files import StorageParams
-    from orchestration.storage.store import Store
 
     try:
-        storage = StorageParams(endpoint_url=endpoint_url, region=region)
+        return StorageParams(endpoint_url=endpoint_url, region=region)
     except ValidationError as error:
         first = error.errors()[0]
         option = f"--{first['loc'][0]}".replace("_", "-")
         raise RecipeError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
-    return Store(workdir, storage)
 
 
 def last_record(store: "Store") -> dict[str, Any]:

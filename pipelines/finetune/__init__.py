@@ -6,6 +6,8 @@
   its parameters, ``start_source.py`` finds the weights, ``start_weights.py`` fits them.
 - ``formats/``: the files that examples are read from; ``prepare.py`` is the stage that reads them.
   ``curated_pairs.py`` finds the pairs of a pretraining.
+- ``object_views.py``, ``coco_rows.py``: images with boxes and masks, and COCO's form of them;
+  ``detection_params.py``: parameters of detection.
 - ``labels.py``: the stage that collects the labels to choose from.
 - ``params.py``: parameters of the training and of predictions.
 - ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input;

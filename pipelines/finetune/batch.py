@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.finetuning.detection.targets import Targets
 from model.finetuning.mixing import Mix
 
 Ints = NDArray[np.int64]
@@ -36,6 +37,14 @@ class TaskBatch:
     "(B,) long, number of texts of each example if all of its texts are given, one after another."
     targets: Tensor | None = None
     "What the task predicts; its shape and type are the task's choice."
+    objects: Targets | None = None
+    "Annotated objects of the images."
+    seen: Sequence[tuple[int, int]] = ()
+    "(B,) height and width of each image in ``pixels`` without padding."
+    annotated: Sequence[tuple[int, int]] = ()
+    "(B,) height and width of each image to which predicted boxes and masks refer."
+    seeds: Sequence[int] = ()
+    "(B,) seed of what a loss draws for an example."
     text_mask: Tensor | None = None
     "(B, T) bool, True = the token is masked and predicted; ``targets`` has what it was."
     slots: Tensor | None = None
@@ -75,4 +84,5 @@ class TaskBatch:
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
-        return replace(self, **changed)
+        objects = None if self.objects is None else self.objects.each(change)
+        return replace(self, objects=objects, **changed)

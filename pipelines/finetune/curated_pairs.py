@@ -108,6 +108,8 @@ class PairReader:
                 "texts": [some for some, is_mine in zip(captions, mine, strict=True) if is_mine],
                 "labels": [[]] * len(images),
                 "main_label": [""] * len(images),
+                "objects": [[]] * len(images),
+                "size": [[]] * len(images),
             },
             schema=EXAMPLES,
         )

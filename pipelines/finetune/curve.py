@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.training.history import Points
+from pipelines.training.points import Points
 
 
 def draw_curve(points: Points, metric: str, path: Path) -> None:

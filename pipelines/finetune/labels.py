@@ -24,7 +24,6 @@ from pipelines.finetune.task import Task
 
 LABELS_FILE: Final = "labels.json"
 SAMPLES_FILE: Final = "samples.parquet"
-_COLUMNS: Final = ("example_id", "texts", "labels", "main_label")
 _START: Final = "start"
 
 
@@ -70,16 +69,16 @@ def write_labels(
     Raises:
         StageError: the examples have no usable labels, there are none, or ``dev`` has no labels.
     """
-    tables = {name: text_columns(dataset) for name, dataset in splits.items()}
+    tables = {name: text_columns(dataset, task) for name, dataset in splits.items()}
     try:
         given = None if untrained is None else start.load_labels(untrained)
         names = _given_names(given, tables) or task.label_names(tables)
     except ValueError as error:
         raise StageError(f"labels: {error}") from None
     if "dev" in tables and not task.can_score(tables["dev"]):
-        truth = "label" if task.needs_labels else "caption"
+        truth = "label" if task.needs_labels else "caption" if task.by_text else "object"
         raise StageError(
-            f"labels: no example of the split dev has a {truth}, so no weights can be chosen by "
+            f"labels: the split dev has no {truth}, so no weights can be chosen by "
             f"{task.metric}; give data.dev {truth}s, or leave it out"
         )
     train = tables["train"]
@@ -110,9 +109,9 @@ def _given_names(given: Sequence[str] | None, splits: Mapping[str, pa.Table]) ->
     return list(given) if given and (not annotated or annotated & {*given}) else None
 
 
-def text_columns(examples: Dataset) -> pa.Table:
-    """Return the examples of a split without their images."""
-    return examples.read(columns=_COLUMNS)
+def text_columns(examples: Dataset, task: Task) -> pa.Table:
+    """Return what a task reads of the examples of a split beside their images."""
+    return examples.read(columns=task.columns)
 
 
 def read_labels(labels: Dataset) -> list[str]:

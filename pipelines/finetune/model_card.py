@@ -16,6 +16,14 @@ _CALLS: Final = {
     "captioning": 'caption(["image.jpg"])',
 }
 "The method of ``PretrainedModel`` that shows a task, by its name."
+_BY_RECIPE: Final = [
+    "## Use",
+    "",
+    "A recipe of the task that starts from this folder (`start_from`) and trains nothing "
+    "(`finetune: {epochs: 0}`) predicts for new images.",
+    "",
+]
+"Of a task without such a method."
 
 
 def model_card(
@@ -53,7 +61,7 @@ def model_card(
     lines = [
         f"# BEiT-3 fine-tuned for {task['name']}",
         "",
-        *use_lines(_CALLS.get(task["name"], 'embed_images(["image.jpg"])')),
+        *(use_lines(_CALLS[task["name"]]) if task["name"] in _CALLS else _BY_RECIPE),
         "Inference needs "
         + ", ".join(f"`{name}`" for name in _needed(task, num_labels, text_file))
         + ".",

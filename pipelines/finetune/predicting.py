@@ -79,8 +79,10 @@ class Evaluator:
             num_workers: number of workers.
         """
         self.predictor, self.num_workers = predictor, num_workers
-        self.examples = text_columns(predictor.reader.dataset)
-        self.mine = np.arange(rank, self.examples.num_rows, num_workers)
+        self.examples = text_columns(predictor.reader.dataset, predictor.task)
+        rows = np.arange(self.examples.num_rows)
+        # Whole batches, so that a prediction is the same to the last bit for any number of workers.
+        self.mine = rows[rows // predictor.batch_size % num_workers == rank]
 
     def __call__(self, network: TaskNetwork, autocast: torch.autocast) -> dict[str, float]:
         """Return the metrics of the whole split, the same on every worker; all must call it."""

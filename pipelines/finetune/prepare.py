@@ -1,8 +1,9 @@
 """Prepare: annotations and images of one split of a task → its examples.
 
 Out: ``data`` (see ``dataprep.schemas.EXAMPLES``) and ``rejects``: every example of the files ends
-in exactly one of the two. Drops: the reasons of ``dataprep.tasks.example``, ``malformed_entry``,
-``missing_file``, ``damaged_file``, ``linked_file``, and what ``dataprep.images`` finds in an image.
+in exactly one of the two; so does every annotation that cannot be used. Drops: the reasons of
+``dataprep.tasks``, ``malformed_entry``, ``missing_file``, ``damaged_file``, ``linked_file``,
+``image_size``, and what ``dataprep.images`` finds in an image.
 
 Before the slices one worker reads the annotations and the directories of zip archives, and writes
 ``annotations.parquet`` into the stage's folder: an example per row, with the records of the members
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from dataprep.images import ImageError, ImageRules, check_jpeg, store_image
+from dataprep.images import ImageError, ImageRules, StoredImage, check_jpeg, store_image
 from dataprep.schemas import EXAMPLES, REJECTS, reject, rejects_table, table_of
 from dataprep.sources.annotations import MALFORMED_ENTRY
 from dataprep.sources.members import MemberError
@@ -43,6 +44,8 @@ from pipelines.ingest.source import as_recipe_errors
 from pipelines.ingest.store_images import slice_bytes
 from pipelines.readers.expected_memory import COPIES, DECODING_BYTES
 
+IMAGE_SIZE: Final = "image_size"
+"Reason of a reject: the image has another size than the file of its objects states."
 _FILE: Final = "annotations.parquet"
 _SCHEMA: Final = pa.schema({
     "example": pa.string(),
@@ -92,6 +95,7 @@ def stage(
         full,
         expects=partial(expects, params),
         workers=partial(workers, full),
+        version=2,
     )
 
 
@@ -248,33 +252,46 @@ def _judged(params: Params, example: Example) -> Example:
     return example
 
 
-def _made(example: Example, read: Callable[[str], bytes]) -> dict[str, Any] | Example:
+def _made(example: Example, read: Callable[[str], StoredImage]) -> dict[str, Any] | Example:
     """Return the row of an example with its images, or the example as a reject."""
     if example.reason:
         return example
     images = []
     for name in example.images:
         try:
-            images.append(read(name))
+            stored = read(name)
         except MemberError as error:  # its detail names the image
             return replace(example, reason=error.reason, detail=error.detail)
         except ImageError as error:
             detail = f"{safe_name(name)}: {error.detail}"
             return replace(example, reason=error.reason, detail=detail)
+        if problem := _other_size(example, stored):
+            return replace(example, reason=IMAGE_SIZE, detail=f"{safe_name(name)}: {problem}")
+        images.append(stored.jpeg)
     return {
         "example_id": example.id,
         "images": images,
         "texts": list(example.texts),
         "labels": list(example.labels),
         "main_label": example.main_label,
+        "objects": [thing._asdict() for thing in example.objects],
+        "size": list(example.size) if any(example.size) else [],
     }
 
 
-def _stored(images: Images, rules: ImageRules, name: str) -> bytes:
-    """Return the JPEG of an image; ImageError or MemberError if there is none."""
+def _other_size(example: Example, stored: StoredImage) -> str | None:
+    """Return in words that an image has another size than the file states, or None."""
+    sides = stored.original_width, stored.original_height
+    if not any(example.size) or sides == example.size:
+        return None
+    return f"{sides[0]} x {sides[1]} pixels, the file states {example.size[0]} x {example.size[1]}"
+
+
+def _stored(images: Images, rules: ImageRules, name: str) -> StoredImage:
+    """Return an image; ImageError or MemberError if there is none."""
     stored = store_image(images.read(name), rules)
     check_jpeg(stored)
-    return stored.jpeg
+    return stored
 
 
 def _output(rows: list[dict[str, Any]], rejects: list[dict[str, str | None]]) -> Output:

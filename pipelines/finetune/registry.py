@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipelines.finetune.task import Task
 from pipelines.finetune.tasks.captioning import Captioning
+from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.retrieval import Retrieval
@@ -19,6 +20,7 @@ TASKS: Final[tuple[type[Task], ...]] = (
     VisualQuestionAnswering,
     VisualReasoning,
     TextClassification,
+    Detection,
 )
 
 if TYPE_CHECKING:

@@ -94,7 +94,7 @@ def write_scores(
     files = [SCORE_FILE]
     for split in splits:
         predictions = datasets[f"predict_{split}"].read()
-        examples = text_columns(datasets[f"prepare_{split}"])
+        examples = text_columns(datasets[f"prepare_{split}"], task)
         numbers[f"{split}/{NUM_EXAMPLES}"] = examples.num_rows
         if examples.num_rows and task.can_score(examples):
             found, left_out = task.full_score(predictions, examples)

@@ -11,6 +11,8 @@ from pipelines.finetune.start_source import OR_FOLDER
 class InputParams(StageParams):
     """What a task changes of the network that it starts from; null keeps what the weights say."""
 
+    patch_size: int | None = Field(default=None, ge=1)
+    "Side of a patch in pixels; the kernel of the patch embedding is resized to it."
     image_size: int | None = Field(default=None, ge=1)
     "Side of the input image in pixels; position tables are interpolated to it."
     max_text_length: int | None = Field(default=None, ge=3)
@@ -24,7 +26,7 @@ class InputParams(StageParams):
 
     def changes(self) -> dict[str, Any]:
         """Return the fields of the configuration that the recipe sets."""
-        names = ("image_size", "max_text_length", "pixel_mean", "pixel_std")
+        names = ("patch_size", "image_size", "max_text_length", "pixel_mean", "pixel_std")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

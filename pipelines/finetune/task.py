@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from model import BEiT3
+from model import BEiT3, BEiT3Config
 from model.finetuning.mixing import Mix
 from model.finetuning.task_networks import TaskNetwork
 from orchestration.params import StageParams
@@ -30,8 +30,23 @@ class Prediction:
     labels: Sequence[str] = ()
     scores: Sequence[float] = ()
     features: Sequence[Sequence[float]] = ()
+    boxes: Sequence[Sequence[float]] = ()
+    masks: Sequence[str] = ()
+    size: Sequence[int] = ()
     token_ids: Sequence[Sequence[int]] = ()
     "Generated texts, best first: their words become ``labels``."
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the random changes of a training's micro-batch depend on."""
+
+    seed: int
+    step: int
+    slots: Ints
+    "(B,) of the samples in the step's batch."
+    flip: bool
+    "Whether half of the images are mirrored."
 
 
 class Task(StageParams):
@@ -53,6 +68,10 @@ class Task(StageParams):
     "Whether a training sample is one text of an example rather than the example."
     reads_texts: ClassVar[bool] = True
     "Whether a prediction reads the texts of an example, rather than being compared with them."
+    columns: ClassVar[tuple[str, ...]] = ("example_id", "texts", "labels", "main_label")
+    "Columns of an example, its images apart, that are read to train, predict and score."
+    is_dense: ClassVar[bool] = False
+    "Whether targets move with the pixels of an image: :meth:`dense_batch` then makes both."
     word_head: ClassVar[bool] = False
     "Whether the network begins with the head of pretraining that predicts words."
     has_nearest: ClassVar[bool] = False
@@ -80,13 +99,16 @@ class Task(StageParams):
         """Return what is wrong with a file that the parameters name, or is missing, or None."""
         return None
 
+    def unfit_input(self, config: BEiT3Config) -> str | None:
+        """Return why the task cannot take images of a network's size, or None."""
+        return None
+
     @abstractmethod
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """Return the labels that the network chooses from, in the order of its scores.
 
         Args:
-            splits: ``example_id``, ``texts``, ``labels`` and ``main_label`` of the examples of
-                ``train`` and, if there is one, ``dev``.
+            splits: :attr:`columns` of the examples of ``train`` and, if there is one, ``dev``.
 
         Raises:
             ValueError: the examples have no usable labels.
@@ -110,6 +132,25 @@ class Task(StageParams):
             rows: columns of ``dataprep.schemas.EXAMPLES`` without ``images``.
             labels: number of each of :meth:`label_names`.
         """
+
+    def dense_batch(
+        self,
+        batch: TaskBatch,
+        rows: pa.Table,
+        labels: Mapping[str, int],
+        image_size: int,
+        draw: Draw | None,
+    ) -> TaskBatch:
+        """Return a batch with pixels and targets; called if :attr:`is_dense`.
+
+        Args:
+            batch: without images.
+            rows: columns of ``dataprep.schemas.EXAMPLES``, images included.
+            labels: number of each of :meth:`label_names`.
+            image_size: side of the network's input in pixels.
+            draw: of a training batch; None builds one of an evaluation.
+        """
+        raise NotImplementedError
 
     def is_used(self, rows: pa.Table, labels: Mapping[str, int]) -> Sequence[bool]:
         """Return for each training example whether it is trained on: it has what to predict."""

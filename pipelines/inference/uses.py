@@ -41,9 +41,13 @@ def _has_head(name: str) -> Callable[["LoadedModel"], bool]:
     return lambda model: model.task is None and hasattr(model.encoder, name)
 
 
+def _embeds(model: "LoadedModel") -> bool:
+    return model.task is None or not model.task.is_dense
+
+
 USES: Final[Mapping[str, Use]] = {
-    "embed_images": Use(lambda model: True, "", ""),
-    "embed_texts": Use(lambda model: True, "", "", reads_texts=True),
+    "embed_images": Use(_embeds, "features of whole images", "base"),
+    "embed_texts": Use(_embeds, "text encoder", "base", reads_texts=True),
     "similarity": Use(
         lambda model: isinstance(model.network, ForRetrieval),
         "features of images and texts that can be compared",

@@ -1,8 +1,8 @@
 """Evaluate: what the network has learned, measured on held-out rows beside baselines.
 
 In: a checkpoint or given weights, the three token datasets, the text tokenizer. Out:
-``report.json`` with the numbers, and what they were computed from: tables of predictions and of
-features (``evaluation/``).
+``report.json`` with the numbers, what they were computed from: tables of predictions and of
+features (``evaluation/``), and a few samples with predictions to look at.
 """
 
 import json
@@ -134,7 +134,7 @@ def _stage(params: Params, seed: int, subject: _Subject, inputs: Mapping[str, St
         params,
         feeding(**inputs),
         seed=seed,
-        version=4,
+        version=5,
         resources=Resources(params.cpus_per_actor, params.gpus_per_actor),
         workers=partial(_workers, params, subject, [inputs[r].name for r in ("images", "pairs")]),
     )

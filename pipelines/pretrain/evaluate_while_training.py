@@ -183,7 +183,7 @@ def evaluate_checkpoint(
             evaluation.inputs,
         )
 
-    results = {slice_.id: predict(slice_).tables for slice_ in slices.all}
+    results = {slice_.id: predict(slice_).tables for slice_ in slices.measured}
 
     def read(some: Sequence[Slice], table: str) -> pa.Table:
         return pa.concat_tables([results[slice_.id][table] for slice_ in some])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from model.training import objectives
-from pipelines.training.history import Points
+from pipelines.training.points import Points
 
 _SMOOTHING: Final = 0.1
 "Weight of a new point in the moving average that is drawn."

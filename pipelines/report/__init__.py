@@ -6,7 +6,9 @@
 - ``pair_counts.py``: pairs and images of each source, beside the paper's.
 - ``held_out_counts.py``: kept rows that the token stages will hold out.
 - ``task_report.py``: the stage ``task_report``, a page of predictions; ``predicted.py``: some right
-  and some wrong ones, ``nearest.py``: those of retrieval.
+  and some wrong ones, ``nearest.py``: those of retrieval, ``detected.py``: boxes and masks drawn.
+- ``outputs/``: what lies in a workdir, for ``beit3 inspect``.
+- ``run/``: the run report, a page about a whole workflow.
 - ``learned.py``: what a pretraining has learned, beside baselines, as tables of the summary.
 - ``scores.py``: the score of a fine-tuning as a table. ``results.py``: the committed scores and
   evaluations of a workdir; ``comparison.py``: those of several side by side; ``intervals.py``:
@@ -18,5 +20,5 @@
   ``macros.html`` holds histograms and contact sheets.
 
 A new report is a module that counts, a template that extends ``base.html``, and a call of
-``page.render``. Nothing depends on a report, which is why its stage may write times.
+``page.render``. Nothing depends on a report, which is why it may show times.
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipelines.report.intervals import Estimate
-from pipelines.training.history import Points
+from pipelines.training.points import Points
 
 WIDTH: Final = 350
 _LEFT: Final = 44

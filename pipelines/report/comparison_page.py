@@ -22,7 +22,7 @@ from pipelines.report.intervals import (
 )
 from pipelines.report.page import render
 from pipelines.report.results import Result, short
-from pipelines.training.history import Points
+from pipelines.training.points import Points
 
 _CURVES = ("loss", "accuracy/", "dev/")
 "Beginnings of the names in a history that are drawn."

@@ -127,5 +127,9 @@ def _fitted_uri(jpeg: bytes, name: str, size: int) -> str:
 
 
 def _encoded(pixels: Pixels) -> str:
-    small = encode_jpeg(pixels, _QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
+    return jpeg_uri(encode_jpeg(pixels, _QUALITY))
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """Return a JPEG as a data URI."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

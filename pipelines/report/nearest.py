@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestration import Dataset
-from pipelines.finetune.labels import text_columns
+from pipelines.finetune.task import Task
 from pipelines.report.predicted import by_hash, clipped, image_uris
 
 NUM_QUERIES: Final = 6
@@ -71,7 +71,7 @@ def nearest(predictions: Dataset, examples: Dataset) -> Nearest | None:
     features = _features(predictions.read(columns=["features"]))
     if features is None:
         return None
-    table = text_columns(examples)
+    table = examples.read(columns=Task.columns)
     texts = pa.compute.list_flatten(table["texts"].combine_chunks()).to_pylist()
     rows = by_hash(table["example_id"].to_pylist())[:NUM_QUERIES]
     first_text = np.searchsorted(features.row_of_text, np.arange(len(features.images)))

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dataprep.sources.published import rate_words
 from orchestration.reporting.results import human_bytes, human_seconds
 from pipelines.report.column_counts import Bar
+from pipelines.report.learned import percent
 from pipelines.report.scores import decimal
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -36,7 +37,9 @@ def render(template: str, **values: Any) -> str:
     environment.filters |= {
         "count": "{:,}".format,
         "decimal": decimal,
-        "percent": "{:.1%}".format,
+        "percent": percent,
+        "points": "{:.2f}".format,
+        "hours": hours,
         "size": human_bytes,
         "time": human_seconds,
         "rate": rate_words,
@@ -44,6 +47,11 @@ def render(template: str, **values: Any) -> str:
     }
     environment.globals |= {"bar_width": _BAR_WIDTH, "bar_height": _BAR_HEIGHT}
     return environment.get_template(template).render(values)
+
+
+def hours(number: float | None) -> str:
+    """Return GPU hours for display; a dash if they are not known."""
+    return "–" if number is None else f"{number:,.2f}" if number else "0"
 
 
 def heights(bars: Sequence[Bar]) -> list[tuple[Bar, float]]:

@@ -14,6 +14,7 @@ from pipelines.finetune.labels import text_columns
 from pipelines.finetune.task import Task
 from pipelines.readers.rows import RowReader
 from pipelines.report.contact_sheets import data_uri
+from pipelines.report.detected import object_uris
 
 NUM_SHOWN: Final = 8
 "Right examples of a split, and as many wrong ones."
@@ -64,7 +65,7 @@ def predicted(task: Task, predictions: Dataset, examples: Dataset) -> Predicted:
         predictions: ``predict/<split>``.
         examples: ``prepare/<split>``.
     """
-    texts = text_columns(examples).combine_chunks()
+    texts = text_columns(examples, task).combine_chunks()
     found = predictions.read(columns=["labels", "scores"]).combine_chunks()
     groups: dict[str, list[int]] = {"right": [], "wrong": [], "predicted": []}
     for row in by_hash(texts["example_id"].to_pylist()):
@@ -76,7 +77,11 @@ def predicted(task: Task, predictions: Dataset, examples: Dataset) -> Predicted:
             break
     if groups["right"] or groups["wrong"]:
         del groups["predicted"]  # of the few examples without a label in a split with labels
-    images = _images(examples, [row for rows in groups.values() for row in rows], task.num_images)
+    chosen = [row for rows in groups.values() for row in rows]
+    if task.is_dense:
+        images = object_uris(examples, predictions, chosen)
+    else:
+        images = _images(examples, chosen, task.num_images)
     return Predicted(
         {
             title: [_shown(texts, found, row, images.get(row, [])) for row in rows]

@@ -11,7 +11,8 @@ from orchestration.plan import IDENTITY, WORKFLOWS, records_of
 from orchestration.recipe_text import parse_recipe
 from orchestration.storage.store import Store
 from pipelines.training.history import FOLDER as HISTORY
-from pipelines.training.history import Curve, Points
+from pipelines.training.history import Curve
+from pipelines.training.points import Points
 
 SCORE: Final = "score"
 EVALUATE: Final = "evaluate"

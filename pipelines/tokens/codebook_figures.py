@@ -19,8 +19,8 @@ def draw_code_maps(crops: NDArray[np.uint8], codes: NDArray[np.int64], path: Pat
         codes: (B, N), N a square number.
         path: PNG file to write.
     """
-    side, grid = crops.shape[1], round(codes.shape[1] ** 0.5)
-    maps = _colors(codes).reshape(len(crops), grid, grid, 3)
+    side = crops.shape[1]
+    maps = map(color_map, codes)
     wide = [cv2.resize(m, (side, side), interpolation=cv2.INTER_NEAREST) for m in maps]
     pairs = [_beside([crop, colors]) for crop, colors in zip(crops, wide, strict=True)]
     columns = max(round((len(pairs) / 2) ** 0.5), 1)
@@ -57,6 +57,12 @@ def draw_code_patches(
             patches[i] = crops[image, y : y + patch, x : x + patch]
         rows.append(_beside(patches))
     _write(path, _rows(rows, 1))
+
+
+def color_map(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the codes (N,) of an image, N a square number, as an image of N colored pixels."""
+    grid = round(len(codes) ** 0.5)
+    return _colors(codes).reshape(grid, grid, 3)
 
 
 def _colors(codes: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@
                     guard against non-finite steps, metrics, checkpoints, resume.
 ``checkpoints.py``  One format for all trainings: ``torch.distributed.checkpoint``
                     shards, ``history.json``, and files that a task adds.
+``history.py``      The metrics of all steps; ``points.py``: a few points of them, for figures.
 ``guards.py``       What ends a training: steps skipped in a row, copies of the
                     weights that differ.
 ``profiler.py``       Traces of some steps, by the recipe or on request.

@@ -23,14 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.training.spikes import Spikes
-from orchestration.manifest import File, file_of
+from orchestration.checkpoint_files import newest_whole
+from orchestration.manifest import MANIFEST, File, file_of, read_manifest
 from orchestration.stage import Context
 from orchestration.storage.store import Store
+from pipelines.training.points import MAX_POINTS, Points, points_of
 
 FOLDER: Final = "history"
 "Folder of the segments within a stage's folder."
@@ -40,12 +41,9 @@ SEGMENT_ROWS: Final = 5000
 _MAX_SEGMENTS_IN_MEMORY: Final = 4
 "Rows for so many segments are written before a checkpoint is due."
 _DIGITS: Final = 16
-_MAX_POINTS: Final = 2000
 
 Row = dict[str, float]
 "Recorded metrics, with the number of steps done under ``step``."
-Points = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-"Steps and values of each metric."
 
 
 class Interval:
@@ -183,24 +181,33 @@ class Curve:
         for file in self.files:
             yield pq.read_table(io.BytesIO(self.folder.read(file.path)))
 
-    def points(self, max_points: int = _MAX_POINTS) -> Points:
-        """Return the finite values of each metric, as means over equal ranges of steps.
-
-        There are at most ``max_points`` of each metric; with fewer steps every row is a point.
-        """
+    def points(self, max_points: int = MAX_POINTS) -> Points:
+        """Return the finite values of each metric, as :func:`points_of` does."""
         last = max((_steps(file)[1] for file in self.files), default=1)
-        width = -(-last // max_points)
-        sums: dict[str, np.ndarray] = {}
-        for table in self.tables():
-            steps = table["step"].to_numpy()
-            for name in table.column_names[1:]:
-                values = table[name].to_numpy()  # absent values are NaN
-                finite = np.isfinite(values)
-                ranges = (steps[finite] - 1) // width
-                weights = (np.ones(len(ranges)), steps[finite], values[finite])
-                found = sums.setdefault(name, np.zeros((3, max_points)))
-                found += [np.bincount(ranges, weight, max_points) for weight in weights]
-        return {name: _means(found) for name, found in sums.items() if found.any()}
+        return points_of(self.tables(), last, max_points)
+
+
+def points_so_far(folder: Store, max_points: int = MAX_POINTS) -> tuple[Points, int]:
+    """Return the history of a training that may not be complete, and its last step.
+
+    Segments that are lost or damaged leave a gap. Nothing is written.
+
+    Args:
+        folder: folder of the stage.
+        max_points: largest number of points of a metric.
+    """
+    if folder.exists(MANIFEST):
+        segments = [f for f in read_manifest(folder).files if f.path.startswith(f"{FOLDER}/")]
+        tails = []
+    elif checkpoint := newest_whole(folder, read=False):
+        segments = _segments(json.loads(checkpoint.read(INDEX_FILE)))
+        tails = [pq.read_table(io.BytesIO(checkpoint.read(TAIL_FILE)))]
+    else:
+        return {}, 0
+    whole = [segment for segment in segments if _damage(folder, segment) is None]
+    tables = [pq.read_table(io.BytesIO(folder.read(segment.path))) for segment in whole] + tails
+    last = max((int(table["step"][-1].as_py()) for table in tables if table.num_rows), default=1)
+    return points_of(tables, last, max_points), last
 
 
 def read_curve(folder: Store, checkpoint: Store, tell: Callable[[str], None]) -> Curve:
@@ -290,9 +297,3 @@ def _damage(folder: Store, segment: File) -> str | None:
     if folder.size(segment.path) is None:
         return "is missing"
     return None if file_of(folder, segment.path) == segment else "has another content"
-
-
-def _means(found: np.ndarray) -> tuple[list[float], list[float]]:
-    """Return mean steps and mean values of the ranges that have any; (3, ranges) float64."""
-    number, steps, values = found[:, found[0] > 0]
-    return (steps / number).tolist(), (values / number).tolist()

@@ -16,6 +16,7 @@ from pipelines.finetune.start_source import OR_FOLDER
 from pipelines.finetune.task import Task
 from pipelines.finetune.tasks.image_classification import MIX_GROUP, ImageClassification
 from pipelines.finetune.tasks.text_classification import TextClassification
+from pipelines.finetune.views import AugmentParams
 from pipelines.workflows.pretrain_recipe import MiniwebParams
 
 Metric = Annotated[float, Field(ge=-1, le=10)]
@@ -83,6 +84,7 @@ class FinetuneRecipe(Recipe):
             _check_files(self.task, split, files)
         _check_splits(self)
         _check_mixing(self.task, self.finetune)
+        _check_augment(self.task, self.finetune.augment)
         _check_published(self)
         return self
 
@@ -98,7 +100,7 @@ def _check_files(task: Task, split: Split, files: TaskFormat) -> None:
             f"data.{split}.format = {files.format} has no examples of the task "
             f"{task.name}; it is for {', '.join(sorted(files.tasks))}"
         )
-    if task.needs_labels and split != "test" and not files.has_labels:
+    if (task.needs_labels or task.is_dense) and split != "test" and not files.has_labels:
         raise ValueError(
             f"data.{split} names no labels, without which only the split test can do; name the "
             "annotations, or the column of the labels"
@@ -137,6 +139,22 @@ def _check_mixing(task: Task, finetune: FinetuneParams) -> None:
             raise ValueError(
                 f"finetune.{key} = {number}, but task.mixup and task.cutmix mix images in "
                 f"groups of {MIX_GROUP}; give a multiple of it"
+            )
+
+
+def _check_augment(task: Task, augment: AugmentParams) -> None:
+    """Check that no change of images is asked for that the task does not make.
+
+    Raises:
+        ValueError: one is; it would have no effect.
+    """
+    if not task.is_dense:
+        return
+    for key, value in augment:
+        if key != "flip" and value != getattr(AugmentParams(), key):
+            raise ValueError(
+                f"finetune.augment.{key} = {value} has no effect on the task {task.name}, which "
+                "changes images by task.scales and finetune.augment.flip alone; leave it out"
             )
 
 

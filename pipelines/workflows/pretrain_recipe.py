@@ -84,6 +84,8 @@ class MiniwebParams(StageParams):
     "Number of training images of each class of ImageNet-1K."
     num_glue: int = Field(default=0, ge=0)
     "Number of examples of each task of GLUE, over all splits."
+    num_coco_instances: int = Field(default=0, ge=0)
+    "Number of images with boxes and masks, over all splits."
 
     def size(self) -> WebSize:
         """Return the sizes as ``dataprep.miniweb`` takes them."""

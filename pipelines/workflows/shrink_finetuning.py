@@ -20,9 +20,11 @@ TEMPLATES: Final = {
     "vqa": "finetune/tiny-vqa",
     "nlvr2": "finetune/tiny-nlvr2",
     "text_classification": "finetune/tiny-glue",
+    "detection": "finetune/tiny-detection",
 }
 "The tiny recipe of each task."
 _STEPS: Final = {"steps": 10, "warmup_steps": 2, "evaluations": 1}
+_DETECTION: Final = "detection"
 _DRAWN_CORPORA: Final = ("cola", "sst2", "mrpc", "rte", "stsb")
 "Corpora of GLUE that the miniature web draws; another one gets the template's."
 _KEPT_FROM_TEMPLATE: Final = ("miniweb", "cluster", "start_from", "data", "predict")
@@ -43,6 +45,10 @@ def shrink_finetuning(values: Mapping[str, Any], template: Mapping[str, Any]) ->
         shrunk[name] = copy.deepcopy(template[name])
     sizes = {name: template["finetune"][name] for name in _SIZES}
     shrunk["finetune"] = {**shrunk.get("finetune", {}), **sizes, **_STEPS}
+    if shrunk["task"]["name"] == _DETECTION:  # heads and input sizes of a GPU
+        masks = shrunk["task"].get("masks", True)
+        shrunk["task"] = {**copy.deepcopy(template["task"]), "masks": masks}
+        shrunk["network"] = copy.deepcopy(template["network"])
     if "wordnet_names" in shrunk["task"]:  # the drawn classes have names of their own
         del shrunk["task"]["wordnet_names"]
         shrunk["task"]["class_names"] = template["task"]["class_names"]

@@ -2,8 +2,9 @@
 
     python -m tests.crashes.finetuning INPUTS WORKDIR TRACES OPTIONS
 
-OPTIONS is JSON: ``finetune`` has changes of this section of the recipe, ``kill_at`` the steps at
-which the second worker kills itself, once each. Each step that a worker starts adds a line to
+OPTIONS is JSON: ``finetune`` has changes of this section of the recipe, ``task`` its task (classes
+by default, or ``detection``), ``kill_at`` the steps at which
+the second worker kills itself, once each. Each step that a worker starts adds a line to
 TRACES, outside the store.
 """
 
@@ -40,6 +41,14 @@ FINETUNE: dict[str, Any] = {
     "keep_checkpoints": 9, "log_every": 1, "augment": {"min_crop_scale": 0.5},
 }  # fmt: skip
 "The dev split is evaluated after every eighth step, as a checkpoint is saved."
+TASKS: dict[str, dict[str, Any]] = {
+    "image_classification": {"name": "image_classification", "form": "dual"},
+    "detection": {
+        "name": "detection", "scales": (0.8, 1.25), "choice": {"min_score": 0.0, "most": 10},
+        "heads": {"channels": 16, "hidden": 16, "num_convolutions": 1, "num_proposals": 30,
+                  "num_trained": 16},
+    },
+}  # fmt: skip
 
 
 def write_inputs(folder: Path, num_train: int = 30, num_dev: int = 15) -> None:
@@ -57,6 +66,7 @@ def write_inputs(folder: Path, num_train: int = 30, num_dev: int = 15) -> None:
             # Some labels are wrong, so that the metric rises and falls.
             rows.append({"image": image, "label": names[(i + (i % 5 == 0)) % 3]})
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{split}.json").write_text(json.dumps(as_objects(rows)))
     started = folder / "start"
     started.mkdir()
     words = ["red green blue"] * 40
@@ -65,17 +75,43 @@ def write_inputs(folder: Path, num_train: int = 30, num_dev: int = 15) -> None:
     export.write_network(started, network(replace(RELEASED, vocab_size=rows_of_text)))
 
 
-def recipe(inputs: Path, **changes: Any) -> FinetuneRecipe:
+def as_objects(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return the images as COCO's annotations; each is one object to its border."""
+    names = list(COLORS)
+    return {
+        "images": [
+            {"id": i, "file_name": row["image"], "width": 40, "height": 40}
+            for i, row in enumerate(rows)
+        ],
+        "annotations": [
+            {
+                "id": i, "image_id": i, "category_id": names.index(row["label"]),
+                "bbox": [2, 2, 36, 36], "segmentation": [[2, 2, 38, 2, 38, 38, 2, 38]],
+            }
+            for i, row in enumerate(rows)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+    }  # fmt: skip
+
+
+def recipe(inputs: Path, task: str = "image_classification", **changes: Any) -> FinetuneRecipe:
     """Return a recipe on these inputs; ``changes`` are those of its section ``finetune``."""
-    files = {"format": "own_labels", "images": str(inputs / "images"), "slice_rows": 10}
+    files: dict[str, Any] = {"images": str(inputs / "images"), "slice_rows": 10}
     splits = ("train", "dev")
+    if task == "detection":
+        files["format"] = "coco_instances"
+        data = {split: files | {"annotations": str(inputs / f"{split}.json")} for split in splits}
+        changes["augment"] = {}
+    else:
+        files["format"] = "own_labels"
+        data = {split: files | {"file": str(inputs / f"{split}.jsonl")} for split in splits}
     return FinetuneRecipe.model_validate(
         {
             "name": "toy",
             "cluster": {"num_cpus": 3, "object_store_mb": 128},
-            "task": {"name": "image_classification", "form": "dual"},
+            "task": TASKS[task],
             "start_from": str(inputs / "start"),
-            "data": {split: {**files, "file": str(inputs / f"{split}.jsonl")} for split in splits},
+            "data": data,
             "finetune": FINETUNE | changes,
         }
     )
@@ -113,7 +149,10 @@ def main() -> None:
     options: Mapping[str, Any] = json.loads(text)
     job = partial(TracedJob, traces=Path(traces), kill_at=options.get("kill_at", ()))
     finetune.FinetuneJob = job  # type: ignore[assignment, misc]
-    workflow = build_finetuning(recipe(Path(inputs), **options.get("finetune", {})))
+    made = recipe(
+        Path(inputs), options.get("task", "image_classification"), **options.get("finetune", {})
+    )
+    workflow = build_finetuning(made)
     workflow.run(Store(workdir), Console(file=sys.stdout, soft_wrap=True), until="score")
 
 

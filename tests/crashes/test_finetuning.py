@@ -69,24 +69,28 @@ def inputs(tmp_path_factory) -> Path:
     return folder
 
 
+CLASSES = "image_classification"
+
+
 @pytest.mark.parametrize(
-    "ema_decay",
+    ("task", "ema_decay"),
     [
-        pytest.param(None, id="weights"),
-        pytest.param(EMA_DECAY, id="moving average", marks=pytest.mark.exhaustive),
+        pytest.param(CLASSES, None, id="weights"),
+        pytest.param(CLASSES, EMA_DECAY, id="moving average", marks=pytest.mark.exhaustive),
+        pytest.param("detection", None, id="detection", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(
-    tmp_path, inputs, ema_decay
+    tmp_path, inputs, task, ema_decay
 ):
     settings = {"ema_decay": ema_decay}
-    run(inputs, tmp_path / "calm", finetune=settings)
+    run(inputs, tmp_path / "calm", task=task, finetune=settings)
     weights, trained, score = results(tmp_path / "calm/work")
     assert trained.numbers["num_steps"] == 40
 
     folder, rng = tmp_path / "killed", random.Random(4)
     kills = [rng.randrange(3, 8), 16]  # at a random step; and after an evaluation is saved
-    process = start(inputs, folder, finetune=settings, kill_at=kills)
+    process = start(inputs, folder, task=task, finetune=settings, kill_at=kills)
     try:
         wait_for_step(folder, 2 * 20 + 2 * rng.randrange(12), process)
     finally:
@@ -94,7 +98,7 @@ def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(
     process.communicate()
     found = [step_of(each) for each in checkpoints(output_of(folder / "work", "finetune"))]
     assert found and max(found) < 40
-    run(inputs, folder, finetune=settings)
+    run(inputs, folder, task=task, finetune=settings)
     starts = {pid: step for step, _, pid in reversed(traced(folder / "traces"))}
     assert len(set(starts)) == 2 * 4, "two workers, started anew after each of three kills"
 

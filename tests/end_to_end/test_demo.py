@@ -33,6 +33,7 @@ from model.network.loading import load
 from orchestration import Dataset
 from orchestration.checkpoint_files import newest_whole
 from orchestration.errors import StoreError
+from orchestration.fingerprint import fingerprint_of
 from orchestration.plan import latest_record
 from orchestration.storage.store import Store
 from pipelines.open_recipe import open_recipe
@@ -103,7 +104,7 @@ def undisturbed(tmp_path_factory) -> Path:
     output = run(workdir)
     for word in (
         "stages", "learned", "MLM", "MIM", "MVLM",
-        "data report", "checkpoint", "export", "beit3 ui",
+        "data report", "checkpoint", "export", "beit3 ui", "run report",
     ):  # fmt: skip
         assert word in output
     return workdir
@@ -150,6 +151,21 @@ def test_the_data_report_counts_what_the_truth_says(undisturbed):
         assert source["rows"] == len(mine)
     drops = sum(row["drops"]["placeholder"] for row in report["curation"] if row["drops"])
     assert drops == sum(row["placeholder"] for row in truth)
+
+
+def test_the_run_report_shows_every_part_and_is_an_artifact_of_the_workflow_s_run(undisturbed):
+    record = latest_record(Store(undisturbed))
+    page = undisturbed / "workflows" / fingerprint_of(record["stages"]) / "run_report.html"
+    html = page.read_text()
+    for section in ("stages", "data", "tokenizers", "training-1", "training-2", "evaluation",
+                    "patches", "words", "neighbors", "recipe"):  # fmt: skip
+        assert f'<h2 id="{section}">' in html, section
+    for words in ("throughput", "waiting for data", "Images of a caption by likelihood"):
+        assert words in html, words
+    assert f"{len(record['stages'])} of {len(record['stages'])} stages are complete" in html
+    assert len(html) < 3_000_000
+    (artifact,) = (undisturbed / "mlflow-artifacts").rglob("run_report.html")
+    assert artifact.read_text() == html
 
 
 def test_curation_drops_the_placeholders_and_nothing_else(undisturbed):

@@ -38,6 +38,9 @@ def test_a_training_runs_on_s3_with_the_endpoint_of_a_profile(s3_endpoint, tmp_p
     pages = objects.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
     found = {item["Key"]: item["Size"] for page in pages for item in page["Contents"]}
     assert any(key.endswith("ray_train/step_00000006/history.json") for key in found)
+    artifact, page = sorted(key for key in found if key.endswith("/run_report.html"))
+    assert "/mlflow-artifacts/" in artifact and found[artifact] == found[page]
+    assert f"run report  s3://{BUCKET}/{page}" in done.stdout
     assert [key for key in found if key.endswith("/")] == []  # a prefix has no object of its own
     for key in (key for key in found if key.endswith((".json", ".yaml", ".log"))):
         body = objects.get_object(Bucket=BUCKET, Key=key)["Body"].read()

@@ -34,6 +34,7 @@ TINY = {
         for word, tiny in {
             "retrieval": "retrieval", "imagenet": "imagenet", "vqa": "vqa", "nlvr2": "nlvr2",
             "glue": "glue", "itc": "retrieval", "captioning": "captioning", "nocaps": "captioning",
+            "detection": "detection",
         }.items()
         if word in name
     )

@@ -58,7 +58,7 @@ def test_the_report_of_an_unfinished_finetuning_shows_what_there_is(tmp_path, un
     commit(glue_recipe(tmp_path), workdir, NUMBERS, until)
     output = shown("report", workdir)
     assert ("0.7123" in output) == (until in ("task_report", "export"))
-    assert ("report.html" in output) == (until == "export")
+    assert ("/report.html" in output) == (until == "export")
     assert "export/network.json" not in output
     assert "missing" in shown("status", workdir)
 

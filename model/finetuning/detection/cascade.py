@@ -16,7 +16,7 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from model.finetuning.detection.pooling import pool
+from model.finetuning.detection.pooling import full, pool
 from model.finetuning.detection.sampling import sample
 from model.finetuning.detection.settings import DetectorSizes
 from model.finetuning.detection.targets import Objects
@@ -62,7 +62,7 @@ class BoxHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores (n, C + 1) and refinements (n, 4) in fp32, of features (n, c, 7, 7)."""
         hidden = self.layers(features)
-        return self.classes(hidden).float(), self.box(hidden).float()
+        return full(self.classes(hidden)), full(self.box(hidden))
 
 
 class Cascade(nn.ModuleList):

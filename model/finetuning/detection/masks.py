@@ -15,7 +15,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.ops import roi_align
 
 from model.finetuning.detection.cascade import Matched
-from model.finetuning.detection.pooling import pool
+from model.finetuning.detection.pooling import full, pool
 from model.finetuning.detection.settings import DetectorSizes
 from model.finetuning.detection.targets import Objects
 
@@ -60,7 +60,7 @@ class MaskHead(nn.Module):
             classes: (n,) long of all boxes.
         """
         x = self.layers(pool(maps, boxes, strides, _POOLED))
-        logits = self.classes(F.relu(self.enlarge(x))).float()
+        logits = full(self.classes(F.relu(self.enlarge(x))))
         return logits[torch.arange(len(classes), device=classes.device), classes]
 
     def losses(

@@ -13,6 +13,11 @@ _CANONICAL_SIDE: Final = 224
 _CANONICAL_STRIDE: Final = 16
 
 
+def full(x: Tensor) -> Tensor:
+    """Return a tensor in fp32, or in its own type if that has more digits: bf16 has too few."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def levels_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
     """Return the number of the map that each box (n, 4) is pooled from, (n,) long."""
     sides = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
@@ -34,13 +39,14 @@ def pool(
         strides: pixels between positions of each map.
         size: rows and columns of the result.
     """
+    maps = [full(map_) for map_ in maps]
     numbers = [torch.full((len(some), 1), float(i)) for i, some in enumerate(boxes)]
     flat = torch.cat(list(boxes))
     rois = torch.cat([torch.cat(numbers).to(flat), flat], dim=1)
     levels = levels_of(flat, strides)
     parts = [levels == level for level in range(len(strides))]
     found = [
-        roi_align(map_.float(), rois[part], size, 1 / stride, aligned=True)
+        roi_align(map_, rois[part].to(map_), size, 1 / stride, aligned=True)
         for map_, part, stride in zip(maps, parts, strides, strict=True)
     ]
     order = torch.cat([part.nonzero()[:, 0] for part in parts])

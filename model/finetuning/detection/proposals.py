@@ -18,6 +18,7 @@ from torchvision.models.detection.rpn import (
     concat_box_prediction_layers,
 )
 
+from model.finetuning.detection.pooling import full
 from model.finetuning.detection.sampling import sample
 from model.finetuning.detection.settings import DetectorSizes
 from model.finetuning.detection.targets import Objects
@@ -69,8 +70,7 @@ class Proposals(nn.Module):
         anchors = network.anchor_generator(ImageList(images, list(sizes)), list(maps))
         per_level = [of_level[0].numel() for of_level in logits]
         flat, deltas = concat_box_prediction_layers(logits, deltas)
-        # bf16 has too few digits for coordinates.
-        flat, deltas = flat.float().view(len(images), -1), deltas.float()
+        flat, deltas = full(flat).view(len(images), -1), full(deltas)
         boxes = network.box_coder.decode(deltas.detach(), anchors).view(len(images), -1, 4)
         proposals, _ = network.filter_proposals(boxes, flat, list(sizes), per_level)
         if objects is None:

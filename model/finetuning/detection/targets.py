@@ -1,8 +1,8 @@
 """Annotated objects of a batch: those of all images in one tensor, as images have few or many."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -37,8 +37,6 @@ class Targets:
         parts = [field.split(self.counts) for field in vars(self.objects).values()]
         return [Objects(*of_image) for of_image in zip(*parts, strict=True)]
 
-    def to(self, device: torch.device) -> "Targets":
-        """Return a copy on a device."""
-        fields = vars(self.objects).values()
-        moved = Objects(*(field.to(device, non_blocking=True) for field in fields))
-        return Targets(moved, self.counts)
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Targets":
+        """Return a copy in which every tensor is changed, such as moved to a device."""
+        return Targets(Objects(*map(change, vars(self.objects).values())), self.counts)

@@ -8,6 +8,7 @@
 | sentences of two images | ``nlvr2`` |
 | captioned images | ``coco_captions``, ``flickr30k_captions``, ``nocaps`` |
 | the pairs of a pretraining, for contrastive tuning | ``pretraining_pairs`` |
+| images with boxes and masks | ``coco_instances`` |
 | images with classes | ``class_folder`` |
 | sentences with labels | ``glue`` |
 | the user's own, of every task | ``own_files`` |

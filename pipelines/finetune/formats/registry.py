@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipelines.finetune.formats.class_folder import ClassFolder
 from pipelines.finetune.formats.coco_captions import CocoCaptions
+from pipelines.finetune.formats.coco_instances import CocoInstances
 from pipelines.finetune.formats.flickr30k_captions import Flickr30kCaptions
 from pipelines.finetune.formats.format import TaskFormat
 from pipelines.finetune.formats.glue import Glue
@@ -25,6 +26,7 @@ FORMATS: Final[tuple[type[TaskFormat], ...]] = (
     Vqav2,
     Nlvr2,
     CocoCaptions,
+    CocoInstances,
     Flickr30kCaptions,
     Nocaps,
     PretrainingPairs,

@@ -12,5 +12,7 @@ others (``evaluate_while_training.py``).
 - ``features.py``: features of images and texts, frozen, and their baselines; ``labels.py``: nearest
   neighbors and linear probes of them; ``retrieval.py``: their recall between images and captions.
 - ``likelihood.py``: retrieval by the likelihood of masked words.
+- ``shown.py``: a few samples with what is predicted of them, for the run report;
+  ``patch_drawings.py`` draws them.
 - ``numbers.py``: all numbers of an evaluation.
 """

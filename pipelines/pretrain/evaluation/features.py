@@ -23,7 +23,7 @@ from torch import Tensor
 
 from model import BEiT3
 from model.training import randomness
-from model.training.batch import MicroBatch
+from model.training.batch import MicroBatch, Stream
 from tokenizer.text import FIRST_PIECE
 
 Kind = Literal["trained", "untrained", "plain"]
@@ -74,18 +74,35 @@ class FeatureNetworks:
         return {**found, "plain": counts.scatter_add_(1, ids % _NUM_COUNTS, kept.float())}
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The rows of a token table of which features are computed."""
+
+    stream: Stream
+    table: str
+    "``train`` or ``held_out``."
+    rows: Sequence[int]
+    "Row numbers within the table."
+
+
 def image_table(
-    features: Mapping[Kind, Tensor], labels: Sequence[str | None], sources: Sequence[str]
+    features: Mapping[Kind, Tensor],
+    labels: Sequence[str | None],
+    sources: Sequence[str],
+    origin: Origin,
 ) -> pa.Table:
     """Return features (B, D) of images as a table of B rows."""
-    return _table(features, {"label": labels, "source": sources})
+    return _table(features, {"label": labels, "source": sources}, origin)
 
 
 def text_table(
-    features: Mapping[Kind, Tensor], orders: Sequence[str], sources: Sequence[str]
+    features: Mapping[Kind, Tensor],
+    orders: Sequence[str],
+    sources: Sequence[str],
+    origin: Origin,
 ) -> pa.Table:
     """Return features (B, D) of texts as a table of B rows."""
-    return _table(features, {"label": orders, "source": sources})
+    return _table(features, {"label": orders, "source": sources}, origin)
 
 
 def features_of(table: pa.Table, kind: Kind) -> Tensor:
@@ -140,8 +157,13 @@ def probed_texts(batch: MicroBatch, numbers: NDArray[np.int64], seed: int) -> Pr
     return ProbedTexts(ids, orders, padding, documents)
 
 
-def _table(features: Mapping[Kind, Tensor], texts: Mapping[str, Sequence[str | None]]) -> pa.Table:
+def _table(
+    features: Mapping[Kind, Tensor], texts: Mapping[str, Sequence[str | None]], origin: Origin
+) -> pa.Table:
     columns: dict[str, pa.Array] = {n: pa.array(v, pa.string()) for n, v in texts.items()}
+    columns["stream"] = pa.array([origin.stream] * len(origin.rows), pa.string())
+    columns["table"] = pa.array([origin.table] * len(origin.rows), pa.string())
+    columns["row"] = pa.array(origin.rows, pa.int64())
     for kind, values in features.items():
         flat = values.float().cpu().numpy()
         columns[kind] = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])

@@ -31,9 +31,9 @@ _STEP: Final = 1 << 40
 "Step of the random numbers, beyond any training step."
 _PURPOSE: Final = 30
 _MORE_COLUMNS: Final[Mapping[Stream, tuple[str, ...]]] = {
-    "image": ("label", "source"),
+    "image": ("sample_id", "label", "source"),
     "text": ("source",),
-    "pair": ("source",),
+    "pair": ("sample_id", "source"),
 }
 Ints = NDArray[np.int64]
 
@@ -74,7 +74,7 @@ class EvaluationInputs:
         # Both modalities of each pair are masked, of which an evaluation takes one at a time.
         both = replace(fixed, pair_masking="joint")
         seed = int(randomness.bits(seed, _PURPOSE))
-        self.mask_id, self.device, self._seed = text.mask, device, seed
+        self.text, self.mask_id, self.device, self._seed = text, text.mask, device, seed
         self._starts, self._ratio = pieces_that_start_words(text), feed.pair_text_mask_ratio
         self._builders = {
             stream: SampleBuilder(stream, network, text, fixed, seed) for stream in STREAMS
@@ -83,7 +83,7 @@ class EvaluationInputs:
         self._readers = {
             (stream, table): RowReader(
                 datasets[stream].table(table),
-                [*self._builders[stream].columns, *_MORE_COLUMNS[stream]],
+                list(dict.fromkeys((*self._builders[stream].columns, *_MORE_COLUMNS[stream]))),
             )
             for stream in STREAMS
             for table in ("train", "held_out")
@@ -96,6 +96,18 @@ class EvaluationInputs:
     def batch(self, stream: Stream, rows: pa.Table, numbers: Ints) -> MicroBatch:
         """Return the micro-batch of rows (B), masked as in training."""
         return self._builders[stream].build(rows, _STEP, numbers).to(self.device)
+
+    def crops(
+        self, stream: Stream, rows: pa.Table, numbers: Ints
+    ) -> tuple[NDArray[np.uint8], Ints | None]:
+        """Return the crops (B, H, H, 3) of rows that :meth:`batch` and :meth:`pairs` normalize.
+
+        Their codes (B, N) come with them, if the network predicts codes.
+        """
+        batch = self._builders[stream].build(rows, _STEP, numbers)
+        assert batch.pixels is not None
+        codes = None if batch.codes is None else batch.codes.numpy()
+        return batch.pixels.numpy(), codes
 
     def pairs(self, rows: pa.Table, numbers: Ints) -> MaskedPairs:
         """Return pairs (B) with their first captions; words are masked whole, patches as usual."""

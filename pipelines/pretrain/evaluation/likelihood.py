@@ -19,19 +19,31 @@ from model import BEiT3
 from model.training import objectives
 from pipelines.pretrain.evaluation.inputs import MaskedPairs
 
-SCHEMA: Final = pa.schema([("caption", pa.int64()), ("scores", pa.list_(pa.float32()))])
+SCHEMA: Final = pa.schema(
+    [
+        ("caption", pa.int64()),  # index of the pair among those that are compared
+        ("row", pa.int64()),  # its row number in the held-out table
+        ("scores", pa.list_(pa.float32())),  # of the images of all pairs, by index
+    ]
+)
 _PARTS: Final = 2
 "Parts of a caption, each of which is masked once."
 
 
 def likelihood_rows(
-    network: BEiT3, pairs: MaskedPairs, captions: Sequence[int], mask_id: int, batch_size: int
+    network: BEiT3,
+    pairs: MaskedPairs,
+    numbers: Sequence[int],
+    captions: Sequence[int],
+    mask_id: int,
+    batch_size: int,
 ) -> pa.Table:
     """Score each of some captions with the images of all pairs; one row for each caption.
 
     Args:
         network: in evaluation mode.
         pairs: n pairs.
+        numbers: their row numbers.
         captions: indexes of the captions to score.
         mask_id: id of the mask token.
         batch_size: number of images in a forward pass.
@@ -42,7 +54,9 @@ def likelihood_rows(
             _log_likelihood(network, pairs, caption, mask_id, images)
             for images in torch.arange(pairs.batch.num_samples).split(batch_size)
         ]
-        rows.append({"caption": caption, "scores": torch.cat(parts).tolist()})
+        rows.append(
+            {"caption": caption, "row": numbers[caption], "scores": torch.cat(parts).tolist()}
+        )
     return pa.Table.from_pylist(rows, SCHEMA)
 
 

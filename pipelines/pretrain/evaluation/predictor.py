@@ -1,6 +1,6 @@
 """What a worker computes of a slice: predictions of masked positions, or features."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -12,14 +12,22 @@ from model import BEiT3
 from model.training import randomness
 from model.training.batch import Stream
 from orchestration import Dataset, Output, Slice
-from pipelines.pretrain.evaluation import features
+from pipelines.pretrain.evaluation import features, shown
 from pipelines.pretrain.evaluation.features import FeatureNetworks
 from pipelines.pretrain.evaluation.grounding import grounding_rows
 from pipelines.pretrain.evaluation.inputs import EvaluationInputs
 from pipelines.pretrain.evaluation.likelihood import likelihood_rows
 from pipelines.pretrain.evaluation.masked import masked_rows
 from pipelines.pretrain.evaluation.params import Params
-from pipelines.pretrain.evaluation.slices import FEATURES, GROUNDING, LIKELIHOOD, MASKED
+from pipelines.pretrain.evaluation.patch_drawings import MeanPatches
+from pipelines.pretrain.evaluation.slices import (
+    FEATURES,
+    GROUNDING,
+    LIKELIHOOD,
+    MASKED,
+    SHOWN_IMAGES,
+    SHOWN_WORDS,
+)
 from pipelines.pretrain.samples import FeedParams
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
@@ -62,6 +70,8 @@ class Predictor:
             GROUNDING: self._grounding,
             LIKELIHOOD: self._likelihood,
             FEATURES: self._features,
+            SHOWN_IMAGES: self._shown_images,
+            SHOWN_WORDS: self._shown_words,
         }
 
     @torch.no_grad()
@@ -86,16 +96,18 @@ class Predictor:
         pairs = self.inputs.pairs(self.inputs.rows("pair", "held_out", numbers), numbers)
         captions, mask_id = slice_.payload["captions"], self.inputs.mask_id
         size = self.params.batch_size
-        return {LIKELIHOOD: likelihood_rows(self.network, pairs, captions, mask_id, size)}
+        scored = likelihood_rows(self.network, pairs, numbers.tolist(), captions, mask_id, size)
+        return {LIKELIHOOD: scored}
 
     def _features(self, slice_: Slice) -> dict[str, pa.Table]:
         rows, numbers = self._rows(slice_)
         stream, sources = slice_.payload["stream"], rows["source"].to_pylist()
+        origin = features.Origin(stream, slice_.payload["table"], numbers.tolist())
         if stream == "text":
             batch = self.inputs.batch(stream, rows, numbers)
             texts = features.probed_texts(batch, numbers, self.seed)
             found = self.networks.of_texts(texts.ids, texts.padding, texts.documents)
-            return {features.TEXTS: features.text_table(found, texts.orders, sources)}
+            return {features.TEXTS: features.text_table(found, texts.orders, sources, origin)}
         if stream == "pair":
             batch = self.inputs.pairs(rows, numbers).batch
         else:
@@ -103,13 +115,48 @@ class Predictor:
         assert batch.images is not None
         labels = rows["label"].to_pylist() if stream == "image" else [None] * len(sources)
         found = self.networks.of_images(batch.images)
-        tables = {features.IMAGES: features.image_table(found, labels, sources)}
+        tables = {features.IMAGES: features.image_table(found, labels, sources, origin)}
         if stream == "pair":
             assert batch.text_targets is not None
             found = self.networks.of_texts(batch.text_targets, batch.text_padding)
             orders = [features.INTACT] * len(sources)
-            tables[features.TEXTS] = features.text_table(found, orders, sources)
+            tables[features.TEXTS] = features.text_table(found, orders, sources, origin)
         return tables
+
+    def _shown_images(self, slice_: Slice) -> dict[str, pa.Table]:
+        stream, (rows, numbers) = slice_.payload["stream"], self._rows(slice_)
+        crops, codes = self.inputs.crops(stream, rows, numbers)
+        about = rows.select(["sample_id", "source"]).to_pylist()
+        if stream == "pair":
+            batch = self.inputs.pairs(rows, numbers).batch
+            assert batch.text_targets is not None
+            for each, ids in zip(about, batch.text_targets.tolist(), strict=True):
+                each["caption"] = self.inputs.text.decode(ids)
+        else:
+            batch = self.inputs.batch(stream, rows, numbers)
+        means = None if codes is None else self._mean_patches(slice_)
+        return {shown.IMAGES: shown.image_rows(self.network, batch, crops, means, about)}
+
+    def _mean_patches(self, slice_: Slice) -> MeanPatches:
+        """Average the patches of training images by their codes."""
+        stream, numbers = slice_.payload["stream"], np.array(slice_.payload["averaged_rows"])
+
+        def batches() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+            for some in np.array_split(numbers, -(-len(numbers) // self.params.batch_size)):
+                crops, codes = self.inputs.crops(
+                    stream, self.inputs.rows(stream, "train", some), some
+                )
+                assert codes is not None
+                yield crops, codes
+
+        return MeanPatches(batches(), self.network.config.num_codes)
+
+    def _shown_words(self, slice_: Slice) -> dict[str, pa.Table]:
+        rows, numbers = self._rows(slice_)
+        crops, _ = self.inputs.crops("pair", rows, numbers)
+        about = rows.select(["sample_id", "source"]).to_pylist()
+        pairs = self.inputs.pairs(rows, numbers)
+        return {shown.WORDS: shown.word_rows(self.network, pairs, crops, self.inputs.text, about)}
 
     def _rows(self, slice_: Slice) -> tuple[pa.Table, NDArray[np.int64]]:
         numbers = np.array(slice_.payload["rows"])

@@ -26,10 +26,16 @@ MASKED: Final = "masked"
 GROUNDING: Final = "grounding"
 LIKELIHOOD: Final = "likelihood"
 FEATURES: Final = "features"
+SHOWN_IMAGES: Final = "shown_images"
+SHOWN_WORDS: Final = "shown_words"
 _MIN_GROUNDING: Final = 3
 "Pairs in a slice: a pair, another one, and a third one for the control."
 _CAPTIONS: Final = 4
 "Captions in a slice of retrieval by likelihood; each is compared with all images."
+_NUM_SHOWN: Final = 6
+"Images, and pairs, of which predictions are kept."
+_NUM_AVERAGED: Final = 512
+"Training images over which the patches of a code are averaged."
 _HELD_OUT, _LABELED, _TRAIN = 31, 32, 33
 "Purposes of draws."
 
@@ -56,11 +62,18 @@ class EvaluationSlices:
     "Training pairs."
     query_pairs: list[Slice]
     "Held-out pairs."
+    shown: list[Slice]
+    "A few held-out images and pairs, of which predictions are kept for the run report."
 
     @property
     def all(self) -> list[Slice]:
         """Return all slices."""
         return [slice_ for field in fields(self) for slice_ in getattr(self, field.name)]
+
+    @property
+    def measured(self) -> list[Slice]:
+        """Return the slices from which numbers are computed."""
+        return [slice_ for slice_ in self.all if slice_ not in self.shown]
 
 
 def evaluation_slices(
@@ -86,6 +99,7 @@ def evaluation_slices(
         query_texts=_slices(FEATURES, "text", "held_out", held_out["text"], size),
         bank_pairs=_slices(FEATURES, "pair", "train", train["pair"], size),
         query_pairs=_slices(FEATURES, "pair", "held_out", pairs, size),
+        shown=list(_shown_slices({"image": held_out["image"], "pair": pairs}, train)),
     )
 
 
@@ -152,6 +166,26 @@ def _likelihood_slices(rows: Ints, params: Params, seed: int) -> Iterator[Slice]
         mine = range(start, min(start + _CAPTIONS, len(rows)))
         payload: dict[str, Any] = {"use": LIKELIHOOD, "rows": rows.tolist(), "captions": [*mine]}
         yield Slice(f"{LIKELIHOOD}-{start:08d}", payload, len(mine))
+
+
+def _shown_slices(held_out: Mapping[Stream, Ints], train: Mapping[Stream, Ints]) -> Iterator[Slice]:
+    """Yield the samples to show; codes are drawn only if there are training images to average."""
+    for stream, rows in held_out.items():
+        shown = _spread(rows, _NUM_SHOWN)
+        if len(shown) > (stream == "pair") and len(train[stream]):
+            averaged = _spread(train[stream], _NUM_AVERAGED)
+            payload: dict[str, Any] = {"use": SHOWN_IMAGES, "stream": stream, "table": "held_out"}
+            payload |= {"rows": shown.tolist(), "averaged_rows": averaged.tolist()}
+            yield Slice(f"{SHOWN_IMAGES}-{stream}", payload, len(shown))
+    shown = _spread(held_out["pair"], _NUM_SHOWN)
+    if len(shown) > 1:  # each pair has another one
+        payload = {"use": SHOWN_WORDS, "stream": "pair", "table": "held_out"}
+        yield Slice(SHOWN_WORDS, {**payload, "rows": shown.tolist()}, len(shown))
+
+
+def _spread(rows: Ints, number: int) -> Ints:
+    """Return up to so many rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(np.int64)]
 
 
 def _slices(use: str, stream: Stream, table: str, rows: Ints, size: int) -> list[Slice]:

@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 
 from dataprep.images import encode_jpeg
 from dataprep.schemas import EXAMPLES, PREDICTIONS
+from dataprep.tasks.example import AnnotatedObject
+from dataprep.tasks.run_lengths import text_of_mask
 from model import BEiT3
 from model.finetuning.task_networks import TaskNetwork
 from pipelines.finetune.example_builder import ExampleBuilder
@@ -37,7 +39,16 @@ TASKS: dict[str, dict[str, Any]] = {
     "nlvr2": {"name": "nlvr2"},
     "sentences": {"name": "text_classification"},
     "numbers": {"name": "text_classification", "scored_by": "correlation"},
-}
+    "detection": {
+        "name": "detection",
+        "scales": (0.8, 1.5),
+        "heads": {
+            "channels": 16, "hidden": 16, "num_convolutions": 1, "num_proposals": 30,
+            "num_trained": 16,
+        },
+        "choice": {"min_score": 0.0, "most": 10},
+    },
+}  # fmt: skip
 LABELS = {
     "retrieval": [],
     "captioning": [],
@@ -48,6 +59,7 @@ LABELS = {
     "nlvr2": ["False", "True"],
     "sentences": ["0", "1", "2"],
     "numbers": [],
+    "detection": ["circle", "ring"],
 }
 
 
@@ -78,22 +90,40 @@ def examples(kind: str, number: int) -> pa.Table:
     for i in range(number):
         images = [rng.integers(0, 256, (40, 44, 3), dtype=np.uint8) for _ in range(task.num_images)]
         texts = num_texts.get(kind, lambda _: task.num_texts[0])(i)
+        labels = _labels(kind, i, rng)
         rows.append(
             {
                 "example_id": f"{i}",
                 "images": [encode_jpeg(pixels, 95) for pixels in images],
                 "texts": [" ".join(rng.choice(WORDS, 2 + i % 7)) for _ in range(texts)],
-                "labels": _labels(kind, i, rng),
+                "labels": labels,
                 "main_label": "",
+                "objects": _objects(labels, rng) if task.is_dense else [],
+                "size": [44, 40] if task.is_dense else [],
             }
         )
     return pa.Table.from_pylist(rows, EXAMPLES)
+
+
+def _objects(labels: Sequence[str], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """A rectangle with a mask for each label, the first one a crowd now and then."""
+    found = []
+    for i, _ in enumerate(labels):
+        mask = np.zeros((40, 44), bool)
+        top, left = (int(n) for n in rng.integers(0, 20, 2))
+        mask[top : top + 15, left : left + 20] = True
+        is_crowd = i == 1 and bool(rng.random() < 0.3)
+        text = text_of_mask(mask)
+        found.append(AnnotatedObject(i, (left, top, 20, 15), 300.0, is_crowd, text)._asdict())
+    return found
 
 
 def _labels(kind: str, i: int, rng: np.random.Generator) -> list[str]:
     names = LABELS[kind]
     if kind == "numbers":
         return [f"{i % 6 * 0.8:.2f}"]
+    if kind == "detection":
+        return names[i % 2 :] if i % 7 else []
     if kind == "several labels":
         return names[i % 3 :][:2]
     if kind == "vqa":
@@ -121,7 +151,7 @@ def network_of(built: ExampleBuilder) -> TaskNetwork:
 
 def predictions(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Rows of ``PREDICTIONS``."""
-    empty = {"labels": [], "scores": [], "features": []}
+    empty = {name: [] for name in PREDICTIONS.names[2:]}
     full = [{"row": i, "example_id": f"{i}"} | empty | row for i, row in enumerate(rows)]
     return pa.Table.from_pylist(full, PREDICTIONS)
 

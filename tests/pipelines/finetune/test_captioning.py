@@ -255,7 +255,7 @@ def test_an_image_id_that_is_no_plain_number_is_a_text_in_the_submission(name):
     ("rows", "message"),
     [
         ([(["A cat"], None), ([], None)], "dev has one image with captions, of which CIDEr is 0"),
-        ([([], None)], "no example of the split dev has a caption"),
+        ([([], None)], "the split dev has no caption"),
     ],
 )
 def test_a_dev_split_that_chooses_no_weights_is_refused(tmp_path, rows, message):

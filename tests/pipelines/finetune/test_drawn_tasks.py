@@ -23,6 +23,7 @@ SIZE = WebSize(
     seed=5, num_cc3m=1, num_cc12m=1, num_classes=1, num_images_per_class=1, num_documents=1,
     num_vqa=90, num_nlvr2=120, num_coco_retrieval=90, num_flickr30k=90, num_nocaps=160,
     num_imagenet1k_classes=5, num_images_per_imagenet1k_class=30, num_glue=120,
+    num_coco_instances=120,
 )  # fmt: skip
 NAMES = {str(task.model_fields["name"].annotation.__args__[0]): task for task in TASKS}
 
@@ -62,6 +63,11 @@ def nlvr2(split: str) -> dict:
     return {"format": "nlvr2", "file": f"nlvr2/data/{split}.json", "images": "nlvr2/images"}
 
 
+def coco(split: str, images: str, annotated: bool = True) -> dict:
+    return {"format": "coco_instances", "annotations": f"coco2017/annotations/{split}.json",
+            "images": f"coco2017/{images}", "annotated": annotated}  # fmt: skip
+
+
 def glue(folder: str, corpus: str, split: str) -> dict:
     return {"format": "glue", "corpus": corpus, "file": f"glue_data/{folder}/{split}.tsv"}
 
@@ -85,6 +91,12 @@ SPLITS = [
         for split in ("train", "val")
     ),
     *(
+        ("detection", "coco2017", name, coco(name, images, annotated=images != "test2017"))
+        for name, images in (("instances_train2017", "train2017"),
+                             ("instances_val2017", "val2017"),
+                             ("image_info_test-dev2017", "test2017"))
+    ),
+    *(
         ("text_classification", f"glue/{folder}", split, glue(folder, corpus, split))
         for folder, corpus in GLUE.items()
         for split in ("train", "dev", "test")
@@ -96,7 +108,9 @@ def located(value, web: Path):
     """Return a section with its paths in the web."""
     if isinstance(value, dict):
         return {
-            key: inner if key in ("format", "corpus", "splits") else located(inner, web)
+            key: inner
+            if key in ("format", "corpus", "splits", "annotated")
+            else located(inner, web)
             for key, inner in value.items()
         }
     return [located(v, web) for v in value] if isinstance(value, list) else str(web / value)
@@ -105,7 +119,7 @@ def located(value, web: Path):
 @pytest.mark.parametrize(("name", "task", "split", "section"), SPLITS)
 def test_every_drawn_example_ends_as_the_truth_says(web, tmp_path, name, task, split, section):
     needs = NAMES[name]
-    is_test = split.startswith("test")
+    is_test = "test" in split
     stage = prepare.stage(
         TypeAdapter(AnyFormat).validate_python(located(section, web)),
         split="test" if is_test else "train",
@@ -125,7 +139,7 @@ def test_every_drawn_example_ends_as_the_truth_says(web, tmp_path, name, task, s
     # An example of no known split is told in every one, as nobody knows where it belongs.
     assert Counter(rejects) == Counter(r["outcome"] for r in truth if r["outcome"] != "ok")
     good = [row for row in truth if row["outcome"] == "ok"]
-    by_id = name == "image_classification" or task == "nocaps"
+    by_id = name in ("image_classification", "detection") or task == "nocaps"
     key = (lambda row: row["example_id"]) if by_id else (lambda row: row["texts"][0].strip())
     assert Counter(map(key, kept)) == Counter(map(key, good))
     assert {len(row["images"]) for row in kept} == {needs.num_images}
@@ -133,6 +147,11 @@ def test_every_drawn_example_ends_as_the_truth_says(web, tmp_path, name, task, s
         by_id = {row["example_id"]: row for row in good}
         for row in kept:
             assert row["labels"] == [by_id[row["example_id"]]["label"]]
+    if name == "detection" and not is_test:
+        by_id = {row["example_id"]: row for row in good}
+        for row in kept:
+            classes = sorted(filter(None, by_id[row["example_id"]]["label"].split(", ")))
+            assert sorted(row["labels"]) == classes and len(row["objects"]) == len(classes)
     if name == "vqa" and not is_test:
         by_id = {row["example_id"]: row for row in good}
         for row in kept:

@@ -14,6 +14,7 @@ SECTIONS = {
     "vqav2": {"files": [{"questions": "/q", "annotations": "/a", "images": "/i"}]},
     "nlvr2": {"file": "/f", "images": "/i"},
     "coco_captions": {"annotations": "/a", "val_images": "/i", "splits": ["val"]},
+    "coco_instances": {"annotations": "/a", "images": "/i"},
     "flickr30k_captions": {"annotations": "/a", "images": "/i", "splits": ["test"]},
     "nocaps": {"annotations": "/a", "images": "/i"},
     "pretraining_pairs": {"workdir": "/w"},

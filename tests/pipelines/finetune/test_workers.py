@@ -36,7 +36,7 @@ def run(kind, folder, rank, num_workers, micro_batch):
     network = network_of(built)
     if rank:
         with torch.no_grad():
-            network.network.language.tokens.weight.zero_()
+            network.network.blocks[0].experts.vision.fc1.weight.zero_()
     broadcast_weights(network)
     groups = parameter_groups(
         network.named_parameters(), num_layers=3, layer_decay=0.8, weight_decay=0.05

@@ -74,6 +74,14 @@ def test_images_that_are_mixed_need_whole_groups_in_a_batch(finetune, words):
         recipe(MIXED, LABELS, LABELS, finetune=finetune)
 
 
+def test_changes_of_images_that_detection_does_not_make_are_refused():
+    coco = {"format": "coco_instances", "annotations": "a.json", "images": "images"}
+    recipe({"name": "detection"}, coco, coco, finetune={"augment": {"flip": False}})
+    for change in ({"color_jitter": 0.4}, {"min_crop_scale": 0.2}):
+        with pytest.raises(ValidationError, match=f"augment.{next(iter(change))} = .* no effect"):
+            recipe({"name": "detection"}, coco, coco, finetune={"augment": change})
+
+
 def test_a_test_split_needs_no_labels():
     recipe(TASKS["vqa"], QUESTIONS, QUESTIONS, VQAV2)
     recipe(TASKS["sentences"], RTE, RTE, RTE | {"file": "test.tsv"})
@@ -91,11 +99,16 @@ def test_a_task_names_the_metrics_that_it_measures(kind):
                 "labels": labels or ["x"],
                 "scores": [float(labels[0]) if kind == "numbers" else 0.5] * (len(labels) or 1),
                 "features": [[1.0, 0.0]] * (1 + len(row["texts"])) if kind == "retrieval" else [],
+                "boxes": [thing["box"] for thing in row["objects"]] or [[0, 0, 1, 1]],
+                "masks": [thing["mask"] for thing in row["objects"]] or ["0"],
+                "size": row["size"],
             }
         )
     measured = task.score(predictions(found), rows)
     names = {n for n in measured if not n.startswith("chance/")}
-    if kind == "captioning":  # the published ones need Java, and are measured after the training
+    # Captioning's published ones need Java, and are measured after the training; objects of some
+    # sizes may not occur.
+    if kind in ("captioning", "detection"):
         assert task.metric in names < set(task.metric_names)
     else:
         assert names == set(task.metric_names)

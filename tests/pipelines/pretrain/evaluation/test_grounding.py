@@ -85,7 +85,7 @@ def test_a_pair_without_masked_words_does_not_count():
 def test_retrieval_by_likelihood_ranks_by_what_the_image_says_of_each_word(looks):
     pairs = colored_pairs(7)
     rows = [
-        likelihood_rows(Scripted(looks), pairs, some, MASK, batch_size=3)
+        likelihood_rows(Scripted(looks), pairs, range(7), some, MASK, batch_size=3)
         for some in ([4, 5, 6], [0, 1], [2, 3])
     ]
     found = likelihood_numbers(pa.concat_tables(rows))
@@ -99,9 +99,10 @@ def test_retrieval_by_likelihood_ranks_by_what_the_image_says_of_each_word(looks
 
 def test_each_word_is_scored_once_given_the_others():
     pairs = colored_pairs(2, length=5)
-    (row,) = likelihood_rows(Scripted(), pairs, [0], MASK, batch_size=8).to_pylist()
+    (row,) = likelihood_rows(Scripted(), pairs, [9, 8], [0], MASK, batch_size=8).to_pylist()
     right = torch.log_softmax(torch.eye(1, 60)[0] * 1.0, 0)[0]
     wrong = torch.log_softmax(torch.eye(1, 60)[0] * 1.0, 0)[1]
+    assert row["row"] == 9
     assert row["scores"] == pytest.approx([5 * float(right), 5 * float(wrong)], rel=1e-5)
 
 

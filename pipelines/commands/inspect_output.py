@@ -1,0 +1,262 @@
+"""``beit3 inspect WHERE``: what lies in a workdir: outputs, rows, checkpoints, rejects."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.commands.options import Endpoint, Region, console
+from pipelines.commands.workdir import storage_of
+
+if TYPE_CHECKING:
+    from orchestration.dataset import Dataset
+    from orchestration.manifest import Manifest
+    from orchestration.storage.store import Store
+    from pipelines.report.outputs.located import Located
+
+Sheet = Annotated[
+    Path | None,
+    typer.Option("--sheet", metavar="FILE", help="Write the rows with their images as HTML."),
+]
+
+
+def output(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHERE",
+            help="A workdir, a stage or output in it, one of its Parquet files, or a checkpoint: "
+            "a path or s3:// URI.",
+        ),
+    ],
+    table: Annotated[
+        str | None, typer.Option("--table", help="Table to show; default all, a few rows of each.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Rows of a table to show, spread evenly.")] = 3,
+    reject: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Show why this sample was rejected, and its source line."),
+    ] = None,
+    sheet: Sheet = None,
+    endpoint_url: Endpoint = None,
+    region: Region = None,
+) -> None:
+    """Show what lies in a workdir: schema, counts and rows of an output; norms of a checkpoint.
+
+    Token ids are decoded to words. Files that are damaged or missing are named.
+
+    Example: beit3 inspect output runs/demo/pair_tokens --table held_out --sheet pairs.html
+    """
+    from pipelines.report.outputs.located import locate
+
+    found = locate(where, storage_of(endpoint_url, region))
+    if found.checkpoint is not None:
+        _show_checkpoint(found.checkpoint)
+    elif found.output is None:
+        _show_workdir(found.workdir)
+    elif reject is not None:
+        _show_reject(found.workdir, found.output, reject)
+    else:
+        _show_output(found, table, rows, sheet)
+
+
+def _show_workdir(workdir: "Store") -> None:
+    from orchestration.reporting.summary import status_table
+    from pipelines.commands.workdir import last_record
+
+    record = last_record(workdir)
+    console.print(status_table(workdir, record))
+    for name, fingerprint in record["stages"].items():
+        _line(f"{workdir.uri}/{name}/{fingerprint}")
+
+
+def _show_output(found: "Located", chosen: str | None, num_rows: int, sheet: Path | None) -> None:
+    from orchestration.checkpoint_files import newest_whole
+    from orchestration.dataset import Dataset
+    from orchestration.errors import PipelineError, RecipeError
+    from orchestration.manifest import MANIFEST, read_manifest
+    from pipelines.report.outputs.decoded import tokenizer_of
+
+    folder = found.output
+    assert folder is not None
+    if not folder.exists(MANIFEST):
+        _line(f"{folder.uri}: not complete")
+        if checkpoint := newest_whole(folder, read=False):
+            _show_checkpoint(checkpoint)
+        return
+    manifest = read_manifest(folder)
+    if found.part is None:
+        _show_manifest(folder, manifest)
+    damaged = _name_damages(folder, manifest, found.part)
+    names = [found.part.partition("/")[0]] if found.part else list(manifest.columns)
+    if chosen is not None:
+        if chosen not in manifest.columns:
+            raise RecipeError(
+                f"{folder.uri}: no table is named {chosen!r}; tables: {', '.join(manifest.columns)}"
+            )
+        names = [chosen]
+    if sheet is not None and len(names) != 1:
+        raise RecipeError(f"--sheet {sheet}: choose one table with --table: {', '.join(names)}")
+    try:
+        text = tokenizer_of(found.workdir, manifest)
+    except PipelineError as error:  # the rows can be shown without it
+        _line(f"token ids are shown as numbers: {error}")
+        text = None
+    for name in names:
+        dataset = Dataset(folder, manifest, name)
+        some = dict(_rows(dataset, found.part, num_rows, damaged))
+        _show_rows(name, some, text)
+        if sheet is not None:
+            _write_sheet(sheet, f"{folder.uri}: {name}", some, text)
+    if not names:
+        for checkpoint_file in (f for f in manifest.files if f.path.endswith("/network.json")):
+            _show_checkpoint(folder.sub(checkpoint_file.path.rpartition("/")[0]))
+
+
+def _show_manifest(folder: "Store", manifest: "Manifest") -> None:
+    from orchestration.reporting.results import human_bytes
+
+    _line(f"{folder.uri}: stage {manifest.stage}, {human_bytes(manifest.num_bytes)}")
+    parents = [p for role in manifest.parents.values() for p in role]
+    for parent in {(p.stage, p.fingerprint): p for p in parents}.values():
+        _line(f"made from {parent.stage}/{parent.fingerprint}")
+    table = Table("table", "rows", "files", "columns", title="tables", title_justify="left")
+    for name, columns in manifest.columns.items():
+        files = sum(name in part.tables for part in manifest.parts)
+        table.add_row(name, f"{manifest.num_rows(name)}", f"{files}", escape("\n".join(columns)))
+    if manifest.columns:
+        console.print(table)
+    counts = {**manifest.counters, **{f"rejects/{k}": n for k, n in manifest.rejects.items()}}
+    for title, values in (
+        ("files", _sizes(manifest)),
+        ("counts", counts),
+        ("numbers", manifest.numbers),
+    ):
+        if values:
+            _line(f"{title}: " + ", ".join(f"{k} {v:.6g}" for k, v in values.items()))
+    _line("params: " + ", ".join(f"{key}={value}" for key, value in manifest.params.items()))
+
+
+def _sizes(manifest: "Manifest") -> dict[str, float]:
+    return {f"{file.path} (bytes)": file.bytes for file in manifest.files}
+
+
+def _name_damages(folder: "Store", manifest: "Manifest", part: str | None) -> set[str]:
+    """Print a line for each file whose size is not that of the manifest; return their paths."""
+    files = [t for each in manifest.parts for t in each.tables.values()] + list(manifest.files)
+    damaged = set()
+    for file in files:
+        if part is not None and file.path != part:
+            continue
+        size = folder.size(file.path)
+        if size != file.bytes:
+            what = "missing" if size is None else f"{size} bytes, its manifest says {file.bytes}"
+            _line(f"damaged: {folder.uri_of(file.path)}: {what}")
+            damaged.add(file.path)
+    return damaged
+
+
+def _rows(
+    dataset: "Dataset", part: str | None, number: int, damaged: set[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield row numbers and rows, spread evenly over a table or one of its files.
+
+    Rows of damaged files are left out; a file that turns out to be damaged is named once.
+    """
+    from orchestration.errors import ManifestError
+    from pipelines.report.column_counts import spread
+
+    ends = [0, *accumulate(each.num_rows for each in dataset.parts)]
+    paths = [each.path for each in dataset.parts]
+    if part is not None and part not in paths:
+        raise ManifestError(f"{dataset.folder.uri_of(part)}: its manifest names no such file")
+    first, stop = 0, ends[-1]
+    if part is not None:
+        first, stop = ends[paths.index(part)], ends[paths.index(part) + 1]
+    for i in spread(stop - first, number):
+        row = first + int(i)
+        path = paths[bisect_right(ends, row) - 1]
+        if path in damaged:
+            continue
+        try:
+            yield row, dataset.read(row, row + 1).to_pylist()[0]
+        except ManifestError as error:
+            _line(f"damaged: {error}")
+            damaged.add(path)
+
+
+def _show_rows(name: str, rows: Mapping[int, Mapping[str, Any]], text: Any) -> None:
+    from pipelines.report.outputs.decoded import in_words
+
+    for number, row in rows.items():
+        _line(f"{name}, row {number}")
+        for column, words in in_words(row, text):
+            _line(f"  {column}: {words}")
+
+
+def _write_sheet(path: Path, title: str, rows: Mapping[int, Any], text: Any) -> None:
+    from orchestration.errors import RecipeError
+    from pipelines.report.outputs.output_sheet import sheet_page
+
+    try:
+        path.expanduser().write_text(sheet_page(title, rows, text), "utf-8")
+    except OSError as error:
+        raise RecipeError(f"--sheet {path}: cannot be written ({error.strerror})") from None
+    _line(f"sheet {path}")
+
+
+def _show_checkpoint(checkpoint: "Store") -> None:
+    from orchestration.checkpoint_files import step_of
+    from pipelines.report.outputs.norms import network_tensors, part_norms
+
+    norms = part_norms(network_tensors(checkpoint))
+    _line(f"{checkpoint.uri}: whole, step {step_of(checkpoint)}")
+    if checkpoint.exists("network.json"):
+        _line(" ".join(checkpoint.read("network.json").decode().split()))
+    table = Table("part", title="parameters", title_justify="left")
+    for column in ("number", "L2 norm", "largest", "not finite"):
+        table.add_column(column, justify="right")
+    for each in norms:
+        counts = f"{each.num_parameters:,}", f"{each.norm:.4g}", f"{each.largest:.4g}"
+        table.add_row(each.part, *counts, str(each.num_not_finite or ""))
+    table.add_section()
+    norm = sum(each.norm**2 for each in norms) ** 0.5
+    table.add_row("all", f"{sum(each.num_parameters for each in norms):,}", f"{norm:.4g}", "", "")
+    console.print(table)
+
+
+def _show_reject(workdir: "Store", folder: "Store", sample_id: str) -> None:
+    from orchestration.errors import RecipeError
+    from orchestration.manifest import REJECTS, read_manifest
+    from pipelines.commands.rejects import find_reject, source_line
+    from pipelines.report.outputs.source_text import recipe_of, text_at
+
+    manifest = read_manifest(folder)
+    stage = folder.uri.removeprefix(f"{workdir.uri}/").rpartition("/")[0]
+    recipe = recipe_of(workdir, stage, folder.name)
+    shown = 0
+    for name in (each for each in manifest.columns if each.endswith(REJECTS)):
+        for row in find_reject(folder, name, sample_id):
+            where = source_line(row["sample_id"], row["source"], recipe)
+            _line(f"{row['sample_id']}: {row['reason']}, by {stage}")
+            for column in ("detail", "url"):
+                if row[column]:
+                    _line(f"  {column}: {row[column]}")
+            _line(f"  where: {where}")
+            if line := text_at(where):
+                _line(f"  line: {line}")
+            shown += 1
+    if not shown:
+        raise RecipeError(
+            f"{folder.uri}: rejected no sample {sample_id!r}; `beit3 rejects {stage} --workdir "
+            f"{workdir.uri}` lists them"
+        )
+
+
+def _line(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,43 @@
+"""The line of a source file that a rejected row came from, and the recipe that names the file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from orchestration.errors import PipelineError
+from orchestration.fingerprint import fingerprint_of
+from orchestration.plan import WORKFLOWS, records_of
+from orchestration.recipe_text import parse_recipe
+from orchestration.storage.store import Store
+
+_LONGEST: Final = 2000
+"Characters of a line that are shown."
+
+
+def recipe_of(workdir: Store, stage: str, fingerprint: str) -> Mapping[str, Any]:
+    """Return the recipe of the newest workflow that has an output; nothing if there is none."""
+    records = [r for r in records_of(workdir) if r["stages"].get(stage) == fingerprint]
+    if not records:
+        return {}
+    newest = max(records, key=lambda record: record["started_at"])
+    path = f"{WORKFLOWS}/{fingerprint_of(newest['stages'])}/recipe.yaml"
+    try:
+        return parse_recipe(workdir.read(path), workdir.uri_of(path))[0]
+    except PipelineError:  # a place in the source is named without its file
+        return {}
+
+
+def text_at(where: str) -> str | None:
+    """Return the line at ``<file>:<number>`` of a plain text file on this machine, or None."""
+    file, _, number = where.rpartition(":")
+    path = Path(file)
+    if not number.isdecimal() or path.suffix in (".gz", ".zst", ".xz", ".bz2", ".parquet"):
+        return None
+    try:
+        with path.open("rb") as lines:
+            for i, line in enumerate(lines, start=1):
+                if i == int(number):
+                    return line.decode("utf-8", "replace").rstrip("\r\n")[:_LONGEST]
+    except OSError:  # on another machine, or in an archive
+        return None
+    return None
