@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import Endpoint, Region, console
+from pipelines.commands.options import Endpoint, Region, console, write_text
 from pipelines.commands.workdir import open_workdir
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def compare(
     variants = labeled(rows)
     names = print_intervals(variants, metric)
     if csv is not None:
-        _write(csv, "--csv", to_csv(rows))
+        write_text(csv, "--csv", to_csv(rows))
     if html is not None:
         known = {store.uri: store for store in stores.values()}
-        _write(html, "--html", page_of("comparison", variants, names, known))
+        write_text(html, "--html", page_of("comparison", variants, names, known))
 
 
 def print_intervals(variants: "Sequence[Variant]", metrics: Sequence[str]) -> list[str]:
@@ -106,12 +106,3 @@ def page_of(
     results = [result for variant in variants for result in variant.row.results]
     curves = {(r.workdir, r.fingerprint): learning_curves(stores[r.workdir], r) for r in results}
     return comparison_page(title, variants, names, curves)
-
-
-def _write(file: Path, option: str, text: str) -> None:
-    from orchestration.errors import RecipeError
-
-    try:
-        file.expanduser().write_text(text, "utf-8")
-    except OSError as error:
-        raise RecipeError(f"{option} {file}: cannot be written ({error.strerror})") from None

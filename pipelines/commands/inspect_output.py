@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.commands.options import Endpoint, Region, console
+from pipelines.commands.options import Endpoint, Region, console, say, write_text
 from pipelines.commands.workdir import storage_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _show_workdir(workdir: "Store") -> None:
     record = last_record(workdir)
     console.print(status_table(workdir, record))
     for name, fingerprint in record["stages"].items():
-        _line(f"{workdir.uri}/{name}/{fingerprint}")
+        say(f"{workdir.uri}/{name}/{fingerprint}")
 
 
 def _show_output(found: "Located", chosen: str | None, num_rows: int, sheet: Path | None) -> None:
@@ -85,7 +85,7 @@ def _show_output(found: "Located", chosen: str | None, num_rows: int, sheet: Pat
     folder = found.output
     assert folder is not None
     if not folder.exists(MANIFEST):
-        _line(f"{folder.uri}: not complete")
+        say(f"{folder.uri}: not complete")
         if checkpoint := newest_whole(folder, read=False):
             _show_checkpoint(checkpoint)
         return
@@ -105,7 +105,7 @@ def _show_output(found: "Located", chosen: str | None, num_rows: int, sheet: Pat
     try:
         text = tokenizer_of(found.workdir, manifest)
     except PipelineError as error:  # the rows can be shown without it
-        _line(f"token ids are shown as numbers: {error}")
+        say(f"token ids are shown as numbers: {error}")
         text = None
     for name in names:
         dataset = Dataset(folder, manifest, name)
@@ -121,10 +121,10 @@ def _show_output(found: "Located", chosen: str | None, num_rows: int, sheet: Pat
 def _show_manifest(folder: "Store", manifest: "Manifest") -> None:
     from orchestration.reporting.results import human_bytes
 
-    _line(f"{folder.uri}: stage {manifest.stage}, {human_bytes(manifest.num_bytes)}")
+    say(f"{folder.uri}: stage {manifest.stage}, {human_bytes(manifest.num_bytes)}")
     parents = [p for role in manifest.parents.values() for p in role]
     for parent in {(p.stage, p.fingerprint): p for p in parents}.values():
-        _line(f"made from {parent.stage}/{parent.fingerprint}")
+        say(f"made from {parent.stage}/{parent.fingerprint}")
     table = Table("table", "rows", "files", "columns", title="tables", title_justify="left")
     for name, columns in manifest.columns.items():
         files = sum(name in part.tables for part in manifest.parts)
@@ -138,8 +138,8 @@ def _show_manifest(folder: "Store", manifest: "Manifest") -> None:
         ("numbers", manifest.numbers),
     ):
         if values:
-            _line(f"{title}: " + ", ".join(f"{k} {v:.6g}" for k, v in values.items()))
-    _line("params: " + ", ".join(f"{key}={value}" for key, value in manifest.params.items()))
+            say(f"{title}: " + ", ".join(f"{k} {v:.6g}" for k, v in values.items()))
+    say("params: " + ", ".join(f"{key}={value}" for key, value in manifest.params.items()))
 
 
 def _sizes(manifest: "Manifest") -> dict[str, float]:
@@ -156,7 +156,7 @@ def _name_damages(folder: "Store", manifest: "Manifest", part: str | None) -> se
         size = folder.size(file.path)
         if size != file.bytes:
             what = "missing" if size is None else f"{size} bytes, its manifest says {file.bytes}"
-            _line(f"damaged: {folder.uri_of(file.path)}: {what}")
+            say(f"damaged: {folder.uri_of(file.path)}: {what}")
             damaged.add(file.path)
     return damaged
 
@@ -186,7 +186,7 @@ def _rows(
         try:
             yield row, dataset.read(row, row + 1).to_pylist()[0]
         except ManifestError as error:
-            _line(f"damaged: {error}")
+            say(f"damaged: {error}")
             damaged.add(path)
 
 
@@ -194,20 +194,16 @@ def _show_rows(name: str, rows: Mapping[int, Mapping[str, Any]], text: Any) -> N
     from pipelines.report.outputs.decoded import in_words
 
     for number, row in rows.items():
-        _line(f"{name}, row {number}")
+        say(f"{name}, row {number}")
         for column, words in in_words(row, text):
-            _line(f"  {column}: {words}")
+            say(f"  {column}: {words}")
 
 
 def _write_sheet(path: Path, title: str, rows: Mapping[int, Any], text: Any) -> None:
-    from orchestration.errors import RecipeError
     from pipelines.report.outputs.output_sheet import sheet_page
 
-    try:
-        path.expanduser().write_text(sheet_page(title, rows, text), "utf-8")
-    except OSError as error:
-        raise RecipeError(f"--sheet {path}: cannot be written ({error.strerror})") from None
-    _line(f"sheet {path}")
+    write_text(path, "--sheet", sheet_page(title, rows, text))
+    say(f"sheet {path}")
 
 
 def _show_checkpoint(checkpoint: "Store") -> None:
@@ -215,9 +211,9 @@ def _show_checkpoint(checkpoint: "Store") -> None:
     from pipelines.report.outputs.norms import network_tensors, part_norms
 
     norms = part_norms(network_tensors(checkpoint))
-    _line(f"{checkpoint.uri}: whole, step {step_of(checkpoint)}")
+    say(f"{checkpoint.uri}: whole, step {step_of(checkpoint)}")
     if checkpoint.exists("network.json"):
-        _line(" ".join(checkpoint.read("network.json").decode().split()))
+        say(" ".join(checkpoint.read("network.json").decode().split()))
     table = Table("part", title="parameters", title_justify="left")
     for column in ("number", "L2 norm", "largest", "not finite"):
         table.add_column(column, justify="right")
@@ -243,20 +239,16 @@ def _show_reject(workdir: "Store", folder: "Store", sample_id: str) -> None:
     for name in (each for each in manifest.columns if each.endswith(REJECTS)):
         for row in find_reject(folder, name, sample_id):
             where = source_line(row["sample_id"], row["source"], recipe)
-            _line(f"{row['sample_id']}: {row['reason']}, by {stage}")
+            say(f"{row['sample_id']}: {row['reason']}, by {stage}")
             for column in ("detail", "url"):
                 if row[column]:
-                    _line(f"  {column}: {row[column]}")
-            _line(f"  where: {where}")
+                    say(f"  {column}: {row[column]}")
+            say(f"  where: {where}")
             if line := text_at(where):
-                _line(f"  line: {line}")
+                say(f"  line: {line}")
             shown += 1
     if not shown:
         raise RecipeError(
             f"{folder.uri}: rejected no sample {sample_id!r}; `beit3 rejects {stage} --workdir "
             f"{workdir.uri}` lists them"
         )
-
-
-def _line(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

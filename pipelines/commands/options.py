@@ -19,6 +19,20 @@ def say(line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def write_text(file: Path, option: str, text: str) -> None:
+    """Write a file that an option names.
+
+    Raises:
+        RecipeError: it cannot be written.
+    """
+    from orchestration.errors import RecipeError
+
+    try:
+        file.expanduser().write_text(text, "utf-8")
+    except OSError as error:
+        raise RecipeError(f"{option} {file}: cannot be written ({error.strerror})") from None
+
+
 def given_path(text: str) -> Path:
     """Return a path that was given; an empty one, such as of an unset variable, is refused."""
     if not text.strip():

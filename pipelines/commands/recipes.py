@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from pipelines.builtin_recipes import FOLDER, builtin_recipes
-from pipelines.commands.options import console
+from pipelines.commands.options import console, say
 
 
 def recipes() -> None:
@@ -15,4 +15,4 @@ def recipes() -> None:
     for name, recipe in builtin_recipes().items():
         table.add_row(name, recipe.summary)
     console.print(table)
-    console.print(f"files: {FOLDER}", highlight=False, markup=False, soft_wrap=True)
+    say(f"files: {FOLDER}")

@@ -108,13 +108,13 @@ def plan(
     console.print(plan_table(planned, estimates))
     complete = complete_manifests(planned)
     for line in plan_lines(opened.recipe, estimates, complete):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
     cluster = opened.recipe.cluster
     if available := machine_memory(cluster):
         for line in memory_warnings(planned, estimates, cluster, available):
-            console.print(f"memory: {line}", highlight=False, markup=False, soft_wrap=True)
+            say(f"memory: {line}")
     for line in opened.workflow.missing_here(planned):
-        console.print(f"this machine: {line}", highlight=False, markup=False, soft_wrap=True)
+        say(f"this machine: {line}")
     opened.workflow.check(planned)
     opened.workflow.refuse_impossible(complete)
 
@@ -145,7 +145,7 @@ def _print_scale(name: str, overrides: Sequence[str]) -> None:
     )
     for gpu in GPUS:
         for line in scale_table(recipe, gpu):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(line)
 
 
 def run(
@@ -251,4 +251,4 @@ def _repair(store: "Store", planned: "Sequence[PlannedStage]") -> None:
         ]
     console.print(f"{len(found)} damaged files")
     for damage in found:
-        console.print(f"  {damage}", highlight=False, markup=False, soft_wrap=True)
+        say(f"  {damage}")

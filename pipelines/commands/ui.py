@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from pipelines.commands.options import DEMO_WORKDIR, Endpoint, Region, Workdir, console
+from pipelines.commands.options import DEMO_WORKDIR, Endpoint, Region, Workdir, console, say
 from pipelines.commands.workdir import open_workdir
 
 _START_TIMEOUT_S: Final = 120
@@ -86,7 +86,7 @@ def _show_pages(server: str, uri: str, run_id: str, open_browser: bool) -> None:
         raise StoreError(f"{uri}: the run {run_id} cannot be read ({error})") from None
     pages = run_pages(server, experiment_id, run_id)
     for name, page in pages.items():
-        console.print(f"{name:<14}{page}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{name:<14}{page}")
     if open_browser:
         webbrowser.open(pages["all runs"])
 

@@ -91,7 +91,7 @@ class CropProcesses:
             StageError: processes end by themselves again and again.
         """
         # Before the turn, so that a process that waits for one finds its images written.
-        written = _Written(request, rows, self._buffers) if self._running else None
+        written = _Written(request, rows, self._buffers) if self.pids else None
         with self._a_turn() as process:
             found = None if process is None or written is None else self._by(process, written)
             if found is None:

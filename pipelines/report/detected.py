@@ -1,6 +1,5 @@
 """Images with their objects drawn in: as annotated, and as a network found them."""
 
-import base64
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataprep.images import Pixels, decode_stored, encode_jpeg
 from dataprep.tasks.run_lengths import mask_of
 from orchestration import Dataset
 from pipelines.readers.rows import RowReader
+from pipelines.report.contact_sheets import jpeg_uri
 
 _LONGEST_SIDE: Final = 320
 _QUALITY: Final = 85
@@ -98,8 +98,7 @@ def _drawn(image: Pixels, size: Sequence[int], outlines: Sequence[_Outline]) -> 
         cv2.putText(
             canvas, outline.words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA
         )
-    encoded = base64.b64encode(encode_jpeg(canvas, _QUALITY)).decode()
-    return f"data:image/jpeg;base64,{encoded}"
+    return jpeg_uri(encode_jpeg(canvas, _QUALITY))
 
 
 def _color(label: str) -> tuple[int, int, int]:

@@ -10,8 +10,7 @@ from orchestration.manifest import MANIFEST, Manifest, read_manifest
 from orchestration.plan import IDENTITY, WORKFLOWS, records_of
 from orchestration.recipe_text import parse_recipe
 from orchestration.storage.store import Store
-from pipelines.training.history import FOLDER as HISTORY
-from pipelines.training.history import Curve
+from pipelines.training.history import points_so_far
 from pipelines.training.points import Points
 
 SCORE: Final = "score"
@@ -25,7 +24,7 @@ _START_KEYS: Final = ("start_from", "fresh_weights")
 _MODEL: Final = f"{EVALUATE}.model"  # the weights that an evaluation alone measures
 _DIGEST: Final = "sha256:"
 _DIGEST_LENGTH: Final = 8
-_SECTIONS: Final = {"start": "network", "pretrain": "train"}
+SECTIONS: Final = {"start": "network", "pretrain": "train"}
 "Section of a recipe that holds the parameters of a stage, where its name is another one."
 _TRAINED_BY: Final = {SCORE: "finetune", EVALUATE: "pretrain"}
 "Stage that trains what is measured."
@@ -78,10 +77,7 @@ def learning_curves(workdir: Store, result: Result) -> Points:
     """
     if result.training is None or not workdir.exists(f"{result.training}/{MANIFEST}"):
         return {}
-    folder = workdir.sub(result.training)
-    segments = [f for f in read_manifest(folder).files if f.path.startswith(f"{HISTORY}/")]
-    whole = tuple(segment for segment in segments if folder.size(segment.path) == segment.bytes)
-    return Curve(folder, whole, 0).points(_MAX_CURVE_POINTS)
+    return points_so_far(workdir.sub(result.training), _MAX_CURVE_POINTS)[0]
 
 
 def _start_locations(workdir: Store) -> dict[tuple[str, str], str]:
@@ -180,7 +176,7 @@ def _recipe_key(stage: str, key: str) -> str:
         return f"data.{name}.{key.removeprefix('source.')}"
     if kind == "predict":
         return f"predict.{key}"
-    return f"{_SECTIONS.get(stage, stage)}.{key}"
+    return f"{SECTIONS.get(stage, stage)}.{key}"
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -86,8 +86,11 @@ class Detection(Task):
     @property
     def metric_names(self) -> Sequence[str]:
         """See :class:`Task`."""
-        kinds = ("box", "mask") if self.masks else ("box",)
-        return [f"{kind}_{name}" for kind in kinds for name in METRICS]
+        return [f"{kind}_{name}" for kind in self._kinds for name in METRICS]
+
+    @property
+    def _kinds(self) -> Sequence[str]:
+        return ("box", "mask") if self.masks else ("box",)
 
     def requires(self) -> str | None:
         """See :class:`Task`."""
@@ -214,9 +217,10 @@ class Detection(Task):
         self, predictions: pa.Table, examples: pa.Table
     ) -> tuple[dict[str, float], dict[str, str]]:
         """See :class:`Task`: chance is the objects of the image before."""
-        truth = truth_of(examples, numbered_classes(predictions, examples))
+        classes = numbered_classes(predictions, examples)
+        truth = truth_of(examples, classes)
+        metrics = self._scored(truth, list(results_of(predictions, classes)))
         by_chance = self._scored(truth, list(results_by_chance(truth)))
-        metrics = self.score(predictions, examples)
         return metrics | {f"{_CHANCE}{name}": value for name, value in by_chance.items()}, {}
 
     def is_right(self, label: str, given: Sequence[str]) -> bool | None:
@@ -232,7 +236,7 @@ class Detection(Task):
 
     def _scored(self, truth: Truth, results: list[dict[str, Any]]) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        for kind in ("box", "mask") if self.masks else ("box",):
+        for kind in self._kinds:
             key = "bbox" if kind == "box" else "segmentation"
             given = truth | {"annotations": [each for each in truth["annotations"] if key in each]}
             found = coco_score(given, [each for each in results if key in each], _KINDS[kind])

@@ -13,14 +13,13 @@ from orchestration.manifest import Manifest
 from orchestration.reporting.results import human_bytes
 from orchestration.storage.store import Store
 from pipelines.report.predicted import clipped
+from pipelines.tokens.image_tokens import VIEW_NUMBERS
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import BOS, TextTokenizer
 
 _JPEG: Final = b"\xff\xd8"
 _MOST_ITEMS: Final = 8
 "Items of a list that are written out."
-VIEW_NUMBERS: Final = 5
-"Of a view: x, y, width, height, mirrored."
 
 
 def tokenizer_of(workdir: Store, manifest: Manifest) -> TextTokenizer | None:

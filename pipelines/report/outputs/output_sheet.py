@@ -11,9 +11,10 @@ from dataprep.image_errors import ImageError
 from dataprep.images import Pixels, decode_stored, encode_jpeg
 from dataprep.views import View, cut
 from pipelines.report.contact_sheets import data_uri, jpeg_uri
-from pipelines.report.outputs.decoded import VIEW_NUMBERS, in_words
+from pipelines.report.outputs.decoded import in_words
 from pipelines.report.page import render
 from pipelines.tokens.codebook_figures import color_map
+from pipelines.tokens.image_tokens import VIEW_NUMBERS
 from tokenizer.text import TextTokenizer
 
 _SIDE: Final = 112

@@ -15,6 +15,7 @@ from pipelines.pretrain.evaluation.features import IMAGES, features_of
 from pipelines.pretrain.evaluation.likelihood import score_matrix
 from pipelines.pretrain.evaluation.slices import LIKELIHOOD
 from pipelines.readers.rows import RowReader
+from pipelines.report.column_counts import spread
 from pipelines.report.contact_sheets import data_uri
 from pipelines.report.predicted import clipped
 from tokenizer.text import TextTokenizer
@@ -60,7 +61,7 @@ def nearest_images(evaluation: Dataset, images: Dataset) -> list[Query]:
     queries = table.filter(pc.equal(table["table"], "held_out"))
     if not bank.num_rows or not queries.num_rows:
         return []
-    queries = queries.take(_spread(queries.num_rows))
+    queries = queries.take(spread(queries.num_rows, _NUM_QUERIES))
     scores = (
         F.normalize(features_of(queries, "trained"), dim=1)
         @ F.normalize(features_of(bank, "trained"), dim=1).T
@@ -102,7 +103,7 @@ def likely_images(evaluation: Dataset, pairs: Dataset, text: TextTokenizer) -> l
     table = evaluation.table(LIKELIHOOD).read().sort_by("caption")
     rows: list[int] = table["row"].to_pylist()
     scores = score_matrix(table).T  # of captions and images
-    chosen = _spread(len(rows)).to_pylist()
+    chosen = spread(len(rows), _NUM_QUERIES)
     best = scores[chosen].topk(min(_NUM_FOUND, len(rows)), dim=1)
     held_out = pairs.table("held_out")
     shown = _thumbnails(held_out, [rows[i] for some in best.indices for i in some])
@@ -129,11 +130,6 @@ def _of_image_rows(evaluation: Dataset) -> pa.Table | None:
         return None
     table = evaluation.table(IMAGES).read(columns=["stream", "table", "row", "label", "trained"])
     return table.filter(pc.equal(table["stream"], "image"))
-
-
-def _spread(total: int) -> pa.Array:
-    """Return the indices of a few rows, spread evenly."""
-    return pa.array(np.linspace(0, total - 1, min(_NUM_QUERIES, total)).astype(np.int64))
 
 
 def _thumbnails(images: Dataset, rows: Sequence[int | torch.Tensor]) -> dict[int, str]:

@@ -10,10 +10,9 @@ from orchestration.reporting.attempts import read_attempt
 from orchestration.reporting.results import has_rows, result_words
 from orchestration.reporting.usage import read_usage
 from orchestration.storage.store import Store
+from pipelines.report.results import SECTIONS
 
 COMPLETE: Final = "complete"
-_SECTIONS: Final = {"pretrain": "train"}
-"Section of the recipe of a stage, where the names differ."
 _MEASURING: Final = ("evaluate",)
 "Stages whose rows are measurements."
 _MOST_REASONS: Final = 12
@@ -116,7 +115,7 @@ def _line(workdir: Store, name: str, path: str, recipe: Mapping[str, Any]) -> St
 
 def num_gpus(recipe: Mapping[str, Any], stage: str) -> float | None:
     """Return how many GPUs a stage reserves; None if their number may change while it runs."""
-    section = recipe.get(_SECTIONS.get(stage, stage.split("/")[0]))
+    section = recipe.get(SECTIONS.get(stage, stage.split("/")[0]))
     if not isinstance(section, Mapping):
         return 0
     if section.get("use_gpu"):
