@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 PROCESS_BYTES: Final = 60_000_000
 "Memory of a process before its first crop."
+_DEPTH: Final = 2
+"Requests that a process holds, so that it begins the next one without waiting for a thread."
 _MAX_LOSSES: Final = 5
 "Lost processes after which the training fails: something ends each of them."
 _KEPT_BYTES: Final = str(1 << 26)
@@ -43,6 +45,12 @@ _KEPT_BYTES: Final = str(1 << 26)
 def num_processes(num_threads: int) -> int:
     """Return the number of processes that cut on so many cores; a single one needs none."""
     return num_threads if num_threads > 1 else 0
+
+
+def num_callers(num_threads: int) -> int:
+    """Return the number of threads that keep the processes of so many cores busy."""
+    # One more than there are requests makes the rest of a micro-batch.
+    return _DEPTH * num_processes(num_threads) + 1 if num_threads > 1 else num_threads
 
 
 def crop_here(request: CropRequest, rows: pa.Table) -> list[Pixels]:
@@ -71,10 +79,8 @@ class CropProcesses:
         self._ended = ""
         self._buffers = SharedBuffers()
         self._running: list[_Process] = []
-        self._ready: list[_Process] = []
-        "Those of the running processes that have started and have nothing to do."
-        self._num_busy = 0
-        "Calls that are served, by processes or here."
+        self._num_here = 0
+        "Calls that are served by their own threads."
         self._change = threading.Condition()
         self._ending = threading.Event()
         weakref.finalize(self, _end, self._running, self._ending)
@@ -105,7 +111,7 @@ class CropProcesses:
     def pids(self) -> list[int]:
         """Process ids of the processes that have started."""
         with self._change:
-            return [process.pid for process in self._running if process.has_started]
+            return [process.pid for process in self._started()]
 
     @property
     def num_bytes(self) -> int:
@@ -114,19 +120,40 @@ class CropProcesses:
 
     @contextmanager
     def _a_turn(self) -> Iterator["_Process | None"]:
-        """Wait for one of ``number`` turns; yield a process, or None while none has started."""
+        """Wait for a turn; yield the process that has the fewest requests, or None for none.
+
+        A process that has not started, or is lost, leaves its core to one of the callers.
+        """
         with self._change:
-            self._change.wait_for(lambda: self._num_busy < self.number)
-            self._num_busy += 1
-            process = self._ready.pop(0) if self._ready else None
+            self._change.wait_for(self._has_turn)
+            process = self._chosen()
+            self._count(process, 1)
         try:
             yield process
         finally:
             with self._change:
-                self._num_busy -= 1
-                if process in self._running:
-                    self._ready.append(process)
+                self._count(process, -1)
                 self._change.notify()
+
+    def _has_turn(self) -> bool:
+        return self._has_core() or any(p.num_requests < _DEPTH for p in self._started())
+
+    def _chosen(self) -> "_Process | None":
+        least = min(self._started(), key=lambda p: p.num_requests, default=None)
+        is_busy = least is None or least.num_requests > 0
+        return None if is_busy and self._has_core() else least
+
+    def _count(self, process: "_Process | None", change: int) -> None:
+        if process is None:
+            self._num_here += change
+        else:
+            process.num_requests += change
+
+    def _has_core(self) -> bool:
+        return self._num_here + len(self._started()) < self.number
+
+    def _started(self) -> list["_Process"]:
+        return [process for process in self._running if process.has_started]
 
     def _by(self, process: "_Process", written: "_Written") -> list[Pixels] | Exception | None:
         """Return the crops or what went wrong with an image; None if the process is lost."""
@@ -161,14 +188,17 @@ class CropProcesses:
         else:
             with self._change:
                 process.has_started = True
-                self._ready.append(process)
+                self._change.notify_all()
 
     def _lose(self, process: "_Process") -> None:
         if self._ending.is_set():
             return
         with self._change:
+            if process not in self._running:
+                return  # another of its requests has found out
             self._running.remove(process)
             self.num_losses += 1
+            self._change.notify_all()
         self._ended = process.end()
         logger.warning("a process that cuts images ended %s; another one follows", self._ended)
 
@@ -210,6 +240,12 @@ class _Process:
         self.pid = self._process.pid
         self.has_started = False
         "Whether its code is loaded."
+        self.num_requests = 0
+        "Requests that it holds."
+        self._sending = threading.Lock()
+        self._num_sent = 0
+        self._num_answers = 0
+        self._answer = threading.Condition()
 
     def cut(self, written: _Written) -> Exception | None:
         """Write the crops; return what went wrong with an image, if anything.
@@ -217,8 +253,18 @@ class _Process:
         Raises:
             EOFError, OSError: the process has ended.
         """
-        self.connection.send(written.message)
-        error: Exception | None = self.connection.recv()
+        with self._sending:
+            self.connection.send(written.message)
+            number = self._num_sent
+            self._num_sent += 1
+        with self._answer:
+            self._answer.wait_for(lambda: self._num_answers == number)
+        try:
+            error: Exception | None = self.connection.recv()
+        finally:
+            with self._answer:
+                self._num_answers += 1
+                self._answer.notify_all()
         return error
 
     def end(self) -> str:

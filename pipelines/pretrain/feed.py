@@ -28,7 +28,12 @@ from model.training import randomness
 from model.training.batch import STREAMS, MicroBatch, Stream
 from model.training.order import Order
 from orchestration import Dataset
-from pipelines.pretrain.crop_processes import CropProcesses, crop_here, num_processes
+from pipelines.pretrain.crop_processes import (
+    CropProcesses,
+    crop_here,
+    num_callers,
+    num_processes,
+)
 from pipelines.pretrain.crops import CropMaker
 from pipelines.pretrain.feed_use import FeedUse
 from pipelines.pretrain.samples import SampleBuilder
@@ -108,13 +113,12 @@ class Feed:
         number = num_processes(num_threads)
         self.crop: CropMaker = CropProcesses(number) if number else crop_here
         "Makes the crops; processes are started with the first ones."
-        # These threads use all cores; OpenCV's own would only compete with them. One more of them
-        # makes the rest of a micro-batch while all processes cut.
-        threads = num_threads + (number > 0)
+        # These threads use all cores; OpenCV's own would only compete with them.
+        threads = num_callers(num_threads)
         self._building = ThreadPoolExecutor(
             threads, "feed-build", initializer=cv2.setNumThreads, initargs=(0,)
         )
-        self.use = FeedUse(num_threads)
+        self.use = FeedUse(threads)
         for stream, dataset in datasets.items():
             if not samples_per_step[stream]:
                 continue

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -126,6 +128,33 @@ def test_a_killed_process_is_replaced_and_no_crop_is_lost(caplog):
         until(lambda: len(processes.pids) == 2)
         assert killed not in processes.pids
     assert processes.num_losses == 2 and "ended by signal 9" in caplog.text
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["", "killed"])
+def test_many_callers_at_once_each_get_the_crops_of_their_request(is_killed):
+    processes = started(2)
+    requests = [StoredCrops(VIEWS, 32, 0.01 * i, UNIFORMS) for i in range(60)]
+    ended = threading.Event()
+    killer = threading.Thread(target=kill_now_and_then, args=(processes, ended))
+    if is_killed:
+        killer.start()
+    with ThreadPoolExecutor(7) as callers:
+        found = list(callers.map(lambda request: processes(request, ROWS), requests))
+    ended.set()
+    if is_killed:
+        killer.join()
+    assert (processes.num_losses > 0) == is_killed
+    for request, crops in zip(requests, found, strict=True):
+        assert_same(crops, request, ROWS)
+
+
+def kill_now_and_then(processes: CropProcesses, ended: threading.Event) -> None:
+    """Kill two processes, each as soon as it has started."""
+    for _ in range(2):
+        until(lambda: bool(processes.pids) or ended.is_set())
+        for pid in processes.pids[:1]:
+            os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: pid not in processes.pids or ended.is_set())
 
 
 def test_processes_that_are_killed_again_and_again_end_the_training():
