@@ -33,6 +33,7 @@ class Prediction:
     boxes: Sequence[Sequence[float]] = ()
     masks: Sequence[str] = ()
     size: Sequence[int] = ()
+    label_map: bytes | None = None
     token_ids: Sequence[Sequence[int]] = ()
     "Generated texts, best first: their words become ``labels``."
 
@@ -231,6 +232,13 @@ class Task(StageParams):
         arguments are the same.
         """
         return self.score(predictions, examples), {}
+
+    def score_files(self, predictions: pa.Table, examples: pa.Table) -> Mapping[str, bytes]:
+        """Return files beside the metrics of a split: their contents by ``<name>.<ending>``.
+
+        The arguments are those of :meth:`score`.
+        """
+        return {}
 
     def is_right(self, label: str, given: Sequence[str]) -> bool | None:
         """Return whether a predicted label is right, for a page; None if labels are no classes.
