@@ -61,6 +61,8 @@ class Task(StageParams):
     "Fewest and most texts of an example; None sets no limit."
     needs_labels: ClassVar[bool] = True
     "Whether examples of the training split must have labels."
+    truth_name: ClassVar[str] = "label"
+    "What annotators give for an example, in a message."
     num_passes: ClassVar[int] = 1
     "How often the encoder sees an example in one step; each has its own stochastic depth."
     crop_mode: ClassVar[CropMode] = "squash"

@@ -66,7 +66,7 @@ def _branch(num_doublings: int, channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(max(num_doublings, 1)):
         convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        layers += [convolution, LayerNorm2d(channels), nn.GELU()]
+        layers += [convolution, LayerNorm2d(channels), nn.ReLU()]
         if i < num_doublings:
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*layers)

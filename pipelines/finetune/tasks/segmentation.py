@@ -44,6 +44,7 @@ class Segmentation(Task):
     num_images: ClassVar = 1
     num_texts: ClassVar = (0, 0)
     needs_labels: ClassVar = False
+    truth_name: ClassVar = "label map"
     columns: ClassVar = (*Task.columns, "label_map", "size")
     is_dense: ClassVar = True
 

@@ -116,7 +116,7 @@ def test_two_labels_are_needed_for_f1_and_matthews(tmp_path, committed):
 @pytest.mark.parametrize("kind", [kind for kind in TASKS if kind != "retrieval"])
 def test_a_dev_split_without_labels_is_refused_before_the_training(kind, tmp_path, committed):
     splits = {"train": committed(examples(kind, 12)), "dev": committed(labelled([[], []]), "dev")}
-    with pytest.raises(StageError, match=r"the split dev has no (label|caption|object),"):
+    with pytest.raises(StageError, match=r"the split dev has no (label|caption|object|label map),"):
         labels_of(tmp_path, task_of(kind), **splits)
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from model.finetuning.layer_decay import lr_scale
 from model.finetuning.segmentation.network import side_multiple
 from model.finetuning.segmentation.settings import IGNORED
+from model.finetuning.starting import fit_encoder, load_given
 from tests.model.finetuning.segmentation.shapes import (
     CONFIG,
     HEADS,
@@ -132,3 +133,23 @@ def test_scores_have_the_size_of_the_image():
         seen = F.pad(images(1), (0, 32))
         assert network.scores(seen).shape == (1, NUM_CLASSES, 32, 64)
         assert network.scores(seen).requires_grad is False
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_another_training_starts_from_all_but_the_layers_of_other_classes(head):
+    given = segmenter(head)
+    with torch.no_grad():
+        for parameter in given.parameters():
+            parameter.add_(1.0)
+    fitted, report = fit_encoder(given.state_dict(), CONFIG)
+    assert not report.unused and not report.fresh
+    for labels_now, of_classes in ((["a", "b", "c"], False), (["a", "c", "b"], True)):
+        network = segmenter(head)
+        load_given(network, fitted, given_labels=["a", "b", "c"], labels=labels_now)
+        before, wanted = segmenter(head).state_dict(), given.state_dict()
+        kept = {
+            name for name, t in network.state_dict().items() if not torch.equal(t, wanted[name])
+        }
+        layer = {"pyramid": "head.classes", "mask2former": "head.class_predictor"}[head]
+        assert kept == ({f"{layer}.weight", f"{layer}.bias"} if of_classes else set())
+        assert all(torch.equal(network.state_dict()[name], before[name]) for name in kept)
