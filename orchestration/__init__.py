@@ -4,7 +4,7 @@ A *recipe* holds the parameters; a *stage* turns committed datasets into one com
 *workflow* is a graph of stages; a *slice* is the unit of work of a stage; the *store* holds all
 state, so any process can be killed at any time and the next run continues with the missing slices.
 
-- ``params.py``, ``recipe.py``, ``recipe_extends.py``, ``recipe_text.py``, ``recipe_errors.py``:
+- ``params.py``, ``actor_params.py``, ``recipe.py``, ``recipe_extends.py``, ``recipe_text.py``, ``recipe_errors.py``:
   parameter models, reading a recipe, and its errors in words.
 - ``errors.py``, ``masking.py``: the exceptions, and the masking of secrets in every text.
 - ``stage.py``, ``workflow.py``, ``fingerprint.py``, ``plan.py``: declaring stages, and deciding

@@ -20,6 +20,11 @@ _AREAS: Final = {
 }
 "By relation: x, y, width, height of both groups as fractions of the image."
 
+_RADII: Final = {"small": 0.28, "large": 0.46}
+"By size: radius of a shape, as a fraction of its cell."
+_JITTER: Final = 0.04
+"How far a shape is from the center of its cell at most, as a fraction of the cell."
+
 Placement = tuple[float, float, float]
 "Center x, center y and radius of a shape in pixels."
 
@@ -90,18 +95,23 @@ def _placements(
     group: Group, area: tuple[float, float, float, float], rng: np.random.Generator
 ) -> list[Placement]:
     x, y, width, height = area
-    columns = min(group.count, 2) if width <= 1.5 * height else group.count
+    columns = _columns(group.count, width, height)
     rows = -(-group.count // columns)
     cell_width, cell_height = width / columns, height / rows
     cell = min(cell_width, cell_height)
-    radius = cell * (0.42 if group.size == "large" else 0.24)
+    radius = cell * _RADII[group.size]
     placements = []
     for i in range(group.count):
-        jitter = rng.uniform(-1, 1, 2) * (cell * 0.46 - radius)
+        jitter = rng.uniform(-1, 1, 2) * cell * _JITTER
         center_x = x + (i % columns + 0.5) * cell_width + jitter[0]
         center_y = y + (i // columns + 0.5) * cell_height + jitter[1]
         placements.append((center_x, center_y, radius))
     return placements
+
+
+def _columns(count: int, width: float, height: float) -> int:
+    """Return the number of columns with the largest cells, of equal ones the smallest."""
+    return max(range(1, count + 1), key=lambda n: min(width / n, height / -(-count // n)))
 
 
 def _pattern(

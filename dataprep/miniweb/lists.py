@@ -7,7 +7,8 @@
     sbu-captions-all.json
                 one object of parallel lists: image_urls, user_ids, captions
 
-SBU's two formats list different images here, so that a recipe can read both.
+CC3M's captions tell of one group of shapes, the others' of one or two. SBU's two formats list
+different images here, so that a recipe can read both.
 """
 
 import json
@@ -43,7 +44,7 @@ def write_conceptual(
     written, lines, files = Written(), [], []
     for i in range(number):
         rng = numbered_rng(seed, 1 if is_first else 2, i)
-        scene = random_scene(rng)
+        scene = random_scene(rng, 1 if is_first else None)
         width, height = image_size(rng, _LONGEST_SIDE)
         text = caption(scene, rng)
         behavior, outcome = _conceptual_answer(i)

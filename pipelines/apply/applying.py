@@ -18,10 +18,10 @@ from dataprep.images import Pixels, decode_image
 from dataprep.row_errors import RowError
 from dataprep.schemas import REJECTS, reject, rejects_table, table_of
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
+from orchestration.actor_params import ActorParams
 from orchestration.errors import RecipeError
-from orchestration.params import EXTERNAL_FILE, OPERATIONAL, GpusPerActor, StageParams
+from orchestration.params import EXTERNAL_FILE, OPERATIONAL
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
-from orchestration.resources import Resources
 from orchestration.slices import read_slice, row_slices
 from pipelines.apply.inputs import SOURCE, InputParams, Kind
 from pipelines.apply.model_location import MODEL, as_recipe_error
@@ -42,7 +42,7 @@ _MODEL_BYTES: Final = 2_000_000_000
 "Memory of a model of the base size while it is loaded."
 
 
-class ApplyParams(StageParams):
+class ApplyParams(ActorParams):
     """How a model is applied."""
 
     model: Annotated[str, EXTERNAL_FILE, MODEL]
@@ -59,16 +59,6 @@ class ApplyParams(StageParams):
     "Number of rows in a slice."
     batch_size: Annotated[int, OPERATIONAL] = Field(default=32, ge=1)
     "Number of rows in a forward pass."
-    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of actors that process slices in parallel."
-    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of CPU cores and threads per actor."
-    gpus_per_actor: GpusPerActor = 0
-
-    @property
-    def resources(self) -> Resources:
-        """Return what an actor reserves."""
-        return Resources(self.cpus_per_actor, self.gpus_per_actor)
 
 
 class StageOfApply(ApplyParams):

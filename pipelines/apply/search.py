@@ -25,6 +25,8 @@ from pipelines.inference.uses import require
 from pipelines.readers.rows import RowReader
 
 STAGE: Final = "embed"
+_DECIMALS: Final = 6
+"Decimals of a cosine; of rows with equal ones the first is nearest."
 Floats = NDArray[np.float32]
 
 
@@ -137,7 +139,8 @@ def nearest_rows(
     numbers = np.empty((len(queries), 0), np.int64)
     for group in features.row_groups():
         column = features.read_group(group, ["features"]).column("features")
-        some = queries @ _matrix(column, queries.shape[1]).T
+        # Sums of equal rows differ in their last bits with the place of a row in the matrix.
+        some = np.round(queries @ _matrix(column, queries.shape[1]).T, _DECIMALS)
         here = np.arange(group.first_row, group.first_row + group.num_rows)
         scores = np.concatenate([scores, some], axis=1)
         numbers = np.concatenate([numbers, np.broadcast_to(here, some.shape)], axis=1)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from model.network.config import Recomputing
-from orchestration.params import OPERATIONAL, GpusPerActor, StageParams
-from orchestration.resources import Resources
+from orchestration.actor_params import ActorParams
+from orchestration.params import OPERATIONAL
 from pipelines.finetune.views import AugmentParams
 from pipelines.training.params import (
     Lr,
@@ -99,7 +99,7 @@ class FinetuneParams(TrainingLoopParams):
         return step * number // self.steps > (step - 1) * number // self.steps
 
 
-class PredictParams(StageParams):
+class PredictParams(ActorParams):
     """The predictions for a split, from which its score is computed."""
 
     batch_size: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
@@ -108,13 +108,3 @@ class PredictParams(StageParams):
     "Data type of the forward pass."
     slice_rows: int = Field(default=512, ge=1)
     "Number of examples in a slice."
-    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of actors that process slices in parallel."
-    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of CPU cores and threads per actor."
-    gpus_per_actor: GpusPerActor = 0
-
-    @property
-    def resources(self) -> Resources:
-        """Return what an actor reserves."""
-        return Resources(self.cpus_per_actor, self.gpus_per_actor)

@@ -16,7 +16,6 @@ from model.training.cost import parameters_by_part
 from orchestration import Context, Stage, feeding
 from orchestration.params import EXTERNAL_FILE, OR_URI
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
-from orchestration.resources import Resources
 from pipelines.pretrain.checkpoints import load_network
 from pipelines.pretrain.evaluation.numbers import evaluation_numbers
 from pipelines.pretrain.evaluation.params import Params
@@ -135,7 +134,7 @@ def _stage(params: Params, seed: int, subject: _Subject, inputs: Mapping[str, St
         feeding(**inputs),
         seed=seed,
         version=5,
-        resources=Resources(params.cpus_per_actor, params.gpus_per_actor),
+        resources=params.resources,
         workers=partial(_workers, params, subject, [inputs[r].name for r in ("images", "pairs")]),
     )
 

@@ -21,9 +21,9 @@ from dataprep.images import decode_stored
 from dataprep.schemas import reject, rejects_table
 from dataprep.views import View, random_cut
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
-from orchestration.params import OPERATIONAL, GpusPerActor, StageParams
+from orchestration.actor_params import ActorParams
+from orchestration.params import OPERATIONAL
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
-from orchestration.resources import Resources
 from orchestration.slices import row_slices
 from orchestration.suspects import KILLED_WORKER
 from pipelines.readers.expected_memory import (
@@ -50,7 +50,7 @@ _CUT_BYTES: Final = 500_000
 _COLUMNS: Final = ("sample_id", "source", "label", "jpeg", *held_out.COLUMNS)
 
 
-class Params(StageParams):
+class Params(ActorParams):
     """Views of the images and their codes."""
 
     num_views: int = Field(default=2, ge=1)
@@ -65,11 +65,6 @@ class Params(StageParams):
     "Number of images in a row group, the unit that training reads and shuffles."
     batch_size: Annotated[int, OPERATIONAL] = Field(default=64, ge=1)
     "Number of views that the tokenizer encodes at once."
-    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of actors that process slices in parallel."
-    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of CPU cores and threads per actor for decoding, cropping, and encoding without GPU."
-    gpus_per_actor: GpusPerActor = 0
 
 
 class CropParams(Params):
@@ -108,7 +103,7 @@ def stage(
         feeding(curated=curated, images=images, held_out=held_out, tokenizer=tokenizer),
         seed=seed,
         version=3,
-        resources=resources(complete),
+        resources=complete.resources,
         workers=partial(workers, complete, [each.name for each in images]),
     )
 
@@ -128,11 +123,6 @@ def workers(params: Params, images: Sequence[str], inputs: Mapping[str, Expected
     held += round(params.slice_rows * row_bytes(inputs, images, IMAGE_BYTES) * COPIES)
     held += params.batch_size * params.num_views * _CUT_BYTES
     return Workers(WORKER_BYTES + TORCH_BYTES + network + held, params.num_actors)
-
-
-def resources(params: Params) -> Resources:
-    """Return what an actor reserves."""
-    return Resources(params.cpus_per_actor, params.gpus_per_actor)
 
 
 def run(context: Context, params: CropParams) -> None:

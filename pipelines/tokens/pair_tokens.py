@@ -73,7 +73,7 @@ def stage(
         ),
         seed=seed,
         version=4,
-        resources=image_tokens.resources(complete),
+        resources=complete.resources,
         workers=partial(image_tokens.workers, complete, [each.name for each in images]),
     )
 

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from orchestration import Recipe
-from orchestration.params import EXTERNAL_FILE, OPERATIONAL, OR_URI, GpusPerActor, StageParams
+from orchestration.actor_params import ActorParams
+from orchestration.params import EXTERNAL_FILE, OR_URI
 from pipelines.curate.curate import Params as CurateParams
 from pipelines.ingest.download import Params as DownloadParams
 from pipelines.ingest.sources.registry import AnySource
@@ -14,16 +15,11 @@ from pipelines.pretrain.params import OR_FOLDER
 from pipelines.workflows.pretrain_recipe import SHORT_NAME, MiniwebParams, check_contacts
 
 
-class EncodeParams(StageParams):
+class EncodeParams(ActorParams):
     """How images are cut and encoded by the image tokenizer of the weights."""
 
     min_crop_scale: float = Field(default=0.6, gt=0, le=1)
     "Smallest fraction of an image's area that its one view covers."
-    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of actors that process slices in parallel."
-    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of CPU cores and threads per actor for decoding, cropping, and encoding without GPU."
-    gpus_per_actor: GpusPerActor = 0
 
 
 class EvaluationRecipe(Recipe):

