@@ -61,13 +61,14 @@ class SegmenterParams(StageParams):
     masks: MaskParams = MaskParams()
     "Sizes of Mask2Former; without effect on `pyramid`."
 
-    def of(self, head: Head) -> SegmenterSizes:
+    def of(self, head: Head, class_balance: float) -> SegmenterSizes:
         """Return the sizes as the network with a head takes them."""
         return SegmenterSizes(
             head,
             self.window,
             self.num_global,
             self.channels,
+            class_balance,
             AdapterSizes(**self.adapter.model_dump()),
             MaskSizes(**self.masks.model_dump()),
         )

@@ -25,9 +25,12 @@ _NUM_MAPS: Final = len(SCALES)
 class PyramidHead(nn.Module):
     """Logits of the classes, from the last map of the encoder."""
 
-    def __init__(self, width: int, num_classes: int, channels: int) -> None:
+    def __init__(
+        self, width: int, num_classes: int, channels: int, class_balance: float = 0.0
+    ) -> None:
         """Build the head of an encoder of width D."""
         super().__init__()
+        self.class_balance = class_balance
         self.pyramid = SimpleFeaturePyramid(width, channels)
         self.branches = nn.ModuleList(_branch(number, channels) for number in range(_NUM_MAPS))
         self.classes = nn.Conv2d(channels, num_classes, 1)
@@ -43,7 +46,10 @@ class PyramidHead(nn.Module):
         return logits.float()
 
     def losses(self, map_: Tensor, labels: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Return the mean cross-entropy (B,) over the labeled pixels of each image.
+        """Return the weighted mean cross-entropy (B,) over the labeled pixels of each image.
+
+        A pixel's weight falls with the pixels of the image that have its class, to the power of
+        ``class_balance``: at 0 all pixels count alike, at 1 all classes of the image.
 
         Args:
             map_: (B, D, h, w) of the encoder.
@@ -52,8 +58,9 @@ class PyramidHead(nn.Module):
         """
         logits = _enlarged(self(map_), (labels.shape[1], labels.shape[2]))
         each = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-        number = (labels != IGNORED).flatten(1).sum(dim=1).clamp(min=1)
-        return {"class": each.flatten(1).sum(dim=1) / number}
+        weights = _weights(labels, logits.shape[1], self.class_balance)
+        total = weights.flatten(1).sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+        return {"class": (each * weights).flatten(1).sum(dim=1) / total}
 
     @torch.no_grad()
     def scores(self, map_: Tensor, size: Size) -> Tensor:
@@ -70,6 +77,16 @@ def _branch(num_doublings: int, channels: int) -> nn.Sequential:
         if i < num_doublings:
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*layers)
+
+
+def _weights(labels: Tensor, num_classes: int, balance: float) -> Tensor:
+    """Return the weights (B, H, W) of pixels; 0 where they are ignored."""
+    is_labeled = labels != IGNORED
+    classes = torch.where(is_labeled, labels, num_classes).flatten(1)
+    counts = labels.new_zeros(len(labels), num_classes + 1)
+    counts.scatter_add_(1, classes, torch.ones_like(classes))
+    of_class = counts.clamp(min=1).float() ** -balance
+    return (of_class.gather(1, classes) * is_labeled.flatten(1)).view(labels.shape)
 
 
 def _enlarged(logits: Tensor, size: Size) -> Tensor:

@@ -54,6 +54,8 @@ class Segmentation(Task):
     "`mask2former` on ViT-Adapter, as in the paper, or `pyramid`, a small convolutional head."
     sizes: SegmenterParams = SegmenterParams()
     "Sizes of the heads."
+    class_balance: float = Field(default=0, ge=0, le=1)
+    "How much more pixels of rare classes count in the loss of `pyramid`; at 1, all classes alike."
     ratios: tuple[float, float] = (0.5, 2.0)
     "Smallest and largest length of a training image's shorter side, as multiples of image_size."
     max_fraction: float = Field(default=0.75, gt=0, le=1)
@@ -68,11 +70,16 @@ class Segmentation(Task):
     "Distance of the windows over an evaluated image, as a fraction of image_size."
 
     @model_validator(mode="after")
-    def _ratios_are_a_range(self) -> Self:
+    def _settings_have_an_effect(self) -> Self:
         if not 0 < self.ratios[0] <= self.ratios[1]:
             raise ValueError(f"ratios = {self.ratios} is no range of positive numbers")
         if min(self.test_scales) <= 0:
             raise ValueError(f"test_scales = {self.test_scales} has a number that is not positive")
+        if self.class_balance and self.head != "pyramid":
+            raise ValueError(
+                f"class_balance = {self.class_balance} has no effect on the head {self.head}, "
+                "whose masks count alike; leave it out"
+            )
         return self
 
     @property
@@ -112,7 +119,7 @@ class Segmentation(Task):
 
     def network(self, encoder: BEiT3, labels: Sequence[str], texts: TextEncoder) -> TaskNetwork:
         """See :class:`Task`."""
-        return ForSegmentation(encoder, len(labels), self.sizes.of(self.head))
+        return ForSegmentation(encoder, len(labels), self.sizes.of(self.head, self.class_balance))
 
     def targets(self, rows: pa.Table, labels: Mapping[str, int]) -> None:
         """See :class:`Task`: label maps are changed with the pixels, see :meth:`dense_batch`."""

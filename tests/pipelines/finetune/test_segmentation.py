@@ -233,10 +233,11 @@ def test_windows_of_a_side_that_the_head_cannot_divide_are_refused(changes, size
     [
         ({"ratios": (0, 1)}, "is no range of positive numbers"),
         ({"ratios": (1.5, 0.5)}, "is no range of positive numbers"),
+        ({"head": "mask2former", "class_balance": 0.5}, "no effect on the head mask2former"),
         ({"test_scales": (1.0, -1.0)}, "has a number that is not positive"),
     ],
 )
-def test_sizes_that_make_no_sense_are_refused(changes, words):
+def test_settings_that_make_no_sense_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         task_of("segmentation", **changes)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from model.finetuning.layer_decay import lr_scale
 from model.finetuning.segmentation.network import side_multiple
+from model.finetuning.segmentation.pyramid_head import PyramidHead
 from model.finetuning.segmentation.settings import IGNORED
 from model.finetuning.starting import fit_encoder, load_given
 from tests.model.finetuning.segmentation.shapes import (
@@ -72,6 +73,25 @@ def test_the_smaller_head_is_cross_entropy_over_labeled_pixels():
         right = probabilities[i].permute(1, 2, 0)[some].gather(1, labels()[i][some][:, None])
         torch.testing.assert_close(found[i], -right.log().mean(), atol=1e-5, rtol=1e-5)
     assert found[2] == 0, "an image without any labeled pixel"
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_rare_classes_of_an_image_count_more_as_far_as_the_balance_says(balance):
+    torch.manual_seed(0)
+    head = PyramidHead(24, NUM_CLASSES, 16, balance)
+    map_ = torch.randn(3, 24, 4, 4, generator=torch.Generator().manual_seed(3))
+    found = head.losses(map_, labels(), SEEDS)["class"]
+    probabilities = head.scores(map_, (32, 32))
+    for i in range(2):
+        weighted, total = 0.0, 0.0
+        for class_ in range(NUM_CLASSES):
+            mine = labels()[i] == class_
+            if mine.any():
+                weight = float(mine.sum()) ** -balance
+                weighted -= weight * float(probabilities[i, class_][mine].log().sum())
+                total += weight * float(mine.sum())
+        assert float(found[i]) == pytest.approx(weighted / total, rel=1e-5)
+    assert found[2] == 0
 
 
 def scene(number: int, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
