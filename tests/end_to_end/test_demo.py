@@ -55,6 +55,7 @@ SMALL = [
     "image_tokenizer.checkpoint_every=12",
     "image_tokenizer.min_usage=0.05",
     "train.steps=40",
+    "train.warmup_steps=20",
     "train.checkpoint_every=5",
     "train.texts_per_step=16",
 ]

@@ -31,7 +31,7 @@ STUDY = {
         "image_tokens": {"row_group_rows": 8},
         "pair_tokens": {"row_group_rows": 8},
         "image_tokenizer": {"steps": 12, "warmup_steps": 2, "checkpoint_every": 6, "min_usage": 0},
-        "train": {"steps": 60, "checkpoint_every": 4},
+        "train": {"steps": 60, "warmup_steps": 20, "checkpoint_every": 4},
     },
     "variants": {"separate": {}, "joint": "ablations/joint-masking"},
     "seeds": [0, 1],

@@ -57,7 +57,7 @@ def test_the_installed_package_is_the_wheels(installed):
     [
         (["--help"], ["demo", "recipes", "doctor"]),
         (["recipes"], ["tiny", "base", "giant"]),
-        (["plan", "tiny", "--workdir", "runs/tiny", "--set", "train.steps=50"], ["pretrain"]),
+        (["plan", "tiny", "--workdir", "runs/tiny", "--set", "train.steps=500"], ["pretrain"]),
         (["plan", "base", "--shrink", "--workdir", "runs/base"], ["import/visual_genome"]),
         (["inspect", "model", "giant", "--workers", "256", "--sharded"], ["692.36"]),
         (["doctor"], ["Ray", "MLflow"]),
