@@ -150,6 +150,7 @@ EXAMPLES: Final = pa.schema(
         ("main_label", pa.string()),
         ("objects", pa.list_(OBJECT)),
         ("size", pa.list_(pa.int32())),
+        ("label_map", pa.binary()),
     ]
 )
 """One row per example of a downstream task; see ``dataprep.tasks.example``.
@@ -162,7 +163,8 @@ EXAMPLES: Final = pa.schema(
 | ``labels`` | labels as annotated; empty where the split has none |
 | ``main_label`` | the label that the annotators agree on most; empty if the file names none |
 | ``objects`` | for detection the object of each of ``labels``; else empty |
-| ``size`` | for detection width and height of the image, to which boxes and masks refer |
+| ``size`` | for detection and segmentation width and height of the annotated image |
+| ``label_map`` | for segmentation a PNG of the place of each pixel's class among ``labels`` |
 """
 
 PREDICTIONS: Final = pa.schema(
@@ -175,6 +177,7 @@ PREDICTIONS: Final = pa.schema(
         ("boxes", pa.list_(pa.list_(pa.float32()))),
         ("masks", pa.list_(pa.string())),
         ("size", pa.list_(pa.int32())),
+        ("label_map", pa.binary()),
     ]
 )
 """One row per example that a fine-tuned network was given.
@@ -189,6 +192,7 @@ PREDICTIONS: Final = pa.schema(
 | ``boxes`` | for detection x, y, width and height of each of ``labels`` in pixels; else empty |
 | ``masks`` | for detection the mask of each box as run lengths, if masks are predicted |
 | ``size`` | width and height of the image, to which boxes and masks refer; else empty |
+| ``label_map`` | for segmentation a PNG of the place of each pixel's class among ``labels`` |
 """
 
 

@@ -5,7 +5,7 @@
 - ``karpathy.py``, ``nocaps.py``: captioned images.
 - ``coco_instances.py``: objects with boxes and masks; ``run_lengths.py``: masks.
 - ``label_folders.py``: images with label maps; ``label_classes.py``: their classes;
-  ``label_maps.py``: the maps.
+  ``label_maps.py``, ``stored_label_maps.py``: the maps.
 - ``class_folder.py``: images in folders by their class.
 - ``glue.py``: sentences with labels.
 - ``own_files.py``: the user's own annotations of each of these tasks.

@@ -71,7 +71,7 @@ class Example:
     size: tuple[int, int] = (0, 0)
     "Of detection: width and height of the image as the file states them."
     mask: str = ""
-    "Of segmentation: name of the file of the image's label map; empty without one."
+    "Of segmentation: name of the file of the image's label map; its classes become the labels."
     reason: str = ""
     "Why the example is a reject; empty for a good one."
     detail: str = ""

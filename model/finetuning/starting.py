@@ -30,6 +30,7 @@ _OF_LABELS: Final = frozenset(
     for layer in (
         *("head", "head.3", "head.dense2"),
         *("cascade.0.classes", "cascade.1.classes", "cascade.2.classes", "mask_head.classes"),
+        *("head.classes", "head.class_predictor"),
     )
     for kind in ("weight", "bias")
 )

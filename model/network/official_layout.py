@@ -64,9 +64,11 @@ _TASK_HEADS: Final = {
     "nlvr2": r"head\.(norm|dense)\d+\.(weight|bias)",
     "imagenet": r"(fc_norm|head)\.(weight|bias)",
     "detection": r"(pyramid|proposals|cascade|mask_head)\..+",
+    "segmentation": r"adapter\..+|head\.(pyramid|branches|classes|pixel_decoder|query_decoder|"
+    r"class_predictor)\..+",
 }
-"""Names of the heads of the authors' fine-tuning classes, and of this project's detector.
-Captioning's is ``mlm_head``."""
+"""Names of the heads of the authors' fine-tuning classes, and of this project's detector and
+segmenter. Captioning's is ``mlm_head``."""
 _NETWORK: Final = "beit3."
 "Prefix of every official name outside the heads."
 

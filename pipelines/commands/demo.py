@@ -17,8 +17,8 @@ DemoTask = Annotated[
         "--task",
         metavar="TASK",
         help="Fine-tune the pretrained network for a task, and a network from scratch beside it: "
-        "captioning, retrieval, imagenet, vqa, nlvr2, glue or detection. --set then changes the "
-        "fine-tuning.",
+        "captioning, retrieval, imagenet, vqa, nlvr2, glue, detection or segmentation. --set then "
+        "changes the fine-tuning.",
     ),
 ]
 

@@ -5,9 +5,12 @@
 - ``start.py``: the stage that fits given weights to the task's input size. ``start_params.py`` has
   its parameters, ``start_source.py`` finds the weights, ``start_weights.py`` fits them.
 - ``formats/``: the files that examples are read from; ``prepare.py`` is the stage that reads them.
-  ``curated_pairs.py`` finds the pairs of a pretraining.
+  ``prepared_rows.py`` makes a row of an example; ``curated_pairs.py`` finds the pairs of a
+  pretraining.
 - ``object_views.py``, ``coco_rows.py``: images with boxes and masks, and COCO's form of them;
   ``detection_params.py``: parameters of detection.
+- ``label_map_views.py``, ``label_map_score.py``: crops of images with label maps, and their score;
+  ``segmentation_params.py``: parameters of segmentation.
 - ``labels.py``: the stage that collects the labels to choose from.
 - ``params.py``: parameters of the training and of predictions.
 - ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input;

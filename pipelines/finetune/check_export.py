@@ -45,7 +45,7 @@ def check_export(folder: Path) -> Iterator[Finding]:
         state.update(read_weights(folder / WEIGHTS_FILE))
         encoder = encoder_of(state)
         present = {part_of(name) for name in encoder}
-        # A detector has no parameters of texts; its encoder is compared as far as it goes.
+        # A network of images alone has no parameters of texts: the others are compared.
         parts = ENCODER if "language" in present else tuple(p for p in ENCODER if p in present)
         load(network, encoder, parts)
         num_encoder = sum(tensor.numel() for tensor in encoder_of(state).values())

@@ -110,6 +110,7 @@ class PairReader:
                 "main_label": [""] * len(images),
                 "objects": [[]] * len(images),
                 "size": [[]] * len(images),
+                "label_map": [None] * len(images),
             },
             schema=EXAMPLES,
         )

@@ -76,7 +76,7 @@ def write_labels(
     except ValueError as error:
         raise StageError(f"labels: {error}") from None
     if "dev" in tables and not task.can_score(tables["dev"]):
-        truth = "label" if task.needs_labels else "caption" if task.by_text else "object"
+        truth = task.truth_name
         raise StageError(
             f"labels: the split dev has no {truth}, so no weights can be chosen by "
             f"{task.metric}; give data.dev {truth}s, or leave it out"

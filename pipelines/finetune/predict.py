@@ -54,7 +54,7 @@ def stage(
         feeding(finetune=finetuned, start=started, labels=labels, examples=examples),
         resources=params.resources,
         workers=partial(workers, params, started.params, examples.name),
-        version=2,
+        version=3,
     )
 
 

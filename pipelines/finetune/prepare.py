@@ -3,7 +3,8 @@
 Out: ``data`` (see ``dataprep.schemas.EXAMPLES``) and ``rejects``: every example of the files ends
 in exactly one of the two; so does every annotation that cannot be used. Drops: the reasons of
 ``dataprep.tasks``, ``malformed_entry``, ``missing_file``, ``damaged_file``, ``linked_file``,
-``image_size``, and what ``dataprep.images`` finds in an image.
+``image_size``, and what ``dataprep.images`` finds in an image, ``dataprep.tasks.label_maps`` in a
+label map.
 
 Before the slices one worker reads the annotations and the directories of zip archives, and writes
 ``annotations.parquet`` into the stage's folder: an example per row, with the records of the members
@@ -14,7 +15,6 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -22,30 +22,24 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from dataprep.images import ImageError, ImageRules, StoredImage, check_jpeg, store_image
 from dataprep.schemas import EXAMPLES, REJECTS, reject, rejects_table, table_of
-from dataprep.sources.annotations import MALFORMED_ENTRY
-from dataprep.sources.members import MemberError
-from dataprep.sources.names import safe_name
 from dataprep.sources.zips import Member
-from dataprep.tasks.example import NO_LABELS, AnnotatedObject, Example
+from dataprep.tasks.example import AnnotatedObject, Example
 from dataprep.tasks.image_places import ImageMembers, Images, Search
 from orchestration import Context, Output, Slice, Stage
 from orchestration.errors import StageError
-from orchestration.params import StageParams, external_files
+from orchestration.params import external_files
 from orchestration.reporting.usage import WORKER_BYTES, Expected, Workers
 from orchestration.slices import Process, range_slices
 from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from pipelines.finetune.formats.format import StoredFormat, TaskFormat
+from pipelines.finetune.prepared_rows import Params, judged, row_of, stored_image
 from pipelines.ingest.source import as_recipe_errors
 from pipelines.ingest.store_images import slice_bytes
 from pipelines.readers.expected_memory import COPIES, DECODING_BYTES
 
-IMAGE_SIZE: Final = "image_size"
-"Reason of a reject: the image has another size than the file of its objects states."
 _FILE: Final = "annotations.parquet"
 _SCHEMA: Final = pa.schema({
     "example": pa.string(),
@@ -59,19 +53,6 @@ _IMAGE_BYTES: Final = 200_000
 "Bytes of a stored image of about 640 x 480 pixels."
 _CACHED_IMAGES: Final = 32
 "Stored images that are kept for later examples: questions about one image are neighbors."
-
-
-class Params(StageParams):
-    """The files of a split, and what an example of the task must have."""
-
-    source: TaskFormat
-    "The files."
-    num_images: int = Field(ge=0)
-    "Number of images of an example."
-    num_texts: tuple[int, int | None]
-    "Fewest and most texts of an example; null sets no limit."
-    needs_labels: bool
-    "Whether an example without labels is a reject."
 
 
 def stage(
@@ -95,7 +76,7 @@ def stage(
         full,
         expects=partial(expects, params),
         workers=partial(workers, full),
-        version=2,
+        version=3,
     )
 
 
@@ -149,12 +130,13 @@ def prepare_slice(params: Params, split: str, folder: Store, slice_: Slice) -> I
         if of_image
     }
     images = Images(source.image_paths(), members, params.source.search)
-    read = lru_cache(_CACHED_IMAGES)(partial(_stored, images, source.image_rules()))
+    read = lru_cache(_CACHED_IMAGES)(partial(stored_image, images, source.image_rules()))
+    maps = source.label_maps()
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, str | None]] = []
     num_bytes = 0
     for example in examples:
-        made = _made(_judged(params, example), read)
+        made = row_of(judged(params, example), read, maps)
         if isinstance(made, Example):
             rejects.append(reject(f"{split}/{made.id}", split, made.reason, made.detail))
         else:
@@ -233,65 +215,6 @@ def _example(text: str) -> Example:
     fields = json.loads(text)
     fields |= {key: tuple(fields[key]) for key in ("images", "texts", "labels", "size")}
     return Example(**fields | {"objects": tuple(AnnotatedObject(*o) for o in fields["objects"])})
-
-
-def _judged(params: Params, example: Example) -> Example:
-    """Return an example, as a reject if it is not what the task needs."""
-    if example.reason:
-        return example
-    fewest, most = params.num_texts
-    num_images, num_texts = len(example.images), len(example.texts)
-    if num_images != params.num_images:
-        problem = f"{num_images} images, the task needs {params.num_images}"
-        return replace(example, reason=MALFORMED_ENTRY, detail=problem)
-    if num_texts < fewest or (most is not None and num_texts > most):
-        problem = f"{num_texts} texts, the task needs {fewest} to {most or 'any number'}"
-        return replace(example, reason=MALFORMED_ENTRY, detail=problem)
-    if params.needs_labels and not example.labels:
-        return replace(example, reason=NO_LABELS, detail="the example has no label")
-    return example
-
-
-def _made(example: Example, read: Callable[[str], StoredImage]) -> dict[str, Any] | Example:
-    """Return the row of an example with its images, or the example as a reject."""
-    if example.reason:
-        return example
-    images = []
-    for name in example.images:
-        try:
-            stored = read(name)
-        except MemberError as error:  # its detail names the image
-            return replace(example, reason=error.reason, detail=error.detail)
-        except ImageError as error:
-            detail = f"{safe_name(name)}: {error.detail}"
-            return replace(example, reason=error.reason, detail=detail)
-        if problem := _other_size(example, stored):
-            return replace(example, reason=IMAGE_SIZE, detail=f"{safe_name(name)}: {problem}")
-        images.append(stored.jpeg)
-    return {
-        "example_id": example.id,
-        "images": images,
-        "texts": list(example.texts),
-        "labels": list(example.labels),
-        "main_label": example.main_label,
-        "objects": [thing._asdict() for thing in example.objects],
-        "size": list(example.size) if any(example.size) else [],
-    }
-
-
-def _other_size(example: Example, stored: StoredImage) -> str | None:
-    """Return in words that an image has another size than the file states, or None."""
-    sides = stored.original_width, stored.original_height
-    if not any(example.size) or sides == example.size:
-        return None
-    return f"{sides[0]} x {sides[1]} pixels, the file states {example.size[0]} x {example.size[1]}"
-
-
-def _stored(images: Images, rules: ImageRules, name: str) -> StoredImage:
-    """Return an image; ImageError or MemberError if there is none."""
-    stored = store_image(images.read(name), rules)
-    check_jpeg(stored)
-    return stored
 
 
 def _output(rows: list[dict[str, Any]], rejects: list[dict[str, str | None]]) -> Output:

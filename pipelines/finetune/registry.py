@@ -10,6 +10,7 @@ from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.retrieval import Retrieval
+from pipelines.finetune.tasks.segmentation import Segmentation
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
 
@@ -21,6 +22,7 @@ TASKS: Final[tuple[type[Task], ...]] = (
     VisualReasoning,
     TextClassification,
     Detection,
+    Segmentation,
 )
 
 if TYPE_CHECKING:

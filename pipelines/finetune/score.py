@@ -3,8 +3,9 @@
 In: ``predict/<split>`` and ``prepare/<split>`` of each evaluated split; ``prepare/train`` for tasks
 whose baseline is the nearest training image. Out: ``score.json``, the numbers and, if metrics were
 left out, ``missing``, the reason by name; ``submission_<split>.json`` where the task has an
-evaluation server. A split without labels has no metrics. Numbers are ``<split>/<metric>``,
-``<split>/chance/<metric>``, ``<split>/nearest_image/<metric>`` and ``published/<split>/<metric>``.
+evaluation server; tables of the task, such as ``classes_<split>.csv``. A split without labels has
+no metrics. Numbers are ``<split>/<metric>``, ``<split>/chance/<metric>``,
+``<split>/nearest_image/<metric>`` and ``published/<split>/<metric>``.
 """
 
 import json
@@ -98,6 +99,9 @@ def write_scores(
         numbers[f"{split}/{NUM_EXAMPLES}"] = examples.num_rows
         if examples.num_rows and task.can_score(examples):
             found, left_out = task.full_score(predictions, examples)
+            for name, table in task.score_files(predictions, examples).items():
+                files.append(split_file(name, split))
+                folder.write_bytes(files[-1], table)
             missing |= {f"{split}/{name}": reason for name, reason in left_out.items()}
             if _TRAIN in datasets:
                 nearest = nearest_predictions(datasets[_TRAIN], datasets[f"prepare_{split}"])
@@ -113,12 +117,17 @@ def write_scores(
                     "predictions are none; set predict.precision=fp32, or lower finetune.lr"
                 )
         if (submission := task.submission(predictions)) is not None:
-            name = f"submission_{split}.json"
-            folder.write_bytes(name, submission)
-            files.append(name)
+            files.append(split_file("submission.json", split))
+            folder.write_bytes(files[-1], submission)
     content = {**numbers, MISSING: missing} if missing else numbers
     folder.write_bytes(SCORE_FILE, json.dumps(content, indent=1, sort_keys=True).encode())
     return numbers, files
+
+
+def split_file(name: str, split: str) -> str:
+    """Return the name of a split's file: ``classes_dev.csv`` of ``classes.csv``."""
+    stem, _, ending = name.partition(".")
+    return f"{stem}_{split}.{ending}"
 
 
 def missing_metrics(score: bytes) -> dict[str, str]:

@@ -33,6 +33,7 @@ class Prediction:
     boxes: Sequence[Sequence[float]] = ()
     masks: Sequence[str] = ()
     size: Sequence[int] = ()
+    label_map: bytes | None = None
     token_ids: Sequence[Sequence[int]] = ()
     "Generated texts, best first: their words become ``labels``."
 
@@ -60,6 +61,8 @@ class Task(StageParams):
     "Fewest and most texts of an example; None sets no limit."
     needs_labels: ClassVar[bool] = True
     "Whether examples of the training split must have labels."
+    truth_name: ClassVar[str] = "label"
+    "What annotators give for an example, in a message."
     num_passes: ClassVar[int] = 1
     "How often the encoder sees an example in one step; each has its own stochastic depth."
     crop_mode: ClassVar[CropMode] = "squash"
@@ -231,6 +234,13 @@ class Task(StageParams):
         arguments are the same.
         """
         return self.score(predictions, examples), {}
+
+    def score_files(self, predictions: pa.Table, examples: pa.Table) -> Mapping[str, bytes]:
+        """Return files beside the metrics of a split: their contents by ``<name>.<ending>``.
+
+        The arguments are those of :meth:`score`.
+        """
+        return {}
 
     def is_right(self, label: str, given: Sequence[str]) -> bool | None:
         """Return whether a predicted label is right, for a page; None if labels are no classes.

@@ -44,7 +44,7 @@ def object_uris(
     found = RowReader(predictions, columns, keep=1).take(numbers).to_pylist()
     uris = {}
     for number, example, prediction in zip(numbers.tolist(), given, found, strict=True):
-        image = _small(decode_stored(example["images"][0], example["example_id"]))
+        image = enlarged(decode_stored(example["images"][0], example["example_id"]))
         size = example["size"]
         uris[number] = [
             _drawn(image, size, _annotated(example)),
@@ -70,7 +70,7 @@ def _found(prediction: Mapping[str, Any]) -> list[_Outline]:
     ]
 
 
-def _small(image: Pixels) -> Pixels:
+def enlarged(image: Pixels) -> Pixels:
     """Scale an image so that lines and words on it can be read."""
     height, width = image.shape[:2]
     scale = _LONGEST_SIDE / max(height, width)
@@ -84,7 +84,7 @@ def _drawn(image: Pixels, size: Sequence[int], outlines: Sequence[_Outline]) -> 
     height, width = canvas.shape[:2]
     scale = np.array([width / size[0], height / size[1]])
     for outline in outlines:
-        color = _color(outline.label)
+        color = color_of(outline.label)
         if outline.mask:
             mask = mask_of(outline.mask, *size).astype(np.uint8)
             covered = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
@@ -101,7 +101,7 @@ def _drawn(image: Pixels, size: Sequence[int], outlines: Sequence[_Outline]) -> 
     return jpeg_uri(encode_jpeg(canvas, _QUALITY))
 
 
-def _color(label: str) -> tuple[int, int, int]:
+def color_of(label: str) -> tuple[int, int, int]:
     """Return a strong color that belongs to the name of a class."""
     hue = zlib.crc32(label.encode()) % 180
     hsv = np.array([[[hue, 220, 230]]], np.uint8)

@@ -15,6 +15,7 @@ from pipelines.finetune.task import Task
 from pipelines.readers.rows import RowReader
 from pipelines.report.contact_sheets import data_uri
 from pipelines.report.detected import object_uris
+from pipelines.report.segmented import label_map_uris
 
 NUM_SHOWN: Final = 8
 "Right examples of a split, and as many wrong ones."
@@ -78,8 +79,10 @@ def predicted(task: Task, predictions: Dataset, examples: Dataset) -> Predicted:
     if groups["right"] or groups["wrong"]:
         del groups["predicted"]  # of the few examples without a label in a split with labels
     chosen = [row for rows in groups.values() for row in rows]
-    if task.is_dense:
+    if "objects" in task.columns:
         images = object_uris(examples, predictions, chosen)
+    elif "label_map" in task.columns:
+        images = label_map_uris(examples, predictions, chosen)
     else:
         images = _images(examples, chosen, task.num_images)
     return Predicted(

@@ -4,7 +4,8 @@ In: ``score``, and ``predict/<split>`` and ``prepare/<split>`` of each evaluated
 ``report.html``, one page that holds its images. Examples are chosen by a hash of their ids, so the
 page of another training of the same task shows the same questions where it can. Of retrieval it
 shows captions with the nearest images and images with the nearest captions; of captioning the
-generated captions beside those of the annotators. Metrics that were left out have the reason.
+generated captions beside those of the annotators. Metrics that were left out have the reason. Of
+segmentation it shows label maps over the images, and the classes with what they are taken for.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from orchestration import Context, Dataset, Stage, feeding
 from orchestration.storage.store import Store
 from pipelines.finetune.score import SCORE_FILE, ScoreParams, missing_metrics
 from pipelines.finetune.task import Task
+from pipelines.report.class_tables import class_tables
 from pipelines.report.nearest import Nearest, nearest
 from pipelines.report.page import render
 from pipelines.report.predicted import Predicted, predicted
@@ -68,6 +70,7 @@ def write_page(
         task=task,
         rows=measured(datasets["score"].manifest.numbers),
         missing=_missing(datasets["score"]),
+        classes=class_tables(datasets["score"], splits),
         shown=shown,
     )
     folder.write_bytes(HTML_FILE, page.encode())

@@ -154,7 +154,7 @@ def _check_augment(task: Task, augment: AugmentParams) -> None:
         if key != "flip" and value != getattr(AugmentParams(), key):
             raise ValueError(
                 f"finetune.augment.{key} = {value} has no effect on the task {task.name}, which "
-                "changes images by task.scales and finetune.augment.flip alone; leave it out"
+                "changes images by its own parameters and finetune.augment.flip alone; leave it out"
             )
 
 

@@ -86,6 +86,8 @@ class MiniwebParams(StageParams):
     "Number of examples of each task of GLUE, over all splits."
     num_coco_instances: int = Field(default=0, ge=0)
     "Number of images with boxes and masks, over all splits."
+    num_ade20k: int = Field(default=0, ge=0)
+    "Number of images with label maps, over all splits."
 
     def size(self) -> WebSize:
         """Return the sizes as ``dataprep.miniweb`` takes them."""

@@ -21,10 +21,12 @@ TEMPLATES: Final = {
     "nlvr2": "finetune/tiny-nlvr2",
     "text_classification": "finetune/tiny-glue",
     "detection": "finetune/tiny-detection",
+    "segmentation": "finetune/tiny-segmentation",
 }
 "The tiny recipe of each task."
 _STEPS: Final = {"steps": 10, "warmup_steps": 2, "evaluations": 1}
-_DETECTION: Final = "detection"
+_DENSE: Final = {"detection": ("masks",), "segmentation": ()}
+"Tasks whose heads and input sizes are those of a GPU, and what a trial run keeps of them."
 _DRAWN_CORPORA: Final = ("cola", "sst2", "mrpc", "rte", "stsb")
 "Corpora of GLUE that the miniature web draws; another one gets the template's."
 _KEPT_FROM_TEMPLATE: Final = ("miniweb", "cluster", "start_from", "data", "predict")
@@ -45,9 +47,9 @@ def shrink_finetuning(values: Mapping[str, Any], template: Mapping[str, Any]) ->
         shrunk[name] = copy.deepcopy(template[name])
     sizes = {name: template["finetune"][name] for name in _SIZES}
     shrunk["finetune"] = {**shrunk.get("finetune", {}), **sizes, **_STEPS}
-    if shrunk["task"]["name"] == _DETECTION:  # heads and input sizes of a GPU
-        masks = shrunk["task"].get("masks", True)
-        shrunk["task"] = {**copy.deepcopy(template["task"]), "masks": masks}
+    if (name := shrunk["task"]["name"]) in _DENSE:
+        kept = {key: shrunk["task"][key] for key in _DENSE[name] if key in shrunk["task"]}
+        shrunk["task"] = {**copy.deepcopy(template["task"]), **kept}
         shrunk["network"] = copy.deepcopy(template["network"])
     if "wordnet_names" in shrunk["task"]:  # the drawn classes have names of their own
         del shrunk["task"]["wordnet_names"]

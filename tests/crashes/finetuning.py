@@ -3,7 +3,7 @@
     python -m tests.crashes.finetuning INPUTS WORKDIR TRACES OPTIONS
 
 OPTIONS is JSON: ``finetune`` has changes of this section of the recipe, ``task`` its task (classes
-by default, or ``detection``), ``kill_at`` the steps at which
+by default, ``detection`` or ``segmentation``), ``kill_at`` the steps at which
 the second worker kills itself, once each. Each step that a worker starts adds a line to
 TRACES, outside the store.
 """
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from rich.console import Console
 
@@ -48,6 +49,10 @@ TASKS: dict[str, dict[str, Any]] = {
         "heads": {"channels": 16, "hidden": 16, "num_convolutions": 1, "num_proposals": 30,
                   "num_trained": 16},
     },
+    "segmentation": {
+        "name": "segmentation", "head": "pyramid", "sizes": {"channels": 16},
+        "ratios": (0.8, 1.25),
+    },
 }  # fmt: skip
 
 
@@ -67,12 +72,26 @@ def write_inputs(folder: Path, num_train: int = 30, num_dev: int = 15) -> None:
             rows.append({"image": image, "label": names[(i + (i % 5 == 0)) % 3]})
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / f"{split}.json").write_text(json.dumps(as_objects(rows)))
+        write_label_maps(folder, split, rows)
     started = folder / "start"
     started.mkdir()
     words = ["red green blue"] * 40
     (started / FILE_NAME).write_bytes(train(words, vocab_size=13, character_coverage=1.0))
     rows_of_text = TextTokenizer.load(started / FILE_NAME).num_rows
     export.write_network(started, network(replace(RELEASED, vocab_size=rows_of_text)))
+
+
+def write_label_maps(folder: Path, split: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write the images of a split once more, and label maps of one class with a border of none."""
+    images, masks = folder / "segmented" / split / "images", folder / "segmented" / split / "masks"
+    images.mkdir(parents=True)
+    masks.mkdir()
+    for row in rows:
+        (images / row["image"]).write_bytes((folder / "images" / row["image"]).read_bytes())
+        labels = np.full((40, 40), 255, np.uint8)
+        labels[2:38, 2:38] = [*COLORS].index(row["label"])
+        (masks / row["image"]).with_suffix(".png").write_bytes(cv2.imencode(".png", labels)[1])
+    (folder / "classes.csv").write_text("".join(f"{name}\n" for name in ("name", *COLORS)))
 
 
 def as_objects(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -101,6 +120,15 @@ def recipe(inputs: Path, task: str = "image_classification", **changes: Any) -> 
     if task == "detection":
         files["format"] = "coco_instances"
         data = {split: files | {"annotations": str(inputs / f"{split}.json")} for split in splits}
+        changes["augment"] = {}
+    elif task == "segmentation":
+        data = {
+            split: {
+                "format": "label_folders", "slice_rows": 10, "classes": str(inputs / "classes.csv"),
+                **{kind: str(inputs / "segmented" / split / kind) for kind in ("images", "masks")},
+            }
+            for split in splits
+        }  # fmt: skip
         changes["augment"] = {}
     else:
         files["format"] = "own_labels"

@@ -78,6 +78,7 @@ CLASSES = "image_classification"
         pytest.param(CLASSES, None, id="weights"),
         pytest.param(CLASSES, EMA_DECAY, id="moving average", marks=pytest.mark.exhaustive),
         pytest.param("detection", None, id="detection", marks=pytest.mark.exhaustive),
+        pytest.param("segmentation", None, id="segmentation", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(

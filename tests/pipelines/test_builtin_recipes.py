@@ -34,7 +34,7 @@ TINY = {
         for word, tiny in {
             "retrieval": "retrieval", "imagenet": "imagenet", "vqa": "vqa", "nlvr2": "nlvr2",
             "glue": "glue", "itc": "retrieval", "captioning": "captioning", "nocaps": "captioning",
-            "detection": "detection",
+            "detection": "detection", "segmentation": "segmentation",
         }.items()
         if word in name
     )

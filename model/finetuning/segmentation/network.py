@@ -36,7 +36,7 @@ class ForSegmentation(TaskNetwork):
         self.adapter: ViTAdapter | None = None
         self.head: Any
         if sizes.head == "pyramid":
-            self.head = PyramidHead(width, num_classes, sizes.channels)
+            self.head = PyramidHead(width, num_classes, sizes.channels, sizes.class_balance)
         else:
             from model.finetuning.segmentation.mask2former import Mask2FormerHead
 

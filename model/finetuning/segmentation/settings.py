@@ -59,6 +59,8 @@ class SegmenterSizes:
     "Blocks of the encoder that attend to the whole image."
     channels: int = 256
     "Channels of the head ``pyramid``."
+    class_balance: float = 0.0
+    "Of the loss of the head ``pyramid``: how much more pixels of rare classes count, from 0 to 1."
     adapter: AdapterSizes = AdapterSizes()
     "Of the head ``mask2former``."
     masks: MaskSizes = MaskSizes()

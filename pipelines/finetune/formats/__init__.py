@@ -9,6 +9,7 @@
 | captioned images | ``coco_captions``, ``flickr30k_captions``, ``nocaps`` |
 | the pairs of a pretraining, for contrastive tuning | ``pretraining_pairs`` |
 | images with boxes and masks | ``coco_instances`` |
+| images with label maps | ``label_folders`` (ADE20K, and the user's own) |
 | images with classes | ``class_folder`` |
 | sentences with labels | ``glue`` |
 | the user's own, of every task | ``own_files`` |

@@ -14,6 +14,7 @@ from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.lines import ListError
 from dataprep.tasks.example import Example
 from dataprep.tasks.image_places import Search
+from dataprep.tasks.stored_label_maps import LabelMapFiles
 from orchestration.params import StageParams
 from pipelines.ingest.store_images import StoreParams
 
@@ -80,6 +81,14 @@ class TaskFormat(StageParams):
     def image_paths(self) -> Sequence[Path]:
         """Return the folders and zip archives in which the images lie."""
         return ()
+
+    def label_maps(self) -> LabelMapFiles | None:
+        """Return where the label maps of images lie; None if the format has none.
+
+        Raises:
+            one of ``file_errors``: the list of classes is not of this format.
+        """
+        return None
 
     @property
     def search(self) -> Search:

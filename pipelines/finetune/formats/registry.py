@@ -10,6 +10,7 @@ from pipelines.finetune.formats.coco_instances import CocoInstances
 from pipelines.finetune.formats.flickr30k_captions import Flickr30kCaptions
 from pipelines.finetune.formats.format import TaskFormat
 from pipelines.finetune.formats.glue import Glue
+from pipelines.finetune.formats.label_folders import Ade20k, LabelFolders
 from pipelines.finetune.formats.nlvr2 import Nlvr2
 from pipelines.finetune.formats.nocaps import Nocaps
 from pipelines.finetune.formats.own_files import (
@@ -30,6 +31,8 @@ FORMATS: Final[tuple[type[TaskFormat], ...]] = (
     Flickr30kCaptions,
     Nocaps,
     PretrainingPairs,
+    Ade20k,
+    LabelFolders,
     ClassFolder,
     Glue,
     OwnQuestions,

@@ -46,6 +46,7 @@ class Captioning(Task):
     num_texts: ClassVar = (0, None)
     needs_labels: ClassVar = False
     by_text: ClassVar = True
+    truth_name: ClassVar = "caption"
     reads_texts: ClassVar = False
     word_head: ClassVar = True
     has_nearest: ClassVar = True

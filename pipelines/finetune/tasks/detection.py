@@ -57,6 +57,7 @@ class Detection(Task):
     num_images: ClassVar = 1
     num_texts: ClassVar = (0, 0)
     needs_labels: ClassVar = False
+    truth_name: ClassVar = "object"
     columns: ClassVar = (*Task.columns, "objects", "size")
     is_dense: ClassVar = True
 

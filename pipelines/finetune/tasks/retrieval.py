@@ -34,6 +34,7 @@ class Retrieval(Task):
     needs_labels: ClassVar = False
     num_passes: ClassVar = 2
     by_text: ClassVar = True
+    truth_name: ClassVar = "caption"
 
     name: Literal["retrieval"]
     "Retrieval between images and captions."

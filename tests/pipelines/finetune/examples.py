@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -13,6 +15,7 @@ from pydantic import TypeAdapter
 from dataprep.images import encode_jpeg
 from dataprep.schemas import EXAMPLES, PREDICTIONS
 from dataprep.tasks.example import AnnotatedObject
+from dataprep.tasks.label_classes import IGNORED
 from dataprep.tasks.run_lengths import text_of_mask
 from model import BEiT3
 from model.finetuning.task_networks import TaskNetwork
@@ -48,6 +51,12 @@ TASKS: dict[str, dict[str, Any]] = {
         },
         "choice": {"min_score": 0.0, "most": 10},
     },
+    "segmentation": {
+        "name": "segmentation",
+        "head": "pyramid",
+        "sizes": {"window": 3, "channels": 16},
+        "ratios": (0.8, 1.5),
+    },
 }  # fmt: skip
 LABELS = {
     "retrieval": [],
@@ -60,6 +69,7 @@ LABELS = {
     "sentences": ["0", "1", "2"],
     "numbers": [],
     "detection": ["circle", "ring"],
+    "segmentation": ["ground", "circle", "ring"],
 }
 
 
@@ -98,8 +108,9 @@ def examples(kind: str, number: int) -> pa.Table:
                 "texts": [" ".join(rng.choice(WORDS, 2 + i % 7)) for _ in range(texts)],
                 "labels": labels,
                 "main_label": "",
-                "objects": _objects(labels, rng) if task.is_dense else [],
+                "objects": _objects(labels, rng) if kind == "detection" else [],
                 "size": [44, 40] if task.is_dense else [],
+                "label_map": _label_map(labels, rng) if kind == "segmentation" else None,
             }
         )
     return pa.Table.from_pylist(rows, EXAMPLES)
@@ -118,12 +129,23 @@ def _objects(labels: Sequence[str], rng: np.random.Generator) -> list[dict[str, 
     return found
 
 
+def _label_map(labels: Sequence[str], rng: np.random.Generator) -> bytes:
+    """Bars of the classes, the last one next to pixels of none."""
+    places = np.full((40, 44), IGNORED, np.uint8)
+    edges = [0, *sorted(rng.integers(8, 40, len(labels) - 1).tolist()), 42]
+    for i, (left, right) in enumerate(pairwise(edges)):
+        places[:, left:right] = i
+    return bytes(cv2.imencode(".png", places)[1])
+
+
 def _labels(kind: str, i: int, rng: np.random.Generator) -> list[str]:
     names = LABELS[kind]
     if kind == "numbers":
         return [f"{i % 6 * 0.8:.2f}"]
     if kind == "detection":
         return names[i % 2 :] if i % 7 else []
+    if kind == "segmentation":
+        return names[: 1 + i % 3]
     if kind == "several labels":
         return names[i % 3 :][:2]
     if kind == "vqa":
@@ -151,7 +173,7 @@ def network_of(built: ExampleBuilder) -> TaskNetwork:
 
 def predictions(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Rows of ``PREDICTIONS``."""
-    empty = {name: [] for name in PREDICTIONS.names[2:]}
+    empty = {name: [] for name in PREDICTIONS.names[2:]} | {"label_map": None}
     full = [{"row": i, "example_id": f"{i}"} | empty | row for i, row in enumerate(rows)]
     return pa.Table.from_pylist(full, PREDICTIONS)
 

@@ -11,6 +11,7 @@ from model import BEiT3
 from model.finetuning.task_networks import ForTextClassification
 from pipelines.cli import app
 from pipelines.finetune.check_export import check_export
+from tests.model.finetuning.segmentation.shapes import CONFIG, HEADS, segmenter
 from tests.model.finetuning.test_task_networks import MAKERS, built
 from tests.pipelines.finetune.test_export import LABELS, exported
 from tests.pipelines.pretrain.test_start_from import spm
@@ -42,6 +43,15 @@ def test_a_network_without_an_authors_class_has_no_official_file_to_check(tmp_pa
     found = CliRunner().invoke(app, ["export", "--check", str(folder)])
     assert found.exit_code == 0, found.output
     assert "official.pth" not in found.output and "vqkd.pt" not in found.output
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_segmenter_is_compared_as_far_as_its_encoder_goes(tmp_path, vocab, head):
+    network = segmenter(head, replace(CONFIG, vocab_size=vocab))
+    folder = exported(tmp_path, "segmentation", network, ["a", "b", "c"])
+    findings = {f.file: f for f in check_export(folder)}
+    assert {name: f.details for name, f in findings.items() if not f.ok} == {}
+    assert set(findings) == {"model.safetensors", "sentencepiece.bpe.model"}
 
 
 @pytest.mark.parametrize(

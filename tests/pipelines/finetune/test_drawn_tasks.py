@@ -6,6 +6,8 @@ The web is drawn by other code than the readers, from the published formats.
 from collections import Counter
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
@@ -23,7 +25,7 @@ SIZE = WebSize(
     seed=5, num_cc3m=1, num_cc12m=1, num_classes=1, num_images_per_class=1, num_documents=1,
     num_vqa=90, num_nlvr2=120, num_coco_retrieval=90, num_flickr30k=90, num_nocaps=160,
     num_imagenet1k_classes=5, num_images_per_imagenet1k_class=30, num_glue=120,
-    num_coco_instances=120,
+    num_coco_instances=120, num_ade20k=240,
 )  # fmt: skip
 NAMES = {str(task.model_fields["name"].annotation.__args__[0]): task for task in TASKS}
 
@@ -72,6 +74,16 @@ def glue(folder: str, corpus: str, split: str) -> dict:
     return {"format": "glue", "corpus": corpus, "file": f"glue_data/{folder}/{split}.tsv"}
 
 
+def ade20k(split: str) -> dict:
+    root = "ADEChallengeData2016"
+    return {
+        "format": "ade20k",
+        "images": f"{root}/images/{split}",
+        "masks": f"{root}/annotations/{split}",
+        "classes": f"{root}/objectInfo150.txt",
+    }
+
+
 GLUE = {"CoLA": "cola", "SST-2": "sst2", "MRPC": "mrpc", "RTE": "rte", "STS-B": "stsb"}
 SPLITS = [
     ("vqa", "vqa", "train2014", vqa("train2014", "vqa/train2014")),
@@ -95,6 +107,10 @@ SPLITS = [
         for name, images in (("instances_train2017", "train2017"),
                              ("instances_val2017", "val2017"),
                              ("image_info_test-dev2017", "test2017"))
+    ),
+    *(
+        ("segmentation", "ADEChallengeData2016", split, ade20k(split))
+        for split in ("training", "validation")
     ),
     *(
         ("text_classification", f"glue/{folder}", split, glue(folder, corpus, split))
@@ -139,7 +155,7 @@ def test_every_drawn_example_ends_as_the_truth_says(web, tmp_path, name, task, s
     # An example of no known split is told in every one, as nobody knows where it belongs.
     assert Counter(rejects) == Counter(r["outcome"] for r in truth if r["outcome"] != "ok")
     good = [row for row in truth if row["outcome"] == "ok"]
-    by_id = name in ("image_classification", "detection") or task == "nocaps"
+    by_id = name in ("image_classification", "detection", "segmentation") or task == "nocaps"
     key = (lambda row: row["example_id"]) if by_id else (lambda row: row["texts"][0].strip())
     assert Counter(map(key, kept)) == Counter(map(key, good))
     assert {len(row["images"]) for row in kept} == {needs.num_images}
@@ -152,6 +168,14 @@ def test_every_drawn_example_ends_as_the_truth_says(web, tmp_path, name, task, s
         for row in kept:
             classes = sorted(filter(None, by_id[row["example_id"]]["label"].split(", ")))
             assert sorted(row["labels"]) == classes and len(row["objects"]) == len(classes)
+    if name == "segmentation":
+        by_id = {row["example_id"]: row for row in good}
+        for row in kept:
+            truth = set(by_id[row["example_id"]]["label"].split(", "))
+            assert {*row["labels"]} == truth and len(row["labels"]) == len(truth)
+            shown = cv2.imdecode(np.frombuffer(row["label_map"], np.uint8), cv2.IMREAD_UNCHANGED)
+            assert [*shown.shape[::-1]] == row["size"]
+            assert {*np.unique(shown).tolist()} - {255} == {*range(len(truth))}
     if name == "vqa" and not is_test:
         by_id = {row["example_id"]: row for row in good}
         for row in kept:

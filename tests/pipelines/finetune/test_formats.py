@@ -18,6 +18,8 @@ SECTIONS = {
     "flickr30k_captions": {"annotations": "/a", "images": "/i", "splits": ["test"]},
     "nocaps": {"annotations": "/a", "images": "/i"},
     "pretraining_pairs": {"workdir": "/w"},
+    "ade20k": {"images": "/i", "masks": "/m", "classes": "/c"},
+    "label_folders": {"images": "/i", "classes": "/c.csv"},
     "class_folder": {"folder": "/f"},
     "glue": {"corpus": "rte", "file": "/f"},
     "own_questions": {"file": "/f.csv"},

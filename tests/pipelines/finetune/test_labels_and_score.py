@@ -61,7 +61,7 @@ def test_labels_and_samples_are_written_and_read_again(kind, tmp_path, committed
         assert names == sorted(LABELS[kind])
     by_text = task_of(kind).by_text
     counts = [len(some) for some in table["texts"].to_pylist()] if by_text else [1] * 20
-    if kind == "detection":  # images with an object
+    if task_of(kind).is_dense:  # images with an object or a label map
         counts = [int(bool(some)) for some in table["labels"].to_pylist()]
     assert samples == counts
     assert numbers == {
@@ -116,7 +116,7 @@ def test_two_labels_are_needed_for_f1_and_matthews(tmp_path, committed):
 @pytest.mark.parametrize("kind", [kind for kind in TASKS if kind != "retrieval"])
 def test_a_dev_split_without_labels_is_refused_before_the_training(kind, tmp_path, committed):
     splits = {"train": committed(examples(kind, 12)), "dev": committed(labelled([[], []]), "dev")}
-    with pytest.raises(StageError, match=r"the split dev has no (label|caption|object),"):
+    with pytest.raises(StageError, match=r"the split dev has no (label|caption|object|label map),"):
         labels_of(tmp_path, task_of(kind), **splits)
 
 

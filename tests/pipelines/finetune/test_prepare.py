@@ -18,7 +18,7 @@ from orchestration import Dataset
 from orchestration.errors import RecipeError, StageError
 from orchestration.fingerprint import fingerprint_of
 from orchestration.storage.store import Store
-from pipelines.finetune import prepare
+from pipelines.finetune import prepare, prepared_rows
 from pipelines.finetune.formats.registry import AnyFormat
 from tests.dataprep.tasks.vqa_files import (
     annotation,
@@ -270,9 +270,9 @@ def test_what_a_task_needs_of_examples_is_all_of_it_that_enters_the_fingerprint(
 
 def test_the_same_image_is_decoded_once_for_neighboring_questions(tmp_path, coco, monkeypatch):
     stored = []
-    store = prepare.store_image
+    store = prepared_rows.store_image
     monkeypatch.setattr(
-        prepare, "store_image", lambda data, rules: stored.append(data) or store(data, rules)
+        prepared_rows, "store_image", lambda data, rules: stored.append(data) or store(data, rules)
     )
     section = {"format": "vqav2", "files": [coco], "slice_rows": 16}
     kept, _ = prepared(tmp_path, section, VQA)

@@ -21,7 +21,7 @@ from tests.pipelines.finetune.jobs import job
 STEPS = 12
 MOVING = {
     "vqa": None, "retrieval": 0.8, "captioning": None, "dual": 0.8, "linear": None, "nlvr2": None,
-    "numbers": 0.8, "detection": 0.8,
+    "numbers": 0.8, "detection": 0.8, "segmentation": None,
 }  # fmt: skip
 "The decay of the moving average by task."
 

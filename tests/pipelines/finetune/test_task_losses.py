@@ -9,11 +9,12 @@ import torch.nn.functional as F
 
 from model.training.stochastic_depth import residual_scale
 from pipelines.finetune.views import AugmentParams
-from tests.pipelines.finetune.examples import LABELS, TASKS, builder, examples, network_of
+from tests.pipelines.finetune.examples import LABELS, TASKS, builder, examples, network_of, task_of
 
 NUM = 6
-SCORED = [k for k in TASKS if k != "detection" and (LABELS[k] or k == "numbers")]
-"Kinds whose network scores labels, once for each example; test_detection.py has the other one."
+SCORED = [k for k in TASKS if not task_of(k).is_dense and (LABELS[k] or k == "numbers")]
+"""Kinds whose network scores labels, once for each example; test_detection.py and
+test_segmentation.py have the others."""
 STEP, SEED, DROP = 3, 11, 0.4
 NUMBERS = np.arange(NUM)
 

@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from dataprep.images import decode_stored
+from dataprep.images import decode_stored, encode_jpeg
+from dataprep.tasks.stored_label_maps import stored
 from orchestration import Stage
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
@@ -20,6 +21,7 @@ from pipelines.finetune.tasks.captioning import Captioning
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.retrieval import Retrieval
+from pipelines.finetune.tasks.segmentation import Segmentation
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
 from pipelines.report import task_report
@@ -78,9 +80,11 @@ def page_of(
     store: Store,
     splits: dict[str, tuple[list[dict], list[dict]]],
     missing: dict[str, str] | None = None,
+    tables: dict[str, bytes] | None = None,
 ) -> str:
     """The page that the stage writes."""
     files = {SCORE_FILE: json.dumps({MISSING: missing}).encode()} if missing else {}
+    files |= tables or {}
     inputs = {}
     numbers = {"dev/accuracy": 0.625, "dev/chance/accuracy": 0.5, "published/dev/accuracy": 0.7765}
     inputs["score"] = commit_outputs(store.sub("score"), [], numbers=numbers, files=files).folder
@@ -249,6 +253,44 @@ def test_the_page_of_captioning_shows_generated_captions_and_those_of_annotators
     assert page.count("-0.250") == page.count("near-domain") == NUM_SHOWN
     assert "dev/meteor is left out: java is not on the PATH" in page
     assert "<h3>right</h3>" not in page
+
+
+def test_the_page_of_segmentation_shows_label_maps_over_images_and_confused_classes(tmp_path):
+    names = [f"{HOSTILE} left", "right", "rare"]
+    maps = [np.zeros((300, 400), np.uint8), np.zeros((300, 400), np.uint8)]
+    maps[0][:, 200:] = 1
+    maps[1][:, 300:] = 1
+    maps[0][:30] = 255
+    (true, given), (found, labels) = (stored(each, names) for each in maps)
+    gray = encode_jpeg(np.full((300, 400, 3), 128, np.uint8), 95)
+    examples = [
+        {"example_id": f"e{i}", "images": [gray], "labels": given, "label_map": true}
+        for i in range(30)
+    ]
+    predictions = [
+        {"example_id": f"e{i}", "labels": labels, "scores": [0.75, 0.25], "label_map": found}
+        for i in range(30)
+    ]
+    task = Segmentation(name="segmentation")
+    rows = commit_predictions(Store(tmp_path / "p"), predictions).read()
+    table = commit_examples(Store(tmp_path / "e"), examples).read()
+    tables = {f"{name[:-4]}_dev.csv": data for name, data in task.score_files(rows, table).items()}
+    page = page_of(task, Store(tmp_path / "page"), {"dev": (examples, predictions)}, None, tables)
+    pixels = check(page)
+    assert len(pixels) == 2 * NUM_SHOWN
+    for truth, shown in zip(pixels[::2], pixels[1::2], strict=True):
+        height, width = truth.shape[:2]
+        assert abs(int(truth[4, 4].max()) - 128) < 12, "what is of no class stays as it is"
+        left, middle, right = (int(f * width) for f in (0.1, 0.65, 0.95))
+        low = int(0.9 * height)
+        points = [each[low, x] for each in (truth, shown) for x in (left, right)]
+        assert min(np.ptp(point.astype(int)) for point in points) > 20
+        assert np.abs(truth[low, middle].astype(int) - shown[low, middle]).max() > 20
+        assert np.abs(truth[low, left].astype(int) - shown[low, left]).max() < 12
+    (row,) = re.findall(r"<tr><td>right</td>(.*?)</tr>", page)
+    numbers = re.findall(r"<td class=\"n\">([\d.]+)</td>", row)
+    assert [float(n) for n in numbers] == pytest.approx([0.5, 0.5, 0.5], abs=1e-4)
+    assert row.endswith("left 0.5000</td>") and "rare" not in page
 
 
 def test_a_split_of_no_examples_has_a_page(tmp_path):

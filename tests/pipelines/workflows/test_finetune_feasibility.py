@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from dataprep.tasks.stored_label_maps import stored
 from orchestration.errors import RecipeError
 from orchestration.manifest import Manifest
 from orchestration.reporting.estimates import Estimate
@@ -30,6 +32,7 @@ OTHER_QUESTIONS = QUESTIONS | {"file": "b.jsonl"}
 VQAV2 = {"format": "vqav2", "files": [{"questions": "q.json", "images": "images"}]}
 STSB = {"format": "glue", "corpus": "stsb", "file": "train.tsv"}
 RTE = {"format": "glue", "corpus": "rte", "file": "train.tsv"}
+ZEROS = stored(np.zeros((40, 44), np.uint8), ["ground"])[0]
 MIXED = {"name": "image_classification", "form": "linear", "mixup": 0.8}
 
 
@@ -102,6 +105,7 @@ def test_a_task_names_the_metrics_that_it_measures(kind):
                 "boxes": [thing["box"] for thing in row["objects"]] or [[0, 0, 1, 1]],
                 "masks": [thing["mask"] for thing in row["objects"]] or ["0"],
                 "size": row["size"],
+                "label_map": row["label_map"] or ZEROS,
             }
         )
     measured = task.score(predictions(found), rows)

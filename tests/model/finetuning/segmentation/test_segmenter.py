@@ -9,7 +9,9 @@ import torch.nn.functional as F
 
 from model.finetuning.layer_decay import lr_scale
 from model.finetuning.segmentation.network import side_multiple
+from model.finetuning.segmentation.pyramid_head import PyramidHead
 from model.finetuning.segmentation.settings import IGNORED
+from model.finetuning.starting import fit_encoder, load_given
 from tests.model.finetuning.segmentation.shapes import (
     CONFIG,
     HEADS,
@@ -73,6 +75,25 @@ def test_the_smaller_head_is_cross_entropy_over_labeled_pixels():
     assert found[2] == 0, "an image without any labeled pixel"
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_rare_classes_of_an_image_count_more_as_far_as_the_balance_says(balance):
+    torch.manual_seed(0)
+    head = PyramidHead(24, NUM_CLASSES, 16, balance)
+    map_ = torch.randn(3, 24, 4, 4, generator=torch.Generator().manual_seed(3))
+    found = head.losses(map_, labels(), SEEDS)["class"]
+    probabilities = head.scores(map_, (32, 32))
+    for i in range(2):
+        weighted, total = 0.0, 0.0
+        for class_ in range(NUM_CLASSES):
+            mine = labels()[i] == class_
+            if mine.any():
+                weight = float(mine.sum()) ** -balance
+                weighted -= weight * float(probabilities[i, class_][mine].log().sum())
+                total += weight * float(mine.sum())
+        assert float(found[i]) == pytest.approx(weighted / total, rel=1e-5)
+    assert found[2] == 0
+
+
 def scene(number: int, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     """Rectangles of two brightnesses on a dark ground: classes 1 and 2 on 0."""
     rng = torch.Generator().manual_seed(5)
@@ -132,3 +153,23 @@ def test_scores_have_the_size_of_the_image():
         seen = F.pad(images(1), (0, 32))
         assert network.scores(seen).shape == (1, NUM_CLASSES, 32, 64)
         assert network.scores(seen).requires_grad is False
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_another_training_starts_from_all_but_the_layers_of_other_classes(head):
+    given = segmenter(head)
+    with torch.no_grad():
+        for parameter in given.parameters():
+            parameter.add_(1.0)
+    fitted, report = fit_encoder(given.state_dict(), CONFIG)
+    assert not report.unused and not report.fresh
+    for labels_now, of_classes in ((["a", "b", "c"], False), (["a", "c", "b"], True)):
+        network = segmenter(head)
+        load_given(network, fitted, given_labels=["a", "b", "c"], labels=labels_now)
+        before, wanted = segmenter(head).state_dict(), given.state_dict()
+        kept = {
+            name for name, t in network.state_dict().items() if not torch.equal(t, wanted[name])
+        }
+        layer = {"pyramid": "head.classes", "mask2former": "head.class_predictor"}[head]
+        assert kept == ({f"{layer}.weight", f"{layer}.bias"} if of_classes else set())
+        assert all(torch.equal(network.state_dict()[name], before[name]) for name in kept)

@@ -1,0 +1,74 @@
+"""Label maps drawn over their images: as annotated, and as a network found them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import cv2
+import numpy as np
+
+from dataprep.images import Pixels, decode_stored, encode_jpeg
+from dataprep.tasks.label_classes import IGNORED
+from dataprep.tasks.label_maps import LabelMap
+from dataprep.tasks.stored_label_maps import restored
+from orchestration import Dataset
+from pipelines.readers.rows import RowReader
+from pipelines.report.contact_sheets import jpeg_uri
+from pipelines.report.detected import color_of, enlarged
+
+_QUALITY: Final = 85
+_WEIGHT: Final = 0.55
+"Of a class's color; the rest is the image's."
+_LEAST_NAMED: Final = 0.01
+"Part of the image from which on a class is named in it."
+
+
+def label_map_uris(
+    examples: Dataset, predictions: Dataset, rows: Iterable[int]
+) -> dict[int, list[str]]:
+    """Return data URIs for each row: the image with its annotated, then its found classes.
+
+    An image without a label map stands as it is in place of the first one.
+    """
+    numbers = np.array(sorted(set(rows)), np.int64)
+    if not len(numbers):
+        return {}
+    columns = ["example_id", "images", "labels", "label_map"]
+    given = RowReader(examples, columns, keep=1).take(numbers).to_pylist()
+    found = RowReader(predictions, ["labels", "label_map"], keep=1).take(numbers).to_pylist()
+    uris = {}
+    for number, example, prediction in zip(numbers.tolist(), given, found, strict=True):
+        image = enlarged(decode_stored(example["images"][0], example["example_id"]))
+        uris[number] = [
+            _drawn(image, row["label_map"], row["labels"]) for row in (example, prediction)
+        ]
+    return uris
+
+
+def _drawn(image: Pixels, png: bytes | None, names: Sequence[str]) -> str:
+    canvas = image.copy()
+    if png is not None:
+        size = canvas.shape[1::-1]
+        places = restored(png, names, {name: i for i, name in enumerate(names)})
+        shown = np.asarray(cv2.resize(places, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        colors = np.zeros((IGNORED + 1, 3))
+        colors[: len(names)] = [color_of(name) for name in names]
+        mixed = canvas * (1 - _WEIGHT) + colors[shown] * _WEIGHT
+        canvas = np.where(shown[..., None] == IGNORED, canvas, mixed.astype(np.uint8))
+        _name(canvas, shown, names)
+    return jpeg_uri(encode_jpeg(canvas, _QUALITY))
+
+
+def _name(canvas: Pixels, shown: LabelMap, names: Sequence[str]) -> None:
+    """Write the name of each class where it is widest."""
+    for place, name in enumerate(names):
+        mine = np.pad((shown == place).astype(np.uint8), 1)
+        if mine.mean() < _LEAST_NAMED:
+            continue
+        inside = cv2.distanceTransform(mine, cv2.DIST_L2, 3)[1:-1, 1:-1]
+        y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+        (width, height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+        corner = (max(int(x) - width // 2, 0), int(y) + height // 2)
+        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(
+                canvas, name, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, thickness, cv2.LINE_AA
+            )
