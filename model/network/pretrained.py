@@ -97,10 +97,25 @@ class Pretrained(nn.Module):
 
         Args:
             folder: is made if it does not exist; both files are replaced.
+
+        Raises:
+            OSError: a file stands in the folder's place, or it cannot be written.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_folder(folder, self.config, self.state_dict())
+        write_folder(made_folder(folder), self.config, self.state_dict())
+
+
+def made_folder(folder: str | Path) -> Path:
+    """Make a folder, with those that it lies in, unless it exists.
+
+    Raises:
+        OSError: a file stands in its place, or it cannot be made.
+    """
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise FileExistsError(f"{path} is, or lies in, a file; name a new folder") from None
+    return path
 
 
 def located(source: str | Path) -> Path:

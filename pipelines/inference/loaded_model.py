@@ -86,7 +86,7 @@ class LoadedModel:
         """Write the model as the stage ``export`` does; :meth:`from_pretrained` reads it.
 
         Raises:
-            FileExistsError: the folder has files.
+            OSError: the folder has files, a file stands in its place, or it cannot be written.
         """
         save(folder, self.source, self.network)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from model import BEiT3
 from model.finetuning.task_networks import TaskNetwork
+from model.network.pretrained import made_folder
 from pipelines.finetune import export as of_a_fine_tuning
 from pipelines.inference.parts import Source
 from pipelines.pretrain import export as of_a_pretraining
@@ -19,10 +20,9 @@ def save(folder: str | Path, source: Source, network: BEiT3 | TaskNetwork) -> No
         network: its network, whose weights are written.
 
     Raises:
-        FileExistsError: the folder has files.
+        OSError: the folder has files, a file stands in its place, or it cannot be written.
     """
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(folder)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} has files; name an empty or a new folder")
     if source.task is None:

@@ -72,6 +72,17 @@ def test_a_model_is_not_written_over_another_folder(tmp_path):
         model.save_pretrained(folder)
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    model = PretrainedModel.from_pretrained(pretrained(tmp_path / "export"))
+    file = tmp_path / "file"
+    file.write_text("kept")
+    for saved in (model, model.encoder):
+        for place in (file, file / "inner"):
+            with pytest.raises(FileExistsError, match=r"is, or lies in, a file; name a new folder"):
+                saved.save_pretrained(place)
+    assert file.read_text() == "kept"
+
+
 def test_the_encoder_of_a_fine_tuning_is_a_network_without_heads(tmp_path):
     folder = fine_tuned(tmp_path / "export", builder_of("vqa"))
     network = BEiT3.from_pretrained(folder)
