@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestration import Dataset
+from pipelines.readers.spread import spread
 
 STORED: Final = "stored"
 "Outcome of a row that is no reject, beside the reasons of rejects."
@@ -179,11 +180,6 @@ def over_ranges(
 
     with ThreadPoolExecutor(_READERS) as pool:
         yield from pool.map(one, range(0, dataset.num_rows, _ROWS))
-
-
-def spread(total: int, number: int) -> list[int]:
-    """Return up to ``number`` of ``range(total)``, spread evenly from the first to the last."""
-    return [int(i) for i in np.linspace(0, total - 1, min(total, number))]
 
 
 def bars(bins: Counter[int]) -> tuple[Bar, ...]:

@@ -10,7 +10,8 @@ import numpy as np
 from dataprep.images import Pixels, decode_stored, encode_jpeg, fitted, resize
 from orchestration import Dataset
 from pipelines.readers.rows import RowReader
-from pipelines.report.column_counts import find_rows, rows_by_reason, spread
+from pipelines.readers.spread import spread
+from pipelines.report.column_counts import find_rows, rows_by_reason
 
 _QUALITY: Final = 80
 _LONGEST_TITLE: Final = 300

@@ -19,6 +19,7 @@ from orchestration.slice_commit import read_tables
 from pipelines.pretrain.evaluation.draw_images import draw_images
 from pipelines.pretrain.evaluation.params import Params
 from pipelines.readers.rows import RowReader
+from pipelines.readers.spread import spread
 
 Ints = NDArray[np.int64]
 
@@ -171,21 +172,16 @@ def _likelihood_slices(rows: Ints, params: Params, seed: int) -> Iterator[Slice]
 def _shown_slices(held_out: Mapping[Stream, Ints], train: Mapping[Stream, Ints]) -> Iterator[Slice]:
     """Yield the samples to show; codes are drawn only if there are training images to average."""
     for stream, rows in held_out.items():
-        shown = _spread(rows, _NUM_SHOWN)
+        shown = rows[spread(len(rows), _NUM_SHOWN)]
         if len(shown) > (stream == "pair") and len(train[stream]):
-            averaged = _spread(train[stream], _NUM_AVERAGED)
+            averaged = train[stream][spread(len(train[stream]), _NUM_AVERAGED)]
             payload: dict[str, Any] = {"use": SHOWN_IMAGES, "stream": stream, "table": "held_out"}
             payload |= {"rows": shown.tolist(), "averaged_rows": averaged.tolist()}
             yield Slice(f"{SHOWN_IMAGES}-{stream}", payload, len(shown))
-    shown = _spread(held_out["pair"], _NUM_SHOWN)
+    shown = held_out["pair"][spread(len(held_out["pair"]), _NUM_SHOWN)]
     if len(shown) > 1:  # each pair has another one
         payload = {"use": SHOWN_WORDS, "stream": "pair", "table": "held_out"}
         yield Slice(SHOWN_WORDS, {**payload, "rows": shown.tolist()}, len(shown))
-
-
-def _spread(rows: Ints, number: int) -> Ints:
-    """Return up to so many rows, spread evenly."""
-    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(np.int64)]
 
 
 def _slices(use: str, stream: Stream, table: str, rows: Ints, size: int) -> list[Slice]:

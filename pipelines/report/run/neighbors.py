@@ -15,7 +15,7 @@ from pipelines.pretrain.evaluation.features import IMAGES, features_of
 from pipelines.pretrain.evaluation.likelihood import score_matrix
 from pipelines.pretrain.evaluation.slices import LIKELIHOOD
 from pipelines.readers.rows import RowReader
-from pipelines.report.column_counts import spread
+from pipelines.readers.spread import spread
 from pipelines.report.contact_sheets import data_uri
 from pipelines.report.predicted import clipped
 from tokenizer.text import TextTokenizer
