@@ -299,10 +299,9 @@ def test_lists_and_documents_of_lines(file, data):
 @given(data=anything(b"http://a.org/%d\t" % 1 + b"ab" * 32 + b"\tmd5\nhttp://b.org\t\t\n"))
 def test_the_hash_list(file, data):
     file.write_bytes(data)
-    if other_encoding(data):
-        return
-    num_lines = sum(line_range.num_lines for line_range in line_ranges(file, 9))
-    assert sum(hash_list.make_table(file, file.parent)) == num_lines
+    with contextlib.suppress(ListError):  # another kind of file, by its first bytes
+        num_lines = sum(line_range.num_lines for line_range in line_ranges(file, 9))
+        assert sum(hash_list.make_table(file, file.parent)) == num_lines
 
 
 @fuzzed

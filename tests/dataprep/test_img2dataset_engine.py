@@ -82,7 +82,7 @@ def test_both_engines_store_nearly_the_same_pixels(web):
     for ours, other in zip(mine, theirs, strict=True):
         assert (ours.sha256, ours.width, ours.height) == (other.sha256, other.width, other.height)
         a, b = (np.asarray(Image.open(io.BytesIO(o.jpeg)), np.float32) for o in (ours, other))
-        assert np.abs(a - b).mean() < 7
+        assert np.abs(a - b).mean() < 9  # of 255; the two filters differ at the edges of patterns
 
 
 def test_private_addresses_are_refused():
