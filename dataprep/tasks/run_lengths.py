@@ -103,9 +103,29 @@ def mask_of(text: str, width: int, height: int) -> NDArray[np.bool_]:
 
 def text_of_mask(mask: NDArray[np.bool_]) -> str:
     """Return a mask (height, width) as text of run lengths."""
-    flat = np.concatenate([[False], mask.T.reshape(-1)])
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    return text_of(np.diff(np.concatenate([[0], changes, [mask.size]])))
+    return text_of_part(mask, 0, 0, mask.shape[1], mask.shape[0])
+
+
+def text_of_part(part: NDArray[np.bool_], left: int, top: int, width: int, height: int) -> str:
+    """Return the mask of an image as text of run lengths.
+
+    Args:
+        part: the mask where it is not empty.
+        left: columns of the image before the part.
+        top: rows of the image above the part.
+        width: of the image.
+        height: of the image.
+    """
+    steps = np.diff(np.pad(part.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    starts, ends = (
+        (left + columns) * height + top + rows
+        for columns, rows in (np.nonzero(steps == 1), np.nonzero(steps == -1))
+    )
+    follows = np.zeros(len(starts), bool)  # a run that the column before begins
+    follows[1:] = starts[1:] == ends[:-1]
+    borders = np.stack([starts[~follows], ends[~np.roll(follows, -1)]], axis=1).reshape(-1)
+    counts = np.diff(np.concatenate([[0], borders, [width * height]]))
+    return text_of(counts[:-1] if len(counts) > 1 and not counts[-1] else counts)
 
 
 def _counts(segmentation: dict[str, Any], width: int, height: int) -> NDArray[np.int64]:

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from dataprep.sources.annotations import AnnotationError
 from dataprep.tasks.coco_instances import read_categories
-from dataprep.tasks.run_lengths import text_of_mask
+from dataprep.tasks.run_lengths import text_of_part
 from model import BEiT3, BEiT3Config
-from model.finetuning.detection.masks import pasted
+from model.finetuning.detection.masks import pasted_parts
 from model.finetuning.detection.multiscale import ScaledImage, detect_multiscale
 from model.finetuning.detection.network import Detections, ForDetection, Size
 from model.finetuning.detection.pyramid import STRIDE_MULTIPLE
@@ -278,8 +278,8 @@ def _prediction(
     boxes = found.boxes.float() * scale
     masks: list[str] = []
     if found.masks is not None:
-        covered = pasted(found.masks.float(), boxes, height, width).cpu().numpy()
-        masks = [text_of_mask(mask) for mask in covered]
+        parts = pasted_parts(found.masks.float().cpu(), boxes.cpu(), height, width)
+        masks = [text_of_part(part.numpy(), x, y, width, height) for part, x, y in parts]
     corner, side = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     return Prediction(
         [labels[number] for number in found.classes.tolist()],

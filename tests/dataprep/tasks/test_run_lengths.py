@@ -8,7 +8,14 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
 from dataprep.row_errors import RowError
-from dataprep.tasks.run_lengths import counts_of, mask_of, mask_text, text_of, text_of_mask
+from dataprep.tasks.run_lengths import (
+    counts_of,
+    mask_of,
+    mask_text,
+    text_of,
+    text_of_mask,
+    text_of_part,
+)
 
 MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40))
 
@@ -20,6 +27,15 @@ def test_texts_are_those_of_pycocotools(mask):
     assert text_of_mask(mask) == theirs
     assert (mask_of(theirs, width, height) == mask).all()
     assert text_of(counts_of(theirs)) == theirs
+
+
+@given(MASKS, st.tuples(*[st.integers(0, 5)] * 4))
+def test_a_part_of_a_mask_has_the_text_of_the_whole(part, margins):
+    left, top, right, bottom = margins
+    whole = np.pad(part, ((top, bottom), (left, right)))
+    height, width = whole.shape
+    theirs = coco.encode(np.asfortranarray(whole.astype(np.uint8)))["counts"].decode()
+    assert text_of_part(part, left, top, width, height) == theirs
 
 
 @given(MASKS)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from model.finetuning.detection.masks import MASK_SIDE, cut_out, pasted
@@ -38,14 +39,33 @@ def test_a_pasted_box_covers_the_pixels_whose_centers_lie_in_it(box):
     assert (found == rows[:, None] & columns).all()
 
 
-def test_a_mask_that_is_cut_out_and_pasted_is_itself_but_for_its_edge(monkeypatch):
-    monkeypatch.setattr("model.finetuning.detection.masks._PASTED_PIXELS", 96 * 96)
+def test_a_mask_that_is_cut_out_and_pasted_is_itself_but_for_its_edge():
     masks = torch.stack([disk(96, 40, 50, 30), disk(96, 80, 10, 14)])
     boxes = torch.tensor([[9.0, 19, 71, 81], [65, 0, 95, 25]])
     cut = cut_out(masks, torch.tensor([0, 1]), boxes)
     found = pasted(cut, boxes, 96, 96)
     overlap = (found & masks).flatten(1).sum(1) / (found | masks).flatten(1).sum(1)
     assert overlap.min() > 0.93
+
+
+def test_pasted_masks_are_those_of_a_sample_at_every_pixel():
+    """One grid over the whole image, beside parts of it; boxes may leave the image."""
+    generator = torch.Generator().manual_seed(3)
+    values = torch.rand(5, MASK_SIDE, MASK_SIDE, generator=generator)
+    boxes = torch.tensor(
+        [[3.2, 4, 30, 20.5], [-9, -5, 12, 8], [25, 20, 70, 60], [50, 3, 60, 9], [7, 7, 7, 7]]
+    )
+    x, y = ((torch.arange(side) + 0.5) for side in (40, 30))
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
+    across = 2 * (x[None] - boxes[:, :1]) / sides[:, :1] - 1
+    down = 2 * (y[None] - boxes[:, 1:2]) / sides[:, 1:] - 1
+    grid = torch.stack(
+        [across[:, None, :].expand(-1, 30, -1), down[:, :, None].expand(-1, -1, 40)], 3
+    )
+    inside = (grid.abs() <= 1).all(3)
+    expected = (F.grid_sample(values[:, None], grid, align_corners=False)[:, 0] >= 0.5) & inside
+    assert torch.equal(pasted(values, boxes, 30, 40), expected)
+    assert expected.flatten(1).any(1).tolist() == [True, True, True, False, False]
 
 
 def test_no_boxes_have_no_masks():
