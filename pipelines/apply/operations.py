@@ -13,7 +13,8 @@ import pyarrow as pa
 from dataprep.images import Pixels
 from pipelines.apply.inputs import Kind
 from pipelines.finetune.tasks.text_classification import TextClassification
-from pipelines.inference.pretrained_model import Candidate, PretrainedModel
+from pipelines.inference.pretrained_model import PretrainedModel
+from pipelines.inference.results import Candidate
 from pipelines.inference.uses import CannotDo, require
 
 Columns = Mapping[str, Sequence[Any]]

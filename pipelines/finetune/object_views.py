@@ -1,7 +1,7 @@
 """Images with objects → pixels of the network's size, and boxes and masks that go with them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from dataprep.images import Pixels, decode_stored
 from dataprep.scale_jitter import ScaledCut, fitted, jittered
 from dataprep.tasks.run_lengths import mask_of
 from model.finetuning.detection.targets import Objects, Targets
+from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.task import Draw
 
 _SMALLEST: Final = 1.0
@@ -70,8 +71,32 @@ def training_views(
 def evaluation_views(rows: pa.Table, size: int) -> Iterator[View]:
     """Yield a view of each example in which its longer side is that of the square."""
     for row in rows.to_pylist():
+        width, height = row["size"]
         image = decode_stored(row["images"][0], row["example_id"])
-        yield _view(fitted(image.shape[1], image.shape[0], size), image, row, None)
+        yield evaluation_view(image, size, (height, width))
+
+
+def evaluation_view(image: Pixels, size: int, annotated: tuple[int, int] | None = None) -> View:
+    """Return the view of an image in which its longer side is that of the square.
+
+    Args:
+        image: (height, width, 3).
+        size: side of the square.
+        annotated: height and width to which what is found shall refer; None takes the image's.
+    """
+    cut = fitted(image.shape[1], image.shape[0], size)
+    width, height = cut.seen
+    return View(cut.pixels(image), (height, width), annotated or image.shape[:2], None)
+
+
+def batch_of(batch: TaskBatch, views: Sequence[View]) -> TaskBatch:
+    """Return a batch with the pixels of views."""
+    return replace(
+        batch,
+        pixels=torch.from_numpy(np.stack([view.pixels for view in views])[:, None]),
+        seen=[view.seen for view in views],
+        annotated=[view.annotated for view in views],
+    )
 
 
 def targets_of(views: Sequence[View]) -> Targets:

@@ -102,8 +102,7 @@ def task_batches(
     Raises:
         ValueError: ``batch_size`` is below 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
+    at_least_one(batch_size, "batch_size")
     rest, first = iter(examples), 0
     while some := list(islice(rest, batch_size)):
         images = [image for of_example, _ in some for image in of_example]
@@ -141,8 +140,8 @@ def beside(
     return [((image,), text) for image, text in zip(given, texts, strict=True)]
 
 
-def positive(top_k: int) -> int:
-    """Return ``top_k`` if it is 1 or more; raise ValueError if it is not."""
-    if top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be 1 or more")
-    return top_k
+def at_least_one(number: int, name: str) -> int:
+    """Return a number if it is 1 or more; raise ValueError with its name if it is not."""
+    if number < 1:
+        raise ValueError(f"{name} is {number}; it must be 1 or more")
+    return number

@@ -1,6 +1,6 @@
 """A model that is loaded: its network, its processor, its parts, and the run of a batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, TypeVar, get_args
@@ -157,12 +157,18 @@ class LoadedModel:
     def _run(
         self, call: Callable[[TaskBatch], T], examples: Sequence[Example], batch_size: int
     ) -> Iterator[T]:
+        """Yield what ``call`` returns for each batch of examples, see :meth:`_computed`."""
+        return self._computed(call, task_batches(self.processor, examples, batch_size))
+
+    def _computed(
+        self, call: Callable[[TaskBatch], T], batches: Iterable[TaskBatch]
+    ) -> Iterator[T]:
         """Yield what ``call`` returns for each batch.
 
         Raises:
             CannotDo: the weights give no finite numbers.
         """
-        for batch in task_batches(self.processor, examples, batch_size):
+        for batch in batches:
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),

@@ -6,7 +6,7 @@ memory alone. The methods compute what the stages ``predict`` and ``evaluate`` c
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from numpy.typing import ArrayLike
@@ -26,14 +26,15 @@ from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
 from pipelines.inference.batching import (
     Example,
     Text,
+    at_least_one,
     beside,
     first_images,
     many,
     many_texts,
-    positive,
     together,
 )
-from pipelines.inference.loaded_model import Floats, LoadedModel
+from pipelines.inference.detecting_model import DetectingModel
+from pipelines.inference.loaded_model import Floats
 from pipelines.inference.masked_prediction import (
     FilledPatches,
     Ints,
@@ -44,6 +45,7 @@ from pipelines.inference.masked_prediction import (
 )
 from pipelines.inference.masked_texts import MARKER, masked_ids
 from pipelines.inference.processor import ImageInput
+from pipelines.inference.results import Candidate
 from pipelines.inference.uses import require
 from tokenizer.text import FIRST_PIECE
 
@@ -51,15 +53,7 @@ _ONE: Final = (1, 1)
 Chooser = VisualQuestionAnswering | ImageClassification | TextClassification | VisualReasoning
 
 
-class Candidate(NamedTuple):
-    """One of several answers, labels or words."""
-
-    label: str
-    score: float
-    "Probability; of a regression the value itself."
-
-
-class PretrainedModel(LoadedModel):
+class PretrainedModel(DetectingModel):
     """A model that is ready for inference."""
 
     def embed_images(
@@ -75,6 +69,8 @@ class PretrainedModel(LoadedModel):
             batch_size: images in a forward pass.
             normalize: whether each feature has length 1, so that a product is a cosine.
         """
+
+        require(self, "embed_images")
 
         def features(batch: TaskBatch) -> Tensor:
             assert batch.images is not None
@@ -225,14 +221,12 @@ class PretrainedModel(LoadedModel):
         written = many_texts(texts, "texts", _ONE)
         tokenizer, length = self.processor.tokenizer, self.source.config.max_text_length
         assert tokenizer is not None
-        pieces = FIRST_PIECE, tokenizer.last_piece
+        pieces, most = (FIRST_PIECE, tokenizer.last_piece), at_least_one(top_k, "top_k")
 
         def fill(batch: TaskBatch) -> list[list[list[Candidate]]]:
             assert batch.text_ids is not None
             encoded = self.encoder(first_images(batch), batch.text_ids, batch.text_padding)
-            best = best_tokens(
-                self.encoder, encoded, batch.text_ids, tokenizer.mask, pieces, positive(top_k)
-            )
+            best = best_tokens(self.encoder, encoded, batch.text_ids, tokenizer.mask, pieces, most)
             return [
                 [
                     [Candidate(tokenizer.decode([i]), p) for i, p in zip(*one, strict=True)]
@@ -271,7 +265,7 @@ class PretrainedModel(LoadedModel):
             encoded = self.encoder(
                 first_images(batch), batch.text_ids, batch.text_padding, image_mask=mask
             )
-            return best_codes(self.encoder, encoded, mask, positive(top_k))
+            return best_codes(self.encoder, encoded, mask, at_least_one(top_k, "top_k"))
 
         said = [None] * len(given) if texts is None else many_texts(texts, "texts")
         return [each for some in self._run(fill, beside(given, said), batch_size) for each in some]
@@ -289,7 +283,7 @@ class PretrainedModel(LoadedModel):
     ) -> list[list[Candidate]]:
         task, network = self.task, self.network
         assert isinstance(task, Chooser) and isinstance(network, TaskNetwork)
-        labels, most = list(self.labels), positive(top_k)
+        labels, most = list(self.labels), at_least_one(top_k, "top_k")
 
         def choose(batch: TaskBatch) -> list[list[Candidate]]:
             found = list(task.predict(network, batch, labels, most))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from model.finetuning.task_networks import ForCaptioning, ForRetrieval
+from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
@@ -77,6 +78,7 @@ USES: Final[Mapping[str, Use]] = {
         "finetune/nlvr2-base",
         reads_texts=True,
     ),
+    "detect": Use(_of_task(Detection), "head for objects", "finetune/coco-detection-base"),
     "fill_mask": Use(_has_head("mlm_head"), "head for masked words", "base", reads_texts=True),
     "fill_patches": Use(_has_head("mim_head"), "head for masked patches", "base"),
     "codes": Use(

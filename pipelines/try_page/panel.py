@@ -13,7 +13,8 @@ import cv2
 
 from dataprep.images import ImageError, Pixels, decode_image
 from dataprep.text import clean_caption
-from pipelines.inference.pretrained_model import Candidate, PretrainedModel
+from pipelines.inference.pretrained_model import PretrainedModel
+from pipelines.inference.results import Candidate
 
 NUM_BEST: Final = 5
 "Largest number of answers that are shown."

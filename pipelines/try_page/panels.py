@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from dataprep.images import fitted, resize
 from pipelines.finetune.tasks.text_classification import TextClassification
-from pipelines.inference.pretrained_model import Candidate, PretrainedModel
+from pipelines.inference.pretrained_model import PretrainedModel
+from pipelines.inference.results import Candidate
 from pipelines.try_page.mask_panels import PatchPanel, WordPanel
 from pipelines.try_page.panel import (
     NUM_BEST,

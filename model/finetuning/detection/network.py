@@ -14,6 +14,7 @@ from model.finetuning.detection.pyramid import STRIDE_MULTIPLE, SimpleFeaturePyr
 from model.finetuning.detection.settings import Choice, DetectorSizes
 from model.finetuning.detection.suppression import suppressed
 from model.finetuning.detection.targets import Targets
+from model.finetuning.finite import require_finite
 from model.finetuning.task_networks import TaskNetwork
 from model.network.beit3 import BEiT3
 
@@ -107,10 +108,16 @@ class ForDetection(TaskNetwork):
         Args:
             images: see :meth:`maps`.
             sizes: of each image without padding.
+
+        Raises:
+            NotFinite: maps or scores are no numbers, of which no box would be left.
         """
         maps = self.maps(images)
+        require_finite([each.abs().amax().item() for each in maps], "maps of the images")
         proposals, _ = self.proposals(images, maps, sizes)
-        return self.cascade.detect(maps[:-1], self.strides[:-1], proposals, sizes), maps
+        found = self.cascade.detect(maps[:-1], self.strides[:-1], proposals, sizes)
+        require_finite([scores.sum().item() for _, scores in found], "scores of the boxes")
+        return found, maps
 
     @torch.no_grad()
     def masks_of(

@@ -42,7 +42,12 @@ from pipelines.finetune.coco_rows import (
     truth_of,
 )
 from pipelines.finetune.detection_params import ChoiceParams, HeadParams
-from pipelines.finetune.object_views import evaluation_views, targets_of, training_views
+from pipelines.finetune.object_views import (
+    batch_of,
+    evaluation_views,
+    targets_of,
+    training_views,
+)
 from pipelines.finetune.task import Draw, Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
@@ -170,19 +175,21 @@ class Detection(Task):
     ) -> TaskBatch:
         """See :class:`Task`."""
         if draw is None:
-            size = max(self.test_sizes, default=image_size)
-            views = list(evaluation_views(rows, size))
+            views = list(evaluation_views(rows, self.view_size(image_size)))
         else:
             views = list(
                 training_views(rows, labels, image_size, self.scales, draw, with_masks=self.masks)
             )
             batch = replace(batch, objects=targets_of(views))
-        return replace(
-            batch,
-            pixels=torch.from_numpy(np.stack([view.pixels for view in views])[:, None]),
-            seen=[view.seen for view in views],
-            annotated=[view.annotated for view in views],
-        )
+        return batch_of(batch, views)
+
+    def view_size(self, image_size: int) -> int:
+        """Return the side in pixels of the view of an evaluated image, the largest one.
+
+        Args:
+            image_size: side of the network's input.
+        """
+        return max(self.test_sizes, default=image_size)
 
     def losses(self, network: TaskNetwork, batch: TaskBatch) -> dict[str, Tensor]:
         """See :class:`Task`: the losses of all heads add up."""

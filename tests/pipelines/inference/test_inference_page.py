@@ -20,6 +20,7 @@ KINDS = {
     "nlvr2": "nlvr2",
     "glue": "sentences",
     "captioning": "captioning",
+    "detection": "detection",
 }
 "Kind of the drawn examples by the workdir that the page names."
 

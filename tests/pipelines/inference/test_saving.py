@@ -31,7 +31,7 @@ def test_a_pretrained_model_is_written_as_its_export_was(tmp_path, form):
     assert all(finding.ok for finding in check_pretrained(tmp_path / "again"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "detection"])
 def test_a_fine_tuned_model_is_written_as_its_export_was(tmp_path, kind):
     folder = fine_tuned(tmp_path / "export", builder_of(kind))
     model = PretrainedModel.from_pretrained(folder)
