@@ -50,7 +50,7 @@ __all__ = [
 ]  # fmt: skip
 
 _DONE: Final = "built.json"
-_VERSION: Final = 4
+_VERSION: Final = 5
 "Must be raised when the same size would give other bytes."
 
 

@@ -161,7 +161,11 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def document(scene: Scene, rng: np.random.Generator) -> str:
-    """Describe a scene in several sentences that repeat its facts."""
+    """Describe a scene in several sentences that repeat its facts.
+
+    Numbers, relations and kinds of images also stand before a punctuation mark: SentencePiece
+    makes no single piece of a word that occurs in only one form.
+    """
     name, day, place = one_of(rng, NAMES), one_of(rng, DAYS), one_of(rng, PLACES)
     verb = one_of(rng, tuple(TECHNIQUES))
     work = TECHNIQUES[verb]
@@ -178,6 +182,7 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
         f"{name}'s {work} was finished on {day}, in the {place}.",
         f"The {work} hangs in the {place}; {name} {verb} it.",
         f"{caption(scene, rng)}: that is what {name}'s {work} shows.",
+        f"Is it a photo, a picture, an illustration, or clipart? It is a {work}.",
     ]
     for group in scene.groups:
         be = group.be
@@ -187,12 +192,17 @@ def document(scene: Scene, rng: np.random.Generator) -> str:
             f"The {group.noun} {be} {words[0]}, {words[1]} and {words[2]}.",
             f"{group.noun}: {words[1]}, {words[2]}, {words[0]}.",
             f"There {be} {COUNTS[group.count - 1]} {group.color} {group.noun}.",
+            f"Number of {group.noun}: {COUNTS[group.count - 1]}.",
         ]
     if len(scene.groups) == 2:
         first, second = scene.groups
+        where = scene.relation
+        if where.endswith(" of"):
+            where = f"to the {where.removesuffix(' of')}"
         details += [
             f"The {first.noun} {first.be} {scene.relation} the {second.noun}.",
             f"The {second.noun} {second.be} {RELATIONS[scene.relation]} the {first.noun}.",
+            f"Seen from the {second.noun}, the {first.noun} {first.be} {where}.",
         ]
     absent = [color for color in COLORS if color not in {g.color for g in scene.groups}]
     details.append(f"Nothing in it is {one_of(rng, absent)}.")

