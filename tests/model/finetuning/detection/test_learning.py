@@ -9,7 +9,8 @@ from model.finetuning.detection.settings import Choice
 from model.finetuning.detection.targets import Targets
 from tests.model.finetuning.detection.scenes import detector, joined, objects
 
-STEPS, BATCH, LR = 220, 4, 4e-3
+STEPS, BATCH, LR = 300, 8, 4e-3
+MAX_GRAD_NORM = 3.0
 NUM_TESTED = 10
 
 
@@ -39,6 +40,7 @@ def test_it_learns_to_find_rectangles_with_masks():
         losses = network.losses(torch.stack([image for image, _ in drawn]), targets, seeds)
         optimizer.zero_grad()
         (sum(loss.sum() for loss in losses.values()) / BATCH).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRAD_NORM)
         optimizer.step()
     network.eval()
     overlaps = []
