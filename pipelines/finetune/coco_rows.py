@@ -59,6 +59,9 @@ def results_of(
         predictions: rows of ``dataprep.schemas.PREDICTIONS``.
         classes: id of each class.
         by_name: whether images have their own ids rather than the numbers of their rows.
+
+    Raises:
+        ValueError: a predicted class has no id.
     """
     for number, row in enumerate(predictions.to_pylist()):
         name = row["example_id"]
@@ -66,6 +69,8 @@ def results_of(
         for i, (label, score, box) in enumerate(
             zip(row["labels"], row["scores"], row["boxes"], strict=True)
         ):
+            if label not in classes:
+                raise ValueError(f"no category is named {label!r}")
             result = {
                 "image_id": image,
                 "category_id": classes[label],
