@@ -9,7 +9,6 @@ An image is an example, also without any object. A box is cut at the border of i
 annotation that cannot be used is a reject of its own, ``annotation-<id>``; its image stays.
 """
 
-import math
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from dataprep.tasks.example import (
     bad,
     checked,
     example_of,
+    in_nfc,
     problem_of,
 )
 from dataprep.tasks.run_lengths import counts_of, mask_text
@@ -52,14 +52,17 @@ def read_categories(path: Path) -> dict[int, str]:
     """Return the names of the categories by id, in the order of the ids, which may have gaps.
 
     Raises:
-        AnnotationError: the file has another format, or two categories have one id or name.
+        AnnotationError: the file has another format, a category has no name, or two have one id or
+            name.
     """
     names: dict[int, str] = {}
     for i, entry in enumerate(_elements(path, "categories")):
         where = f"{path}: categories[{i}]"
         if problem := problem_of(entry, _CATEGORY):
             raise AnnotationError(f"{where}: {problem}")
-        id_, name = entry["id"], " ".join(entry["name"].split())
+        id_, name = entry["id"], in_nfc(" ".join(entry["name"].split()))
+        if not name:
+            raise AnnotationError(f"{where}: the name is empty")
         if id_ in names or name in names.values():
             raise AnnotationError(f"{where}: another category has the id {id_} or the name {name}")
         names[id_] = name
@@ -156,7 +159,7 @@ class _Annotations:
         crowd, area = entry.get("iscrowd", 0), entry.get("area")
         if crowd not in (0, 1):
             raise RowError(MALFORMED_ENTRY, f"iscrowd = {crowd!r}, expected 0 or 1"[:200])
-        if type(area) not in (int, float) or not math.isfinite(area) or area < 0:
+        if type(area) not in (int, float) or not 0 <= area < _LARGEST:  # not a number, too
             area = int(counts_of(mask)[1::2].sum()) if mask else box[2] * box[3]
         self._rows.append(row)
         self._ids.append(entry["id"])
@@ -171,8 +174,9 @@ class _Annotations:
         ids, rows = (np.array(each, np.int64) for each in (self._ids, self._rows))
         is_first = np.zeros(len(ids), bool)
         is_first[np.unique(ids, return_index=True)[1]] = True
-        for id_ in ids[~is_first].tolist():
-            detail = "another annotation has this id"
+        image_ids = list(self._images)
+        for id_, row in zip(ids[~is_first].tolist(), rows[~is_first].tolist(), strict=True):
+            detail = f"of the image {image_ids[row]}: another annotation has this id"
             self.rejects.append(bad(f"annotation-{id_}", name, REPEATED_ID, detail))
         kept = np.flatnonzero(is_first)
         self._order = kept[np.argsort(rows[kept], kind="stable")]

@@ -109,8 +109,8 @@ def example_of(
         id_,
         tuple(images),
         cleaned,
-        tuple(map(_in_nfc, labels)),
-        _in_nfc(main_label),
+        tuple(map(in_nfc, labels)),
+        in_nfc(main_label),
         tuple(objects),
         size,
         mask,
@@ -119,7 +119,8 @@ def example_of(
     )
 
 
-def _in_nfc(label: str) -> str:
+def in_nfc(label: str) -> str:
+    """Return a label as examples hold it: in NFC, and without halves of surrogate pairs."""
     return unicodedata.normalize("NFC", arrow_safe(label))
 
 

@@ -26,6 +26,8 @@ _POINTS: Final = 3
 "Fewest points of a polygon; ones of fewer are left out."
 _FAR: Final = 2.0
 "Polygons end within so many image sides; the C code walks along each edge."
+_LONGEST: Final = 1 << 40
+"Pixels of a run and coordinates are below this, before an array holds them."
 _FIRST_CHAR: Final = 48
 _MORE, _SIGN, _BITS = 0x20, 0x10, 5
 
@@ -73,7 +75,10 @@ def counts_of(text: str) -> NDArray[np.int64]:
             continue
         if code & _SIGN:
             value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value += counts[-2] if len(counts) > 2 else 0
+        if abs(value) > _LONGEST:
+            raise RowError(BAD_MASK, f"a run of {value} pixels")
+        counts.append(value)
         value = shift = 0
     if shift:
         raise RowError(BAD_MASK, "the text of run lengths ends within a number")
@@ -137,6 +142,8 @@ def _counts(segmentation: dict[str, Any], width: int, height: int) -> NDArray[np
     if isinstance(counts, list):
         if not all(type(count) is int for count in counts):
             raise RowError(BAD_MASK, "counts are no integers")
+        if not all(abs(count) < _LONGEST for count in counts):
+            raise RowError(BAD_MASK, f"a run of {max(counts, key=abs)} pixels"[:200])
         found = np.array(counts, np.float64)
     else:
         found = counts_of(counts).astype(np.float64)
@@ -157,6 +164,8 @@ def _drawn(polygons: Sequence[Any], width: int, height: int) -> str:
             raise RowError(BAD_MASK, "a polygon is no list of x and y in turn")
         if not all(type(value) in (int, float) for value in polygon):
             raise RowError(BAD_MASK, "a coordinate of a polygon is no number")
+        if any(abs(value) > _LONGEST for value in polygon):
+            raise RowError(BAD_MASK, "a polygon lies far outside of the image")
         points = np.array(polygon, np.float64).reshape(-1, 2)
         most = _FAR * np.array([width, height])
         if not ((points >= -most) & (points <= most)).all():  # not a number, too

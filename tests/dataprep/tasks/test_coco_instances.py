@@ -34,6 +34,8 @@ def annotation(**changes):
     } | changes  # fmt: skip
 
 
+HUGE = 10**400
+"An integer that JSON can hold and no array."
 GOOD = [
     annotation(id=100, image_id=7, bbox=[2, 0, 4, 50], segmentation=COLUMNS, iscrowd=1),
     annotation(id=3),
@@ -80,18 +82,33 @@ def test_categories_may_have_gaps_and_are_sorted_by_id(tmp_path):
     assert list(read_categories(written(tmp_path)).items()) == list(expected.items())
 
 
+def test_names_of_categories_are_the_labels_of_the_examples(tmp_path):
+    """A decomposed letter and half of a surrogate pair would else be classes that never occur."""
+    path = written(tmp_path, categories=[{"id": i, "name": n} for i, n in enumerate(
+        ["tooth", "cafe\u0301", "x\ud800", "Stra\u00dfe"])])  # fmt: skip
+    objects = [annotation(id=i, category_id=i) for i in range(4)]
+    names = read_categories(path).values()
+    path = written(tmp_path, objects, categories=json.loads(path.read_text())["categories"])
+    assert next(read_coco_instances(path)).labels == tuple(names)
+
+
 def test_objects365_has_boxes_alone_and_a_missing_area_is_that_of_the_mask_or_box(tmp_path):
     bare = {"id": 9, "image_id": 42, "category_id": 1, "bbox": [1, 2, 3, 4], "isfake": 0}
-    masked = {**bare, "id": 10, "segmentation": SQUARE, "area": float("nan")}
-    objects = next(read_coco_instances(written(tmp_path, [bare, masked]))).objects
-    assert [(thing.area, bool(thing.mask)) for thing in objects] == [(12, False), (100, True)]
+    areas = (float("nan"), -1, "100", None, HUGE, -HUGE)
+    masked = [
+        {**bare, "id": i, "segmentation": SQUARE, "area": area}
+        for i, area in enumerate(areas, start=10)
+    ]
+    objects = next(read_coco_instances(written(tmp_path, [bare, *masked]))).objects
+    found = [(thing.area, bool(thing.mask)) for thing in objects]
+    assert found == [(12, False)] + [(100, True)] * len(areas)
 
 
 BAD = {
     "bad_box": [
         {"bbox": [float("nan"), 5, 10, 10]}, {"bbox": [1, 5, float("inf"), 10]},
         {"bbox": [1, 5, 10]}, {"bbox": [1, 5, 10, None]}, {"bbox": ["1", 5, 10, 10]},
-        {"bbox": [1 << 80, 5, 10, 10]}, {"bbox": [True, 5, 10, 10]},
+        {"bbox": [1 << 80, 5, 10, 10]}, {"bbox": [True, 5, 10, 10]}, {"bbox": [HUGE, 5, 10, 10]},
     ],
     "empty_box": [{"bbox": [1, 5, 0, 10]}, {"bbox": [1, 5, 10, -2]}],
     "box_outside": [
@@ -102,6 +119,8 @@ BAD = {
     "mask_size": [{"segmentation": COLUMNS}],
     "bad_mask": [
         {"segmentation": [[1, 2, 3]]}, {"segmentation": {"size": [30, 40], "counts": [5]}},
+        {"segmentation": [[1, 1, 5, 1, HUGE, 5]]},
+        {"segmentation": {"size": [30, 40], "counts": [HUGE, 5]}},
     ],
     "empty_mask": [{"segmentation": {"size": [30, 40], "counts": [1200]}}],
     "malformed_entry": [
@@ -181,6 +200,7 @@ def test_a_test_split_has_images_alone(tmp_path):
         ),
         ({"categories": [*CATEGORIES, {"id": 2, "name": "person"}]}, "the name person"),
         ({"categories": [{"id": "1", "name": "x"}]}, r"categories\[0\]: id = '1', expected int"),
+        ({"categories": [{"id": 1, "name": " "}]}, r"categories\[0\]: the name is empty"),
         ({"categories": {}}, "the list categories"),
         ({"annotations": None}, "the list annotations"),
         ({"images": 3}, "the list images"),
