@@ -17,7 +17,12 @@ from typing import Any, Final
 import numpy as np
 
 from dataprep.row_errors import RowError
-from dataprep.sources.annotations import MALFORMED_ENTRY, AnnotationError, json_elements
+from dataprep.sources.annotations import (
+    MALFORMED_ENTRY,
+    AnnotationError,
+    check_ends,
+    json_elements,
+)
 from dataprep.tasks.example import (
     REPEATED_ID,
     UNKNOWN_LABEL,
@@ -67,6 +72,15 @@ def read_categories(path: Path) -> dict[int, str]:
             raise AnnotationError(f"{where}: another category has the id {id_} or the name {name}")
         names[id_] = name
     return dict(sorted(names.items()))
+
+
+def check_coco_instances(path: Path) -> None:
+    """Check in no time that a file can be COCO's JSON; see ``check_ends``.
+
+    Raises:
+        AnnotationError: it cannot.
+    """
+    check_ends(path, _EXPECTED.format("images"))
 
 
 def read_coco_instances(path: Path, *, is_labeled: bool = True) -> Iterator[Example]:

@@ -9,7 +9,11 @@ from pycocotools.coco import COCO
 
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.lines import ListError
-from dataprep.tasks.coco_instances import read_categories, read_coco_instances
+from dataprep.tasks.coco_instances import (
+    check_coco_instances,
+    read_categories,
+    read_coco_instances,
+)
 from dataprep.tasks.run_lengths import mask_of
 
 IMAGES = [
@@ -214,6 +218,29 @@ def test_a_file_of_another_form_is_refused_by_name(tmp_path, changes, message):
 def test_a_file_without_a_readable_image_is_refused(tmp_path):
     with pytest.raises(ListError, match="no readable entry"):
         list(read_coco_instances(written(tmp_path, [], images=[{"id": 1}])))
+
+
+def test_a_file_that_is_cut_off_is_found_by_its_ends(tmp_path):
+    path = written(tmp_path)
+    whole = path.read_bytes()
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):
+        for data in (whole, whole + b"\n\n", json.dumps(json.loads(whole), indent=1).encode()):
+            path.write_bytes(data.decode().encode(encoding))
+            check_coco_instances(path)
+            assert next(iter(read_coco_instances(path))).labels
+            path.write_bytes(path.read_bytes()[:-20])
+            with pytest.raises(AnnotationError, match=r"not JSON .the file is cut off"):
+                check_coco_instances(path)
+    path.write_bytes(b"x" * 9999 + whole)
+    with pytest.raises(AnnotationError, match="no object"):
+        check_coco_instances(path)
+    path.write_bytes(b"")
+    with pytest.raises(AnnotationError, match="no object"):
+        check_coco_instances(path)
+    path.write_bytes(gzip.compress(whole)[:-20])
+    check_coco_instances(path)  # reading it tells
+    with pytest.raises(AnnotationError, match=r"not COCO's annotations of objects.*a folder"):
+        check_coco_instances(tmp_path)
 
 
 def test_many_annotations_in_any_order_come_to_their_images(tmp_path):
