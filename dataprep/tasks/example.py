@@ -165,7 +165,7 @@ def checked(
         is_readable = is_readable or example.reason != MALFORMED_ENTRY
         first = first or example
         id_ = names(safe := safe_name(example.id))
-        if id_ != safe and example.reason != MALFORMED_ENTRY:
+        if id_ != safe and example.reason not in (MALFORMED_ENTRY, REPEATED_ID):
             detail = f"{path.name}: the id {safe} stands there before"
             yield replace(example, id=id_, reason=REPEATED_ID, detail=detail)
         else:

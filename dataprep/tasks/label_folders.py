@@ -36,6 +36,7 @@ def _read(images: Path, masks: Path | None) -> Iterator[Example]:
     of_image: dict[str, str] = {}
     names = files_in(images, "*")
     known = {_stem(name) for name in names}
+    first: dict[str, str] = {}
     for name in files_in(masks, "*") if masks else ():
         stem, where = _stem(name), f"{masks.name if masks else ''}/{safe_name(name)}"
         if stem not in known:
@@ -50,6 +51,9 @@ def _read(images: Path, masks: Path | None) -> Iterator[Example]:
         stem, where = _stem(name), f"{images.name}/{safe_name(name)}"
         if masks and stem not in of_image:
             yield bad(stem, where, NO_LABELS, f"{masks.name} holds no mask {safe_name(stem)}.*")
+        elif first.setdefault(stem, name) != name:
+            problem = f"{safe_name(first[stem])} has the same name up to the ending"
+            yield bad(stem, where, REPEATED_ID, problem)
         else:
             yield example_of(stem, where, images=[name], mask=of_image.get(stem, ""))
     yield from rejects

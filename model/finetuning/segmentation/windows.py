@@ -3,10 +3,16 @@
 A window is a square of the training's size. Where windows overlap, and over the forms of an image,
 scores are averaged. Sums are made window by window in one order, however many windows are scored in
 a batch.
+
+The scores of all classes at every pixel of a photo take gigabytes. Above a limit they are held in
+the size of the largest form, and enlarged band by band. Of several forms of such a photo the
+smaller ones are then resized twice; nothing else changes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +22,10 @@ Score = Callable[[Tensor], Tensor]
 "Gives the scores (B, C, S, S) of windows (B, 3, S, S)."
 Size = tuple[int, int]
 "Height and width in pixels."
+MOST_SCORES: Final = 1 << 29
+"Numbers, classes times pixels, that are held for an image: 2 GiB."
+_BANDS: Final = 8
+"A band holds at most ``MOST_SCORES`` divided by this."
 
 
 @dataclass(frozen=True)
@@ -102,3 +112,56 @@ def mean_scores(
         total = total + resized[0]
     assert isinstance(total, Tensor)
     return total / len(views)
+
+
+def best_classes(
+    score: Score,
+    views: Sequence[ScaledView],
+    shown: Size,
+    window: int,
+    stride: int,
+    num_classes: int,
+) -> Tensor:
+    """Return the class with the best mean score at each pixel, (*shown) uint8.
+
+    Args:
+        score: of windows.
+        views: the forms, at least one.
+        shown: size of the label map.
+        window: size of a window.
+        stride: from one window to the next.
+        num_classes: C, at most 256.
+    """
+    size = shown
+    if num_classes * math.prod(shown) > MOST_SCORES:
+        seen = [(view.image.shape[1], view.image.shape[2]) for view in views]
+        size = min(shown, max(seen, key=math.prod), key=math.prod)
+    scores = mean_scores(score, views, size, window, stride)
+    if size == shown:
+        return scores.argmax(dim=0).to(torch.uint8)
+    rows = max(MOST_SCORES // (_BANDS * num_classes * shown[1]), 1)
+    bands = [
+        enlarged_rows(scores, shown, first, min(first + rows, shown[0])).argmax(dim=0)
+        for first in range(0, shown[0], rows)
+    ]
+    return torch.cat([band.to(torch.uint8) for band in bands])
+
+
+def enlarged_rows(scores: Tensor, size: Size, first: int, stop: int) -> Tensor:
+    """Return some rows (C, stop - first, W) of scores (C, h, w) in another size (H, W), bilinear.
+
+    Args:
+        scores: (C, h, w) float.
+        size: H and W.
+        first: number of the first row.
+        stop: number after that of the last row.
+    """
+    height = scores.shape[1]
+    rows = torch.arange(first, stop, device=scores.device, dtype=torch.float64)
+    places = ((rows + 0.5) * (height / size[0]) - 0.5).clamp(min=0)
+    above = places.long().clamp(max=height - 1)
+    below = (above + 1).clamp(max=height - 1)
+    weight = (places - above).to(scores.dtype)[:, None]
+    mixed = torch.lerp(scores[:, above], scores[:, below], weight)
+    wide = F.interpolate(mixed[None], (stop - first, size[1]), mode="bilinear", align_corners=False)
+    return wide[0]

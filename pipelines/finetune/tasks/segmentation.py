@@ -26,7 +26,7 @@ from dataprep.tasks.stored_label_maps import fractions, stored
 from model import BEiT3, BEiT3Config
 from model.finetuning.segmentation.network import ForSegmentation, side_multiple
 from model.finetuning.segmentation.settings import Head
-from model.finetuning.segmentation.windows import ScaledView, mean_scores
+from model.finetuning.segmentation.windows import ScaledView, best_classes
 from model.finetuning.task_networks import TaskNetwork
 from model.metrics.segmentation import METRICS
 from model.training import randomness
@@ -207,8 +207,8 @@ class Segmentation(Task):
             batch.images[:, 0], batch.seen, batch.annotated, strict=True
         ):
             views = self._views(image[:, : seen[0], : seen[1]])
-            scores = mean_scores(network.scores, views, annotated, window, stride)
-            png, names = stored(scores.argmax(dim=0).cpu().numpy().astype(np.uint8), labels)
+            classes = best_classes(network.scores, views, annotated, window, stride, len(labels))
+            png, names = stored(classes.cpu().numpy(), labels)
             yield Prediction(
                 names,
                 fractions(png, len(names)),

@@ -291,7 +291,7 @@ def test_maps_belong_to_the_images_of_their_paths(tmp_path):
     rejects = {each.id: (each.reason, each.detail) for each in found if each.reason}
     assert rejects == {
         "b/c": ("no_labels", "images/b/c.jpeg: masks holds no mask b/c.*"),
-        "e+2": ("repeated_id", "images: the id e stands there before"),
+        "e+2": ("repeated_id", "images/e.png: e.jpg has the same name up to the ending"),
         "mask-a.tif": ("repeated_id", "masks/a.tif: a.png is the mask of the same image"),
         "mask-z/q.png": ("missing_file", "masks/z/q.png: no image has this name"),
     }
