@@ -22,6 +22,12 @@ def numbered_classes(*tables: pa.Table) -> dict[str, int]:
     return {name: number for number, name in enumerate(sorted(names), start=1)}
 
 
+def lacks_masks(examples: pa.Table) -> bool:
+    """Return whether a split has objects, none of which has a mask."""
+    things = pc.list_flatten(examples["objects"]).combine_chunks()
+    return len(things) > 0 and pc.all(pc.equal(pc.struct_field(things, "mask"), "")).as_py()
+
+
 def truth_of(examples: pa.Table, classes: Mapping[str, int]) -> Truth:
     """Return the annotations of a split; an image has the number of its row as id.
 
