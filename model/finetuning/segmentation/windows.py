@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.finetuning.finite import require_finite
+
 Score = Callable[[Tensor], Tensor]
 "Gives the scores (B, C, S, S) of windows (B, 3, S, S)."
 Size = tuple[int, int]
@@ -131,12 +133,16 @@ def best_classes(
         window: size of a window.
         stride: from one window to the next.
         num_classes: C, at most 256.
+
+    Raises:
+        NotFinite: scores are no numbers, of which some class would be the best.
     """
     size = shown
     if num_classes * math.prod(shown) > MOST_SCORES:
         seen = [(view.image.shape[1], view.image.shape[2]) for view in views]
         size = min(shown, max(seen, key=math.prod), key=math.prod)
     scores = mean_scores(score, views, size, window, stride)
+    require_finite(scores.sum().item(), "scores of the classes")
     if size == shown:
         return scores.argmax(dim=0).to(torch.uint8)
     rows = max(MOST_SCORES // (_BANDS * num_classes * shown[1]), 1)

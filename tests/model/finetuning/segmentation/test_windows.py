@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.finetuning.finite import NotFinite
 from model.finetuning.segmentation import windows
 from model.finetuning.segmentation.windows import (
     ScaledView,
@@ -135,3 +136,11 @@ def test_forms_of_several_sizes_of_a_large_image_agree_nearly(monkeypatch):
     monkeypatch.setattr(windows, "MOST_SCORES", 3000)
     found = best_classes(lambda some: some, views, (200, 320), SIZE, STRIDE, 3)
     assert (found == plain).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_an_error(value):
+    """Else each pixel would have the class 0."""
+    view = ScaledView(torch.full((3, 40, 64), value), False)
+    with pytest.raises(NotFinite, match="scores of the classes are not finite"):
+        best_classes(lambda some: some, [view], (40, 64), SIZE, STRIDE, 3)
