@@ -105,7 +105,7 @@ class Task(StageParams):
         return None
 
     def unfit_input(self, config: BEiT3Config) -> str | None:
-        """Return why the task cannot take images of a network's size, or None."""
+        """Return why the task cannot take a network or images of its size, or None."""
         return None
 
     @abstractmethod

@@ -111,14 +111,14 @@ class Segmentation(Task):
         return None
 
     def unfit_input(self, config: BEiT3Config) -> str | None:
-        """See :class:`Task`: the maps of the head cover a window exactly."""
+        """See :class:`Task`: maps cover a window exactly, attention heads divide their width."""
         multiple = side_multiple(self.head, config.patch_size)
         if config.image_size % multiple:
             return (
                 f"network.image_size = {config.image_size} is not a multiple of {multiple}, which "
                 f"the head {self.head} needs at patches of {config.patch_size} pixels"
             )
-        return None
+        return self.sizes.unfit_heads(self.head, config.width)
 
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
         """See :class:`Task`: in the order of their list, or else those that occur, sorted."""
