@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from dataprep.sources.folders import files_in
+from dataprep.sources.lines import ListError
 from dataprep.sources.members import MISSING_FILE
 from dataprep.sources.names import safe_name
 from dataprep.tasks.example import NO_LABELS, REPEATED_ID, Example, bad, checked, example_of
@@ -29,6 +30,23 @@ def read_label_folders(images: Path, masks: Path | None) -> Iterator[Example]:
         ListError: a folder is missing or empty.
     """
     return checked(_read(images, masks), images)
+
+
+def count_label_folders(images: Path, masks: Path | None) -> int:
+    """Return the number of images of a folder, some of which have a label map.
+
+    Raises:
+        ListError: a folder is missing or empty, or no label map has the name of an image.
+    """
+    names = files_in(images, "*")
+    if masks is not None:
+        of_masks = files_in(masks, "*")
+        if not {*map(_stem, names)} & {*map(_stem, of_masks)}:
+            raise ListError(
+                f"{masks}: no label map has the name of an image; the first image is "
+                f"{safe_name(names[0])}, the first label map {safe_name(of_masks[0])}"
+            )
+    return len(names)
 
 
 def _read(images: Path, masks: Path | None) -> Iterator[Example]:
