@@ -26,8 +26,9 @@ _POINTS: Final = 3
 "Fewest points of a polygon; ones of fewer are left out."
 _FAR: Final = 2.0
 "Polygons end within so many image sides; the C code walks along each edge."
+_OUTSIDE: Final = "a polygon lies far outside of the image"
 _LONGEST: Final = 1 << 40
-"Pixels of a run and coordinates are below this, before an array holds them."
+"Most pixels of a run, so that an array can hold it."
 _FIRST_CHAR: Final = 48
 _MORE, _SIGN, _BITS = 0x20, 0x10, 5
 
@@ -142,9 +143,7 @@ def _counts(segmentation: dict[str, Any], width: int, height: int) -> NDArray[np
     if isinstance(counts, list):
         if not all(type(count) is int for count in counts):
             raise RowError(BAD_MASK, "counts are no integers")
-        if not all(abs(count) < _LONGEST for count in counts):
-            raise RowError(BAD_MASK, f"a run of {max(counts, key=abs)} pixels"[:200])
-        found = np.array(counts, np.float64)
+        found = _floats(counts, "a run has too many pixels")
     else:
         found = counts_of(counts).astype(np.float64)
     if (found < 0).any() or found.sum() != width * height:
@@ -152,6 +151,18 @@ def _counts(segmentation: dict[str, Any], width: int, height: int) -> NDArray[np
             BAD_MASK, f"counts add up to {found.sum():g}, the image has {width * height} pixels"
         )
     return found.astype(np.int64)
+
+
+def _floats(numbers: list[float], problem: str) -> NDArray[np.float64]:
+    """Return numbers as an array.
+
+    Raises:
+        RowError: an integer is too large for a float; the detail is ``problem``.
+    """
+    try:
+        return np.array(numbers, np.float64)
+    except OverflowError:
+        raise RowError(BAD_MASK, problem) from None
 
 
 def _drawn(polygons: Sequence[Any], width: int, height: int) -> str:
@@ -164,12 +175,10 @@ def _drawn(polygons: Sequence[Any], width: int, height: int) -> str:
             raise RowError(BAD_MASK, "a polygon is no list of x and y in turn")
         if not all(type(value) in (int, float) for value in polygon):
             raise RowError(BAD_MASK, "a coordinate of a polygon is no number")
-        if any(abs(value) > _LONGEST for value in polygon):
-            raise RowError(BAD_MASK, "a polygon lies far outside of the image")
-        points = np.array(polygon, np.float64).reshape(-1, 2)
+        points = _floats(polygon, _OUTSIDE).reshape(-1, 2)
         most = _FAR * np.array([width, height])
         if not ((points >= -most) & (points <= most)).all():  # not a number, too
-            raise RowError(BAD_MASK, "a polygon lies far outside of the image")
+            raise RowError(BAD_MASK, _OUTSIDE)
         if len(points) >= _POINTS:
             kept.append(points.reshape(-1).tolist())
     if not kept:
