@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.mask import decode
 
 from dataprep.schemas import PREDICTIONS
 from dataprep.tasks.label_classes import IGNORED
@@ -176,6 +177,11 @@ def test_strange_images_with_objects_are_trained_on_and_found(objects, changes):
     for each in results:
         height, width = each["segmentation"]["size"]
         assert [width, height] == rows[str(each["image_id"])]["size"]
+        assert decode(each["segmentation"]).shape == (height, width)
+        x, y, across, down = each["bbox"]
+        assert (
+            min(x, y, across, down) >= 0 and x + across < width + 0.02 and y + down < height + 0.02
+        )
 
 
 @pytest.fixture(scope="module")
