@@ -1,7 +1,7 @@
 """Predicted label maps as files: what ADE20K's evaluation server takes.
 
-Format: "Submission format" of https://github.com/CSAILVision/sceneparsing. A zip archive holds a PNG
-for each image, ``<id of the example>.png``, in the image's size. Its pixels have the values or
+Format: "Submission format" of https://github.com/CSAILVision/sceneparsing. A zip archive holds a
+PNG for each image, ``<id of the example>.png``, in the image's size. Its pixels have the values or
 colors that the list of classes states: 1 to 150 of ADE20K.
 """
 
