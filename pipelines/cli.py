@@ -53,6 +53,7 @@ for command in (
     apply.caption,
     apply.answer,
     apply.classify,
+    apply.detect,
     doctor.doctor,
     export.export,
     workdir.gc,

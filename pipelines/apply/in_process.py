@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -9,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from dataprep.row_errors import RowError
-from pipelines.apply.applying import Applier, ApplyParams, Row
+from pipelines.apply.applying import Applier, Row
 from pipelines.apply.inputs import SOURCE, InputParams, input_slices
 from pipelines.apply.listing import list_slice
 from pipelines.apply.operations import OPERATIONS
+from pipelines.apply.params import ApplyParams
 
 _SHOWN_NUMBERS: Final = 4
+_SHOWN_OBJECTS: Final = 5
 
 
 def results(
@@ -69,7 +72,21 @@ def _result(row: Row) -> str:
         return f"{len(row['features'])} numbers: {numbers}, …"
     if "caption" in row:
         return str(row["caption"])
+    if "boxes" in row:
+        return _objects(row)
     labels = row["answers"] if "answers" in row else row["labels"]
     return ", ".join(
         f"{label} {score:.3f}" for label, score in zip(labels, row["scores"], strict=True)
     )
+
+
+def _objects(row: Row) -> str:
+    """Return the best objects with their boxes as columns and rows of pixels."""
+    parts = zip(row["labels"], row["scores"], row["boxes"], strict=True)
+    shown = [
+        f"{label} {score:.3f} at {x:.0f},{y:.0f} {width:.0f}x{height:.0f}"
+        for label, score, (x, y, width, height) in islice(parts, _SHOWN_OBJECTS)
+    ]
+    num_more = len(row["labels"]) - len(shown)
+    more = [f"{num_more} more"] if num_more else []
+    return "; ".join([*shown, *more]) or "no object"
