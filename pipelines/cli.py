@@ -54,6 +54,7 @@ for command in (
     apply.answer,
     apply.classify,
     apply.detect,
+    apply.segment,
     doctor.doctor,
     export.export,
     workdir.gc,

@@ -1,4 +1,4 @@
-"""What a model can be applied for: embed, caption, answer, classify, detect.
+"""What a model can be applied for: embed, caption, answer, classify, detect, segment.
 
 A new operation is a class here and a line in ``OPERATIONS``; a command is in
 ``commands/apply.py``.
@@ -19,6 +19,7 @@ from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.inference.results import Candidate
+from pipelines.inference.segmenting_model import MapView
 from pipelines.inference.uses import CannotDo, require
 
 Columns = Mapping[str, Sequence[Any]]
@@ -170,8 +171,40 @@ class Detect(Operation):
         }
 
 
+class Segment(Operation):
+    """Classes of the pixels of images."""
+
+    name = "segment"
+    takes = frozenset({"image"})
+    columns = pa.schema(
+        [
+            ("labels", pa.list_(pa.string())),
+            ("fractions", pa.list_(pa.float32())),
+            ("label_map", pa.binary()),
+            ("size", pa.list_(pa.int32())),
+        ]
+    )
+    batch_size = 8
+
+    def view(self, model: PretrainedModel, image: Pixels) -> Any:
+        """See :class:`Operation`."""
+        return model.map_view(image)
+
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
+        """See :class:`Operation`; most frequent classes first."""
+        views: Sequence[MapView] = batch.views or []
+        found = model.segment_views(views)
+        return {
+            "labels": [each.labels for each in found],
+            "fractions": [each.fractions for each in found],
+            "label_map": [each.png for each in found],
+            "size": [view.size[::-1] for view in views],
+        }
+
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    operation.name: operation for operation in (Embed(), Caption(), Answer(), Classify(), Detect())
+    operation.name: operation
+    for operation in (Embed(), Caption(), Answer(), Classify(), Detect(), Segment())
 }
 SETTINGS: Final = frozenset().union(*(each.settings for each in OPERATIONS.values()))
 "Parameters that only some operations use."

@@ -1,4 +1,4 @@
-"""``beit3 embed``, ``caption``, ``answer``, ``classify`` and ``detect``: a model on own inputs.
+"""Commands that apply a model to own inputs: ``embed``, ``caption``, ``detect`` and the like.
 
 Without ``--workdir`` a command computes in its own process and prints the results. With it, the
 same code runs as a workflow, which continues where it was killed and writes a Parquet dataset.
@@ -132,3 +132,19 @@ def detect(
     given = inputs_section(images, image_column=image_column)
     section = model_section(model) | ({} if min_score is None else {"min_score": min_score})
     apply_model(apply_recipe("detect", section, given, set_), workdir, json_)
+
+
+def segment(
+    model: Model,
+    images: Images,
+    image_column: ImageColumn = None,
+    workdir: WorkdirOrNone = None,
+    json_: Json = False,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Name the class of each pixel of images.
+
+    Example: beit3 segment --model runs/demo-segmentation photos --workdir runs/maps
+    """
+    given = inputs_section(images, image_column=image_column)
+    apply_model(apply_recipe("segment", model_section(model), given, set_), workdir, json_)

@@ -14,7 +14,9 @@ from pipelines.apply.params import ApplyParams
 class ApplyRecipe(Recipe):
     """A model, an operation and the inputs."""
 
-    operation: Annotated[Literal["embed", "caption", "answer", "classify", "detect"], OPERATIONAL]
+    operation: Annotated[
+        Literal["embed", "caption", "answer", "classify", "detect", "segment"], OPERATIONAL
+    ]
     "What the model does; also the name of the stage."
     inputs: inputs.InputParams
     "What the model is given."

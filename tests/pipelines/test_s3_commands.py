@@ -27,7 +27,7 @@ OPENING = {
     # A recipe has `storage`.
     and command.callback.__name__ not in (
         "plan", "run", "grid", "sweep", "demo", "embed", "caption", "answer", "classify",
-        "detect",
+        "detect", "segment",
     )
 }  # fmt: skip
 

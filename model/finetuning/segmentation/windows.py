@@ -7,11 +7,16 @@ a batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.finetuning.finite import require_finite
+
+_CLASSES_AT_ONCE: Final = 8
+"Classes whose scores are resized together: those of 150 for a photo would take gigabytes."
 Score = Callable[[Tensor], Tensor]
 "Gives the scores (B, C, S, S) of windows (B, 3, S, S)."
 Size = tuple[int, int]
@@ -98,7 +103,43 @@ def mean_scores(
     for view in views:
         found = window_scores(score, view.image, window, stride, at_once)
         found = found.flip(2) if view.flipped else found
-        resized = F.interpolate(found[None], shown, mode="bilinear", align_corners=False)
-        total = total + resized[0]
+        total = total + _resized(found, shown)
     assert isinstance(total, Tensor)
     return total / len(views)
+
+
+def best_classes(
+    score: Score,
+    views: Sequence[ScaledView],
+    shown: Size,
+    window: int,
+    stride: int,
+    at_once: int = 8,
+) -> Tensor:
+    """Return the class (*shown) long of the best of :func:`mean_scores`, the first of equal ones.
+
+    The arguments are the same.
+
+    Raises:
+        NotFinite: scores are no numbers.
+    """
+    found = []
+    for view in views:
+        scores = window_scores(score, view.image, window, stride, at_once)
+        require_finite(scores.sum().item(), "scores of the pixels")
+        scores = scores.flip(2) if view.flipped else scores
+        is_smaller = shown[0] * shown[1] < scores.shape[1] * scores.shape[2]
+        found.append(_resized(scores, shown) if is_smaller else scores)
+    best = found[0].new_full(shown, -torch.inf)
+    classes = torch.zeros(shown, dtype=torch.long, device=best.device)
+    for first in range(0, len(found[0]), _CLASSES_AT_ONCE):
+        some = [_resized(scores[first : first + _CLASSES_AT_ONCE], shown) for scores in found]
+        values, places = (sum(some[1:], some[0]) / len(some)).max(dim=0)
+        is_better = values > best
+        classes = torch.where(is_better, places + first, classes)
+        best = torch.where(is_better, values, best)
+    return classes
+
+
+def _resized(scores: Tensor, shown: Size) -> Tensor:
+    return F.interpolate(scores[None], shown, mode="bilinear", align_corners=False)[0]

@@ -22,13 +22,18 @@ from dataprep.tasks.stored_label_maps import fractions, stored
 from model import BEiT3, BEiT3Config
 from model.finetuning.segmentation.network import ForSegmentation, side_multiple
 from model.finetuning.segmentation.settings import Head
-from model.finetuning.segmentation.windows import ScaledView, mean_scores
+from model.finetuning.segmentation.windows import ScaledView, best_classes
 from model.finetuning.task_networks import TaskNetwork
 from model.metrics.segmentation import METRICS
 from model.training import randomness
 from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.label_map_score import chance_of, score_of, score_tables
-from pipelines.finetune.label_map_views import CropParams, evaluated_images, padded, training_crops
+from pipelines.finetune.label_map_views import (
+    CropParams,
+    batch_of,
+    evaluated_images,
+    training_crops,
+)
 from pipelines.finetune.segmentation_params import SegmenterParams
 from pipelines.finetune.task import Draw, Prediction, Task
 from pipelines.finetune.texts import TextEncoder
@@ -156,13 +161,17 @@ class Segmentation(Task):
                 pixels=torch.from_numpy(pixels[:, None]),
                 targets=torch.from_numpy(classes),
             )
-        images = list(evaluated_images(rows, image_size * max(self.test_scales)))
-        return replace(
-            batch,
-            pixels=torch.from_numpy(padded(images)[:, None]),
-            seen=[(image.shape[0], image.shape[1]) for image in images],
-            annotated=[(height, width) for width, height in rows["size"].to_pylist()],
-        )
+        images = list(evaluated_images(rows, self.shorter_side(image_size)))
+        sizes = [(height, width) for width, height in rows["size"].to_pylist()]
+        return batch_of(batch, images, sizes)
+
+    def shorter_side(self, image_size: int) -> float:
+        """Return the length of the shorter side of an evaluated image, the largest one.
+
+        Args:
+            image_size: side of the network's input.
+        """
+        return image_size * max(self.test_scales)
 
     def losses(self, network: TaskNetwork, batch: TaskBatch) -> dict[str, Tensor]:
         """See :class:`Task`: the losses of the head add up."""
@@ -185,8 +194,8 @@ class Segmentation(Task):
             batch.images[:, 0], batch.seen, batch.annotated, strict=True
         ):
             views = self._views(image[:, : seen[0], : seen[1]])
-            scores = mean_scores(network.scores, views, annotated, window, stride)
-            png, names = stored(scores.argmax(dim=0).cpu().numpy().astype(np.uint8), labels)
+            classes = best_classes(network.scores, views, annotated, window, stride)
+            png, names = stored(classes.cpu().numpy().astype(np.uint8), labels)
             yield Prediction(
                 names,
                 fractions(png, len(names)),

@@ -1,5 +1,6 @@
 """Operations on rows: as a stage and in one process they give what the model itself gives."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.pipelines.inference.models import builder_of, fine_tuned, pretrained
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    kinds = ("retrieval", "vqa", "linear", "sentences", "detection")
+    kinds = ("retrieval", "vqa", "linear", "sentences", "detection", "segmentation")
     made = {kind: fine_tuned(folder / kind / "export", builder_of(kind)) for kind in kinds}
     return made | {"pretrained": pretrained(folder / "pretrained" / "export")}
 
@@ -63,10 +64,11 @@ def test_features_are_those_of_the_model_and_bad_files_are_rejects(tmp_path, mod
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("operation", ["embed", "answer", "classify", "detect"])
+@pytest.mark.parametrize("operation", ["embed", "answer", "classify", "detect", "segment"])
 def test_one_process_gives_the_rows_of_the_workflow(tmp_path, models, images, operation):
     kind = {
         "embed": "retrieval", "answer": "vqa", "classify": "linear", "detect": "detection",
+        "segment": "segmentation",
     }[operation]  # fmt: skip
     with_bad_files(tmp_path / "images")
     more = {"question": "one red circle"} if operation == "answer" else {}
@@ -131,6 +133,7 @@ def test_texts_are_classified_by_a_model_of_texts(tmp_path, models):
         ("classify", "retrieval", {}, "has no head for classes"),
         ("classify", "sentences", {}, "fine-tuned for text_classification and takes no images"),
         ("detect", "linear", {}, "has no head for objects; the recipe finetune/coco-detection"),
+        ("segment", "detection", {}, "has no head for classes of pixels; the recipe finetune/ade"),
         ("embed", "detection", {}, "has no features of whole images"),
     ],
 )
@@ -238,6 +241,23 @@ def test_objects_are_those_of_the_model_in_the_pixels_of_each_image(tmp_path, mo
                 width, height = row["size"]
                 found = masks.decode({"counts": text.encode(), "size": [height, width]})
                 assert (found == each.mask).mean() > 0.999
+
+
+def test_label_maps_are_those_of_the_model_in_the_size_of_each_image(tmp_path, models):
+    (tmp_path / "images").mkdir()
+    sizes = [(40, 30), (64, 20), (25, 50)]
+    for i, size in enumerate(sizes):
+        (tmp_path / f"images/{i}.png").write_bytes(drawn.image_bytes(i, size=size))
+    recipe = recipe_of("segment", models["segmentation"], tmp_path / "images")
+    rows = run(recipe, tmp_path / "work").read().to_pylist()
+    model = PretrainedModel.from_pretrained(models["segmentation"])
+    expected = model.segment(sorted((tmp_path / "images").iterdir()))
+    for row, size, each in zip(rows, sizes, expected, strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(row["label_map"])))
+        assert tuple(row["size"]) == size == shown.shape[::-1]
+        assert row["labels"] == list(each.labels) and (shown == each.label_map).all()
+        parts = np.bincount(shown.ravel(), minlength=len(each.labels)) / shown.size
+        np.testing.assert_allclose(row["fractions"], parts, atol=1e-6)
 
 
 def test_a_detector_of_boxes_alone_has_no_masks(tmp_path, images):

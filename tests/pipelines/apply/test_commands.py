@@ -1,5 +1,6 @@
 """The commands: what they print, how they end, and the sentences of their errors."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tests.pipelines.inference.models import builder_of, config_of, fine_tuned
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
-    for kind in ("retrieval", "vqa", "detection"):
+    for kind in ("retrieval", "vqa", "detection", "segmentation"):
         fine_tuned(folder / kind / "export", builder_of(kind))
     drawn.write_images(folder / "images", 3)
     return folder
@@ -82,6 +83,15 @@ def test_objects_are_printed_with_their_boxes(work):
     assert f"{left},{top} {width}x{height}" in shown
     assert "no object" in called(*words, "--min-score", "0.999")
     assert "less than 1" in called(*words, "--min-score", 1)
+
+
+def test_classes_of_pixels_are_printed_with_their_parts(work):
+    path = work / "images/001.png"
+    words = ("segment", "--model", work / "segmentation/export", path)
+    (row,) = map(json.loads, called(*words, "--json").splitlines())
+    (found,) = PretrainedModel.from_pretrained(work / "segmentation/export").segment([path])
+    assert base64.b64decode(row["label_map"]) == found.png
+    assert f"{found.labels[0]} {found.fractions[0]:.1%}" in called(*words)
 
 
 def test_search_prints_paths_and_scores(work):

@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.finetuning.segmentation.windows import ScaledView, mean_scores, starts, window_scores
+from model.finetuning.finite import NotFinite
+from model.finetuning.segmentation.windows import (
+    ScaledView,
+    best_classes,
+    mean_scores,
+    starts,
+    window_scores,
+)
 from tests.model.finetuning.segmentation.shapes import NUM_CLASSES, segmenter
 
 SIZE, STRIDE = 32, 20
@@ -84,6 +91,35 @@ def test_forms_are_averaged_in_the_size_of_the_image_in_any_order():
     )
     mirrored = [ScaledView(view.image, not view.flipped) for view in views]
     assert (mean_scores(score, mirrored, (48, 64), SIZE, STRIDE) - scene[:2]).abs().max() > 1
+
+
+@pytest.mark.parametrize("shown", [(97, 131), (48, 64), (20, 30)])
+def test_best_classes_are_those_of_the_mean_scores(shown):
+    kernel = torch.randn(19, 3, 3, 3, generator=torch.Generator().manual_seed(1))
+
+    def score(windows: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(windows, kernel, padding=1)
+
+    scene = image(48, 64)
+    views = [ScaledView(scene, False), ScaledView(scene.flip(2), True)]
+    found = best_classes(score, views, shown, SIZE, STRIDE)
+    expected = mean_scores(score, views, shown, SIZE, STRIDE)
+    assert found.shape == shown and len(found.unique()) > 10
+    # Rounding may decide between classes whose scores are equal but for it.
+    chosen = expected.gather(0, found[None])[0]
+    torch.testing.assert_close(chosen, expected.amax(0), atol=1e-5, rtol=0)
+
+
+def test_of_equal_classes_the_first_is_best_and_no_numbers_are_refused():
+    views = [ScaledView(image(32, 32), False)]
+
+    def equal(windows: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(windows), 19, SIZE, SIZE)
+
+    assert not best_classes(equal, views, (SIZE, SIZE), SIZE, STRIDE).any()
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(NotFinite, match="scores of the pixels are not finite"):
+            best_classes(lambda w, n=number: equal(w) * n, views, (40, 40), SIZE, STRIDE)
 
 
 def test_windows_with_gaps_are_refused():
