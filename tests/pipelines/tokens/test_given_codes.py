@@ -189,6 +189,29 @@ def test_faulty_images_are_rejects_and_are_not_counted_as_pairs(tokens, tmp_path
     assert found.manifest.numbers["num_pairs"] == sum(captions.to_pylist())
 
 
+def test_a_killed_run_goes_on_with_its_index_wherever_the_file_lies_then(
+    tokens, tmp_path, monkeypatch
+):
+    rows = list(rows_of(tokens["pairs"]))
+    expected = run("pairs", write(tmp_path / "c.parquet", rows), tokens, tmp_path / "whole")
+    process, done = given_codes.CodeWriter.__call__, []
+
+    def killed(self, slice_):
+        if done:
+            raise KeyboardInterrupt
+        done.append(slice_.id)
+        return process(self, slice_)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(given_codes.CodeWriter, "__call__", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("pairs", tmp_path / "c.parquet", tokens, tmp_path / "out")
+    moved = (tmp_path / "c.parquet").rename(tmp_path / "moved.parquet")
+    monkeypatch.setattr(given_codes, "write_index", None)  # is not called again
+    found = run("pairs", moved, tokens, tmp_path / "out")
+    assert len(done) == 1 and found.manifest.parts == expected.manifest.parts
+
+
 def test_codes_of_other_images_are_an_error(tokens, tmp_path):
     rows = [{**row, "sample_id": f"b{row['sample_id']}"} for row in rows_of(tokens["images"])]
     file = write(tmp_path / "c.parquet", rows)
