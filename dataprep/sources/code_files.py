@@ -37,6 +37,8 @@ OUT_OF_RANGE: Final = "code_out_of_range"
 INDEX: Final = np.dtype([("id", "<u8"), ("group", "<u4")])
 "A row of the index: the hash of an image's id, and the number of a row group that has rows of it."
 _CACHED_GROUPS: Final = 2
+GROUPS_HELD: Final = 8
+"Measured memory of a reader, in row groups: its cache, and the copies while one is decoded."
 _ROWS: Final = pa.schema(
     [("sample_id", pa.string()), ("view", pa.int64()), ("codes", pa.large_list(pa.int64()))]
 )
@@ -91,6 +93,23 @@ def code_groups(paths: Iterable[Path]) -> list[CodeGroup]:
         for path in paths
         for number in range(open_parquet(path).num_row_groups)
     ]
+
+
+def largest_group_bytes(paths: Iterable[Path]) -> int:
+    """Return the bytes of the codes of the largest row group in memory, in the type of its file.
+
+    Raises:
+        ListError: a file is not Parquet.
+    """
+    largest = 0
+    for path in paths:
+        footer = open_parquet(path).metadata
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            for leaf in map(group.column, range(group.num_columns)):
+                if leaf.path_in_schema.partition(".")[0] == "codes":
+                    size = 4 if leaf.physical_type == "INT32" else 8
+                    largest = max(largest, leaf.num_values * size)
+    return largest
 
 
 def index_of(groups: Sequence[CodeGroup]) -> NDArray[np.void]:

@@ -21,11 +21,13 @@ from pydantic import Field
 
 from dataprep.schemas import reject, rejects_table
 from dataprep.sources.code_files import (
+    GROUPS_HELD,
     CodeFiles,
     CodeGroup,
     check_code_file,
     code_groups,
     index_of,
+    largest_group_bytes,
 )
 from dataprep.sources.lines import ListError
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
@@ -48,8 +50,6 @@ _INDEX: Final = "index"
 "Folder of the index, which is removed after the commit."
 _INDEX_FILE: Final = f"{_INDEX}/rows.npy"
 _GROUPS_FILE: Final = f"{_INDEX}/row_groups.json"
-_GROUP_BYTES: Final = 500_000_000
-"Memory of a large row group of codes, and of its predecessor."
 
 
 class Params(StageParams):
@@ -99,9 +99,14 @@ def requires(params: Params) -> str | None:
 
 
 def workers(params: CropParams, tokens: str, inputs: Mapping[str, Expected]) -> Workers:
-    """Predict an actor's memory: a slice of rows, and row groups of codes."""
+    """Predict an actor's memory: a slice of rows, and row groups of codes by their footers."""
     held = params.slice_rows * row_bytes(inputs, [tokens], IMAGE_BYTES) * COPIES
-    return Workers(WORKER_BYTES + _GROUP_BYTES + round(held), params.num_actors)
+    try:
+        files = [Path(params.file) / part for part in parts_of(Path(params.file), PARQUET)]
+        held += GROUPS_HELD * largest_group_bytes(files)
+    except ListError:  # reported by ``requires``
+        pass
+    return Workers(WORKER_BYTES + round(held), params.num_actors)
 
 
 def code_parts(file: str) -> list[str]:

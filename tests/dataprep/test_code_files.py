@@ -19,6 +19,7 @@ from dataprep.sources.code_files import (
     check_code_file,
     code_groups,
     index_of,
+    largest_group_bytes,
 )
 from dataprep.sources.lines import ListError
 
@@ -151,3 +152,17 @@ def test_a_damaged_row_group_is_an_error_with_its_file(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ListError, match=r"a\.parquet: row group 0 cannot be read"):
         read(reader(path), ["a"])
+
+
+def test_the_largest_row_group_has_the_bytes_that_arrow_holds(tmp_path):
+    rows = rows_of([f"a/{i}" for i in range(20)])
+    narrow = write(tmp_path / "a.parquet", rows, pa.list_(pa.int32()), row_group_size=25)
+    wide = write(tmp_path / "b.parquet", rows[:7], pa.list_(pa.int64()))
+    for paths in ([narrow], [wide], [wide, narrow]):
+        groups = [
+            pq.ParquetFile(path).read_row_group(group)["codes"]
+            for path in paths
+            for group in range(pq.ParquetFile(path).num_row_groups)
+        ]
+        held = [column.combine_chunks().values.nbytes for column in groups]
+        assert largest_group_bytes(paths) == max(held)

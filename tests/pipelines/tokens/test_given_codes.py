@@ -19,9 +19,11 @@ import torch
 
 from dataprep.images import encode_jpeg
 from dataprep.schemas import rejects_table
+from dataprep.sources.code_files import GROUPS_HELD
 from orchestration import Dataset, Output, Stage
 from orchestration.errors import StageError
 from orchestration.params import StageParams
+from orchestration.reporting.usage import Expected
 from orchestration.storage.store import Store
 from pipelines.tokens import given_codes, image_tokens, pair_tokens
 from tests.committing import commit_outputs, commit_tables
@@ -231,6 +233,16 @@ def test_a_plan_says_what_is_wrong_with_the_files(tmp_path):
     assert "codes is of type list<" in str(given("images", file).requires())
     assert "no such file" in str(given("pairs", tmp_path / "none").requires())
     assert given("pairs", write(file, [])).requires() is None
+
+
+def test_a_plan_counts_the_row_groups_of_the_files_as_they_were_written(tmp_path):
+    rows = [{"sample_id": f"a/{i}", "view": 0, "codes": [1] * N} for i in range(7)]
+    empty, full = write(tmp_path / "0.parquet", []), write(tmp_path / "1.parquet", rows)
+    inputs = {"image_tokens": Expected()}
+    memory = [given("images", file).workers(inputs).memory for file in (empty, full)]
+    assert memory[1] - memory[0] == GROUPS_HELD * 7 * N * 4
+    full.write_bytes(b"damaged")
+    assert given("images", full).workers(inputs).memory == memory[0]
 
 
 def test_a_reader_of_token_tables_gets_the_parameters_of_the_input(tmp_path):
