@@ -53,6 +53,8 @@ for command in (
     apply.caption,
     apply.answer,
     apply.classify,
+    apply.detect,
+    apply.segment,
     doctor.doctor,
     export.export,
     workdir.gc,

@@ -2,7 +2,8 @@
 
 - ``inputs.py``: what the user names, cut into slices; ``listing.py`` lists the rows of a slice.
 - ``rows.py``: the schema of a row, and the bytes of its image.
-- ``operations.py``: embed, caption, answer and classify: what each needs and puts out.
+- ``operations.py``: embed, caption, answer, classify, detect and segment: what each needs and
+  puts out; ``params.py``: how a model is applied.
 - ``applying.py``: an operation on rows, and the stage that does it in actors; ``in_process.py``:
   the same in one process, and its results for the terminal.
 - ``model_location.py``: where a model lies, and the digest of its content.

@@ -8,25 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Any, Final
 
 import pyarrow as pa
 import torch
-from pydantic import Field
 
-from dataprep.images import Pixels, decode_image
+from dataprep.images import decode_image
 from dataprep.row_errors import RowError
 from dataprep.schemas import REJECTS, reject, rejects_table, table_of
 from orchestration import Context, Dataset, Output, Slice, Stage, feeding
-from orchestration.actor_params import ActorParams
 from orchestration.errors import RecipeError
-from orchestration.params import EXTERNAL_FILE, OPERATIONAL
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.slices import read_slice, row_slices
-from pipelines.apply.inputs import SOURCE, InputParams, Kind
-from pipelines.apply.model_location import MODEL, as_recipe_error
-from pipelines.apply.operations import OPERATIONS, Operation
-from pipelines.apply.rows import ROWS, image_bytes
+from pipelines.apply.inputs import SOURCE, InputParams
+from pipelines.apply.model_location import as_recipe_error
+from pipelines.apply.operations import OPERATIONS, Batch, Operation
+from pipelines.apply.params import ApplyParams
+from pipelines.apply.rows import ROWS, image_bytes, kind_of
 from pipelines.inference.loaded_model import Precision
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.readers.expected_memory import CUDA_BYTES, DECODING_BYTES
@@ -34,31 +32,10 @@ from pipelines.readers.prefetch import prefetch
 from pipelines.tokens.image_tokens import KILLED_WORKER
 
 Row = dict[str, Any]
-View = Pixels | RowError | None
-"The view of a row's image, or what is wrong with the image; None for a row without one."
 KEPT: Final = pa.schema([ROWS.field(name) for name in ("id", "path", "row", "text")])
 "Columns of the listed rows that the output keeps."
 _MODEL_BYTES: Final = 2_000_000_000
 "Memory of a model of the base size while it is loaded."
-
-
-class ApplyParams(ActorParams):
-    """How a model is applied."""
-
-    model: Annotated[str, EXTERNAL_FILE, MODEL]
-    "Export folder or checkpoint of the model, or a file of its weights."
-    text_tokenizer: Annotated[str | None, EXTERNAL_FILE] = None
-    "SentencePiece model of the texts, for weights that come without theirs."
-    labels: Annotated[str | None, EXTERNAL_FILE] = None
-    "File of the labels of a head that is in a file alone."
-    precision: Precision = "fp32"
-    "Data type of the forward pass."
-    num_best: int = Field(default=5, ge=1)
-    "Largest number of answers or labels of a row."
-    slice_rows: int = Field(default=256, ge=1)
-    "Number of rows in a slice."
-    batch_size: Annotated[int, OPERATIONAL] = Field(default=32, ge=1)
-    "Number of rows in a forward pass."
 
 
 class StageOfApply(ApplyParams):
@@ -172,7 +149,9 @@ class Applier:
         Raises:
             RecipeError: the model has no head for the operation.
         """
-        size = self.params.batch_size
+        with as_recipe_error():
+            self.operation.check(self.model, sorted({kind_of(row) for row in rows}))
+        size = self.params.batch_size or self.operation.batch_size
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         # The next images are decoded while the network computes the current ones.
         with ThreadPoolExecutor(self.params.cpus_per_actor) as threads:
@@ -180,17 +159,17 @@ class Applier:
             for batch, some_views in zip(batches, views, strict=True):
                 yield from self._apply(batch, some_views)
 
-    def _view(self, row: Row) -> View:
+    def _view(self, row: Row) -> Any:
+        """Return the view of a row's image, or what is wrong with it; None without an image."""
         if row["file"] is None:
             return None
         try:
-            view: Pixels = self.model.processor.pixels([decode_image(image_bytes(row))])[0]
-            return view
+            return self.operation.view(self.model, decode_image(image_bytes(row)))
         except RowError as error:
             return error
 
     def _apply(
-        self, rows: Sequence[Row], views: Sequence[View]
+        self, rows: Sequence[Row], views: Sequence[Any]
     ) -> list[tuple[Row, RowError | None]]:
         done: list[tuple[Row, RowError | None]] = []
         kinds: dict[tuple[bool, bool], list[int]] = {}
@@ -199,12 +178,13 @@ class Applier:
             if not isinstance(view, RowError):
                 kinds.setdefault((view is not None, row["text"] is not None), []).append(i)
         for (has_image, has_text), numbers in kinds.items():
-            images = [cast(Pixels, views[i]) for i in numbers] if has_image else None
-            texts = [str(rows[i]["text"]) for i in numbers] if has_text else None
-            kind: Kind = "image and text" if images and texts else "image" if images else "text"
+            batch = Batch(
+                ids=[rows[i]["id"] for i in numbers],
+                views=[views[i] for i in numbers] if has_image else None,
+                texts=[str(rows[i]["text"]) for i in numbers] if has_text else None,
+            )
             with as_recipe_error():
-                self.operation.check(self.model, [kind])
-                found = self.operation.apply(self.model, images, texts, self.params.num_best)
+                found = self.operation.apply(self.model, batch, self.params)
             for number, *values in zip(numbers, *found.values(), strict=True):
                 kept = {name: rows[number][name] for name in KEPT.names}
                 done[number] = {**kept, **dict(zip(found, values, strict=True))}, None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from errno import ENOENT
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 import pyarrow as pa
 
@@ -24,10 +24,8 @@ from orchestration.errors import RecipeError
 from orchestration.params import EXTERNAL_FILE, StageParams
 from orchestration.reporting.usage import Expected
 from pipelines.apply.listing import list_slice
-from pipelines.apply.rows import ROWS, image_type
+from pipelines.apply.rows import ROWS, Kind, image_type
 
-Kind = Literal["image", "text", "image and text"]
-"What a row holds."
 STAGE: Final = "inputs"
 SOURCE: Final = "inputs"
 "What the rejects name as their source."

@@ -1,4 +1,4 @@
-"""What a model can be applied for: embed, caption, answer, classify.
+"""What a model can be applied for: embed, caption, answer, classify, detect, segment.
 
 A new operation is a class here and a line in ``OPERATIONS``; a command is in
 ``commands/apply.py``.
@@ -6,28 +6,53 @@ A new operation is a class here and a line in ``OPERATIONS``; a command is in
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
 from dataprep.images import Pixels
-from pipelines.apply.inputs import Kind
+from pipelines.apply.params import ApplyParams
+from pipelines.apply.rows import Kind
+from pipelines.finetune.object_views import View
+from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.inference.results import Candidate
+from pipelines.inference.segmenting_model import MapView
 from pipelines.inference.uses import CannotDo, require
 
 Columns = Mapping[str, Sequence[Any]]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """B rows of one kind."""
+
+    ids: Sequence[str]
+    "(B,) ids of the rows."
+    views: Sequence[Any] | None
+    "(B,) what :meth:`Operation.view` made of their images, or None for rows without images."
+    texts: Sequence[str] | None
+    "(B,) texts, or None for rows without texts."
+
+
 class Operation(ABC):
-    """What a model does with rows; an image of a row is given as its view of the network's size."""
+    """What a model does with rows."""
 
     name: ClassVar[str]
     takes: ClassVar[frozenset[Kind]]
     "Kinds of rows that it takes."
     columns: ClassVar[pa.Schema]
     "The columns that it adds to a row."
+    batch_size: ClassVar[int] = 32
+    "Rows in a forward pass, unless the parameters say another number."
+    settings: ClassVar[frozenset[str]] = frozenset()
+    "Parameters of ``ApplyParams`` that change its result and not that of every operation."
+
+    def view(self, model: PretrainedModel, image: Pixels) -> Any:
+        """Return how a network sees an image (height, width, 3); called in threads."""
+        return model.processor.pixels([image])[0]
 
     def check(self, model: PretrainedModel, kinds: Collection[Kind]) -> None:
         """Check that a model can do this with rows of some kinds.
@@ -38,21 +63,8 @@ class Operation(ABC):
         require(model, self.name)
 
     @abstractmethod
-    def apply(
-        self,
-        model: PretrainedModel,
-        images: Sequence[Pixels] | None,
-        texts: Sequence[str] | None,
-        num_best: int,
-    ) -> Columns:
-        """Return the columns for a batch of rows of one kind.
-
-        Args:
-            model: the model.
-            images: (B,) views, or None for rows without images.
-            texts: (B,) texts, or None for rows without texts.
-            num_best: largest number of answers or labels of a row.
-        """
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
+        """Return the columns for the rows of a batch."""
 
 
 class Embed(Operation):
@@ -67,18 +79,12 @@ class Embed(Operation):
         for kind in kinds:
             require(model, "embed_images" if kind == "image" else "embed_texts")
 
-    def apply(
-        self,
-        model: PretrainedModel,
-        images: Sequence[Pixels] | None,
-        texts: Sequence[str] | None,
-        num_best: int,
-    ) -> Columns:
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
         """See :class:`Operation`; features have unit length."""
-        if images is not None:
-            return {"features": list(model.embed_images(images, batch_size=len(images)))}
-        texts = texts or []
-        return {"features": list(model.embed_texts(texts, batch_size=len(texts) or 1))}
+        size = len(batch.ids)
+        if batch.views is not None:
+            return {"features": list(model.embed_images(batch.views, batch_size=size))}
+        return {"features": list(model.embed_texts(batch.texts or [], batch_size=size))}
 
 
 class Caption(Operation):
@@ -88,16 +94,9 @@ class Caption(Operation):
     takes = frozenset({"image"})
     columns = pa.schema([("caption", pa.string())])
 
-    def apply(
-        self,
-        model: PretrainedModel,
-        images: Sequence[Pixels] | None,
-        texts: Sequence[str] | None,
-        num_best: int,
-    ) -> Columns:
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
         """See :class:`Operation`."""
-        images = images or []
-        return {"caption": model.caption(images, batch_size=len(images) or 1)}
+        return {"caption": model.caption(batch.views or [], batch_size=len(batch.ids))}
 
 
 class Answer(Operation):
@@ -106,18 +105,13 @@ class Answer(Operation):
     name = "answer"
     takes = frozenset({"image and text"})
     columns = pa.schema([("answers", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
+    settings = frozenset({"num_best"})
 
-    def apply(
-        self,
-        model: PretrainedModel,
-        images: Sequence[Pixels] | None,
-        texts: Sequence[str] | None,
-        num_best: int,
-    ) -> Columns:
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
         """See :class:`Operation`; best answers first."""
-        images, texts = images or [], texts or []
-        size = len(images) or 1
-        return _best("answers", model.answer(images, texts, top_k=num_best, batch_size=size))
+        images, questions = batch.views or [], batch.texts or []
+        most, size = params.num_best, len(batch.ids)
+        return _best("answers", model.answer(images, questions, top_k=most, batch_size=size))
 
 
 class Classify(Operation):
@@ -126,6 +120,7 @@ class Classify(Operation):
     name = "classify"
     takes = frozenset({"image", "text"})
     columns = pa.schema([("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
+    settings = frozenset({"num_best"})
 
     def check(self, model: PretrainedModel, kinds: Collection[Kind]) -> None:
         """See :class:`Operation`."""
@@ -134,21 +129,85 @@ class Classify(Operation):
         if wrong in kinds:
             raise CannotDo(f"classify: {model.description} and takes no {wrong}s")
 
-    def apply(
-        self,
-        model: PretrainedModel,
-        images: Sequence[Pixels] | None,
-        texts: Sequence[str] | None,
-        num_best: int,
-    ) -> Columns:
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
         """See :class:`Operation`; best labels first."""
-        given = images if images is not None else texts or []
-        return _best("labels", model.classify(given, top_k=num_best, batch_size=len(given) or 1))
+        given = batch.views if batch.views is not None else batch.texts or []
+        most, size = params.num_best, len(batch.ids)
+        return _best("labels", model.classify(given, top_k=most, batch_size=size))
+
+
+class Detect(Operation):
+    """Objects of images, in pixels of the images."""
+
+    name = "detect"
+    takes = frozenset({"image"})
+    columns = pa.schema(
+        [
+            ("labels", pa.list_(pa.string())),
+            ("scores", pa.list_(pa.float32())),
+            ("boxes", pa.list_(pa.list_(pa.float32()))),
+            ("masks", pa.list_(pa.string())),
+            ("size", pa.list_(pa.int32())),
+        ]
+    )
+    batch_size = 8
+    settings = frozenset({"min_score"})
+
+    def view(self, model: PretrainedModel, image: Pixels) -> Any:
+        """See :class:`Operation`."""
+        return model.object_view(image)
+
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
+        """See :class:`Operation`; best objects first, ``masks`` null if only boxes are found."""
+        views: Sequence[View] = batch.views or []
+        found = model.detect_in_views(views, min_score=params.min_score)
+        has_masks = isinstance(model.task, Detection) and model.task.masks
+        return {
+            "labels": [[each.label for each in some] for some in found],
+            "scores": [[each.score for each in some] for some in found],
+            "boxes": [[list(each.box) for each in some] for some in found],
+            "masks": [[each.run_lengths for each in some] if has_masks else None for some in found],
+            "size": [view.annotated[::-1] for view in views],
+        }
+
+
+class Segment(Operation):
+    """Classes of the pixels of images."""
+
+    name = "segment"
+    takes = frozenset({"image"})
+    columns = pa.schema(
+        [
+            ("labels", pa.list_(pa.string())),
+            ("fractions", pa.list_(pa.float32())),
+            ("label_map", pa.binary()),
+            ("size", pa.list_(pa.int32())),
+        ]
+    )
+    batch_size = 8
+
+    def view(self, model: PretrainedModel, image: Pixels) -> Any:
+        """See :class:`Operation`."""
+        return model.map_view(image)
+
+    def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
+        """See :class:`Operation`; most frequent classes first."""
+        views: Sequence[MapView] = batch.views or []
+        found = model.segment_views(views)
+        return {
+            "labels": [each.labels for each in found],
+            "fractions": [each.fractions for each in found],
+            "label_map": [each.png for each in found],
+            "size": [view.size[::-1] for view in views],
+        }
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    operation.name: operation for operation in (Embed(), Caption(), Answer(), Classify())
+    operation.name: operation
+    for operation in (Embed(), Caption(), Answer(), Classify(), Detect(), Segment())
 }
+SETTINGS: Final = frozenset().union(*(each.settings for each in OPERATIONS.values()))
+"Parameters that only some operations use."
 
 
 def _best(name: str, found: Sequence[Sequence[Candidate]]) -> Columns:

@@ -4,11 +4,11 @@ A row says where its image lies, so the listing of a million images copies none 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,7 +40,16 @@ ROWS: Final = pa.schema(
 | ``text`` | the text, or the question about the image; null if there is none |
 """
 
+Kind = Literal["image", "text", "image and text"]
+"What a row holds."
 _CACHED_GROUPS: Final = 2
+
+
+def kind_of(row: Mapping[str, Any]) -> Kind:
+    """Return what a row of ``ROWS`` holds."""
+    if row["file"] is None:
+        return "text"
+    return "image" if row["text"] is None else "image and text"
 
 
 def image_bytes(row: dict[str, Any]) -> bytes:

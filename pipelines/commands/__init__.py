@@ -7,8 +7,10 @@
 - ``workdir.py``: ``status``, ``report`` and ``gc``, which read a workdir; ``rejects.py`` lists the
   rows that a stage rejected, ``ui.py`` leads to the MLflow pages.
 - ``profile.py``: a trace of a training that runs.
-- ``apply.py``: ``embed``, ``caption``, ``answer`` and ``classify``, which apply a model to own
-  inputs; ``search.py`` searches what was embedded, ``try_page.py`` serves a page to try models.
+- ``apply.py``: ``embed``, ``caption``, ``answer``, ``classify``, ``detect`` and ``segment``, which
+  apply a model to own inputs; ``apply_options.py``: their options; ``apply_model.py``: their recipe
+  and its run.
+  ``search.py`` searches what was embedded, ``try_page.py`` serves a page to try models.
 - ``doctor.py``: checks of the machine, the cluster, the store and the tracking server.
 - ``inspecting.py``: the group ``inspect``. ``inspect_output.py``: what lies in a workdir;
   ``inspect_model.py``: what a network costs. ``export.py``: an export beside other programs.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.apply import Model, Tokenizer
+from pipelines.commands.apply_options import Model, Tokenizer
 from pipelines.commands.options import Endpoint, Region, console, given_path
 from pipelines.commands.workdir import open_workdir
 

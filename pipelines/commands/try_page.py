@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.apply import Labels, Tokenizer
+from pipelines.commands.apply_options import Labels, Tokenizer
 from pipelines.commands.options import console
 
 

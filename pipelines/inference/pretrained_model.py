@@ -46,6 +46,7 @@ from pipelines.inference.masked_prediction import (
 from pipelines.inference.masked_texts import MARKER, masked_ids
 from pipelines.inference.processor import ImageInput
 from pipelines.inference.results import Candidate
+from pipelines.inference.segmenting_model import SegmentingModel
 from pipelines.inference.uses import require
 from tokenizer.text import FIRST_PIECE
 
@@ -53,7 +54,7 @@ _ONE: Final = (1, 1)
 Chooser = VisualQuestionAnswering | ImageClassification | TextClassification | VisualReasoning
 
 
-class PretrainedModel(DetectingModel):
+class PretrainedModel(DetectingModel, SegmentingModel):
     """A model that is ready for inference."""
 
     def embed_images(

@@ -1,4 +1,4 @@
-"""What a model says of an input: candidates, and objects of an image."""
+"""What a model says of an input: candidates, objects of an image, and classes of its pixels."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataprep.tasks.run_lengths import mask_of
+from dataprep.tasks.stored_label_maps import restored
 
 
 class Candidate(NamedTuple):
@@ -34,3 +35,20 @@ class DetectedObject:
     def mask(self) -> NDArray[np.bool_] | None:
         """Return which pixels (height, width) belong to the object; None without a mask."""
         return None if self.run_lengths is None else mask_of(self.run_lengths, *self.size)
+
+
+@dataclass(frozen=True)
+class SegmentedImage:
+    """The class of each pixel of an image."""
+
+    labels: tuple[str, ...]
+    "The classes in the image, most frequent first."
+    fractions: tuple[float, ...]
+    "Part of the pixels that has each of them."
+    png: bytes
+    "Gray PNG of the image's size: each pixel is the place of its class among ``labels``."
+
+    @property
+    def label_map(self) -> NDArray[np.uint8]:
+        """Return (height, width): the place of each pixel's class among ``labels``."""
+        return restored(self.png, self.labels, {name: i for i, name in enumerate(self.labels)})

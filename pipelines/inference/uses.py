@@ -8,6 +8,7 @@ from model.finetuning.task_networks import ForCaptioning, ForRetrieval
 from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
+from pipelines.finetune.tasks.segmentation import Segmentation
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.finetune.tasks.vqa import VisualQuestionAnswering
 
@@ -79,6 +80,9 @@ USES: Final[Mapping[str, Use]] = {
         reads_texts=True,
     ),
     "detect": Use(_of_task(Detection), "head for objects", "finetune/coco-detection-base"),
+    "segment": Use(
+        _of_task(Segmentation), "head for classes of pixels", "finetune/ade20k-segmentation-base"
+    ),
     "fill_mask": Use(_has_head("mlm_head"), "head for masked words", "base", reads_texts=True),
     "fill_patches": Use(_has_head("mim_head"), "head for masked patches", "base"),
     "codes": Use(

@@ -22,13 +22,15 @@ _MASK_WEIGHT: Final = 0.45
 
 
 @dataclass(frozen=True)
-class _Outline:
+class Outline:
     """A box with its mask, in pixels of the annotated image."""
 
     label: str
     box: Sequence[float]
     mask: str
+    "Text of run lengths; empty without a mask."
     words: str
+    "What is written beside it."
 
 
 def object_uris(
@@ -47,39 +49,46 @@ def object_uris(
         image = enlarged(decode_stored(example["images"][0], example["example_id"]))
         size = example["size"]
         uris[number] = [
-            _drawn(image, size, _annotated(example)),
-            _drawn(image, size, _found(prediction)),
+            jpeg_uri(encode_jpeg(with_objects(image, size, outlines), _QUALITY))
+            for outlines in (_annotated(example), _found(prediction))
         ]
     return uris
 
 
-def _annotated(example: Mapping[str, Any]) -> list[_Outline]:
+def _annotated(example: Mapping[str, Any]) -> list[Outline]:
     return [
-        _Outline(label, thing["box"], thing["mask"], f"{label}{' (crowd)' * thing['is_crowd']}")
+        Outline(label, thing["box"], thing["mask"], f"{label}{' (crowd)' * thing['is_crowd']}")
         for thing, label in zip(example["objects"], example["labels"], strict=True)
     ]
 
 
-def _found(prediction: Mapping[str, Any]) -> list[_Outline]:
+def _found(prediction: Mapping[str, Any]) -> list[Outline]:
     masks = prediction["masks"] or [""] * len(prediction["labels"])
     parts = (prediction["labels"], prediction["scores"], prediction["boxes"], masks)
     return [
-        _Outline(label, box, mask, f"{label} {score:.2f}")
+        Outline(label, box, mask, f"{label} {score:.2f}")
         for label, score, box, mask in zip(*parts, strict=True)
         if score >= _LEAST_SCORE
     ]
 
 
-def enlarged(image: Pixels) -> Pixels:
+def enlarged(image: Pixels, longest_side: int = _LONGEST_SIDE) -> Pixels:
     """Scale an image so that lines and words on it can be read."""
     height, width = image.shape[:2]
-    scale = _LONGEST_SIDE / max(height, width)
+    scale = longest_side / max(height, width)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 
-def _drawn(image: Pixels, size: Sequence[int], outlines: Sequence[_Outline]) -> str:
+def with_objects(image: Pixels, size: Sequence[int], outlines: Sequence[Outline]) -> Pixels:
+    """Return an image with objects drawn in.
+
+    Args:
+        image: (height, width, 3), scaled.
+        size: width and height of the image to which the objects refer.
+        outlines: the objects.
+    """
     canvas = image.copy()
     height, width = canvas.shape[:2]
     scale = np.array([width / size[0], height / size[1]])
@@ -98,7 +107,7 @@ def _drawn(image: Pixels, size: Sequence[int], outlines: Sequence[_Outline]) -> 
         cv2.putText(
             canvas, outline.words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA
         )
-    return jpeg_uri(encode_jpeg(canvas, _QUALITY))
+    return canvas
 
 
 def color_of(label: str) -> tuple[int, int, int]:

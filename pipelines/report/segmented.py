@@ -45,17 +45,28 @@ def label_map_uris(
 
 
 def _drawn(image: Pixels, png: bytes | None, names: Sequence[str]) -> str:
-    canvas = image.copy()
     if png is not None:
-        size = canvas.shape[1::-1]
-        places = restored(png, names, {name: i for i, name in enumerate(names)})
-        shown = np.asarray(cv2.resize(places, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-        colors = np.zeros((IGNORED + 1, 3))
-        colors[: len(names)] = [color_of(name) for name in names]
-        mixed = canvas * (1 - _WEIGHT) + colors[shown] * _WEIGHT
-        canvas = np.where(shown[..., None] == IGNORED, canvas, mixed.astype(np.uint8))
-        _name(canvas, shown, names)
-    return jpeg_uri(encode_jpeg(canvas, _QUALITY))
+        image = with_classes(image, png, names)
+    return jpeg_uri(encode_jpeg(image, _QUALITY))
+
+
+def with_classes(image: Pixels, png: bytes, names: Sequence[str]) -> Pixels:
+    """Return an image (height, width, 3) with a label map over it.
+
+    Args:
+        image: the image, scaled.
+        png: label map; each pixel is the place of its class among ``names``.
+        names: of the classes.
+    """
+    size = image.shape[1::-1]
+    places = restored(png, names, {name: i for i, name in enumerate(names)})
+    shown = np.asarray(cv2.resize(places, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    colors = np.zeros((IGNORED + 1, 3))
+    colors[: len(names)] = [color_of(name) for name in names]
+    mixed = image * (1 - _WEIGHT) + colors[shown] * _WEIGHT
+    canvas = np.where(shown[..., None] == IGNORED, image, mixed.astype(np.uint8))
+    _name(canvas, shown, names)
+    return canvas
 
 
 def _name(canvas: Pixels, shown: LabelMap, names: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 - ``server.py``: the application: one page, its script and style, and one address per panel.
 - ``guards.py``: who may ask, and how much may be sent.
 - ``panel.py``: one use of one model, and what requests hold; ``panels.py``: the panels of each
-  kind of model, ``mask_panels.py`` those of masked patches and words.
+  kind of model, ``mask_panels.py`` those of masked patches and words,
+  ``dense_panels.py`` those that draw objects and classes over the image.
 - ``code_patches.py``: patches that stand for codes, to draw what a network predicts.
 - ``static/``: the page itself; it loads nothing from elsewhere.
 

@@ -7,6 +7,7 @@ from dataprep.images import fitted, resize
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.inference.results import Candidate
+from pipelines.try_page.dense_panels import ObjectPanel, PixelPanel
 from pipelines.try_page.mask_panels import PatchPanel, WordPanel
 from pipelines.try_page.panel import (
     NUM_BEST,
@@ -117,6 +118,8 @@ _PANELS: Final[Mapping[str, Callable[[PretrainedModel, str], Panel]]] = {
     "answer": AnswerPanel,
     "classify": ClassPanel,
     "similarity": NearestPanel,
+    "detect": ObjectPanel,
+    "segment": PixelPanel,
     "fill_patches": PatchPanel,
     "fill_mask": WordPanel,
 }

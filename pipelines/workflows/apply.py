@@ -1,4 +1,4 @@
-"""The workflow of a model applied to inputs: list them, then embed, caption, answer or classify."""
+"""The workflow of a model applied to inputs: list them, then embed, caption, detect and so on."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,23 +7,34 @@ from pydantic import model_validator
 from orchestration import Recipe, Workflow
 from orchestration.params import OPERATIONAL
 from pipelines.apply import applying, inputs
-from pipelines.apply.operations import OPERATIONS
+from pipelines.apply.operations import OPERATIONS, SETTINGS
+from pipelines.apply.params import ApplyParams
 
 
 class ApplyRecipe(Recipe):
     """A model, an operation and the inputs."""
 
-    operation: Annotated[Literal["embed", "caption", "answer", "classify"], OPERATIONAL]
+    operation: Annotated[
+        Literal["embed", "caption", "answer", "classify", "detect", "segment"], OPERATIONAL
+    ]
     "What the model does; also the name of the stage."
     inputs: inputs.InputParams
     "What the model is given."
-    apply: applying.ApplyParams
+    apply: ApplyParams
     "The model and how it is applied."
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
         if problem := misfit(self.operation, self.inputs):
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Self:
+        fields = ApplyParams.model_fields
+        for name in sorted(SETTINGS - OPERATIONS[self.operation].settings):
+            if getattr(self.apply, name) != fields[name].default:
+                raise ValueError(f"apply.{name} has no effect on {self.operation}; leave it out")
         return self
 
 

@@ -26,7 +26,8 @@ OPENING = {
     if command.callback and "workdir" in inspect.signature(command.callback).parameters
     # A recipe has `storage`.
     and command.callback.__name__ not in (
-        "plan", "run", "grid", "sweep", "demo", "embed", "caption", "answer", "classify"
+        "plan", "run", "grid", "sweep", "demo", "embed", "caption", "answer", "classify",
+        "detect", "segment",
     )
 }  # fmt: skip
 

@@ -3,13 +3,8 @@
 A window is a square of the training's size. Where windows overlap, and over the forms of an image,
 scores are averaged. Sums are made window by window in one order, however many windows are scored in
 a batch.
-
-The scores of all classes at every pixel of a photo take gigabytes. Above a limit they are held in
-the size of the largest form, and enlarged band by band. Of several forms of such a photo the
-smaller ones are then resized twice; nothing else changes.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,14 +15,12 @@ from torch import Tensor
 
 from model.finetuning.finite import require_finite
 
+_CLASSES_AT_ONCE: Final = 8
+"Classes whose scores are resized together: those of 150 for a photo would take gigabytes."
 Score = Callable[[Tensor], Tensor]
 "Gives the scores (B, C, S, S) of windows (B, 3, S, S)."
 Size = tuple[int, int]
 "Height and width in pixels."
-MOST_SCORES: Final = 1 << 29
-"Numbers, classes times pixels, that are held for an image: 2 GiB."
-_BANDS: Final = 8
-"A band holds at most ``MOST_SCORES`` divided by this."
 
 
 @dataclass(frozen=True)
@@ -110,8 +103,7 @@ def mean_scores(
     for view in views:
         found = window_scores(score, view.image, window, stride, at_once)
         found = found.flip(2) if view.flipped else found
-        resized = F.interpolate(found[None], shown, mode="bilinear", align_corners=False)
-        total = total + resized[0]
+        total = total + _resized(found, shown)
     assert isinstance(total, Tensor)
     return total / len(views)
 
@@ -122,52 +114,32 @@ def best_classes(
     shown: Size,
     window: int,
     stride: int,
-    num_classes: int,
+    at_once: int = 8,
 ) -> Tensor:
-    """Return the class with the best mean score at each pixel, (*shown) uint8.
+    """Return the class (*shown) long of the best of :func:`mean_scores`, the first of equal ones.
 
-    Args:
-        score: of windows.
-        views: the forms, at least one.
-        shown: size of the label map.
-        window: size of a window.
-        stride: from one window to the next.
-        num_classes: C, at most 256.
+    The arguments are the same.
 
     Raises:
-        NotFinite: scores are no numbers, of which some class would be the best.
+        NotFinite: scores are no numbers.
     """
-    size = shown
-    if num_classes * math.prod(shown) > MOST_SCORES:
-        seen = [(view.image.shape[1], view.image.shape[2]) for view in views]
-        size = min(shown, max(seen, key=math.prod), key=math.prod)
-    scores = mean_scores(score, views, size, window, stride)
-    require_finite(scores.sum().item(), "scores of the classes")
-    if size == shown:
-        return scores.argmax(dim=0).to(torch.uint8)
-    rows = max(MOST_SCORES // (_BANDS * num_classes * shown[1]), 1)
-    bands = [
-        enlarged_rows(scores, shown, first, min(first + rows, shown[0])).argmax(dim=0)
-        for first in range(0, shown[0], rows)
-    ]
-    return torch.cat([band.to(torch.uint8) for band in bands])
+    found = []
+    for view in views:
+        scores = window_scores(score, view.image, window, stride, at_once)
+        require_finite(scores.sum().item(), "scores of the pixels")
+        scores = scores.flip(2) if view.flipped else scores
+        is_smaller = shown[0] * shown[1] < scores.shape[1] * scores.shape[2]
+        found.append(_resized(scores, shown) if is_smaller else scores)
+    best = found[0].new_full(shown, -torch.inf)
+    classes = torch.zeros(shown, dtype=torch.long, device=best.device)
+    for first in range(0, len(found[0]), _CLASSES_AT_ONCE):
+        some = [_resized(scores[first : first + _CLASSES_AT_ONCE], shown) for scores in found]
+        values, places = (sum(some[1:], some[0]) / len(some)).max(dim=0)
+        is_better = values > best
+        classes = torch.where(is_better, places + first, classes)
+        best = torch.where(is_better, values, best)
+    return classes
 
 
-def enlarged_rows(scores: Tensor, size: Size, first: int, stop: int) -> Tensor:
-    """Return some rows (C, stop - first, W) of scores (C, h, w) in another size (H, W), bilinear.
-
-    Args:
-        scores: (C, h, w) float.
-        size: H and W.
-        first: number of the first row.
-        stop: number after that of the last row.
-    """
-    height = scores.shape[1]
-    rows = torch.arange(first, stop, device=scores.device, dtype=torch.float64)
-    places = ((rows + 0.5) * (height / size[0]) - 0.5).clamp(min=0)
-    above = places.long().clamp(max=height - 1)
-    below = (above + 1).clamp(max=height - 1)
-    weight = (places - above).to(scores.dtype)[:, None]
-    mixed = torch.lerp(scores[:, above], scores[:, below], weight)
-    wide = F.interpolate(mixed[None], (stop - first, size[1]), mode="bilinear", align_corners=False)
-    return wide[0]
+def _resized(scores: Tensor, shown: Size) -> Tensor:
+    return F.interpolate(scores[None], shown, mode="bilinear", align_corners=False)[0]

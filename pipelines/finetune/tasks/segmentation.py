@@ -34,7 +34,12 @@ from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.label_map_files import zip_of
 from pipelines.finetune.label_map_score import chance_of, score_of, score_tables
-from pipelines.finetune.label_map_views import CropParams, evaluated_images, padded, training_crops
+from pipelines.finetune.label_map_views import (
+    CropParams,
+    batch_of,
+    evaluated_images,
+    training_crops,
+)
 from pipelines.finetune.segmentation_params import SegmenterParams
 from pipelines.finetune.task import Draw, Prediction, Task
 from pipelines.finetune.texts import TextEncoder
@@ -178,13 +183,17 @@ class Segmentation(Task):
                 pixels=torch.from_numpy(pixels[:, None]),
                 targets=torch.from_numpy(classes),
             )
-        images = list(evaluated_images(rows, image_size * max(self.test_scales)))
-        return replace(
-            batch,
-            pixels=torch.from_numpy(padded(images)[:, None]),
-            seen=[(image.shape[0], image.shape[1]) for image in images],
-            annotated=[(height, width) for width, height in rows["size"].to_pylist()],
-        )
+        images = list(evaluated_images(rows, self.shorter_side(image_size)))
+        sizes = [(height, width) for width, height in rows["size"].to_pylist()]
+        return batch_of(batch, images, sizes)
+
+    def shorter_side(self, image_size: int) -> float:
+        """Return the length of the shorter side of an evaluated image, the largest one.
+
+        Args:
+            image_size: side of the network's input.
+        """
+        return image_size * max(self.test_scales)
 
     def losses(self, network: TaskNetwork, batch: TaskBatch) -> dict[str, Tensor]:
         """See :class:`Task`: the losses of the head add up."""
@@ -207,8 +216,8 @@ class Segmentation(Task):
             batch.images[:, 0], batch.seen, batch.annotated, strict=True
         ):
             views = self._views(image[:, : seen[0], : seen[1]])
-            classes = best_classes(network.scores, views, annotated, window, stride, len(labels))
-            png, names = stored(classes.cpu().numpy(), labels)
+            classes = best_classes(network.scores, views, annotated, window, stride)
+            png, names = stored(classes.cpu().numpy().astype(np.uint8), labels)
             yield Prediction(
                 names,
                 fractions(png, len(names)),

@@ -45,6 +45,12 @@ function show(panel, answer) {
   result.replaceChildren();
   if (answer.error) result.append(element("p", answer.error, "error"));
   if (answer.caption !== undefined) result.append(element("p", answer.caption, "caption"));
+  if (answer.drawn) {
+    const drawn = element("img", "", "drawn");
+    drawn.alt = `the image with what ${find("h2 small", panel).textContent} found`;
+    drawn.src = answer.drawn;
+    result.append(drawn);
+  }
   if (answer.rows) result.append(table(answer.rows));
   if (answer.note) result.append(element("p", answer.note, "wait"));
   for (const mask of answer.masks ?? []) {
@@ -105,7 +111,7 @@ for (const panel of panels) {
   }
   form?.addEventListener("submit", (event) => {
     event.preventDefault();
-    const values = { text: find("[name=text]", form).value };
+    const values = Object.fromEntries(new FormData(form));
     if (grid) {
       values.patches = marked(grid);
       if (event.submitter?.name === "draw") values.seed = Math.floor(Math.random() * 2 ** 31);
@@ -155,8 +161,10 @@ async function choose(file) {
   for (const panel of panels) {
     if (about !== chosen) return;
     const text = find("[name=text]", panel)?.value;
+    const least = find("[name=least]", panel);
     const { kind } = panel.dataset;
-    if (["caption", "classes"].includes(kind)) await run(panel);
+    if (["caption", "classes", "pixels"].includes(kind)) await run(panel);
+    else if (least) await run(panel, { least: least.value });
     else if (kind === "patches") await run(panel, { text, seed: 0 });
     else if (text && kind !== "text_classes") await run(panel, { text });
   }

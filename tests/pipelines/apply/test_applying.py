@@ -1,5 +1,6 @@
 """Operations on rows: as a stage and in one process they give what the model itself gives."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from faster_coco_eval.core import mask as masks
+from PIL import Image
 from pydantic import ValidationError
 
 from orchestration import Dataset
@@ -18,7 +21,8 @@ from pipelines import PretrainedModel
 from pipelines.apply.applying import quarantined
 from pipelines.apply.in_process import json_line, results
 from pipelines.apply.model_location import digest_of, located
-from pipelines.apply.operations import OPERATIONS
+from pipelines.apply.operations import OPERATIONS, Batch
+from pipelines.apply.params import ApplyParams
 from pipelines.workflows.apply import build_workflow
 from tests.pipelines.apply import drawn
 from tests.pipelines.apply.committed import recipe_of, rejects_of, run
@@ -28,7 +32,7 @@ from tests.pipelines.inference.models import builder_of, fine_tuned, pretrained
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    kinds = ("retrieval", "vqa", "linear", "sentences")
+    kinds = ("retrieval", "vqa", "linear", "sentences", "detection", "segmentation")
     made = {kind: fine_tuned(folder / kind / "export", builder_of(kind)) for kind in kinds}
     return made | {"pretrained": pretrained(folder / "pretrained" / "export")}
 
@@ -60,9 +64,12 @@ def test_features_are_those_of_the_model_and_bad_files_are_rejects(tmp_path, mod
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("operation", ["embed", "answer", "classify"])
+@pytest.mark.parametrize("operation", ["embed", "answer", "classify", "detect", "segment"])
 def test_one_process_gives_the_rows_of_the_workflow(tmp_path, models, images, operation):
-    kind = {"embed": "retrieval", "answer": "vqa", "classify": "linear"}[operation]
+    kind = {
+        "embed": "retrieval", "answer": "vqa", "classify": "linear", "detect": "detection",
+        "segment": "segmentation",
+    }[operation]  # fmt: skip
     with_bad_files(tmp_path / "images")
     more = {"question": "one red circle"} if operation == "answer" else {}
     recipe = recipe_of(operation, models[kind], tmp_path / "images", apply__slice_rows=32, **more)
@@ -125,6 +132,9 @@ def test_texts_are_classified_by_a_model_of_texts(tmp_path, models):
         ("answer", "pretrained", {"question": "x"}, "has no head for questions about an image"),
         ("classify", "retrieval", {}, "has no head for classes"),
         ("classify", "sentences", {}, "fine-tuned for text_classification and takes no images"),
+        ("detect", "linear", {}, "has no head for objects; the recipe finetune/coco-detection"),
+        ("segment", "detection", {}, "has no head for classes of pixels; the recipe finetune/ade"),
+        ("embed", "detection", {}, "has no features of whole images"),
     ],
 )
 def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
@@ -144,6 +154,12 @@ def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
         ("embed", {"text_column": "a"}, "--image-column and --text-column exclude each other"),
         ("caption", {"texts": ["a"]}, "only images are taken"),
         ("answer", {}, "no question; give --question, or --question-column"),
+        (
+            "embed",
+            {"apply__min_score": 0.3},
+            "apply.min_score has no effect on embed; leave it out",
+        ),
+        ("detect", {"apply__num_best": 3}, "apply.num_best has no effect on detect; leave it out"),
     ],
 )
 def test_inputs_that_do_not_fit_the_operation_are_refused(
@@ -195,6 +211,62 @@ def test_rows_that_end_their_worker_are_rejects(tmp_path, models, images):
     assert {row["reason"] for row in found} == {"killed_worker"}
 
 
+def test_objects_are_those_of_the_model_in_the_pixels_of_each_image(tmp_path, models):
+    """Images of several sizes, one of which is stored on its side."""
+    (tmp_path / "images").mkdir()
+    sizes = [(40, 30), (64, 20), (25, 50)]
+    for i, size in enumerate(sizes):
+        (tmp_path / f"images/{i}.png").write_bytes(drawn.image_bytes(i, size=size))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(tmp_path / "images/0.png").save(tmp_path / "images/3.png", exif=exif)
+    model = PretrainedModel.from_pretrained(models["detection"])
+    expected = model.detect(sorted((tmp_path / "images").iterdir()))
+    scores = sorted(each.score for some in expected for each in some)
+    limit = scores[len(scores) // 2]
+    for least in (None, limit):
+        recipe = recipe_of(
+            "detect", models["detection"], tmp_path / "images", apply__min_score=least,
+            apply__batch_size=2,
+        )  # fmt: skip
+        rows = run(recipe, tmp_path / f"work-{least}").read().to_pylist()
+        assert [row["size"] for row in rows] == [[40, 30], [64, 20], [25, 50], [30, 40]]
+        for row, some in zip(rows, expected, strict=True):
+            kept = [each for each in some if least is None or each.score > least]
+            assert row["labels"] == [each.label for each in kept]
+            np.testing.assert_allclose(row["scores"], [each.score for each in kept], atol=1e-6)
+            for box, each in zip(row["boxes"], kept, strict=True):
+                np.testing.assert_allclose(box, each.box, atol=1e-3)
+            for text, each in zip(row["masks"], kept, strict=True):
+                width, height = row["size"]
+                found = masks.decode({"counts": text.encode(), "size": [height, width]})
+                assert (found == each.mask).mean() > 0.999
+
+
+def test_label_maps_are_those_of_the_model_in_the_size_of_each_image(tmp_path, models):
+    (tmp_path / "images").mkdir()
+    sizes = [(40, 30), (64, 20), (25, 50)]
+    for i, size in enumerate(sizes):
+        (tmp_path / f"images/{i}.png").write_bytes(drawn.image_bytes(i, size=size))
+    recipe = recipe_of("segment", models["segmentation"], tmp_path / "images")
+    rows = run(recipe, tmp_path / "work").read().to_pylist()
+    model = PretrainedModel.from_pretrained(models["segmentation"])
+    expected = model.segment(sorted((tmp_path / "images").iterdir()))
+    for row, size, each in zip(rows, sizes, expected, strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(row["label_map"])))
+        assert tuple(row["size"]) == size == shown.shape[::-1]
+        assert row["labels"] == list(each.labels) and (shown == each.label_map).all()
+        parts = np.bincount(shown.ravel(), minlength=len(each.labels)) / shown.size
+        np.testing.assert_allclose(row["fractions"], parts, atol=1e-6)
+
+
+def test_a_detector_of_boxes_alone_has_no_masks(tmp_path, images):
+    builder = builder_of("detection", masks=False)
+    recipe = recipe_of("detect", fine_tuned(tmp_path / "export", builder), images[0])
+    (row,) = run(recipe, tmp_path / "work").read().to_pylist()
+    assert row["masks"] is None and len(row["boxes"]) == len(row["labels"]) > 0
+
+
 class Captioner:
     """Stands for a model with a head for captions."""
 
@@ -206,5 +278,6 @@ class Captioner:
 
 def test_captions_are_the_column_of_their_operation():
     views = [np.zeros((size, size, 3), np.uint8) for size in (4, 6)]
-    found = OPERATIONS["caption"].apply(Captioner(), views, None, 5)
+    batch = Batch(["a", "b"], views, None)
+    found = OPERATIONS["caption"].apply(Captioner(), batch, ApplyParams(model="m"))
     assert found == {"caption": ["an image of 4 pixels", "an image of 6 pixels"]}

@@ -1,8 +1,10 @@
 """The commands: what they print, how they end, and the sentences of their errors."""
 
+import base64
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -21,7 +23,7 @@ from tests.pipelines.inference.models import builder_of, config_of, fine_tuned
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
-    for kind in ("retrieval", "vqa"):
+    for kind in ("retrieval", "vqa", "detection", "segmentation"):
         fine_tuned(folder / kind / "export", builder_of(kind))
     drawn.write_images(folder / "images", 3)
     return folder
@@ -63,6 +65,33 @@ def test_json_is_an_object_per_input_and_bad_inputs_are_named_apart(work, tmp_pa
     assert all(len(row["features"]) == RELEASED.width for row in rows)
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{tmp_path}/page.jpg: not_an_image: ")
+
+
+def test_objects_are_printed_with_their_boxes(work):
+    path = work / "images/001.png"
+    words = ("detect", "--model", work / "detection/export", path)
+    (row,) = map(json.loads, called(*words, "--json").splitlines())
+    model = PretrainedModel.from_pretrained(work / "detection/export")
+    (found,) = model.detect([path])
+    assert row["labels"] == [each.label for each in found]
+    assert row["masks"] == [each.run_lengths for each in found]
+    np.testing.assert_allclose(row["boxes"], [each.box for each in found])
+    shown = " ".join(called(*words).split())
+    best = found[0]
+    left, top, width, height = (round(side) for side in best.box)
+    assert f"{best.label} {best.score:.3f} at" in shown and "5 more" in shown
+    assert f"{left},{top} {width}x{height}" in shown
+    assert "no object" in called(*words, "--min-score", "0.999")
+    assert "less than 1" in called(*words, "--min-score", 1)
+
+
+def test_classes_of_pixels_are_printed_with_their_parts(work):
+    path = work / "images/001.png"
+    words = ("segment", "--model", work / "segmentation/export", path)
+    (row,) = map(json.loads, called(*words, "--json").splitlines())
+    (found,) = PretrainedModel.from_pretrained(work / "segmentation/export").segment([path])
+    assert base64.b64decode(row["label_map"]) == found.png
+    assert f"{found.labels[0]} {found.fractions[0]:.1%}" in called(*words)
 
 
 def test_search_prints_paths_and_scores(work):

@@ -14,7 +14,8 @@ from orchestration.errors import RecipeError
 from pipelines.apply.inputs import InputParams, Location, input_slices
 from pipelines.apply.listing import list_slice
 from pipelines.apply.rows import image_bytes
-from pipelines.commands.apply import _recipe, answer
+from pipelines.commands.apply import answer
+from pipelines.commands.apply_model import apply_recipe
 from tests.pipelines.apply import drawn
 
 
@@ -175,7 +176,7 @@ def test_an_empty_text_or_question_is_refused_in_one_line(text):
         ("answer", {"texts": [], "question": text}),
     ):
         with pytest.raises(RecipeError, match=r"is empty; give a text$"):
-            _recipe(operation, {"model": "m"}, inputs, [])
+            apply_recipe(operation, {"model": "m"}, inputs, [])
 
 
 def test_a_question_and_a_column_of_questions_exclude_each_other(tmp_path):

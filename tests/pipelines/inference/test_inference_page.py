@@ -21,6 +21,7 @@ KINDS = {
     "glue": "sentences",
     "captioning": "captioning",
     "detection": "detection",
+    "segmentation": "segmentation",
 }
 "Kind of the drawn examples by the workdir that the page names."
 

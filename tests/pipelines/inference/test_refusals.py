@@ -27,6 +27,7 @@ CALLS = {
     "classify": lambda model: model.classify([IMAGE]),
     "classify_pairs": lambda model: model.classify_pairs([(IMAGE, IMAGE)], ["a"]),
     "detect": lambda model: model.detect([IMAGE]),
+    "segment": lambda model: model.segment([IMAGE]),
     "fill_mask": lambda model: model.fill_mask(["<mask>"]),
     "fill_patches": lambda model: model.fill_patches([IMAGE], np.ones((1, 16), bool)),
     "codes": lambda model: model.codes([IMAGE]),
@@ -49,7 +50,7 @@ def made(tmp_path_factory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.mark.parametrize("kind", ["pretrained", "detection", *KINDS])
+@pytest.mark.parametrize("kind", ["pretrained", "detection", "segmentation", *KINDS])
 def test_a_method_that_the_model_cannot_do_names_the_recipe(made, kind):
     model = PretrainedModel.from_pretrained(made(kind))
     for method, call in CALLS.items():

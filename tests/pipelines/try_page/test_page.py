@@ -26,7 +26,7 @@ TIMEOUT_MS = 120_000
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     folders = {"pretrained": pretrained(folder / "pretrained" / "export")}
-    for kind in ("vqa", "retrieval"):
+    for kind in ("vqa", "retrieval", "detection", "segmentation"):
         folders[kind] = fine_tuned(folder / kind / "export", builder_of(kind))
     models = {name: PretrainedModel.from_pretrained(path) for name, path in folders.items()}
     listening = server.listen("127.0.0.1", 0)
@@ -98,6 +98,22 @@ def test_an_image_is_dropped_asked_about_and_masked(page, tmp_path: Path):
     page.click("[data-kind=patches] button >> text=Predict")
     page.wait_for_selector("[data-kind=patches] img.with_text")
     assert page.locator("[data-kind=patches] .grid i.off").count() > 0
+
+
+def test_objects_and_classes_of_pixels_are_drawn(page, tmp_path: Path):
+    (image,) = drawn.write_images(tmp_path, 1)
+    page.fill("[data-kind=objects] input", "0")
+    page.set_input_files("#file", image)
+    for kind in ("objects", "pixels"):
+        page.wait_for_selector(f"[data-kind={kind}] tr")
+        shown = page.locator(f"[data-kind={kind}] img.drawn")
+        assert shown.evaluate("each => each.complete && each.naturalWidth") == 640
+        assert shown.bounding_box()["width"] > 100
+    number = page.locator("[data-kind=objects] tr").count()
+    page.fill("[data-kind=objects] input", "0.99")
+    page.press("[data-kind=objects] input", "Enter")
+    page.wait_for_selector("[data-kind=objects] .wait >> text=no object has a score above 0.99")
+    assert number == 10 and page.locator("[data-kind=objects] tr").count() == 0
 
 
 def test_an_empty_question_and_a_missing_image_are_sentences(page):

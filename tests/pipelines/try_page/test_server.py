@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from orchestration.errors import PipelineError
 from pipelines import PretrainedModel
+from pipelines.report.detected import color_of
 from pipelines.try_page import guards, server
 from pipelines.try_page.code_patches import joined, patches_of
 from pipelines.try_page.panels import panels_of
@@ -28,7 +29,7 @@ ENCODED = base64.b64encode(IMAGE).decode()
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PretrainedModel]:
     folder = tmp_path_factory.mktemp("models")
     folders = {"pretrained": pretrained(folder / "pretrained" / "export")}
-    for kind in ("vqa", "linear", "retrieval", "sentences"):
+    for kind in ("vqa", "linear", "retrieval", "sentences", "detection", "segmentation"):
         folders[kind] = fine_tuned(folder / kind / "export", builder_of(kind))
     return {name: PretrainedModel.from_pretrained(path) for name, path in folders.items()}
 
@@ -60,6 +61,7 @@ def pixels_of(address: str) -> np.ndarray:
 def test_each_model_has_the_panels_of_its_methods(page):
     assert list(page.numbers) == [
         "preview", "patches", "words", "answer", "classes", "nearest", "text_classes",
+        "objects", "pixels",
     ]  # fmt: skip
     shown = page.client.get("/").text
     for kind in page.numbers:
@@ -94,6 +96,38 @@ def test_answers_classes_and_nearest_texts_are_those_of_the_models(page, models)
     rows = page.ask("text_classes", text="a circle\na circle")["rows"]
     (best,) = models["sentences"].classify([("a circle", "a circle")])
     assert rows[0]["score"] == pytest.approx(best[0].score, abs=1e-4)
+
+
+def test_objects_are_drawn_where_they_are(page, models):
+    (found,) = models["detection"].detect([IMAGE])
+    answer = page.ask("objects", image=ENCODED, least="0")
+    assert [row["label"] for row in answer["rows"]] == [each.label for each in found]
+    plain = pixels_of(page.ask("objects", image=ENCODED, least=0.9999)["drawn"])
+    shown = pixels_of(answer["drawn"])
+    assert shown.shape == plain.shape == (480, 640, 3)
+    changed = (shown != plain).any(axis=2)
+    scale = 640 / 40
+    for each in found:
+        left, top, width, height = (side * scale for side in each.box)
+        edges = changed[int(top), int(left) + 1 : int(left + width) - 1]
+        assert edges.mean() > 0.8 and height > 0
+    limit = sorted(each.score for each in found)[len(found) // 2]
+    rows = page.ask("objects", image=ENCODED, least=limit)["rows"]
+    assert len(rows) == sum(each.score > limit for each in found) < len(found)
+    assert page.ask("objects", image=ENCODED, least=0.9999)["note"].startswith("no object has")
+
+
+def test_classes_of_pixels_are_drawn_over_the_image(page, models):
+    (found,) = models["segmentation"].segment([IMAGE])
+    answer = page.ask("pixels", image=ENCODED)
+    assert [row["label"] for row in answer["rows"]] == list(found.labels)
+    assert sum(row["score"] for row in answer["rows"]) == pytest.approx(1, abs=1e-3)
+    shown = pixels_of(answer["drawn"]).astype(float)
+    plain = cv2.resize(pixels_of(page.ask("preview", image=ENCODED)["image"]), (640, 480))
+    classes = cv2.resize(found.label_map, (640, 480), interpolation=cv2.INTER_NEAREST)
+    for place, name in enumerate(found.labels):
+        color = (shown - 0.45 * plain)[classes == place] / 0.55
+        np.testing.assert_allclose(np.median(color, axis=0), color_of(name), atol=4)
 
 
 def test_masked_patches_are_drawn_and_the_others_left_as_they_are(page, models):
@@ -149,6 +183,12 @@ def test_masked_words_are_predicted_with_and_without_the_image(page, models):
         ("words", {"text": "one circle"}, "write [MASK] in place of a word"),
         ("words", {"text": "[MASK] " * 60}, "shorten it"),
         ("words", {"text": "[MASK] " * 9000}, "the text has 63000 characters, more than 20000"),
+        ("objects", {"image": ENCODED, "least": "much"}, "the smallest score is a number from 0"),
+        ("objects", {"image": ENCODED, "least": "nan"}, "the smallest score is a number from 0"),
+        ("objects", {"image": ENCODED, "least": 1}, "the smallest score is a number from 0"),
+        ("objects", {"image": ENCODED, "least": []}, "the smallest score is a number from 0"),
+        ("objects", {}, "choose an image first"),
+        ("pixels", {}, "choose an image first"),
         ("patches", {"image": ENCODED, "patches": [-1]}, "patches are numbers from 0 to"),
         ("patches", {"image": ENCODED, "patches": "all"}, "patches are numbers from 0 to"),
     ],

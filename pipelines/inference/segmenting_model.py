@@ -1,0 +1,77 @@
+"""A model that says the class of each pixel, in the size of the images as they were given.
+
+An image is scaled by its shorter side and seen through overlapping windows, as the stage
+``predict`` does. A view (:class:`MapView`) carries the image's size beside the pixels.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+
+from dataprep.images import Pixels
+from model.finetuning.task_networks import TaskNetwork
+from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.label_map_views import batch_of, evaluated_image
+from pipelines.finetune.tasks.segmentation import Segmentation
+from pipelines.inference.batching import at_least_one, many
+from pipelines.inference.loaded_model import LoadedModel
+from pipelines.inference.processor import ImageInput, decoded
+from pipelines.inference.results import SegmentedImage
+from pipelines.inference.uses import require
+
+
+@dataclass(frozen=True)
+class MapView:
+    """One image as the network sees it."""
+
+    pixels: Pixels
+    "(height, width, 3) as scaled."
+    size: tuple[int, int]
+    "Height and width of the image."
+
+
+class SegmentingModel(LoadedModel):
+    """A loaded model with the method ``segment``."""
+
+    def segment(self, images: Iterable[ImageInput], *, batch_size: int = 8) -> list[SegmentedImage]:
+        """Return the class of each pixel of each image.
+
+        Args:
+            images: B images.
+            batch_size: images that are prepared together; the windows of one image after another
+                pass the network.
+        """
+        require(self, "segment")
+        given, size = enumerate(many(images, "images")), at_least_one(batch_size, "batch_size")
+        found: list[SegmentedImage] = []
+        while some := list(islice(given, size)):
+            found += self.segment_views([self.map_view(decoded(each, i)) for i, each in some])
+        return found
+
+    def map_view(self, image: Pixels) -> MapView:
+        """Return how the network sees an image (height, width, 3)."""
+        assert isinstance(self.task, Segmentation)
+        shorter = self.task.shorter_side(self.source.config.image_size)
+        return MapView(evaluated_image(image, shorter), (image.shape[0], image.shape[1]))
+
+    def segment_views(self, views: Sequence[MapView]) -> list[SegmentedImage]:
+        """Return the classes of images of which :meth:`map_view` made views, in one batch."""
+        task, network, labels = self.task, self.network, list(self.labels)
+        assert isinstance(task, Segmentation) and isinstance(network, TaskNetwork)
+        if not views:
+            return []
+        config = self.source.config
+        batch = TaskBatch(
+            np.arange(len(views)),
+            pixel_mean=torch.tensor(config.pixel_mean),
+            pixel_std=torch.tensor(config.pixel_std),
+        )
+        batch = batch_of(batch, [view.pixels for view in views], [view.size for view in views])
+        (found,) = self._computed(lambda some: list(task.predict(network, some, labels)), [batch])
+        return [
+            SegmentedImage(tuple(each.labels), tuple(each.scores), each.label_map or b"")
+            for each in found
+        ]
