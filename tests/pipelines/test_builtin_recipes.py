@@ -229,7 +229,9 @@ def test_the_ablation_of_given_codes_shares_every_stage_before_them_with_base(ba
     changed = {stage for stage in before if before[stage].fingerprint != after[stage].fingerprint}
     assert changed == {"pretrain", "evaluate", "export"}
     assert not any("image_tokenizer" in after[stage].stage.input_names for stage in changed)
-    written = load_recipe(PretrainRecipe, recipe_path(name), overrides=CONTACT)
+    written = load_recipe(
+        PretrainRecipe, recipe_path(name), known=recipe_paths(), overrides=CONTACT
+    )
     assert written.num_codes == 8192  # DALL-E's
 
 
@@ -243,7 +245,10 @@ def test_the_ablation_of_given_codes_shares_every_stage_before_them_with_base(ba
 )
 def test_settings_that_contradict_given_codes_are_refused(change, words):
     with pytest.raises(RecipeError, match=words):
-        load_recipe(PretrainRecipe, recipe_path(GIVEN_CODES), overrides=[*CONTACT, change])
+        load_recipe(
+            PretrainRecipe, recipe_path(GIVEN_CODES), known=recipe_paths(),
+            overrides=[*CONTACT, change],
+        )  # fmt: skip
 
 
 def test_the_base_recipe_is_the_papers_ablation_setting(tmp_path):
