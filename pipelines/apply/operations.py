@@ -93,10 +93,21 @@ class Caption(Operation):
     name = "caption"
     takes = frozenset({"image"})
     columns = pa.schema([("caption", pa.string())])
+    settings = frozenset({"decoding"})
 
     def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
-        """See :class:`Operation`."""
-        return {"caption": model.caption(batch.views or [], batch_size=len(batch.ids))}
+        """See :class:`Operation`; a draw depends on the id of its row, not on the batch."""
+        chosen, seed = None, None
+        if params.decoding is not None:
+            chosen, seed = (
+                params.decoding.decoding(params.decoding.max_length),
+                params.decoding.seed,
+            )
+        size = len(batch.ids)
+        captions = model.caption(
+            batch.views or [], chosen, seed=seed, ids=batch.ids, batch_size=size
+        )
+        return {"caption": captions}
 
 
 class Answer(Operation):

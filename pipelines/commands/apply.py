@@ -4,23 +4,35 @@ Without ``--workdir`` a command computes in its own process and prints the resul
 same code runs as a workflow, which continues where it was killed and writes a Parquet dataset.
 """
 
-from pipelines.commands.apply_model import apply_model, apply_recipe, inputs_section, model_section
+from pipelines.commands.apply_model import (
+    apply_model,
+    apply_recipe,
+    decoding_section,
+    inputs_section,
+    model_section,
+)
 from pipelines.commands.apply_options import (
+    Beams,
     ImageColumn,
     Images,
     Inputs,
     Json,
     Labels,
+    LengthPenalty,
+    MaxLength,
     MinScore,
     Model,
     NumBest,
     Overrides,
     Question,
     QuestionColumn,
+    Seed,
+    Temperature,
     TextColumn,
     TextFiles,
     Texts,
     Tokenizer,
+    TopP,
     WorkdirOrNone,
 )
 
@@ -49,19 +61,31 @@ def caption(
     model: Model,
     images: Images,
     image_column: ImageColumn = None,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+    max_length: MaxLength = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     tokenizer: Tokenizer = None,
     workdir: WorkdirOrNone = None,
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Caption images.
+    """Caption images, by a search or by draws; as the model's recipe says without such options.
 
     Example: beit3 caption --model runs/demo-captioning photos/a.jpg
     """
-    given = inputs_section(images, image_column=image_column)
-    apply_model(
-        apply_recipe("caption", model_section(model, tokenizer), given, set_), workdir, json_
+    section = model_section(model, tokenizer) | decoding_section(
+        num_beams=beams,
+        length_penalty=length_penalty,
+        max_length=max_length,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
     )
+    given = inputs_section(images, image_column=image_column)
+    apply_model(apply_recipe("caption", section, given, set_), workdir, json_)
 
 
 def answer(

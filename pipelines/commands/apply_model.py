@@ -41,6 +41,22 @@ def model_section(
     return {"model": located(model), **given}
 
 
+def decoding_section(**given: float | None) -> dict[str, Any]:
+    """Return what the section ``apply`` of the recipe says of captions, by the keys of Python.
+
+    Raises:
+        RecipeError: a seed without a temperature, which would change nothing.
+    """
+    from orchestration.errors import RecipeError
+
+    decoding = {name: value for name, value in given.items() if value is not None}
+    if "seed" in decoding and "temperature" not in decoding:
+        raise RecipeError("--seed has no effect without --temperature; give both")
+    if "temperature" in decoding:
+        decoding.setdefault("num_beams", 1)
+    return {"decoding": decoding} if decoding else {}
+
+
 def apply_recipe(
     operation: str, section: dict[str, Any], inputs: dict[str, Any], overrides: list[str]
 ) -> "ApplyRecipe":

@@ -52,6 +52,23 @@ MinScore = Annotated[
         help="Score above which a box is an object; that of the model's recipe by default."
     ),
 ]
+Beams = Annotated[
+    int | None, typer.Option(help="Captions that are continued side by side; 3 by default.")
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(help="Exponent of the length that divides log-probabilities; 0.6 by default."),
+]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Most tokens of a caption, begin and end included.")
+]
+Temperature = Annotated[
+    float | None, typer.Option(help="Draw captions at this temperature instead of a search.")
+]
+TopP = Annotated[
+    float | None, typer.Option(help="Probability of the likeliest tokens that are drawn from.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of the draws; 0 by default.")]
 Tokenizer = Annotated[
     Path | None,
     typer.Option(

@@ -13,6 +13,7 @@ from faster_coco_eval.core import mask as masks
 from PIL import Image
 from pydantic import ValidationError
 
+from model.finetuning.generation import Decoding
 from orchestration import Dataset
 from orchestration.errors import RecipeError
 from orchestration.slices import Slice
@@ -159,6 +160,11 @@ def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
             {"apply__min_score": 0.3},
             "apply.min_score has no effect on embed; leave it out",
         ),
+        (
+            "answer",
+            {"question": "a", "apply__decoding": {"num_beams": 1}},
+            "has no effect on answer",
+        ),
         ("detect", {"apply__num_best": 3}, "apply.num_best has no effect on detect; leave it out"),
     ],
 )
@@ -267,12 +273,34 @@ def test_a_detector_of_boxes_alone_has_no_masks(tmp_path, images):
     assert row["masks"] is None and len(row["boxes"]) == len(row["labels"]) > 0
 
 
+def test_a_caption_is_drawn_by_seed_and_row_not_by_the_batch(tmp_path, images):
+    export = fine_tuned(tmp_path / "export", builder_of("captioning"))
+
+    def captions(number: int, *paths: Path, **changes: object) -> dict[str, str]:
+        drawn = {"num_beams": 1, "temperature": 1.5, "max_length": 12, "seed": 4} | changes
+        recipe = recipe_of(
+            "caption", export, *paths, apply__decoding=drawn, apply__batch_size=number,
+            apply__slice_rows=4,
+        )  # fmt: skip
+        rows = run(recipe, tmp_path / f"work-{number}-{len(paths)}-{changes}").read().to_pylist()
+        return {row["id"]: row["caption"] for row in rows}
+
+    found = captions(32, *images)
+    assert captions(3, *images[::-1]) == found
+    assert captions(1, images[7]) == {str(images[7]): found[str(images[7])]}
+    assert captions(32, *images, seed=5) != found
+    expected = PretrainedModel.from_pretrained(export).caption(
+        images, Decoding(1, max_length=12, temperature=1.5), seed=4, ids=list(map(str, images))
+    )
+    assert [found[str(path)] for path in images] == expected
+
+
 class Captioner:
     """Stands for a model with a head for captions."""
 
     methods = ("caption",)
 
-    def caption(self, images: list[np.ndarray], batch_size: int = 32) -> list[str]:
+    def caption(self, images: list[np.ndarray], *_: object, **__: object) -> list[str]:
         return [f"an image of {len(image)} pixels" for image in images]
 
 
