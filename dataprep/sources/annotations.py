@@ -4,6 +4,7 @@ An entry that does not have the format of its file is returned with a problem, s
 come through; a file without a single readable entry is refused.
 """
 
+import codecs
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dataprep.sources.compression import CompressionDamage, Unpacked
+from dataprep.sources.compression import CompressionDamage, Unpacked, compression_of
 from dataprep.sources.json_arrays import FormError, elements, members
 from dataprep.sources.members import MemberError
 from dataprep.sources.names import DistinctNames, is_housekeeping, member_path, safe_name
@@ -19,6 +20,9 @@ from dataprep.sources.zips import ZIP_DAMAGE, check_member
 
 MALFORMED_ENTRY: Final = "malformed_entry"
 "Reason of a reject: the entry does not have the format of its file."
+_END_BYTES: Final = 4096
+_WHITE: Final = b" \t\r\n\0"
+"White space, and the other half of a character in UTF-16."
 
 
 class AnnotationError(ValueError):
@@ -77,6 +81,33 @@ def json_keys(path: Path, expected: str) -> set[str]:
     """
     with _opened(path, expected) as file:
         return {name for name, _ in members(file.read)}
+
+
+def check_ends(path: Path, expected: str) -> None:
+    """Check that a plain file begins and ends as a JSON object does: one that is cut off does not.
+
+    Costs two reads, whatever the size. Compressed files and zip archives are not looked into.
+
+    Args:
+        path: path of the file.
+        expected: what the file should be, for the message.
+
+    Raises:
+        AnnotationError: the file is a folder, no object, or not whole.
+    """
+    if path.is_dir():
+        raise AnnotationError(f"{path}: not {expected} (a folder)")
+    if compression_of(path) or zipfile.is_zipfile(path):
+        return
+    with path.open("rb") as file:
+        head = file.read(_END_BYTES)
+        file.seek(max(path.stat().st_size - _END_BYTES, 0))
+        tail = file.read()
+    head = head.removeprefix(codecs.BOM_UTF8).lstrip(_WHITE + codecs.BOM_UTF16)
+    if head[:1] != b"{":
+        raise AnnotationError(f"{path}: not {expected} (no object)")
+    if not tail.rstrip(_WHITE).endswith(b"}"):
+        raise AnnotationError(f"{path}: not JSON (the file is cut off: it does not end with }})")
 
 
 @contextmanager

@@ -5,20 +5,27 @@ Format: https://cocodataset.org/#format-data, "object detection". An object has 
 ``category_id``, ``bbox`` as x, y, width and height, and if known ``segmentation``, ``iscrowd`` and
 ``area``) and ``categories`` (``id``, ``name``). Objects365 has no ``segmentation``.
 
-An image is an example, also without any object. A box is cut at the border of its image. An
+An image is an example, also without any object. Where several images have names that differ in
+their folders alone, only these names find them. A box is cut at the border of its image. An
 annotation that cannot be used is a reject of its own, ``annotation-<id>``; its image stays.
 """
 
-import math
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
 
 from dataprep.row_errors import RowError
-from dataprep.sources.annotations import MALFORMED_ENTRY, AnnotationError, json_elements
+from dataprep.sources.annotations import (
+    MALFORMED_ENTRY,
+    AnnotationError,
+    check_ends,
+    json_elements,
+)
 from dataprep.tasks.example import (
     REPEATED_ID,
     UNKNOWN_LABEL,
@@ -27,6 +34,7 @@ from dataprep.tasks.example import (
     bad,
     checked,
     example_of,
+    in_nfc,
     problem_of,
 )
 from dataprep.tasks.run_lengths import counts_of, mask_text
@@ -52,18 +60,30 @@ def read_categories(path: Path) -> dict[int, str]:
     """Return the names of the categories by id, in the order of the ids, which may have gaps.
 
     Raises:
-        AnnotationError: the file has another format, or two categories have one id or name.
+        AnnotationError: the file has another format, a category has no name, or two have one id or
+            name.
     """
     names: dict[int, str] = {}
     for i, entry in enumerate(_elements(path, "categories")):
         where = f"{path}: categories[{i}]"
         if problem := problem_of(entry, _CATEGORY):
             raise AnnotationError(f"{where}: {problem}")
-        id_, name = entry["id"], " ".join(entry["name"].split())
+        id_, name = entry["id"], in_nfc(" ".join(entry["name"].split()))
+        if not name:
+            raise AnnotationError(f"{where}: the name is empty")
         if id_ in names or name in names.values():
             raise AnnotationError(f"{where}: another category has the id {id_} or the name {name}")
         names[id_] = name
     return dict(sorted(names.items()))
+
+
+def check_coco_instances(path: Path) -> None:
+    """Check in no time that a file can be COCO's JSON; see ``check_ends``.
+
+    Raises:
+        AnnotationError: it cannot.
+    """
+    check_ends(path, _EXPECTED.format("images"))
 
 
 def read_coco_instances(path: Path, *, is_labeled: bool = True) -> Iterator[Example]:
@@ -92,11 +112,13 @@ def _read(path: Path, is_labeled: bool) -> Iterator[Example]:
         else:
             images[entry["id"]] = (entry["width"], entry["height"], entry["file_name"])
     annotated = _Annotations(path, images) if is_labeled else None
+    ends = Counter(PurePosixPath(name).name for name in {name for _, _, name in images.values()})
     for row, (id_, (width, height, name)) in enumerate(images.items()):
         objects, labels = annotated.of_row(row) if annotated else ((), ())
-        yield example_of(
+        example = example_of(
             str(id_), path.name, images=[name], labels=labels, objects=objects, size=(width, height)
         )
+        yield replace(example, whole_names=ends[PurePosixPath(name).name] > 1)
     yield from problems
     if annotated:
         yield from annotated.rejects
@@ -156,7 +178,7 @@ class _Annotations:
         crowd, area = entry.get("iscrowd", 0), entry.get("area")
         if crowd not in (0, 1):
             raise RowError(MALFORMED_ENTRY, f"iscrowd = {crowd!r}, expected 0 or 1"[:200])
-        if type(area) not in (int, float) or not math.isfinite(area) or area < 0:
+        if type(area) not in (int, float) or not 0 <= area < _LARGEST:  # not a number, too
             area = int(counts_of(mask)[1::2].sum()) if mask else box[2] * box[3]
         self._rows.append(row)
         self._ids.append(entry["id"])
@@ -171,8 +193,9 @@ class _Annotations:
         ids, rows = (np.array(each, np.int64) for each in (self._ids, self._rows))
         is_first = np.zeros(len(ids), bool)
         is_first[np.unique(ids, return_index=True)[1]] = True
-        for id_ in ids[~is_first].tolist():
-            detail = "another annotation has this id"
+        image_ids = list(self._images)
+        for id_, row in zip(ids[~is_first].tolist(), rows[~is_first].tolist(), strict=True):
+            detail = f"of the image {image_ids[row]}: another annotation has this id"
             self.rejects.append(bad(f"annotation-{id_}", name, REPEATED_ID, detail))
         kept = np.flatnonzero(is_first)
         self._order = kept[np.argsort(rows[kept], kind="stable")]

@@ -72,6 +72,8 @@ class Example:
     "Of detection: width and height of the image as the file states them."
     mask: str = ""
     "Of segmentation: name of the file of the image's label map; its classes become the labels."
+    whole_names: bool = False
+    "Whether images are found by their whole names alone, as others of the file end alike."
     reason: str = ""
     "Why the example is a reject; empty for a good one."
     detail: str = ""
@@ -109,8 +111,8 @@ def example_of(
         id_,
         tuple(images),
         cleaned,
-        tuple(map(_in_nfc, labels)),
-        _in_nfc(main_label),
+        tuple(map(in_nfc, labels)),
+        in_nfc(main_label),
         tuple(objects),
         size,
         mask,
@@ -119,7 +121,8 @@ def example_of(
     )
 
 
-def _in_nfc(label: str) -> str:
+def in_nfc(label: str) -> str:
+    """Return a label as examples hold it: in NFC, and without halves of surrogate pairs."""
     return unicodedata.normalize("NFC", arrow_safe(label))
 
 
@@ -164,7 +167,7 @@ def checked(
         is_readable = is_readable or example.reason != MALFORMED_ENTRY
         first = first or example
         id_ = names(safe := safe_name(example.id))
-        if id_ != safe and example.reason != MALFORMED_ENTRY:
+        if id_ != safe and example.reason not in (MALFORMED_ENTRY, REPEATED_ID):
             detail = f"{path.name}: the id {safe} stands there before"
             yield replace(example, id=id_, reason=REPEATED_ID, detail=detail)
         else:

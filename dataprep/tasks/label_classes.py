@@ -21,6 +21,8 @@ IGNORED: Final = 255
 NUM_VALUES: Final = 1 << 16
 "A value of a label map is below this."
 _COLOR_COLUMNS: Final = ("r", "g", "b")
+_ADE20K_COLUMN: Final = "Idx"
+"The first column of ADE20K's list."
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,18 @@ class LabelClasses:
     "Class number, or ``IGNORED``, of each value; empty if colors stand for the classes."
     colors: Mapping[Color, int] = field(default_factory=dict)
     "Class number, or ``IGNORED``, of each color."
+
+
+def read_classes(path: Path) -> LabelClasses:
+    """Return the classes of a list in either form, which its first line tells.
+
+    Raises:
+        AnnotationError: see :func:`read_ade20k_classes` and :func:`read_label_classes`.
+        ListError: see there.
+    """
+    first = next(iter(read_lines(path, None)), None)
+    is_ade20k = first is not None and first.text.split()[:1] == [_ADE20K_COLUMN]
+    return read_ade20k_classes(path) if is_ade20k else read_label_classes(path)
 
 
 def read_ade20k_classes(path: Path) -> LabelClasses:
@@ -52,7 +66,7 @@ def read_ade20k_classes(path: Path) -> LabelClasses:
         if problem:
             raise AnnotationError(f"{where}: {problem}")
         if column is None:
-            if fields[:1] != ["Idx"] or fields[-1] != "Name":
+            if fields[:1] != [_ADE20K_COLUMN] or fields[-1] != "Name":
                 raise AnnotationError(f"{where}: expected the columns Idx … Name, found {text:.80}")
             column = len(fields) - 1
         elif fields:

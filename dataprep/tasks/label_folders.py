@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from dataprep.sources.folders import files_in
+from dataprep.sources.lines import ListError
 from dataprep.sources.members import MISSING_FILE
 from dataprep.sources.names import safe_name
 from dataprep.tasks.example import NO_LABELS, REPEATED_ID, Example, bad, checked, example_of
@@ -31,11 +32,29 @@ def read_label_folders(images: Path, masks: Path | None) -> Iterator[Example]:
     return checked(_read(images, masks), images)
 
 
+def count_label_folders(images: Path, masks: Path | None) -> int:
+    """Return the number of images of a folder, some of which have a label map.
+
+    Raises:
+        ListError: a folder is missing or empty, or no label map has the name of an image.
+    """
+    names = files_in(images, "*")
+    if masks is not None:
+        of_masks = files_in(masks, "*")
+        if not {*map(_stem, names)} & {*map(_stem, of_masks)}:
+            raise ListError(
+                f"{masks}: no label map has the name of an image; the first image is "
+                f"{safe_name(names[0])}, the first label map {safe_name(of_masks[0])}"
+            )
+    return len(names)
+
+
 def _read(images: Path, masks: Path | None) -> Iterator[Example]:
     rejects: list[Example] = []
     of_image: dict[str, str] = {}
     names = files_in(images, "*")
     known = {_stem(name) for name in names}
+    first: dict[str, str] = {}
     for name in files_in(masks, "*") if masks else ():
         stem, where = _stem(name), f"{masks.name if masks else ''}/{safe_name(name)}"
         if stem not in known:
@@ -50,6 +69,9 @@ def _read(images: Path, masks: Path | None) -> Iterator[Example]:
         stem, where = _stem(name), f"{images.name}/{safe_name(name)}"
         if masks and stem not in of_image:
             yield bad(stem, where, NO_LABELS, f"{masks.name} holds no mask {safe_name(stem)}.*")
+        elif first.setdefault(stem, name) != name:
+            problem = f"{safe_name(first[stem])} has the same name up to the ending"
+            yield bad(stem, where, REPEATED_ID, problem)
         else:
             yield example_of(stem, where, images=[name], mask=of_image.get(stem, ""))
     yield from rejects

@@ -87,9 +87,9 @@ def _stored(data: bytes, size: tuple[int, int], by_color: bool) -> NDArray[np.in
         found = image.size
         pixels = _pixels(image, png, by_color) if found == size else None
     if pixels is None:
-        raise RowError(
-            MASK_SIZE, f"the mask has {found[0]}x{found[1]} pixels, its image {size[0]}x{size[1]}"
-        )
+        turned = ", which its EXIF orientation may turn" if found == size[::-1] else ""
+        problem = f"the mask has {found[0]}x{found[1]} pixels, its image {size[0]}x{size[1]}"
+        raise RowError(MASK_SIZE, problem + turned)
     return pixels
 
 

@@ -26,6 +26,9 @@ _POINTS: Final = 3
 "Fewest points of a polygon; ones of fewer are left out."
 _FAR: Final = 2.0
 "Polygons end within so many image sides; the C code walks along each edge."
+_OUTSIDE: Final = "a polygon lies far outside of the image"
+_LONGEST: Final = 1 << 40
+"Most pixels of a run, so that an array can hold it."
 _FIRST_CHAR: Final = 48
 _MORE, _SIGN, _BITS = 0x20, 0x10, 5
 
@@ -73,7 +76,10 @@ def counts_of(text: str) -> NDArray[np.int64]:
             continue
         if code & _SIGN:
             value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value += counts[-2] if len(counts) > 2 else 0
+        if abs(value) > _LONGEST:
+            raise RowError(BAD_MASK, f"a run of {value} pixels")
+        counts.append(value)
         value = shift = 0
     if shift:
         raise RowError(BAD_MASK, "the text of run lengths ends within a number")
@@ -137,7 +143,7 @@ def _counts(segmentation: dict[str, Any], width: int, height: int) -> NDArray[np
     if isinstance(counts, list):
         if not all(type(count) is int for count in counts):
             raise RowError(BAD_MASK, "counts are no integers")
-        found = np.array(counts, np.float64)
+        found = _floats(counts, "a run has too many pixels")
     else:
         found = counts_of(counts).astype(np.float64)
     if (found < 0).any() or found.sum() != width * height:
@@ -145,6 +151,18 @@ def _counts(segmentation: dict[str, Any], width: int, height: int) -> NDArray[np
             BAD_MASK, f"counts add up to {found.sum():g}, the image has {width * height} pixels"
         )
     return found.astype(np.int64)
+
+
+def _floats(numbers: list[float], problem: str) -> NDArray[np.float64]:
+    """Return numbers as an array.
+
+    Raises:
+        RowError: an integer is too large for a float; the detail is ``problem``.
+    """
+    try:
+        return np.array(numbers, np.float64)
+    except OverflowError:
+        raise RowError(BAD_MASK, problem) from None
 
 
 def _drawn(polygons: Sequence[Any], width: int, height: int) -> str:
@@ -157,10 +175,10 @@ def _drawn(polygons: Sequence[Any], width: int, height: int) -> str:
             raise RowError(BAD_MASK, "a polygon is no list of x and y in turn")
         if not all(type(value) in (int, float) for value in polygon):
             raise RowError(BAD_MASK, "a coordinate of a polygon is no number")
-        points = np.array(polygon, np.float64).reshape(-1, 2)
+        points = _floats(polygon, _OUTSIDE).reshape(-1, 2)
         most = _FAR * np.array([width, height])
         if not ((points >= -most) & (points <= most)).all():  # not a number, too
-            raise RowError(BAD_MASK, "a polygon lies far outside of the image")
+            raise RowError(BAD_MASK, _OUTSIDE)
         if len(points) >= _POINTS:
             kept.append(points.reshape(-1).tolist())
     if not kept:

@@ -9,8 +9,9 @@
   pretraining.
 - ``object_views.py``, ``coco_rows.py``: images with boxes and masks, and COCO's form of them;
   ``detection_params.py``: parameters of detection.
-- ``label_map_views.py``, ``label_map_score.py``: crops of images with label maps, and their score;
-  ``segmentation_params.py``: parameters of segmentation.
+- ``label_map_views.py``, ``label_map_score.py``, ``label_map_files.py``: crops of images with label
+  maps, their score and the files of a submission; ``segmentation_params.py``: parameters of
+  segmentation.
 - ``labels.py``: the stage that collects the labels to choose from.
 - ``params.py``: parameters of the training and of predictions.
 - ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input;

@@ -22,6 +22,12 @@ def numbered_classes(*tables: pa.Table) -> dict[str, int]:
     return {name: number for number, name in enumerate(sorted(names), start=1)}
 
 
+def lacks_masks(examples: pa.Table) -> bool:
+    """Return whether a split has objects, none of which has a mask."""
+    things = pc.list_flatten(examples["objects"]).combine_chunks()
+    return len(things) > 0 and pc.all(pc.equal(pc.struct_field(things, "mask"), "")).as_py()
+
+
 def truth_of(examples: pa.Table, classes: Mapping[str, int]) -> Truth:
     """Return the annotations of a split; an image has the number of its row as id.
 
@@ -59,6 +65,9 @@ def results_of(
         predictions: rows of ``dataprep.schemas.PREDICTIONS``.
         classes: id of each class.
         by_name: whether images have their own ids rather than the numbers of their rows.
+
+    Raises:
+        ValueError: a predicted class has no id.
     """
     for number, row in enumerate(predictions.to_pylist()):
         name = row["example_id"]
@@ -66,6 +75,8 @@ def results_of(
         for i, (label, score, box) in enumerate(
             zip(row["labels"], row["scores"], row["boxes"], strict=True)
         ):
+            if label not in classes:
+                raise ValueError(f"no category is named {label!r}")
             result = {
                 "image_id": image,
                 "category_id": classes[label],

@@ -79,8 +79,15 @@ def stage(
         feeding(**inputs),
         seed=seed,
         resources=params.resources,
+        requires=partial(requires, started.params, task),
         workers=partial(workers, params, started.params, train.name),
     )
+
+
+def requires(started: start.StartParams, task: Task) -> str | None:
+    """Return why the task cannot take the network, as far as a plan knows it."""
+    config = start.configuration_of(started)
+    return None if config is None else task.unfit_input(config)
 
 
 def workers(

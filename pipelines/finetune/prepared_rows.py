@@ -95,7 +95,9 @@ def _other_size(example: Example, stored: StoredImage) -> str | None:
     sides = stored.original_width, stored.original_height
     if not any(example.size) or sides == example.size:
         return None
-    return f"{sides[0]} x {sides[1]} pixels, the file states {example.size[0]} x {example.size[1]}"
+    turned = "; its EXIF orientation may turn it" if sides == example.size[::-1] else ""
+    stated = f"{example.size[0]} x {example.size[1]}"
+    return f"{sides[0]} x {sides[1]} pixels, the file states {stated}{turned}"
 
 
 def stored_image(images: Images, rules: ImageRules, name: str) -> StoredImage:

@@ -2,9 +2,9 @@
 
 In: ``predict/<split>`` and ``prepare/<split>`` of each evaluated split; ``prepare/train`` for tasks
 whose baseline is the nearest training image. Out: ``score.json``, the numbers and, if metrics were
-left out, ``missing``, the reason by name; ``submission_<split>.json`` where the task has an
-evaluation server; tables of the task, such as ``classes_<split>.csv``. A split without labels has
-no metrics. Numbers are ``<split>/<metric>``, ``<split>/chance/<metric>``,
+left out, ``missing``, the reason by name; ``submission_<split>.json``, or ``.zip`` of label maps,
+where the task has an evaluation server; tables of the task, such as ``classes_<split>.csv``. A
+split without labels has no metrics. Numbers are ``<split>/<metric>``, ``<split>/chance/<metric>``,
 ``<split>/nearest_image/<metric>`` and ``published/<split>/<metric>``.
 """
 
@@ -88,7 +88,7 @@ def write_scores(
     """Write the files; return the metrics by ``<split>/<name>`` and the names of the files.
 
     Raises:
-        StageError: a metric is no number.
+        StageError: a metric is no number, or a predicted class cannot be submitted.
     """
     numbers: dict[str, float] = {}
     missing: dict[str, str] = {}
@@ -116,8 +116,12 @@ def write_scores(
                     f"score: {', '.join(wrong)} of the split {split} is no number, because "
                     "predictions are none; set predict.precision=fp32, or lower finetune.lr"
                 )
-        if (submission := task.submission(predictions)) is not None:
-            files.append(split_file("submission.json", split))
+        try:
+            submission = task.submission(predictions)
+        except ValueError as error:
+            raise StageError(f"score: the submission of the split {split}: {error}") from None
+        if submission is not None:
+            files.append(split_file(task.submission_name, split))
             folder.write_bytes(files[-1], submission)
     content = {**numbers, MISSING: missing} if missing else numbers
     folder.write_bytes(SCORE_FILE, json.dumps(content, indent=1, sort_keys=True).encode())

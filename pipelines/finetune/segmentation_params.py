@@ -61,6 +61,28 @@ class SegmenterParams(StageParams):
     masks: MaskParams = MaskParams()
     "Sizes of Mask2Former; without effect on `pyramid`."
 
+    def unfit_heads(self, head: Head, width: int) -> str | None:
+        """Return which attention heads do not divide their width, or None.
+
+        Args:
+            head: of the network.
+            width: D, of the encoder.
+        """
+        if head != "mask2former":
+            return None
+        inner, num_heads = round(width * self.adapter.value_ratio), self.adapter.num_heads
+        if not inner or inner % num_heads:
+            return (
+                f"task.sizes.adapter.num_heads = {num_heads} does not divide the width {inner} of "
+                f"the values, which is value_ratio times the encoder's {width}"
+            )
+        if self.masks.width % self.masks.num_heads:
+            return (
+                f"task.sizes.masks.num_heads = {self.masks.num_heads} does not divide "
+                f"task.sizes.masks.width = {self.masks.width}"
+            )
+        return None
+
     def of(self, head: Head, class_balance: float) -> SegmenterSizes:
         """Return the sizes as the network with a head takes them."""
         return SegmenterSizes(

@@ -77,6 +77,8 @@ class Task(StageParams):
     "Whether targets move with the pixels of an image: :meth:`dense_batch` then makes both."
     word_head: ClassVar[bool] = False
     "Whether the network begins with the head of pretraining that predicts words."
+    submission_name: ClassVar[str] = "submission.json"
+    "Name of the file of :meth:`submission`."
     has_nearest: ClassVar[bool] = False
     "Whether the score is compared with that of the texts of the nearest training images."
 
@@ -103,7 +105,7 @@ class Task(StageParams):
         return None
 
     def unfit_input(self, config: BEiT3Config) -> str | None:
-        """Return why the task cannot take images of a network's size, or None."""
+        """Return why the task cannot take a network or images of its size, or None."""
         return None
 
     @abstractmethod
@@ -252,5 +254,9 @@ class Task(StageParams):
         return label in given
 
     def submission(self, predictions: pa.Table) -> bytes | None:
-        """Return the file that the task's evaluation server takes, or None if there is none."""
+        """Return the file that the task's evaluation server takes, or None if there is none.
+
+        Raises:
+            ValueError: a predicted class is none of those that the server knows.
+        """
         return None

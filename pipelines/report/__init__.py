@@ -14,7 +14,8 @@
 - ``scores.py``: the score of a fine-tuning as a table. ``results.py``: the committed scores and
   evaluations of a workdir; ``comparison.py``: those of several side by side; ``intervals.py``:
   means over seeds; ``comparison_tables.py``: a comparison as tables and CSV,
-  ``comparison_page.py``: as a page with figures, whose coordinates are ``comparison_figures.py``.
+  ``comparison_page.py``: as a page with charts.
+- ``charts.py``: coordinates of curves and intervals, which ``templates/charts.html`` draws.
 - ``column_counts.py``: counts over columns of committed datasets, in Arrow.
 - ``contact_sheets.py``: thumbnails as data URIs.
 - ``page.py``, ``templates/``: a report as one HTML file. ``base.html`` is the frame of every page,

@@ -5,14 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestration.errors import RecipeError
+from pipelines.report.charts import Chart, Interval, Whiskers, band_chart, color_of, whiskers
 from pipelines.report.comparison import Row, differing
-from pipelines.report.comparison_figures import (
-    CurveFigure,
-    IntervalFigure,
-    color_of,
-    curve_figure,
-    interval_figure,
-)
 from pipelines.report.intervals import (
     Estimate,
     difference,
@@ -56,7 +50,8 @@ class MetricPart:
     """The part of the page about one metric."""
 
     name: str
-    figure: IntervalFigure | None
+    shown: Whiskers | None
+    "None if no variant has a value."
     lines: Sequence[Line]
 
 
@@ -96,25 +91,32 @@ def metric_part(variants: Sequence[Variant], name: str) -> MetricPart:
     """Return what is said of a metric, of results of the kinds that have it."""
     kinds = {_kind(variant.row) for variant in variants if values_of(variant.row, name)}
     shown = [(i, v) for i, v in enumerate(variants, start=1) if _kind(v.row) in kinds]
-    lines, drawn = [], {}
+    lines, drawn = [], []
     for number, variant in shown:
         row = variant.row
         values = values_of(row, name)
         estimate = estimate_of(values) if values else None
         if estimate is not None:
-            drawn[number - 1] = (
-                estimate,
-                [
-                    (r.numbers[name], f"{_run_words(r)}: {r.numbers[name]:.4f}")
-                    for r in row.results
-                    if r.numbers.get(name) in values
-                ],
+            single = [
+                (r.numbers[name], f"{_run_words(r)}: {r.numbers[name]:.4f}")
+                for r in row.results
+                if r.numbers.get(name) in values
+            ]
+            drawn.append(
+                Interval(
+                    str(number),
+                    estimate.mean,
+                    estimate.low,
+                    estimate.high,
+                    color=color_of(number - 1),
+                    single=single,
+                )
             )
         first = shown[0][1].row
         other = difference(row, first, name) if row is not first else None
         note = _note(len(values), len(row.results))
         lines.append(Line(number, variant.label, len(values), estimate, other, note))
-    return MetricPart(name, interval_figure(drawn), lines)
+    return MetricPart(name, whiskers(drawn, with_zero=False), lines)
 
 
 def comparison_page(
@@ -142,7 +144,7 @@ def comparison_page(
         ],
         settings=[(key, [short(row.first.settings.get(key, "")) for row in rows]) for key in keys],
         parts=[metric_part(variants, name) for name in metrics],
-        curves=_curve_figures(rows, metrics, curves),
+        curves=_curve_charts(rows, metrics, curves),
     )
 
 
@@ -150,19 +152,19 @@ def _kind(row: Row) -> tuple[str, str]:
     return row.first.stage, row.first.task
 
 
-def _curve_figures(
+def _curve_charts(
     rows: Sequence[Row], metrics: Sequence[str], curves: Mapping[tuple[str, str], Points]
-) -> list[CurveFigure]:
-    """Return a figure for each metric of the histories that is chosen, and for each loss."""
+) -> list[Chart]:
+    """Return a chart for each metric of the histories that is chosen, and for each loss."""
     found = {
-        index: [curves.get((r.workdir, r.fingerprint), {}) for r in row.results]
-        for index, row in enumerate(rows)
+        str(number): [curves.get((r.workdir, r.fingerprint), {}) for r in row.results]
+        for number, row in enumerate(rows, start=1)
     }
     names = list(dict.fromkeys(name for some in found.values() for each in some for name in each))
     shown = [name for name in names if name.startswith(_CURVES)]
     shown.sort(key=lambda name: (name not in metrics, name.startswith("loss"), name))
-    figures = [curve_figure(name, found) for name in shown]
-    return [figure for figure in figures if figure is not None]
+    charts = [band_chart(name, "over the optimizer steps", found) for name in shown]
+    return [chart for chart in charts if chart is not None]
 
 
 def _run_words(result: Result) -> str:

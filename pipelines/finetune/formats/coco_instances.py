@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from dataprep.tasks.coco_instances import read_coco_instances
+from dataprep.tasks.coco_instances import check_coco_instances, read_coco_instances
 from dataprep.tasks.example import Example
 from orchestration.params import EXTERNAL_FILE, OR_URI
 from pipelines.finetune.formats.format import PublishedImageFormat
@@ -32,6 +32,10 @@ class CocoInstances(PublishedImageFormat):
     def examples(self) -> Iterator[Example]:
         """See :class:`TaskFormat`."""
         return read_coco_instances(Path(self.annotations), is_labeled=self.annotated)
+
+    def expected_rows(self) -> None:
+        """See :class:`TaskFormat`: only both ends of the file are read."""
+        check_coco_instances(Path(self.annotations))
 
     def image_paths(self) -> Sequence[Path]:
         """See :class:`TaskFormat`."""

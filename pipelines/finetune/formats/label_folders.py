@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from dataprep.sources.folders import files_in
 from dataprep.tasks.example import Example
 from dataprep.tasks.label_classes import LabelClasses, read_ade20k_classes, read_label_classes
-from dataprep.tasks.label_folders import read_label_folders
+from dataprep.tasks.label_folders import count_label_folders, read_label_folders
 from dataprep.tasks.stored_label_maps import LabelMapFiles
 from orchestration.params import EXTERNAL_FILE, OR_URI
 from pipelines.finetune.formats.format import ImageTaskFormat
@@ -46,7 +45,7 @@ class _TwoFolders(ImageTaskFormat):
     def expected_rows(self) -> int:
         """See :class:`TaskFormat`."""
         self.read_classes()
-        return len(files_in(Path(self.images), "*"))
+        return count_label_folders(Path(self.images), self._masks)
 
     def image_paths(self) -> Sequence[Path]:
         """See :class:`TaskFormat`."""

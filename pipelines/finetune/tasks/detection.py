@@ -36,6 +36,7 @@ from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.coco_rows import (
     Truth,
+    lacks_masks,
     numbered_classes,
     results_by_chance,
     results_of,
@@ -129,6 +130,8 @@ class Detection(Task):
         }
         if not found:
             raise ValueError("no image of train and dev has an object")
+        if self.masks and (bare := [name for name in splits if lacks_masks(splits[name])]):
+            raise ValueError(f"no object of {bare[0]} has a mask; set task.masks=false")
         if self.categories is None:
             return sorted(found)
         names = list(read_categories(Path(self.categories)).values())

@@ -8,7 +8,8 @@ evaluated ones are seen through overlapping windows, perhaps at several scales a
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Final, Literal, Self
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from dataprep.sources.annotations import AnnotationError
+from dataprep.sources.lines import ListError
+from dataprep.tasks.label_classes import read_classes
 from dataprep.tasks.stored_label_maps import fractions, stored
 from model import BEiT3, BEiT3Config
 from model.finetuning.segmentation.network import ForSegmentation, side_multiple
@@ -26,7 +30,9 @@ from model.finetuning.segmentation.windows import ScaledView, best_classes
 from model.finetuning.task_networks import TaskNetwork
 from model.metrics.segmentation import METRICS
 from model.training import randomness
+from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.batch import Ints, TaskBatch
+from pipelines.finetune.label_map_files import zip_of
 from pipelines.finetune.label_map_score import chance_of, score_of, score_tables
 from pipelines.finetune.label_map_views import (
     CropParams,
@@ -52,9 +58,12 @@ class Segmentation(Task):
     truth_name: ClassVar = "label map"
     columns: ClassVar = (*Task.columns, "label_map", "size")
     is_dense: ClassVar = True
+    submission_name: ClassVar = "submission.zip"
 
     name: Literal["segmentation"]
     "Semantic segmentation."
+    classes: Annotated[str | None, EXTERNAL_FILE] = None
+    "Path of the list of classes, as in `data`, all of which count; null takes those that occur."
     head: Head = "mask2former"
     "`mask2former` on ViT-Adapter, as in the paper, or `pyramid`, a small convolutional head."
     sizes: SegmenterParams = SegmenterParams()
@@ -99,20 +108,25 @@ class Segmentation(Task):
                 return (
                     f"task.name = segmentation needs {package}: pip install 'beit3-pipeline[tasks]'"
                 )
+        try:
+            if self.classes is not None:
+                read_classes(Path(self.classes))
+        except (AnnotationError, ListError, OSError) as error:
+            return f"task.classes: {error}"
         return None
 
     def unfit_input(self, config: BEiT3Config) -> str | None:
-        """See :class:`Task`: the maps of the head cover a window exactly."""
+        """See :class:`Task`: maps cover a window exactly, attention heads divide their width."""
         multiple = side_multiple(self.head, config.patch_size)
         if config.image_size % multiple:
             return (
                 f"network.image_size = {config.image_size} is not a multiple of {multiple}, which "
                 f"the head {self.head} needs at patches of {config.patch_size} pixels"
             )
-        return None
+        return self.sizes.unfit_heads(self.head, config.width)
 
     def label_names(self, splits: Mapping[str, pa.Table]) -> list[str]:
-        """See :class:`Task`: the classes that occur, sorted."""
+        """See :class:`Task`: in the order of their list, or else those that occur, sorted."""
         found = {
             name
             for table in splits.values()
@@ -120,7 +134,15 @@ class Segmentation(Task):
         }
         if not found:
             raise ValueError("no image of train and dev has a label map")
-        return sorted(found)
+        if self.classes is None:
+            return sorted(found)
+        names = list(read_classes(Path(self.classes)).names)
+        if not found & {*names}:
+            raise ValueError(
+                f"no pixel is of a class of {self.classes}; the first class that occurs is "
+                f"{min(found)}"
+            )
+        return names
 
     def network(self, encoder: BEiT3, labels: Sequence[str], texts: TextEncoder) -> TaskNetwork:
         """See :class:`Task`."""
@@ -222,6 +244,12 @@ class Segmentation(Task):
     def is_right(self, label: str, given: Sequence[str]) -> bool | None:
         """See :class:`Task`: an image has many classes."""
         return None
+
+    def submission(self, predictions: pa.Table) -> bytes | None:
+        """Return a zip archive of label maps; without ``classes`` their values are unknown."""
+        if self.classes is None:
+            return None
+        return zip_of(predictions, read_classes(Path(self.classes)))
 
     def _views(self, image: Tensor) -> list[ScaledView]:
         """Return an image at all scales, made from the largest one (3, H, W)."""

@@ -2,7 +2,7 @@
 
 - ``run_report.py``: reads everything and writes the page, beside the workflow's record.
 - ``stages.py``: state, time, cost, rows and rejects of each stage.
-- ``trainings.py``: curves of each training; ``charts.py``: their coordinates.
+- ``trainings.py``: curves of each training.
 - ``tokenizers.py``: health of the codebook and of the vocabulary.
 - ``measured.py``: numbers of the evaluation beside baselines.
 - ``samples.py``: held-out samples with predictions; ``neighbors.py``: what is nearest to some.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from model.metrics.retrieval import KS
+from pipelines.report.charts import Interval, Whiskers, whiskers
 from pipelines.report.learned import (
     Beside,
     Grounding,
@@ -14,7 +15,6 @@ from pipelines.report.learned import (
     learned,
     learned_by_source,
 )
-from pipelines.report.run.charts import Whiskers, whiskers
 
 _WAYS: Final = {
     "image_to_text": "caption of an image",
@@ -64,7 +64,9 @@ def evaluation(path: str, numbers: Mapping[str, float]) -> Evaluation:
     """
     found = groundings(numbers)
     rows = [
-        (f"{each.masked}, {what}", interval.value, interval.low, interval.high, interval.words)
+        Interval(
+            f"{each.masked}, {what}", interval.value, interval.low, interval.high, interval.words
+        )
         for each in found
         for what, interval in (
             (f"right {each.partner} minus another one", each.gap),
@@ -76,7 +78,7 @@ def evaluation(path: str, numbers: Mapping[str, float]) -> Evaluation:
         learned(numbers),
         beside_baselines(numbers),
         found,
-        whiskers(rows),
+        whiskers(rows, with_zero=True),
         list(_recalls(numbers)),
         learned_by_source(numbers),
     )

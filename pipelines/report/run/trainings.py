@@ -13,7 +13,7 @@ from orchestration.errors import PipelineError
 from orchestration.reporting.latest_run import LatestRun
 from orchestration.reporting.metric_history import MetricHistory, metric_history
 from orchestration.storage.store import Store
-from pipelines.report.run.charts import Chart, line_chart
+from pipelines.report.charts import Chart, line_chart
 from pipelines.training.history import points_so_far
 from pipelines.training.points import Points
 

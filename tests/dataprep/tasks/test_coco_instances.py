@@ -9,7 +9,11 @@ from pycocotools.coco import COCO
 
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.lines import ListError
-from dataprep.tasks.coco_instances import read_categories, read_coco_instances
+from dataprep.tasks.coco_instances import (
+    check_coco_instances,
+    read_categories,
+    read_coco_instances,
+)
 from dataprep.tasks.run_lengths import mask_of
 
 IMAGES = [
@@ -34,6 +38,8 @@ def annotation(**changes):
     } | changes  # fmt: skip
 
 
+HUGE = 10**400
+"An integer that JSON can hold and no array."
 GOOD = [
     annotation(id=100, image_id=7, bbox=[2, 0, 4, 50], segmentation=COLUMNS, iscrowd=1),
     annotation(id=3),
@@ -80,18 +86,33 @@ def test_categories_may_have_gaps_and_are_sorted_by_id(tmp_path):
     assert list(read_categories(written(tmp_path)).items()) == list(expected.items())
 
 
+def test_names_of_categories_are_the_labels_of_the_examples(tmp_path):
+    """A decomposed letter and half of a surrogate pair would else be classes that never occur."""
+    path = written(tmp_path, categories=[{"id": i, "name": n} for i, n in enumerate(
+        ["tooth", "cafe\u0301", "x\ud800", "Stra\u00dfe"])])  # fmt: skip
+    objects = [annotation(id=i, category_id=i) for i in range(4)]
+    names = read_categories(path).values()
+    path = written(tmp_path, objects, categories=json.loads(path.read_text())["categories"])
+    assert next(read_coco_instances(path)).labels == tuple(names)
+
+
 def test_objects365_has_boxes_alone_and_a_missing_area_is_that_of_the_mask_or_box(tmp_path):
     bare = {"id": 9, "image_id": 42, "category_id": 1, "bbox": [1, 2, 3, 4], "isfake": 0}
-    masked = {**bare, "id": 10, "segmentation": SQUARE, "area": float("nan")}
-    objects = next(read_coco_instances(written(tmp_path, [bare, masked]))).objects
-    assert [(thing.area, bool(thing.mask)) for thing in objects] == [(12, False), (100, True)]
+    areas = (float("nan"), -1, "100", None, HUGE, -HUGE)
+    masked = [
+        {**bare, "id": i, "segmentation": SQUARE, "area": area}
+        for i, area in enumerate(areas, start=10)
+    ]
+    objects = next(read_coco_instances(written(tmp_path, [bare, *masked]))).objects
+    found = [(thing.area, bool(thing.mask)) for thing in objects]
+    assert found == [(12, False)] + [(100, True)] * len(areas)
 
 
 BAD = {
     "bad_box": [
         {"bbox": [float("nan"), 5, 10, 10]}, {"bbox": [1, 5, float("inf"), 10]},
         {"bbox": [1, 5, 10]}, {"bbox": [1, 5, 10, None]}, {"bbox": ["1", 5, 10, 10]},
-        {"bbox": [1 << 80, 5, 10, 10]}, {"bbox": [True, 5, 10, 10]},
+        {"bbox": [1 << 80, 5, 10, 10]}, {"bbox": [True, 5, 10, 10]}, {"bbox": [HUGE, 5, 10, 10]},
     ],
     "empty_box": [{"bbox": [1, 5, 0, 10]}, {"bbox": [1, 5, 10, -2]}],
     "box_outside": [
@@ -102,6 +123,8 @@ BAD = {
     "mask_size": [{"segmentation": COLUMNS}],
     "bad_mask": [
         {"segmentation": [[1, 2, 3]]}, {"segmentation": {"size": [30, 40], "counts": [5]}},
+        {"segmentation": [[1, 1, 5, 1, HUGE, 5]]},
+        {"segmentation": {"size": [30, 40], "counts": [HUGE, 5]}},
     ],
     "empty_mask": [{"segmentation": {"size": [30, 40], "counts": [1200]}}],
     "malformed_entry": [
@@ -181,6 +204,7 @@ def test_a_test_split_has_images_alone(tmp_path):
         ),
         ({"categories": [*CATEGORIES, {"id": 2, "name": "person"}]}, "the name person"),
         ({"categories": [{"id": "1", "name": "x"}]}, r"categories\[0\]: id = '1', expected int"),
+        ({"categories": [{"id": 1, "name": " "}]}, r"categories\[0\]: the name is empty"),
         ({"categories": {}}, "the list categories"),
         ({"annotations": None}, "the list annotations"),
         ({"images": 3}, "the list images"),
@@ -194,6 +218,36 @@ def test_a_file_of_another_form_is_refused_by_name(tmp_path, changes, message):
 def test_a_file_without_a_readable_image_is_refused(tmp_path):
     with pytest.raises(ListError, match="no readable entry"):
         list(read_coco_instances(written(tmp_path, [], images=[{"id": 1}])))
+
+
+def test_a_file_that_is_cut_off_is_found_by_its_ends(tmp_path):
+    path = written(tmp_path)
+    whole = path.read_bytes()
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):
+        for data in (whole, whole + b"\n\n", json.dumps(json.loads(whole), indent=1).encode()):
+            path.write_bytes(data.decode().encode(encoding))
+            check_coco_instances(path)
+            assert next(iter(read_coco_instances(path))).labels
+            path.write_bytes(path.read_bytes()[:-20])
+            with pytest.raises(AnnotationError, match=r"not JSON .the file is cut off"):
+                check_coco_instances(path)
+    path.write_bytes(b"x" * 9999 + whole)
+    with pytest.raises(AnnotationError, match="no object"):
+        check_coco_instances(path)
+    path.write_bytes(b"")
+    with pytest.raises(AnnotationError, match="no object"):
+        check_coco_instances(path)
+    path.write_bytes(gzip.compress(whole)[:-20])
+    check_coco_instances(path)  # reading it tells
+    with pytest.raises(AnnotationError, match=r"not COCO's annotations of objects.*a folder"):
+        check_coco_instances(tmp_path)
+
+
+def test_images_whose_names_differ_in_their_folders_are_found_by_whole_names(tmp_path):
+    names = ["cam1/1.jpg", "cam2/1.jpg", "cam1/2.jpg", "3.jpg", "3.jpg", "x/4.jpg"]
+    images = [{**IMAGES[0], "id": i, "file_name": name} for i, name in enumerate(names)]
+    found = read_coco_instances(written(tmp_path, [], images=images))
+    assert [each.whole_names for each in found] == [True, True, False, False, False, False]
 
 
 def test_many_annotations_in_any_order_come_to_their_images(tmp_path):

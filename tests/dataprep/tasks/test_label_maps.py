@@ -17,7 +17,7 @@ from dataprep.tasks.label_classes import (
     read_ade20k_classes,
     read_label_classes,
 )
-from dataprep.tasks.label_folders import read_label_folders
+from dataprep.tasks.label_folders import count_label_folders, read_label_folders
 from dataprep.tasks.label_maps import read_label_map
 
 WIDTH, HEIGHT = 7, 5
@@ -291,10 +291,19 @@ def test_maps_belong_to_the_images_of_their_paths(tmp_path):
     rejects = {each.id: (each.reason, each.detail) for each in found if each.reason}
     assert rejects == {
         "b/c": ("no_labels", "images/b/c.jpeg: masks holds no mask b/c.*"),
-        "e+2": ("repeated_id", "images: the id e stands there before"),
+        "e+2": ("repeated_id", "images/e.png: e.jpg has the same name up to the ending"),
         "mask-a.tif": ("repeated_id", "masks/a.tif: a.png is the mask of the same image"),
         "mask-z/q.png": ("missing_file", "masks/z/q.png: no image has this name"),
     }
+
+
+def test_label_maps_of_other_names_alone_are_told_without_reading_them(tmp_path):
+    images = folder_of(tmp_path / "images", ["a/1.jpg", "a/2.jpg", "notes.txt"])
+    assert count_label_folders(images, None) == 3
+    assert count_label_folders(images, folder_of(tmp_path / "some", ["a/2.png", "x.png"])) == 3
+    masks = folder_of(tmp_path / "masks", ["a/1_gt.png", "1.png"])
+    with pytest.raises(ListError, match=r"first image is a/1\.jpg, the first label map 1\.png"):
+        count_label_folders(images, masks)
 
 
 def test_a_split_without_labels_has_images_alone(tmp_path):

@@ -32,6 +32,7 @@ from tests.model.networks import RELEASED
 from tests.pipelines.finetune.examples import (
     builder,
     examples,
+    labelled,
     network_of,
     predictions,
     task_of,
@@ -212,12 +213,25 @@ def test_crowds_alone_are_neither_trained_on_nor_scored(rows, monkeypatch):
 def test_classes_are_those_of_the_categories_or_those_that_occur(tmp_path):
     path = tmp_path / "categories.json"
     path.write_text(json.dumps({"categories": [{"id": 9, "name": "a"}, {"id": 2, "name": "z"}]}))
-    splits = {"train": pa.table({"labels": [["z"], ["b", "a"]]})}
+    splits = {"train": labelled([["z"], ["b", "a"]])}
     assert task_of("detection").label_names(splits) == ["a", "b", "z"]
     assert task_of("detection", categories=str(path)).label_names(splits) == ["z", "a"]
     path.write_text("[]")
     problem = task_of("detection", categories=str(path)).requires()
     assert problem.startswith("task.categories: ") and str(path) in problem
+
+
+def test_masks_are_not_predicted_of_data_that_has_none(rows):
+    """Else the head of the masks would keep its random weights."""
+    bare = rows.to_pylist()
+    for thing in (thing for row in bare for thing in row["objects"]):
+        thing["mask"] = ""
+    splits = {"train": rows, "dev": pa.Table.from_pylist(bare, EXAMPLES)}
+    message = r"no object of dev has a mask; set task\.masks=false"
+    with pytest.raises(ValueError, match=message):
+        task_of("detection").label_names(splits)
+    task = task_of("detection", masks=False)
+    assert task.label_names(splits) and task.can_score(splits["dev"])
 
 
 @torch.no_grad()

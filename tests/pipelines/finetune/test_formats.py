@@ -5,10 +5,12 @@ from typing import get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from orchestration.errors import RecipeError
 from orchestration.fingerprint import semantic
 from orchestration.params import external_files
 from pipelines.finetune.formats.format import ImageTaskFormat, TaskFormat
 from pipelines.finetune.formats.registry import FORMATS, AnyFormat
+from pipelines.finetune.prepare import expects
 
 SECTIONS = {
     "vqav2": {"files": [{"questions": "/q", "annotations": "/a", "images": "/i"}]},
@@ -70,6 +72,14 @@ def test_every_task_has_a_published_format_and_one_of_own_data():
 def test_what_a_format_needs_is_told_by_the_recipe(section, words):
     with pytest.raises(ValidationError, match=words):
         ADAPTER.validate_python(section)
+
+
+def test_a_plan_names_a_file_of_objects_that_is_cut_off(tmp_path):
+    path = tmp_path / "instances.json"
+    section = {"format": "coco_instances", "annotations": str(path), "images": str(tmp_path)}
+    path.write_text('{"images": [], "annotations": [{"id": 1, "bbox": [1, 2')
+    with pytest.raises(RecipeError, match=r"instances\.json: not JSON .the file is cut off"):
+        expects(ADAPTER.validate_python(section))
 
 
 def test_the_files_of_a_format_enter_its_fingerprint_by_content(tmp_path):

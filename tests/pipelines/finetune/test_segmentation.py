@@ -217,9 +217,25 @@ def test_label_maps_decide_what_is_scored_and_which_classes_there_are(rows):
         ({}, 32, None),
         ({}, 40, "network.image_size = 40 is not a multiple of 16, which the head pyramid needs"),
         ({"head": "mask2former"}, 48, "is not a multiple of 32, which the head mask2former needs"),
+        (
+            {"head": "mask2former"},
+            64,
+            "adapter.num_heads = 16 does not divide the width 24 of the values",
+        ),
+        (
+            {
+                "head": "mask2former",
+                "sizes": {
+                    "adapter": {"num_heads": 4},
+                    "masks": {"width": 64, "num_heads": 5},
+                },
+            },
+            64,
+            "masks.num_heads = 5 does not divide task.sizes.masks.width = 64",
+        ),
     ],
 )
-def test_windows_of_a_side_that_the_head_cannot_divide_are_refused(changes, size, message):
+def test_windows_and_widths_that_the_head_cannot_divide_are_refused(changes, size, message):
     task, config = task_of("segmentation", **changes), replace(RELEASED, image_size=size)
     if message is None:
         assert task.unfit_input(config) is None

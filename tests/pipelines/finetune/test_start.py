@@ -30,7 +30,7 @@ from orchestration import Dataset
 from orchestration.errors import RecipeError
 from orchestration.fingerprint import semantic
 from orchestration.storage.store import Store
-from pipelines.finetune import start
+from pipelines.finetune import finetune, start
 from pipelines.finetune.start_params import StartParams
 from pipelines.finetune.start_source import open_folder
 from pipelines.finetune.tasks.captioning import Captioning
@@ -39,6 +39,7 @@ from tests.in_process import run_in_process
 from tests.model.networks import RELEASED, network
 from tests.model.test_interop import TASKS, torchscale
 from tests.model.test_starting import resized_by_the_authors
+from tests.pipelines.finetune.examples import task_of
 from tests.pipelines.pretrain.test_start_from import commit, file, spm, workdir
 from tests.s3 import upload
 from tokenizer.text import TextTokenizer
@@ -267,6 +268,24 @@ def test_what_a_plan_says_of_a_released_file(given):
 )
 def test_sizes_that_do_not_fit_the_weights_are_refused(given, changes, words):
     assert words in str(start.requires(given(released("vqa"), **changes)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("segmentation", {"head": "pyramid"}, "network.image_size = 208 is not a multiple of 32"),
+        ("segmentation", {"head": "mask2former"}, "208 is not a multiple of 32, which the head"),
+        ("detection", {}, "network.image_size = 208 is not a multiple of 64"),
+        ("vqa", {}, None),
+    ],
+)
+def test_a_plan_says_that_a_task_cannot_take_images_of_the_size(given, kind, changes, words):
+    """Else only the training would, after all images of the task are read."""
+    task, params = task_of(kind, **changes), given(released("vqa"), image_size=208)
+    found = finetune.requires(params, task)
+    assert words in found if words else found is None
+    assert finetune.requires(given(released("vqa"), image_size=256), task) is None
+    assert finetune.requires(StartParams(start_from="/nowhere"), task) is None
 
 
 def test_a_width_that_no_released_network_has_needs_its_configuration(given):

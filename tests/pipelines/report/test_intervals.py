@@ -19,8 +19,8 @@ from orchestration.manifest import MANIFEST, file_of, read_manifest
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
 from pipelines.cli import app
+from pipelines.report.charts import Interval, band_chart, color_of, whiskers
 from pipelines.report.comparison import Row
-from pipelines.report.comparison_figures import interval_figure
 from pipelines.report.comparison_page import Variant, comparison_page, metric_part
 from pipelines.report.intervals import difference, estimate_of, main_metrics
 from pipelines.report.results import Result, learning_curves, read_results
@@ -101,21 +101,41 @@ def test_what_cannot_be_compared_is_said():
     assert line.note == "one run: no interval"
 
 
-def test_the_coordinates_of_a_figure_are_those_of_its_numbers():
-    found = interval_figure({1: (estimate_of([2.0, 4.0]), [(2.0, "seed 0"), (4.0, "seed 1")])})
-    assert found is not None
-    (mark,) = found.marks
-    assert mark.number == 2 and mark.low is not None and mark.high is not None
-    by_text = {float(tick.text): tick.at for tick in found.ticks}
+def test_the_places_of_an_interval_are_those_of_its_numbers():
+    found = estimate_of([2.0, 4.0])
+    single = [(2.0, "seed 0"), (4.0, "seed 1")]
+    shown = whiskers(
+        [Interval("2", found.mean, found.low, found.high, single=single)], with_zero=False
+    )
+    assert shown is not None
+    (drawn,) = shown.rows
+    by_text = {float(tick.label): tick.at for tick in shown.ticks}
     (one, at_one), (two, at_two) = sorted(by_text.items())[:2]
-    for value, at in (
-        (3.0, mark.mean),
-        (2.0, mark.dots[0][0]),
-        (estimate_of([2, 4]).high, mark.high),
-    ):
+    for value, at in ((3.0, drawn.at), (2.0, drawn.dots[0][0]), (found.high, drawn.high)):
         assert at == pytest.approx(
-            at_one + (value - one) / (two - one) * (at_two - at_one), abs=0.3
+            at_one + (value - one) / (two - one) * (at_two - at_one), abs=0.1
         )
+
+
+def test_a_scale_needs_not_hold_zero():
+    shown = whiskers([Interval("1", 0.7, 0.69, 0.71)], with_zero=False)
+    assert shown is not None and shown.zero is None and shown.rows[0].low == pytest.approx(5, abs=1)
+
+
+def test_a_band_reaches_from_the_smallest_to_the_largest_run_where_all_have_a_value():
+    runs = [{"loss": ([1, 2, 3], [4.0, 2.0, 0.0])}, {"loss": ([1, 3], [2.0, 1.0])}, {}]
+    chart = band_chart("loss", "", {"1": [{}], "2": runs})
+    assert chart is not None
+    (line,) = chart.lines
+    assert (line.title, line.color) == ("2", color_of(1))
+    middle, outline = (
+        [tuple(map(float, p.split(","))) for p in points.split()]
+        for points in (line.points, line.band)
+    )
+    at = {float(tick.label): tick.at for tick in chart.y_ticks}
+    assert [y for _, y in middle] == [at[3.0], pytest.approx((at[0.0] + at[1.0]) / 2, abs=0.1)]
+    assert [y for _, y in outline] == [at[2.0], at[0.0], at[1.0], at[4.0]]
+    assert band_chart("loss", "", {"1": [{}]}) is None
 
 
 def test_a_page_escapes_every_name_and_is_the_same_each_time():
@@ -127,7 +147,7 @@ def test_a_page_escapes_every_name_and_is_the_same_each_time():
     tree = html.fromstring(page)
     assert not tree.xpath("//script") and not tree.xpath("//*[@src or @href]")
     assert bad in tree.text_content() and f"loss/{bad}" in tree.text_content()
-    assert len(tree.xpath("//circle[@fill='none']")) == 8
+    assert len(tree.xpath("//i[@class='single']")) == 8
     assert "paired by seed (4); excludes 0" in tree.text_content()
 
 
@@ -205,13 +225,13 @@ def test_the_command_prints_intervals_and_writes_a_page(workdir, tmp_path):
     tree = html.fromstring(file.read_text())
     assert words in done.output and words in tree.text_content()
     assert tree.xpath("//h1")[0].text == "comparison"
-    captions = [element.text for element in tree.xpath("//figcaption")]
+    captions = [element.text for element in tree.xpath("//figcaption/b")]
     assert captions == ["grounding/words/gap", "accuracy/mlm", "loss/mlm"]
     assert len(tree.xpath("//polygon")) == len(tree.xpath("//polyline")) == 2
     assert "2: masking=b" in tree.text_content()
     chosen = compare([workdir], "--html", str(file), "--metric", "accuracy/mlm")
     assert chosen.exit_code == 0
-    captions = [e.text for e in html.fromstring(file.read_text()).xpath("//figcaption")]
+    captions = [e.text for e in html.fromstring(file.read_text()).xpath("//figcaption/b")]
     assert captions == ["accuracy/mlm", "loss/mlm"]
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from dataprep.images import decode_stored
 from orchestration.manifest import MANIFEST
 from pipelines.cli import app
-from pipelines.report.run.charts import line_chart, nice_ticks, whiskers
+from pipelines.report.charts import Interval, line_chart, nice_ticks, whiskers
 from pipelines.report.run.run_report import HTML_FILE, page_of, run_report
 from pipelines.report.run.stages import num_gpus
 from pipelines.report.run.trainings import thinned
@@ -196,11 +196,13 @@ def test_ticks_are_round_numbers_that_cover_the_range(low, high, expected):
 
 
 def test_intervals_lie_on_one_scale_with_zero():
-    shown = whiskers([("gap", 0.2, 0.1, 0.3, ""), ("control", 0.0, -0.1, 0.1, "")])
+    shown = whiskers(
+        [Interval("gap", 0.2, 0.1, 0.3), Interval("control", 0.0, -0.1, 0.1)], with_zero=True
+    )
     gap, control = shown.rows
     assert shown.zero == pytest.approx(control.at) and control.low < shown.zero < control.high
     assert gap.low == pytest.approx(control.high) and gap.at < gap.high < 100
-    assert whiskers([]) is None
+    assert whiskers([], with_zero=True) is None
 
 
 def test_many_points_become_few_means():

@@ -52,7 +52,7 @@ def test_a_study_ends_with_the_page_of_its_metrics_and_variants(tmp_path, runs):
     (page,) = (tmp_path / "work" / "studies").glob("*/comparison.html")
     tree = html.fromstring(page.read_text())
     assert tree.xpath("//h1")[0].text == "masking"
-    assert [e.text for e in tree.xpath("//figcaption")] == ["grounding/words/gap"]
+    assert [e.text for e in tree.xpath("//figcaption/b")] == ["grounding/words/gap"]
     (difference,) = tree.xpath("//td[contains(., '2: joint')]/..")
     cells = [cell.text_content() for cell in difference.xpath("td")]
     assert cells[3:6] == ["0.0300", "0.0052 to 0.0548", "-0.0600"]
