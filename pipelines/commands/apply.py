@@ -26,6 +26,8 @@ from pipelines.commands.apply_options import (
     Overrides,
     Question,
     QuestionColumn,
+    SecondTextColumn,
+    SecondTexts,
     Seed,
     Temperature,
     TextColumn,
@@ -121,9 +123,11 @@ def classify(
     model: Model,
     inputs: Inputs = None,
     text: Texts = [],  # noqa: B006
+    second_text: SecondTexts = [],  # noqa: B006
     texts: TextFiles = [],  # noqa: B006
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
+    second_text_column: SecondTextColumn = None,
     top: NumBest = 5,
     tokenizer: Tokenizer = None,
     labels: Labels = None,
@@ -131,11 +135,12 @@ def classify(
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Classify images, or texts with a model that was fine-tuned for texts.
+    """Classify images, or texts and pairs of texts with a model that was fine-tuned for them.
 
     Example: beit3 classify --model runs/demo-imagenet photos --top 3 --json
     """
     given = inputs_section(inputs, text, texts, image_column, text_column)
+    given |= {"second_texts": list(second_text), "second_text_column": second_text_column}
     section = model_section(model, tokenizer, labels) | {"num_best": top}
     apply_model(apply_recipe("classify", section, given, set_), workdir, json_)
 

@@ -71,11 +71,20 @@ def apply_recipe(
     from pipelines.apply.inputs import InputParams
     from pipelines.workflows.apply import ApplyRecipe, misfit
 
-    given = {"--text": inputs["texts"], "--question": [inputs.get("question")]}
+    seconds = inputs.get("second_texts", ())
+    given = {
+        "--text": inputs["texts"],
+        "--second-text": seconds,
+        "--question": [inputs.get("question")],
+    }
     for option, texts in given.items():
         if any(text is not None and not clean_caption(text) for text in texts):
             raise RecipeError(f"beit3 {operation}: {option} is empty; give a text")
-    inputs = {**inputs, "texts": [clean_caption(text) for text in inputs["texts"]]}
+    inputs = {
+        **inputs,
+        "texts": [clean_caption(text) for text in inputs["texts"]],
+        "second_texts": [clean_caption(text) for text in seconds],
+    }
     if inputs.get("question") is not None:  # as a question of a column
         inputs["question"] = clean_caption(inputs["question"])
     if problem := misfit(operation, InputParams(**inputs)):

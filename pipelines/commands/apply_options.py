@@ -28,6 +28,17 @@ Images = Annotated[
     ),
 ]
 Texts = Annotated[list[str], typer.Option("--text", metavar="TEXT", help="A text; repeatable.")]
+SecondTexts = Annotated[
+    list[str],
+    typer.Option(
+        "--second-text",
+        metavar="TEXT",
+        help="The second text of a pair, one for each --text; repeatable.",
+    ),
+]
+SecondTextColumn = Annotated[
+    str | None, typer.Option(help="Parquet column of the second texts of pairs.")
+]
 TextFiles = Annotated[
     list[Path],
     typer.Option("--texts", metavar="FILE", parser=given_path, help="File with a text per line."),

@@ -126,6 +126,31 @@ def test_texts_are_classified_by_a_model_of_texts(tmp_path, models):
     assert [row["labels"] for row in rows] == [[c.label for c in each] for each in expected]
 
 
+def test_pairs_of_texts_are_read_together(tmp_path, models):
+    given, seconds = ["one circle", "red"], ["blue", "a square"]
+    pairs = list(zip(given, seconds, strict=True))
+    model = PretrainedModel.from_pretrained(models["sentences"])
+    expected, alone = model.classify(pairs, top_k=5), model.classify(given, top_k=5)
+    table = pa.table({"a": [*given, "left", "left"], "b": [*seconds, " ", None]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    columns = {"image_column": None, "text_column": "a", "second_text_column": "b"}
+    recipes = [
+        recipe_of("classify", models["sentences"], texts=given, second_texts=seconds),
+        recipe_of("classify", models["sentences"], tmp_path / "a.parquet", **columns),
+    ]
+    for i, recipe in enumerate(recipes):
+        rows = run(recipe, tmp_path / f"work{i}").read().to_pylist()
+        assert [(row["text"], row["second_text"]) for row in rows] == pairs
+        for row, best, other in zip(rows, expected, alone, strict=True):
+            assert row["labels"] == [each.label for each in best]
+            np.testing.assert_allclose(row["scores"], [each.score for each in best], atol=1e-5)
+            assert abs(row["scores"][0] - other[0].score) > 1e-5
+    found = results("classify", recipes[1].inputs, recipes[1].apply)
+    bad = {row["id"]: str(problem) for row, problem in found if problem is not None}
+    names = [f"{tmp_path}/a.parquet:{number}" for number in (3, 4)]
+    assert bad == dict.fromkeys(names, "empty_text: the second text is empty")
+
+
 @pytest.mark.parametrize(
     ("operation", "kind", "given", "words"),
     [
@@ -155,6 +180,22 @@ def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
         ("embed", {"text_column": "a"}, "--image-column and --text-column exclude each other"),
         ("caption", {"texts": ["a"]}, "only images are taken"),
         ("answer", {}, "no question; give --question, or --question-column"),
+        (
+            "embed",
+            {"texts": ["a"], "second_texts": ["b"]},
+            "second texts are given, but only classify takes pairs",
+        ),
+        (
+            "classify",
+            {"texts": ["a"], "second_texts": ["b", "c"]},
+            "1 --text and 2 --second-text; give one of the second for each of the first",
+        ),
+        ("classify", {"second_text_column": "b"}, "name the first with --text-column"),
+        (
+            "classify",
+            {"image_column": None, "text_column": "b", "second_text_column": "b"},
+            "column b is named for both texts of a pair; name two columns",
+        ),
         (
             "embed",
             {"apply__min_score": 0.3},

@@ -24,7 +24,7 @@ from tests.pipelines.inference.models import builder_of, config_of, fine_tuned
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
-    for kind in ("retrieval", "vqa", "detection", "segmentation", "captioning"):
+    for kind in ("sentences", "retrieval", "vqa", "detection", "segmentation", "captioning"):
         fine_tuned(folder / kind / "export", builder_of(kind))
     drawn.write_images(folder / "images", 3)
     return folder
@@ -66,6 +66,18 @@ def test_json_is_an_object_per_input_and_bad_inputs_are_named_apart(work, tmp_pa
     assert all(len(row["features"]) == RELEASED.width for row in rows)
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{tmp_path}/page.jpg: not_an_image: ")
+
+
+def test_pairs_of_texts_are_classified(work):
+    words = ("classify", "--model", work / "sentences/export", "--text", "red", "--text", "blue")
+    words = (*words, "--second-text", " a  circle", "--second-text", "left")
+    rows = list(map(json.loads, called(*words, "--json").splitlines()))
+    model = PretrainedModel.from_pretrained(work / "sentences/export")
+    expected = model.classify([("red", "a circle"), ("blue", "left")])
+    assert [row["labels"] for row in rows] == [[c.label for c in each] for each in expected]
+    assert "red | a circle" in called(*words)
+    assert "2 --text and 1 --second-text" in called(*words[:-2])
+    assert "--second-text is empty; give a text" in called(*words[:-1], " ")
 
 
 @pytest.mark.parametrize(
