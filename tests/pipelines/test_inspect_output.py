@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import save
 from typer.testing import CliRunner
 
 from dataprep.images import encode_jpeg
@@ -102,7 +103,7 @@ def commit(store: Store, stage: str, tables, *, files=None, parents=()) -> None:
     outputs = [Output(9, tables)] if tables else []
     commit_outputs(folder, outputs, files=files or {}, numbers={"mean": 1.5})
     found = json.loads(folder.read(MANIFEST))
-    found["stage"] = stage
+    found["stage"], found["fingerprint"] = stage, FP
     found["parents"] = {
         "role": [{"stage": p, "fingerprint": FP, "manifest_sha256": ""} for p in parents]
     }
@@ -219,7 +220,7 @@ def test_a_checkpoint_shows_its_step_its_configuration_and_norms(workdir):
     assert "\n" not in str(done.exception)
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "other bytes"])
+@pytest.mark.parametrize("damage", ["cut", "missing", "other bytes", "a flipped byte"])
 def test_a_damaged_file_is_named_in_one_line(tmp_path, spm, damage):
     store = make(Store(tmp_path / "work"), tmp_path, spm)
     folder = store.sub(f"pair_tokens/{FP}")
@@ -230,12 +231,52 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, spm, damage):
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "missing":
         path.unlink()
-    else:
+    elif damage == "other bytes":
         path.write_bytes(b"x" * size)
+    else:  # in an image: the file is readable, and as long as before
+        content = bytearray(path.read_bytes())
+        content[content.index(b"\xff\xd8\xff") + 50] ^= 1
+        path.write_bytes(content)
     shown = inspect(f"{store.uri}/pair_tokens")
+    assert "row 0" not in shown
     (line,) = [line for line in shown.splitlines() if line.startswith("damaged:")]
     assert str(path) in line
     assert "3" in inspect(f"{store.uri}/pair_tokens", "--rows", "0")  # the manifest is still shown
+
+
+def test_the_manifest_of_another_output_is_named(tmp_path, spm):
+    store = make(Store(tmp_path / "work"), tmp_path, spm)
+    folder = store.sub(f"pair_tokens/{FP}")
+    folder.write_bytes(MANIFEST, store.read(f"text_tokens/{FP}/{MANIFEST}"))
+    done = CliRunner().invoke(app, ["inspect", folder.uri])
+    assert f"{MANIFEST}: this is the manifest of text_tokens/{FP}" in str(done.exception)
+
+
+def test_an_export_shows_the_norms_of_its_weights(tmp_path, spm):
+    store = make(Store(tmp_path / "work"), tmp_path, spm)
+    weights = save({"vision.a": torch.tensor([3.0, 4.0]), "norm.weight": torch.ones(4)})
+    files = {"export/network.json": b'{"width": 32}', "export/model.safetensors": weights}
+    commit(store, "export", {}, files=files)
+    shown = inspect(f"{store.uri}/export/{FP}")
+    assert f"{store.uri}/export/{FP}/export: exported network" in shown and '"width": 32' in shown
+    (line,) = [line for line in shown.splitlines() if "│ vision" in line]
+    assert [cell.strip() for cell in line.split("│")[2:5]] == ["2", "5", "4"]
+    path = Path(store.native_path(f"export/{FP}/export/model.safetensors"))
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    shown = inspect(f"{store.uri}/export/{FP}")
+    (line,) = [line for line in shown.splitlines() if line.startswith("damaged:")]
+    assert str(path) in line
+
+
+@pytest.mark.parametrize("option", ["--table", "--reject", "--sheet"])
+def test_an_option_without_effect_is_refused(workdir, option):
+    done = CliRunner().invoke(app, ["inspect", workdir.uri, option, "x"])
+    assert f"{option}: {workdir.uri} is a workdir; name an output" in str(done.exception)
+
+
+def test_a_parquet_file_beside_the_outputs_is_refused(workdir):
+    done = CliRunner().invoke(app, ["inspect", f"{workdir.uri}/drawn/truth.parquet"])
+    assert "drawn/truth.parquet: no Parquet file of a table; one lies at" in str(done.exception)
 
 
 @pytest.mark.parametrize(
