@@ -254,7 +254,7 @@ def _show_reject(workdir: "Store", folder: "Store", sample_id: str) -> None:
 
     manifest = read_manifest(folder)
     stage = folder.uri.removeprefix(f"{workdir.uri}/").rpartition("/")[0]
-    recipe = recipe_of(workdir, stage, folder.name)
+    recipe, started_at = recipe_of(workdir, stage, folder.name)
     shown = 0
     for name in (each for each in manifest.columns if each.endswith(REJECTS)):
         for row in find_reject(folder, name, sample_id):
@@ -264,7 +264,7 @@ def _show_reject(workdir: "Store", folder: "Store", sample_id: str) -> None:
                 if row[column]:
                     say(f"  {column}: {row[column]}")
             say(f"  where: {where}")
-            if line := text_at(where):
+            if line := text_at(where, started_at):
                 say(f"  line: {line}")
             shown += 1
     if not shown:

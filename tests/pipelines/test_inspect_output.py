@@ -5,6 +5,7 @@ The networks and the workdir are small and committed without Ray.
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -64,10 +65,10 @@ def make(store: Store, folder: Path, spm: Path) -> Store:
     text = TextTokenizer.load(spm)
     stages = dict.fromkeys(STAGES, FP)
     workflow = store.sub(f"workflows/{fingerprint_of(stages)}")
-    record = {"name": "own", "stages": stages, "started_at": 0}
-    workflow.write_bytes("record.json", json.dumps(record).encode())
     source = folder / "own.tsv"
     source.write_text("".join(f"caption {i}\thttp://a.example/{i}\n" for i in range(9)))
+    record = {"name": "own", "stages": stages, "started_at": source.stat().st_mtime + 1}
+    workflow.write_bytes("record.json", json.dumps(record).encode())
     recipe = {"sources": {"own": {"format": "tsv", "list": str(source)}}}
     workflow.write_bytes("recipe.yaml", json.dumps(recipe).encode())
     index = [reject("own/000000007", "own", "bad_url", HOSTILE)]
@@ -186,6 +187,15 @@ def test_a_rejected_row_has_its_reason_and_its_line(workdir):
     assert "line: caption 6 http://a.example/6" in " ".join(shown.split())
     done = CliRunner().invoke(app, ["inspect", f"{workdir.uri}/index/own", "--reject", "own/8"])
     assert "rejected no sample 'own/8'" in str(done.exception)
+
+
+def test_no_line_is_shown_of_a_list_that_was_written_since(tmp_path, spm):
+    store = make(Store(tmp_path / "work"), tmp_path, spm)
+    later = (tmp_path / "own.tsv").stat().st_mtime + 9
+    os.utime(tmp_path / "own.tsv", (later, later))
+    shown = inspect(f"{store.uri}/index/own", "--reject", "own/000000007")
+    assert "own.tsv:7" in shown and "caption 6" not in shown
+    assert f"line: not known: {tmp_path}/own.tsv was written after the run" in shown
 
 
 def checkpoint_of(folder: Path, network: BEiT3) -> Store:
