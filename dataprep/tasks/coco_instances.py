@@ -5,13 +5,16 @@ Format: https://cocodataset.org/#format-data, "object detection". An object has 
 ``category_id``, ``bbox`` as x, y, width and height, and if known ``segmentation``, ``iscrowd`` and
 ``area``) and ``categories`` (``id``, ``name``). Objects365 has no ``segmentation``.
 
-An image is an example, also without any object. A box is cut at the border of its image. An
+An image is an example, also without any object. Where several images have names that differ in
+their folders alone, only these names find them. A box is cut at the border of its image. An
 annotation that cannot be used is a reject of its own, ``annotation-<id>``; its image stays.
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -109,11 +112,13 @@ def _read(path: Path, is_labeled: bool) -> Iterator[Example]:
         else:
             images[entry["id"]] = (entry["width"], entry["height"], entry["file_name"])
     annotated = _Annotations(path, images) if is_labeled else None
+    ends = Counter(PurePosixPath(name).name for name in {name for _, _, name in images.values()})
     for row, (id_, (width, height, name)) in enumerate(images.items()):
         objects, labels = annotated.of_row(row) if annotated else ((), ())
-        yield example_of(
+        example = example_of(
             str(id_), path.name, images=[name], labels=labels, objects=objects, size=(width, height)
         )
+        yield replace(example, whole_names=ends[PurePosixPath(name).name] > 1)
     yield from problems
     if annotated:
         yield from annotated.rejects

@@ -72,6 +72,8 @@ class Example:
     "Of detection: width and height of the image as the file states them."
     mask: str = ""
     "Of segmentation: name of the file of the image's label map; its classes become the labels."
+    whole_names: bool = False
+    "Whether images are found by their whole names alone, as others of the file end alike."
     reason: str = ""
     "Why the example is a reject; empty for a good one."
     detail: str = ""

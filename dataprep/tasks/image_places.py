@@ -6,13 +6,13 @@ from it.
 | search | what else is found |
 |---|---|
 | ``exact`` | nothing |
-| ``ends`` | ``train/27/a.png`` as ``27/a.png`` or ``a.png``, as file names are unique |
+| ``ends`` | ``train/27/a.png`` as ``27/a.png`` or ``a.png``, where file names are unique |
 | ``anywhere`` | files outside of the folder, by absolute paths or ``..``; paths of Windows |
 
 Only a list of the user's own, on this machine, may choose which files of it are read.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from posixpath import normpath
@@ -61,11 +61,16 @@ class ImageMembers:
                 for member, name in mine.items():
                     self._shortened.setdefault(_without(name, num_folders), []).append(member)
 
-    def find(self, name: str) -> Sequence[Member]:
-        """Return the members of an image's name; none if it is in no archive."""
+    def find(self, name: str, *, is_whole: bool = False) -> Sequence[Member]:
+        """Return the members of an image's name; none if it is in no archive.
+
+        Args:
+            name: the name.
+            is_whole: whether its ends find nothing.
+        """
         if self._search == "anywhere":
             name = normpath(member_path(name))
-        for end in _ends(name, self._search):
+        for end in _ends(name, "exact" if is_whole else self._search):
             if found := self._members.get(end) or self._shortened.get(end):
                 return found
         return ()
@@ -75,7 +80,11 @@ class Images:
     """Reads images by name."""
 
     def __init__(
-        self, places: Sequence[Path], members: Mapping[str, Sequence[Member]], search: Search
+        self,
+        places: Sequence[Path],
+        members: Mapping[str, Sequence[Member]],
+        search: Search,
+        whole_names: Collection[str] = (),
     ) -> None:
         """Open the archives.
 
@@ -83,6 +92,7 @@ class Images:
             places: folders and zip archives.
             members: what :class:`ImageMembers` found for each name that will be read.
             search: how names are looked up in folders.
+            whole_names: names whose ends find nothing.
 
         Raises:
             zipfile.BadZipFile: a file is not the archive that it was; the message names it.
@@ -90,7 +100,7 @@ class Images:
         self._shown = ", ".join(place.name for place in places)
         self._folders = [place for place in places if place.is_dir()]
         self._zips = ZipSet([place for place in places if not place.is_dir()], members)
-        self._search = search
+        self._search, self._whole_names = search, frozenset(whole_names)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of an image's file.
@@ -100,7 +110,8 @@ class Images:
         """
         if name in self._zips.names:
             return self._zips.read(name)
-        for end in _ends(name, self._search):
+        search = "exact" if name in self._whole_names else self._search
+        for end in _ends(name, search):
             for folder in self._folders:
                 try:
                     return self._read(folder, end)

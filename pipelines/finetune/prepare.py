@@ -129,7 +129,8 @@ def prepare_slice(params: Params, split: str, folder: Store, slice_: Slice) -> I
         for name, of_image in zip(example.images, row["members"], strict=True)
         if of_image
     }
-    images = Images(source.image_paths(), members, params.source.search)
+    whole = {name for example in examples if example.whole_names for name in example.images}
+    images = Images(source.image_paths(), members, params.source.search, whole)
     read = lru_cache(_CACHED_IMAGES)(partial(stored_image, images, source.image_rules()))
     maps = source.label_maps()
     rows: list[dict[str, Any]] = []
@@ -207,7 +208,8 @@ def _check_kept(context: Context, slices: list[Slice]) -> None:
 
 
 def _row(example: Example, members: ImageMembers) -> dict[str, Any]:
-    found = [[vars(member) for member in members.find(name)] for name in example.images]
+    places = [members.find(name, is_whole=example.whole_names) for name in example.images]
+    found = [[vars(member) for member in some] for some in places]
     return {"example": json.dumps(vars(example)), "members": found}
 
 

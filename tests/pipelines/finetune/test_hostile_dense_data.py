@@ -3,6 +3,7 @@ kept can be trained on, predicted and scored."""
 
 import json
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,3 +258,32 @@ def test_label_maps_end_once_and_each_fault_has_its_reason(label_maps):
 def test_strange_images_with_label_maps_are_trained_on_and_predicted(label_maps, changes):
     source, split, *_ = label_maps
     check_usable(task_of("segmentation", classes=source.classes, **changes), split)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_an_image_is_not_taken_for_another_of_its_name(tmp_path, form):
+    """The recipe names one folder of a file that lists the images of two."""
+    folder = tmp_path / "cam1"
+    folder.mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        draw(folder, name, (60, 40))
+    places = folder
+    if form == "zip":
+        places = tmp_path / "cam1.zip"
+        with zipfile.ZipFile(places, "w") as archive:
+            for path in folder.iterdir():
+                archive.write(path, path.name)
+    names = ["cam1/1.jpg", "cam2/1.jpg", "cam1/2.jpg"]
+    images = [{"id": i, "file_name": n, "width": 60, "height": 40} for i, n in enumerate(names)]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    source = CocoInstances(format="coco_instances", annotations=str(path), images=str(places))
+    _, rows, rejects = prepared(tmp_path, source)
+    assert rows.keys() == {"2"} and {reason for reason, _ in rejects.values()} == {"missing_file"}
+    both = tmp_path / "both"
+    (both / "cam2").mkdir(parents=True)
+    (both / "cam1").symlink_to(folder)
+    draw(both / "cam2", "1.jpg", (60, 40))
+    source = source.model_copy(update={"images": str(both)})
+    _, rows, rejects = prepared(tmp_path / "again", source)
+    assert rows.keys() == {"0", "1", "2"} and not rejects
