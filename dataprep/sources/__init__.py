@@ -11,6 +11,7 @@
 | access to containers | ``lines``, ``tars``, ``zips``, ``members`` |
 | access to compressed files | ``compression``, ``unpacked_files`` |
 | access to gzip files | ``gzip_members``, ``gzip_pass``, ``seekable_gzip`` |
+| codes of another tokenizer | ``code_files`` |
 | published counts and download rates | ``published`` |
 
 A reader takes a path and a range that it can read alone, and yields rows in the file's order. A row

@@ -4,8 +4,9 @@ Out: ``model.safetensors`` and ``network.json`` (this project's network); ``offi
 layout of the released checkpoints, if the authors' classes compute the same, otherwise
 ``torchscale.pt``); ``timm/`` (the image encoder with its preprocessing);
 ``sentencepiece.bpe.model`` and ``tokenizer_config.json`` (transformers' ``AutoTokenizer``);
-``vqkd.pt``; and ``README.md``, the model card. A text tokenizer of which transformers would give
-other ids (as with ``byte_fallback``) is written as ``spm.model``, a name that it does not look for.
+``vqkd.pt``, unless the codes are another tokenizer's; and ``README.md``, the model card. A text
+tokenizer of which transformers would give other ids (as with ``byte_fallback``) is written as
+``spm.model``, a name that it does not look for.
 ``beit3 export --check`` compares an export with the programs that read it.
 """
 
@@ -41,6 +42,7 @@ TIMM_FOLDER: Final = "timm"
 TOKENIZER_CONFIG_FILE: Final = "tokenizer_config.json"
 VQKD_FILE: Final = "vqkd.pt"
 CARD_FILE: Final = "README.md"
+_CODEBOOK: Final = "image_tokenizer"
 _STREAMS: Final = ("images", "texts", "pairs")
 
 
@@ -54,7 +56,7 @@ def stage(
     checkpoint: Stage,
     evaluation: Stage,
     text_tokenizer: Stage,
-    image_tokenizer: Stage,
+    image_tokenizer: Stage | None,
     images: Stage,
     texts: Stage,
     pairs: Stage,
@@ -67,12 +69,13 @@ def stage(
         checkpoint: ``pretrain``.
         evaluation: ``evaluate``, whose numbers the model card shows.
         text_tokenizer: ``text_tokenizer``.
-        image_tokenizer: ``image_tokenizer``.
+        image_tokenizer: ``image_tokenizer``; None if the codes are another tokenizer's.
         images: ``image_tokens``, whose rows the model card counts.
         texts: ``text_tokens``; likewise.
         pairs: ``pair_tokens``; likewise.
         origin: recipe and licenses, for the model card.
     """
+    codebook = {} if image_tokenizer is None else {_CODEBOOK: image_tokenizer}
     return Stage(
         "export",
         lambda context: run(context, origin),
@@ -81,7 +84,7 @@ def stage(
             checkpoint=checkpoint,
             evaluation=evaluation,
             text_tokenizer=text_tokenizer,
-            image_tokenizer=image_tokenizer,
+            **codebook,
             images=images,
             texts=texts,
             pairs=pairs,
@@ -109,7 +112,7 @@ def run(context: Context, origin: Provenance) -> None:
         context.folder.sub(FOLDER),
         context.input("checkpoint"),
         context.input("text_tokenizer"),
-        context.input("image_tokenizer"),
+        context.input(_CODEBOOK) if _CODEBOOK in context.stage.inputs else None,
         context.input("evaluation").manifest.numbers,
         replace(origin, rows={role: _counts(context.input(role)) for role in _STREAMS}),
     )
@@ -120,18 +123,27 @@ def export(
     target: Store,
     checkpoint: Dataset,
     text: Dataset,
-    images: Dataset,
+    images: Dataset | None,
     evaluation: Mapping[str, float],
     made: Provenance,
 ) -> list[str]:
-    """Write the export folder; return the names of its files."""
+    """Write the export folder; return the names of its files.
+
+    Args:
+        target: the folder.
+        checkpoint: output of ``pretrain``.
+        text: output of ``text_tokenizer``.
+        images: output of ``image_tokenizer``; None if the codes are another tokenizer's.
+        evaluation: metrics on held-out rows.
+        made: what the network was made from.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_export(
             folder,
             load_network(checkpoint),
             vocabulary=Path(text.fetch(text_tokenizer.MODEL_FILE)),
-            codebook=Path(images.fetch(image_tokenizer.MODEL_FILE)),
+            codebook=None if images is None else Path(images.fetch(image_tokenizer.MODEL_FILE)),
             evaluation=evaluation,
             made=made,
         )

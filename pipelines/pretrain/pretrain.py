@@ -1,6 +1,7 @@
 """Pretrain: three token datasets → a BEiT-3 checkpoint.
 
-In: image, text and pair tokens, both tokenizers. Out: the last checkpoint
+In: image, text and pair tokens, both tokenizers (the image tokenizer not with the codes of
+another one). Out: the last checkpoint
 (``torch.distributed.checkpoint`` shards), ``network.json``, the history of the metrics (Parquet
 files in ``history``), a figure of the losses, and records of skipped steps. Each step takes exactly
 as many samples of each stream as the recipe says (paper, section 2.3).
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from model import BEiT3Config
 from model.training import float8
 from model.training.batch import Stream
 from model.training.cost import memory_bytes
@@ -20,6 +22,7 @@ from orchestration.branches import branch_numbers
 from orchestration.checkpoint_files import newest_whole, step_of
 from orchestration.errors import StageError
 from orchestration.manifest import File
+from orchestration.params import StageParams
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from orchestration.training import files_of, fit
 from pipelines.pretrain import start_from
@@ -34,6 +37,7 @@ from pipelines.pretrain.start_tokenizers import TokenizerParams, tokenizer_param
 from pipelines.pretrain.training_task import PretrainJob
 from pipelines.readers.expected_memory import CUDA_BYTES, total_rows
 from pipelines.tokens import (
+    given_codes,
     image_tokenizer,
     image_tokens,
     text_tokenizer,
@@ -44,7 +48,7 @@ from pipelines.tokens.given_weights import num_codes_of
 from pipelines.training.history import complete_curve
 from pipelines.training.loop import train
 from tokenizer.text import TextTokenizer
-from tokenizer.vqkd import VQKD
+from tokenizer.vqkd import VQKD, VQKDConfig
 
 FIGURE_FILE: Final = "losses.png"
 _ORDERED_BYTES: Final = 12
@@ -61,7 +65,7 @@ def stage(
     texts: Stage,
     pairs: Stage,
     text_tokenizer: Stage,
-    image_tokenizer: Stage,
+    image_tokenizer: Stage | None,
     evaluation: EvaluationParams | None = None,
     evaluation_seed: int = 0,
 ) -> Stage:
@@ -70,19 +74,20 @@ def stage(
     Args:
         params: the recipe's section ``train``.
         seed: of the recipe, unless the section has its own.
-        images: ``image_tokens``.
+        images: ``image_tokens`` or ``given_codes/images``.
         texts: ``text_tokens``.
-        pairs: ``pair_tokens``.
+        pairs: ``pair_tokens`` or ``given_codes/pairs``.
         text_tokenizer: ``text_tokenizer``.
-        image_tokenizer: ``image_tokenizer``.
+        image_tokenizer: ``image_tokenizer``; None if the codes are given.
         evaluation: how checkpoints are evaluated while the training goes on.
         evaluation_seed: seed of the stage ``evaluate``.
     """
     params = params if params.seed is not None else params.model_copy(update={"seed": seed})
     crops = images.params
-    words, codes = text_tokenizer.params, image_tokenizer.params
     assert isinstance(crops, image_tokens.CropParams)
-    tokenizers = tokenizer_params(words, codes)
+    codes = crops if image_tokenizer is None else image_tokenizer.params
+    tokenizers = tokenizer_params(text_tokenizer.params, codes)
+    codebook = {} if image_tokenizer is None else {"image_tokenizer": image_tokenizer}
     measured = evaluation or EvaluationParams()
     return Stage(
         "pretrain",
@@ -93,13 +98,13 @@ def stage(
             texts=texts,
             pairs=pairs,
             text_tokenizer=text_tokenizer,
-            image_tokenizer=image_tokenizer,
+            **codebook,
         ),
         seed=params.seed,
         version=7,
         requires=partial(_requires, params, tokenizers),
         resources=params.resources,
-        expects=partial(_expects_after, params, texts, text_tokenizer, image_tokenizer),
+        expects=partial(_expects_after, params, texts, text_tokenizer, codes),
         workers=partial(workers, params, {"image": images, "text": texts, "pair": pairs}),
     )
 
@@ -111,11 +116,14 @@ def _requires(params: Params, tokenizers: TokenizerParams) -> str | None:
     return start_from.requires(params, tokenizers)
 
 
-def _expects_after(params: Params, texts: Stage, words: Stage, codes: Stage) -> Expected:
+def _expects_after(params: Params, texts: Stage, words: Stage, codes: StageParams) -> Expected:
     assert isinstance(texts.params, text_tokens.Params)
     assert isinstance(words.params, text_tokenizer.Params)
-    assert isinstance(codes.params, image_tokenizer.Params)
-    num_codes = num_codes_of(codes.params, codes.params.weights)
+    if isinstance(codes, given_codes.Params):
+        num_codes = codes.num_codes
+    else:
+        assert isinstance(codes, image_tokenizer.Params)
+        num_codes = num_codes_of(codes, codes.weights)
     return expects(params, texts.params.length, words.params.vocab_size, num_codes)
 
 
@@ -161,20 +169,18 @@ def run(
     """Train with Ray Train, draw the losses, commit."""
     text = context.input("text_tokenizer")
     vocab_size = TextTokenizer.load(text.fetch(text_tokenizer.MODEL_FILE)).num_rows
-    tokenizer = context.input("image_tokenizer")
-    codes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
-    config = params.network.config(vocab_size=vocab_size, num_codes=codes.num_codes)
+    tokenizer, new_views = None, None
+    if isinstance(crops, given_codes.Params):
+        config = params.network.config(vocab_size=vocab_size, num_codes=crops.num_codes)
+    else:
+        tokenizer = context.input("image_tokenizer")
+        codes = VQKD.load(tokenizer.fetch(vqkd_training.MODEL_FILE)).config
+        config = params.network.config(vocab_size=vocab_size, num_codes=codes.num_codes)
+        _check_grid(codes, config)
+        if params.codes == "online":  # drawn as the stored ones, cut at the tokenizer's size
+            new_views = NewViews(crops.min_crop_scale, crops.flip, codes.image_size)
     inputs = {stream: context.input(role) for stream, role in ROLES.items()}
     datasets = {stream: dataset.table("train") for stream, dataset in inputs.items()}
-    if codes.grid != config.grid:
-        raise StageError(
-            f"pretrain cannot start: the tokenizer's grid is {codes.grid} x {codes.grid}, the "
-            f"network's {config.grid} x {config.grid}; set image_tokenizer.image_size to "
-            f"{config.grid} * image_tokenizer.patch_size"
-        )
-    new_views = None
-    if params.codes == "online":  # drawn as the stored ones, cut at the tokenizer's size
-        new_views = NewViews(crops.min_crop_scale, crops.flip, codes.image_size)
     job = PretrainJob(
         params, context.seed, datasets, text, config, tokenizer, new_views, context.folder
     )
@@ -182,7 +188,7 @@ def run(
         job.make_feed(0, params.max_workers)
     except ValueError as error:
         raise StageError(f"pretrain cannot start: {error}") from None
-    outputs = {"text_tokenizer": text, "image_tokenizer": tokenizer}
+    outputs = {"text_tokenizer": text} | ({"image_tokenizer": tokenizer} if tokenizer else {})
     start_from.prepare(context, params, config, tokenizers, outputs)
     evaluator = None
     if params.evaluate_every is not None:
@@ -213,3 +219,17 @@ def run(
     ]
     context.commit(files=files, numbers=numbers)
     context.folder.remove(start_from.START_FOLDER)
+
+
+def _check_grid(codes: VQKDConfig, config: BEiT3Config) -> None:
+    """Check that a view has as many codes as the network has patches.
+
+    Raises:
+        StageError: it has not.
+    """
+    if codes.grid != config.grid:
+        raise StageError(
+            f"pretrain cannot start: the tokenizer's grid is {codes.grid} x {codes.grid}, the "
+            f"network's {config.grid} x {config.grid}; set image_tokenizer.image_size to "
+            f"{config.grid} * image_tokenizer.patch_size"
+        )

@@ -32,6 +32,7 @@ from pipelines.pretrain.start_tokenizers import (
     TokenizerParams,
     contradictions,
     given_file,
+    given_key,
     is_taken,
     rows_of,
 )
@@ -76,10 +77,10 @@ def plan_lines(params: Params, tokenizers: TokenizerParams) -> Iterator[str]:
     if weights is None or report is None:
         yield f"{KEY}: {masked(params.start_from)}: names are compared after it is fetched"
         return
-    for line in (*report.lines(), *_remarks(weights, params)):
+    for line in (*report.lines(), *_remarks(weights, params, tokenizers)):
         yield f"{KEY}: {line}"
     for stage, theirs in tokenizer_files(weights.folder):
-        if theirs is not None and not given_file(tokenizers, stage):
+        if theirs is not None and not given_key(tokenizers, stage):
             each = TOKENIZERS[stage]
             yield (
                 f"{KEY}: {stage} must give the {each.part} of the weights; if it would train "
@@ -129,7 +130,7 @@ def write_start(
         params: of the stage, with a local path in place of a file's URI.
         config: of the network.
         tokenizers: sections of both tokenizers.
-        outputs: outputs of both tokenizers by stage.
+        outputs: outputs of the tokenizers by stage; none of the image tokenizer for given codes.
 
     Raises:
         RecipeError: the weights cannot be used.
@@ -137,17 +138,18 @@ def write_start(
     assert params.start_from is not None
     try:
         weights = read(params.start_from)
-        own = {stage: outputs[stage].fetch(each.file) for stage, each in TOKENIZERS.items()}
+        own = {stage: made.fetch(TOKENIZERS[stage].file) for stage, made in outputs.items()}
         if wrong := list(contradictions(weights, params, tokenizers, own)):
             raise RecipeError("; ".join(wrong))
         fitted, report = _fitted(weights, params, config)
     except (PipelineError, ValueError, OSError) as error:
         raise RecipeError(f"{KEY}: {error}") from None
-    lines = [*report.lines(), *_remarks(weights, params)]
+    remarks = list(_remarks(weights, params, tokenizers))
+    lines = [*report.lines(), *remarks]
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "weights"
         save_file({name: tensor.contiguous() for name, tensor in fitted.items()}, path)
-        described = asdict(report) | {"remarks": list(_remarks(weights, params))}
+        described = asdict(report) | {"remarks": remarks}
         folder.write_bytes(REPORT_FILE, json.dumps(described, indent=1).encode())
         folder.write_file(WEIGHTS_FILE, path)
     return lines
@@ -179,13 +181,14 @@ def _fitted(
         ) from None
 
 
-def _remarks(weights: Weights, params: Params) -> Iterator[str]:
+def _remarks(weights: Weights, params: Params, tokenizers: TokenizerParams) -> Iterator[str]:
     """Yield what differs without a mismatch of names and shapes, and what cannot be known."""
     config = params.network.config(vocab_size=1, num_codes=1)
     for stage, theirs in tokenizer_files(weights.folder):
         if theirs is None and is_taken(weights, params, stage):
             each = TOKENIZERS[stage]
-            yield f"{stage}.{each.key} is taken to be the {each.part} of the weights"
+            key = given_key(tokenizers, stage) or f"{stage}.{each.key}"
+            yield f"{key} is taken to be the {each.part} of the weights"
     if weights.config is None:
         if config.width != _HEAD_WIDTH * config.num_heads:
             yield (

@@ -1,7 +1,8 @@
 """Whether given weights belong to the vocabulary and the codebook of a workflow.
 
 Token ids and codes mean nothing without their tokenizers, so rows and heads of another vocabulary
-or codebook are refused unless the recipe leaves them out (``train.start_fresh``).
+or codebook are refused unless the recipe leaves them out (``train.start_fresh``). Given codes of
+another tokenizer come without its file: they are taken to be the codebook of weights without one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from orchestration.params import StageParams
 from pipelines.pretrain.params import Params
 from pipelines.pretrain.start_source import is_folder, sha256_of, tokenizer_files
 from pipelines.pretrain.start_weights import Weights, outline
-from pipelines.tokens import image_tokenizer, text_tokenizer
+from pipelines.tokens import given_codes, image_tokenizer, text_tokenizer
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
 
@@ -48,13 +49,14 @@ TOKENIZERS: Final[Mapping[str, Tokenizer]] = {
 }
 "By stage."
 
-TokenizerParams = Mapping[str, text_tokenizer.Params | image_tokenizer.Params]
-"Sections of both tokenizers by stage."
+TokenizerParams = Mapping[str, text_tokenizer.Params | image_tokenizer.Params | given_codes.Params]
+"Sections of both tokenizers by stage; that of given codes stands for the image tokenizer's."
 
 
 def tokenizer_params(words: StageParams, codes: StageParams) -> TokenizerParams:
-    """Return the sections of both tokenizers by stage."""
-    assert isinstance(words, text_tokenizer.Params) and isinstance(codes, image_tokenizer.Params)
+    """Return the sections of both tokenizers by stage; ``codes`` may be given ones."""
+    assert isinstance(words, text_tokenizer.Params)
+    assert isinstance(codes, image_tokenizer.Params | given_codes.Params)
     return {"text_tokenizer": words, "image_tokenizer": codes}
 
 
@@ -67,7 +69,7 @@ def contradictions_of(
     """
     if params.start_from is None or not is_folder(params.start_from):
         return
-    trained = [s for s in TOKENIZERS if s in complete and not given_file(tokenizers, s)]
+    trained = [s for s in TOKENIZERS if s in complete and not given_key(tokenizers, s)]
     if not trained:
         return
     weights = outline(params.start_from)
@@ -106,9 +108,12 @@ def contradictions(
     """
     for stage, theirs in tokenizer_files(weights.folder):
         each, mine = TOKENIZERS[stage], own.get(stage)
+        section = tokenizers[stage]
         if not is_taken(weights, params, stage):
             continue
-        if theirs is None and not given_file(tokenizers, stage):
+        if isinstance(section, given_codes.Params):
+            yield from _not_given(weights, section, theirs)
+        elif theirs is None and not given_file(tokenizers, stage):
             yield (
                 f"the weights do not come with their {each.part}, and {stage} would train another "
                 f"one; set {stage}.{each.key} to theirs, or train.start_fresh=[{each.part}]"
@@ -120,6 +125,20 @@ def contradictions(
                 f"the weights have {rows_of(weights, stage)} rows for the {each.part}, {mine} has "
                 f"{number}; set {stage}.{each.key} to theirs, or train.start_fresh=[{each.part}]"
             )
+
+
+def _not_given(weights: Weights, section: given_codes.Params, theirs: Path | None) -> Iterator[str]:
+    """Yield why the head of the weights does not predict the given codes."""
+    if theirs is not None:
+        yield (
+            f"the codebook of the weights is that of {theirs}, not that of given_codes.file; "
+            "set train.start_fresh=[codebook], or remove given_codes"
+        )
+    elif (number := rows_of(weights, "image_tokenizer")) != section.num_codes:
+        yield (
+            f"the weights have {number} rows for the codebook, given_codes.num_codes is "
+            f"{section.num_codes}; set train.start_fresh=[codebook]"
+        )
 
 
 def _another(stage: str, theirs: Path) -> str:
@@ -152,5 +171,13 @@ def _number(stage: str, path: Path) -> int:
 
 def given_file(tokenizers: TokenizerParams, stage: str) -> str | None:
     """Return the path or URI of a tokenizer that the recipe gives, or None."""
-    found: str | None = getattr(tokenizers[stage], TOKENIZERS[stage].key)
+    found: str | None = getattr(tokenizers[stage], TOKENIZERS[stage].key, None)
     return found
+
+
+def given_key(tokenizers: TokenizerParams, stage: str) -> str | None:
+    """Return the key of the recipe that gives a tokenizer or its codes, or None."""
+    if isinstance(tokenizers[stage], given_codes.Params):
+        return "given_codes.file"
+    given = given_file(tokenizers, stage)
+    return f"{stage}.{TOKENIZERS[stage].key}" if given is not None else None

@@ -52,8 +52,8 @@ class PretrainJob:
     text: Dataset
     "Output of the stage ``text_tokenizer``."
     config: BEiT3Config
-    tokenizer: Dataset
-    "Output of the stage ``image_tokenizer``."
+    tokenizer: Dataset | None
+    "Output of the stage ``image_tokenizer``; None if the codes are another tokenizer's."
     new_views: NewViews | None
     "How a new view is drawn at each visit; None takes the stored views and codes."
     folder: Store
@@ -154,7 +154,7 @@ class PretrainTask:
         self.skipped = SkippedSteps(job.folder, session.rank, session.num_workers)
         self.spikes = params.spikes()
         self.tokenizer: VQKD | None = None
-        if job.new_views is not None:
+        if job.new_views is not None and job.tokenizer is not None:
             tokenizer = VQKD.load(job.tokenizer.fetch(TOKENIZER_FILE))
             self.tokenizer = tokenizer.to(session.device).requires_grad_(False)
 

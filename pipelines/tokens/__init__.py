@@ -10,6 +10,7 @@
 ``codebook_report.py``   codebook usage, perplexity, cosine; ``codebook_figures.py`` draws
 ``image_tokens.py``      stage: images → JPEG, views, codes
 ``pair_tokens.py``       stage: pairs → JPEG, views, codes, caption ids
+``given_codes.py``       stage: token table, codes of another tokenizer → table with these codes
 ``held_out.py``          split into rows to train on and held-out rows
 =======================  ===========================================================
 

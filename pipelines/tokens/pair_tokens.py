@@ -16,7 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestration import Context, Dataset, Stage, feeding
+from orchestration import Context, Dataset, Slice, Stage, feeding
 from pipelines.tokens import image_tokens
 from pipelines.tokens.held_out import HeldOutBy, Split
 from pipelines.tokens.text_tokenizer import MODEL_FILE
@@ -86,6 +86,11 @@ def run(context: Context, params: CropParams) -> None:
     slices = image_tokens.tokenize(context, params, "pairs", split, make)
     if not slices:
         return context.commit()
+    commit_with_counts(context, slices)
+
+
+def commit_with_counts(context: Context, slices: Sequence[Slice]) -> None:
+    """Commit token tables of pairs, with the captions of each row and their numbers."""
     counts = context.read_parts(slices, "train", ["source", "num_captions"])
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / COUNTS_FILE

@@ -12,7 +12,6 @@ from orchestration.reporting.estimates import Estimate
 from orchestration.reporting.results import human_seconds
 from orchestration.resources import Resources
 from pipelines.pretrain.params import Params as PretrainParams
-from pipelines.tokens.given_weights import num_codes_of
 from pipelines.tokens.vqkd_training import VQKDTrainingParams
 from pipelines.training.params import Precision
 from pipelines.workflows.gpu_rates import GPUS, USUAL, rate
@@ -92,7 +91,7 @@ def step_operations(recipe: PretrainRecipe) -> float:
     tokenizer = recipe.image_tokenizer
     config = train.network.config(
         vocab_size=recipe.text_tokenizer.vocab_size,
-        num_codes=num_codes_of(tokenizer, tokenizer.weights),
+        num_codes=recipe.num_codes,
     )
     shapes = train.sample_shapes(config, recipe.text_tokens.length)
     counts = train.samples_per_step

@@ -114,9 +114,10 @@ def _file(model: Folder, which: str) -> Path:
     """Return the file of a tokenizer that lies beside the weights, or in their workdir."""
     found = model.text_tokenizer() if which == "text" else model.image_tokenizer()
     if found is None:
+        others = "; codes of another tokenizer (given_codes) cannot be measured on new images"
         raise RecipeError(
             f"model: {model.store.uri} does not come with its {which} tokenizer; give the workdir "
-            "or the export of its pretraining"
+            f"or the export of its pretraining{others if which == 'image' else ''}"
         )
     return found
 

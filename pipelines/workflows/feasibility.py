@@ -49,7 +49,9 @@ def _start_contradictions(
     recipe: PretrainRecipe, complete: Mapping[str, Manifest]
 ) -> Iterator[str]:
     """Weights to start from belong to a vocabulary and a codebook."""
-    tokenizers = tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
+    tokenizers = tokenizer_params(
+        recipe.text_tokenizer, recipe.given_codes or recipe.image_tokenizer
+    )
     return contradictions_of(recipe.train, tokenizers, complete)
 
 
@@ -102,11 +104,11 @@ def _too_few_rows(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> I
                     f"to {most} or less"
                 )
     for stream in STREAM_KINDS:
-        section = f"{stream}_tokens"
-        if section in complete:
-            parts = (part.tables["train"] for part in complete[section].parts)
+        rows_stage = recipe.rows_stage(stream)
+        if rows_stage in complete:
+            parts = (part.tables["train"] for part in complete[rows_stage].parts)
             sizes = [rows for table in parts for rows in table.row_groups]
-            yield from _few_groups(recipe, stream, section, sum(sizes), len(sizes))
+            yield from _few_groups(recipe, stream, f"{stream}_tokens", sum(sizes), len(sizes))
 
 
 def _few_groups(
@@ -171,7 +173,8 @@ def implications(
     yield from feed_memory(recipe)
     yield from scale_lines(recipe)
     yield from plan_lines(
-        recipe.train, tokenizer_params(recipe.text_tokenizer, recipe.image_tokenizer)
+        recipe.train,
+        tokenizer_params(recipe.text_tokenizer, recipe.given_codes or recipe.image_tokenizer),
     )
     yield from _beyond_the_end(recipe)
     yield from _held_out(recipe, estimates)

@@ -15,10 +15,10 @@ def pair_counts(
 ) -> tuple[int, Iterator[str]]:
     """Return the number of samples in an epoch of the pair stream, and lines that explain it.
 
-    Counts are those of the stage ``pair_tokens`` if it is complete, else estimates: rows of the
-    sources times the mean number of captions of such a source.
+    Counts are those of the stage that gives the pair stream if it is complete, else estimates: rows
+    of the sources times the mean number of captions of such a source.
     """
-    tokens = complete.get("pair_tokens")
+    tokens = complete.get(recipe.rows_stage("pair"))
     pairs: dict[str, float] = {}
     images: dict[str, float] = {}
     for name, source in recipe.sources.items():

@@ -12,7 +12,14 @@ from pipelines.curate import curate
 from pipelines.pretrain import evaluate, export, pretrain
 from pipelines.pretrain.provenance import Provenance
 from pipelines.report import data_report
-from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
+from pipelines.tokens import (
+    given_codes,
+    image_tokenizer,
+    image_tokens,
+    pair_tokens,
+    text_tokenizer,
+    text_tokens,
+)
 from pipelines.workflows.feasibility import impossible
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from pipelines.workflows.sources import last_stages, stages_of
@@ -94,6 +101,13 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         text_tokenizer=vocabulary,
     )
 
+    # With codes of another tokenizer, nothing that follows reads the image tokenizer.
+    encoded, given = [image_rows, pair_rows], []
+    if recipe.given_codes is not None:
+        given = [given_codes.stage(recipe.given_codes, tokens=rows) for rows in encoded]
+    image_rows, pair_rows = given or encoded
+    target = None if given else codebook
+
     # Pretrain.
     checkpoint = pretrain.stage(
         recipe.train,
@@ -102,7 +116,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         texts=text_rows,
         pairs=pair_rows,
         text_tokenizer=vocabulary,
-        image_tokenizer=codebook,
+        image_tokenizer=target,
         evaluation=recipe.evaluate,
         evaluation_seed=seed,
     )
@@ -120,7 +134,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
         checkpoint=checkpoint,
         evaluation=evaluated,
         text_tokenizer=vocabulary,
-        image_tokenizer=codebook,
+        image_tokenizer=target,
         images=image_rows,
         texts=text_rows,
         pairs=pair_rows,
@@ -131,7 +145,7 @@ def build_workflow(recipe: PretrainRecipe) -> Workflow:
     )
     stages = (
         *(*ingest, curated, report),
-        *(vocabulary, text_rows, codebook, image_rows, pair_rows),
+        *(vocabulary, text_rows, codebook, *encoded, *given),
         *(checkpoint, evaluated, exported),
     )
     return Workflow(recipe, stages, partial(impossible, recipe))

@@ -18,6 +18,9 @@ from pipelines.pretrain.evaluation.params import Params as EvaluateParams
 from pipelines.pretrain.export import Params as ExportParams
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.report.data_report import Params as DataReportParams
+from pipelines.tokens.given_codes import STAGES as GIVEN_CODES
+from pipelines.tokens.given_codes import Params as GivenCodesParams
+from pipelines.tokens.given_weights import num_codes_of
 from pipelines.tokens.image_tokenizer import Params as ImageTokenizerParams
 from pipelines.tokens.image_tokens import Params as ImageTokensParams
 from pipelines.tokens.pair_tokens import Params as PairTokensParams
@@ -141,12 +144,42 @@ class PretrainRecipe(Recipe):
     "How images are turned into views with codes."
     pair_tokens: PairTokensParams = PairTokensParams()
     "How image-text pairs are turned into views with codes and token ids."
+    given_codes: GivenCodesParams | None = None
+    "Codes of another tokenizer that are predicted in place of VQ-KD's; null for VQ-KD's."
     train: PretrainParams = PretrainParams()
     "How the network is pretrained."
     evaluate: EvaluateParams = EvaluateParams()
     "How a checkpoint is evaluated on held-out rows."
     export: ExportParams = ExportParams()
     "What the export holds."
+
+    @property
+    def num_codes(self) -> int:
+        """Number of codes that the network predicts, as far as it is known before."""
+        if self.given_codes is not None:
+            return self.given_codes.num_codes
+        return num_codes_of(self.image_tokenizer, self.image_tokenizer.weights)
+
+    def rows_stage(self, stream: Stream) -> str:
+        """Return the name of the stage whose rows a stream of pretraining reads."""
+        tokens = f"{stream}_tokens"
+        return tokens if self.given_codes is None else GIVEN_CODES.get(tokens, tokens)
+
+    @model_validator(mode="after")
+    def _given_codes_are_used(self) -> "PretrainRecipe":
+        if self.given_codes is None:
+            return self
+        if self.train.codes == "online":
+            raise ValueError(
+                "given_codes: train.codes = online computes VQ-KD's codes of new views, for which "
+                "no codes are given; set train.codes=stored, or remove given_codes"
+            )
+        if self.train.network.image_target == "pixels":
+            raise ValueError(
+                "given_codes: train.network.image_target = pixels predicts no codes; set it to "
+                "codes, or remove given_codes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "PretrainRecipe":

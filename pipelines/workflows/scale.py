@@ -13,7 +13,6 @@ from typing import Final
 from model import BEiT3Config
 from model.training.cost import memory_bytes, parameters_by_part
 from orchestration.reporting.results import human_bytes, human_seconds
-from pipelines.tokens.given_weights import num_codes_of
 from pipelines.training.params import Precision
 from pipelines.workflows.compute_time import step_operations
 from pipelines.workflows.feed_memory import held_bytes
@@ -65,10 +64,10 @@ class Scale:
 
 def scale(recipe: PretrainRecipe, gpu: Gpu, num_workers: int) -> Scale:
     """Return the figures of a recipe's pretraining on so many GPUs."""
-    train, tokenizer = recipe.train, recipe.image_tokenizer
+    train = recipe.train
     config = train.network.config(
         vocab_size=recipe.text_tokenizer.vocab_size,
-        num_codes=num_codes_of(tokenizer, tokenizer.weights),
+        num_codes=recipe.num_codes,
     )
     layout = train.layout(num_workers)
     shapes = train.sample_shapes(config, recipe.text_tokens.length)

@@ -30,8 +30,8 @@ _DRAWN_EVALUATION: Final = {"format": "flickr30k"}
 _SOURCES: Final = ("sources", "evaluation_sets")
 _STREAMS: Final = ("images_per_step", "texts_per_step", "pairs_per_step")
 "Sizes of the streams in ``train``; one that a recipe leaves out, by 0, stays left out."
-_REPLACED: Final = ("miniweb", "cluster")
-"Sections that are taken from the template as a whole."
+_REPLACED: Final = ("miniweb", "cluster", "given_codes")
+"Sections that are taken from the template as a whole, which has no codes of its drawn images."
 _DROPPED: Final = {
     "model", "weights", "teacher_weights", "start_from", "start_fresh",
     "use_gpu", "num_workers", "compile", "float8", "profile_steps",

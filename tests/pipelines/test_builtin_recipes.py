@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -25,7 +27,8 @@ RECIPES = builtin_recipes()
 FINETUNINGS = [name for name in RECIPES if name.startswith("finetune/")]
 STUDIES = [name for name in RECIPES if name.startswith("studies/")]
 PRETRAININGS = [name for name in RECIPES if name not in (*FINETUNINGS, *STUDIES)]
-ABLATIONS = [name for name in RECIPES if name.startswith("ablations/")]
+GIVEN_CODES = "ablations/given-codes"
+ABLATIONS = [name for name in RECIPES if name.startswith("ablations/") and name != GIVEN_CODES]
 CONTACT = ["download.contact=me@example.org"]
 MAX_LINES = 40
 TINY = {
@@ -209,6 +212,38 @@ def test_an_ablation_of_table_8_trains_otherwise_on_the_same_stages_before(name,
     assert before.keys() == after.keys()
     changed = {stage for stage in before if before[stage] != after[stage]}
     assert changed == {"pretrain", "evaluate", "export"}
+
+
+def test_the_ablation_of_given_codes_shares_every_stage_before_them_with_base(base, tmp_path):
+    """Shrunk, a recipe has other images, and so no codes until some are set."""
+    name, folder, file = GIVEN_CODES, Path(base.store.uri).parent, tmp_path / "codes.parquet"
+    assert opened(name, folder, *CONTACT, shrink=True).recipe.given_codes is None
+    codes = {"sample_id": pa.array([], pa.string()), "view": pa.array([], pa.int64()),
+             "codes": pa.array([], pa.list_(pa.int64()))}  # fmt: skip
+    pq.write_table(pa.table(codes), file)
+    ablated = opened(name, folder, *CONTACT, f"given_codes.file={file}", shrink=True)
+    before, after = (
+        {p.stage.name: p for p in each.workflow.plan(each.store)} for each in (base, ablated)
+    )
+    assert after.keys() - before.keys() == {"given_codes/images", "given_codes/pairs"}
+    changed = {stage for stage in before if before[stage].fingerprint != after[stage].fingerprint}
+    assert changed == {"pretrain", "evaluate", "export"}
+    assert not any("image_tokenizer" in after[stage].stage.input_names for stage in changed)
+    written = load_recipe(PretrainRecipe, recipe_path(name), overrides=CONTACT)
+    assert written.num_codes == 8192  # DALL-E's
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("train.codes=online", "given_codes: train.codes = online computes VQ-KD's codes"),
+        ("train.network.image_target=pixels", "image_target = pixels predicts no codes"),
+        ("given_codes.num_codes=70000", "given_codes.num_codes"),
+    ],
+)
+def test_settings_that_contradict_given_codes_are_refused(change, words):
+    with pytest.raises(RecipeError, match=words):
+        load_recipe(PretrainRecipe, recipe_path(GIVEN_CODES), overrides=[*CONTACT, change])
 
 
 def test_the_base_recipe_is_the_papers_ablation_setting(tmp_path):

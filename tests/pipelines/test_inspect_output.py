@@ -39,7 +39,9 @@ from tokenizer.text import BOS, TextTokenizer, train
 
 HOSTILE = "<script>alert(1)</script>[red]"
 FP = "0123456789abcdef"
-STAGES = ("index/own", "text_tokenizer", "text_tokens", "pair_tokens", "pretrain")
+STAGES = (
+    "index/own", "text_tokenizer", "text_tokens", "pair_tokens", "given_codes/pairs", "pretrain",
+)  # fmt: skip
 VIEW = (3, 4, 20, 16, 1)
 
 
@@ -96,6 +98,7 @@ def make(store: Store, folder: Path, spm: Path) -> Store:
         }
     )
     commit(store, "pair_tokens", {"held_out": pairs}, parents=["text_tokenizer"])
+    commit(store, "given_codes/pairs", {"held_out": pairs}, parents=["pair_tokens"])
     return store
 
 
@@ -140,11 +143,12 @@ def test_an_output_shows_schema_counts_and_rows_as_they_are(workdir, where):
 def test_token_ids_are_shown_as_words_and_views_as_boxes(workdir):
     shown = inspect(f"{workdir.uri}/text_tokens")
     assert "tokens: a red circle | one blue square" in shown
-    shown = inspect(f"{workdir.uri}/pair_tokens", "--rows", "1")
-    assert "captions: a blue square" in shown
-    assert "views: 20 x 16 at (3, 4), mirrored" in shown
-    assert "codes: 1 views of 4 codes, 3 different ones" in shown
-    assert "jpeg: JPEG 60 x 40" in shown
+    for stage in ("pair_tokens", "given_codes/pairs"):
+        shown = inspect(f"{workdir.uri}/{stage}", "--rows", "1")
+        assert "captions: a blue square" in shown
+        assert "views: 20 x 16 at (3, 4), mirrored" in shown
+        assert "codes: 1 views of 4 codes, 3 different ones" in shown
+        assert "jpeg: JPEG 60 x 40" in shown
 
 
 def test_one_parquet_file_is_shown_with_the_row_numbers_of_its_table(workdir):

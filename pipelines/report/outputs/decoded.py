@@ -9,10 +9,11 @@ import numpy as np
 from dataprep.image_errors import ImageError
 from dataprep.jpeg_segments import read_segments
 from orchestration import Dataset
-from orchestration.manifest import Manifest
+from orchestration.manifest import Manifest, read_manifest
 from orchestration.reporting.results import human_bytes
 from orchestration.storage.store import Store
 from pipelines.report.predicted import clipped
+from pipelines.tokens.given_codes import STAGES
 from pipelines.tokens.image_tokens import VIEW_NUMBERS
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import BOS, TextTokenizer
@@ -25,15 +26,19 @@ _MOST_ITEMS: Final = 8
 def tokenizer_of(workdir: Store, manifest: Manifest) -> TextTokenizer | None:
     """Return the text tokenizer that made the ids of an output, or None if it made none.
 
+    Given codes are written into tables whose ids they keep, so theirs are those of their input.
+
     Raises:
-        StoreError: the tokenizer has been removed.
+        StoreError: the tokenizer, or an output on the way to it, has been removed.
         ManifestError: it is damaged.
     """
     for parents in manifest.parents.values():
         for parent in parents:
+            folder = workdir.sub(f"{parent.stage}/{parent.fingerprint}")
             if parent.stage == "text_tokenizer":
-                folder = workdir.sub(f"{parent.stage}/{parent.fingerprint}")
                 return TextTokenizer.load(Dataset.open(folder).fetch(MODEL_FILE))
+            if manifest.stage in STAGES.values():
+                return tokenizer_of(workdir, read_manifest(folder))
     return None
 
 

@@ -26,6 +26,7 @@ from pipelines.report.run.stages import COMPLETE, StageLine, funnel, stage_lines
 from pipelines.report.run.trainings import Training, trainings
 from pipelines.report.scores import Measured
 from pipelines.report.scores import measured as scored
+from pipelines.tokens.given_codes import STAGES as GIVEN_CODES
 from pipelines.tokens.text_tokenizer import MODEL_FILE
 from tokenizer.text import TextTokenizer
 
@@ -173,6 +174,9 @@ def _add_evaluation(report: RunReport, workdir: Store, complete: Mapping[str, St
     found = Dataset(workdir.sub(line.path), line.manifest)
 
     def dataset(stage: str) -> Dataset:
+        given = GIVEN_CODES.get(stage, stage)
+        if given in complete:  # whose rows the evaluation has numbered
+            stage = given
         if stage not in complete:
             raise RecipeError(f"{stage} is not complete")
         return Dataset.open(workdir.sub(complete[stage].path))

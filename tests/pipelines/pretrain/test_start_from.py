@@ -30,7 +30,7 @@ from pipelines.pretrain import export, start_from
 from pipelines.pretrain.params import NetworkParams, Params
 from pipelines.pretrain.start_source import digest_of_folder, open_folder
 from pipelines.pretrain.start_tokenizers import contradictions_of
-from pipelines.tokens import image_tokenizer, text_tokenizer
+from pipelines.tokens import given_codes, image_tokenizer, text_tokenizer
 from tests.model.networks import network
 from tests.s3 import upload
 from tokenizer.text import TextTokenizer, train
@@ -387,3 +387,37 @@ def test_trainings_and_exports_on_s3_are_read(tmp_path, own, s3_of_environment):
         semantic(params(s3_of_environment))["start_from"]
         == semantic(params(tmp_path / "w" / "pretrain" / "p0"))["start_from"]
     )
+
+
+def with_given_codes(folder: Path, num_codes: int = CODES.num_codes) -> dict:
+    section = given_codes.Params(file=str(folder / "codes.parquet"), num_codes=num_codes)
+    return {**tokenizers(folder / "own" / "spm.model"), "image_tokenizer": section}
+
+
+def test_given_codes_refuse_weights_with_the_codebook_of_vqkd(tmp_path, own):
+    folder = exported(tmp_path / "export")
+    given = with_given_codes(tmp_path)
+    found = str(start_from.requires(params(folder), given))
+    assert "train.start_from: the codebook of the weights is that of" in found
+    assert "vqkd.pt, not that of given_codes.file; set train.start_fresh=[codebook]" in found
+    stage = workdir(tmp_path / "w")
+    assert "image_tokenizer/i0/vqkd.pt, not that" in str(start_from.requires(params(stage), given))
+    fresh = params(folder, start_fresh=["codebook"])
+    assert start_from.requires(fresh, given) is None
+    made = written(tmp_path / "s", fresh, {"text_tokenizer": own["text_tokenizer"]}, given)
+    report = json.loads((tmp_path / "s" / "start.json").read_text())
+    assert "mim_head.weight" in report["fresh"] and made.config.num_codes == CODES.num_codes
+
+
+def test_weights_trained_on_given_codes_start_a_training_on_them_alone(tmp_path, own):
+    folder = exported(tmp_path / "export")
+    (folder / "vqkd.pt").unlink()
+    given = with_given_codes(tmp_path)
+    assert start_from.requires(params(folder), given) is None
+    lines = "\n".join(start_from.plan_lines(params(folder), given))
+    assert "given_codes.file is taken to be the codebook of the weights" in lines
+    written(tmp_path / "s", params(folder), {"text_tokenizer": own["text_tokenizer"]}, given)
+    more = str(start_from.requires(params(folder), with_given_codes(tmp_path, 20)))
+    assert "the weights have 16 rows for the codebook, given_codes.num_codes is 20" in more
+    trained = str(start_from.requires(params(folder), tokenizers(own["text_tokenizer"].path)))
+    assert "the weights do not come with their codebook" in trained
