@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestration.errors import ManifestError, PipelineError, StoreError
 from orchestration.manifest import Manifest, TablePart, columns_of, file_of, read_manifest
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _MAX_CACHED_FOOTERS = 1024
 _READERS = 16
-_REPAIR = "`beit3 run … --repair` computes it again"
+REPAIR: Final = "`beit3 run … --repair` computes it again"
+"What to do about a damaged file."
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Dataset:
         """
         found = [f for f in self.manifest.files if PurePosixPath(f.path).name == name]
         if len(found) != 1:
-            raise ManifestError(f"{self.folder.uri}: {len(found)} files named {name!r}; {_REPAIR}")
+            raise ManifestError(f"{self.folder.uri}: {len(found)} files named {name!r}; {REPAIR}")
         return self._fetch(found[0].path)
 
     def fetch_folder(self, name: str) -> Path:
@@ -220,18 +221,18 @@ class Dataset:
             return failure
         if is_whole:
             return StoreError(f"{where}: cannot be read at present: {words}")
-        return ManifestError(f"{where}: not readable as Parquet ({words}); {_REPAIR}")
+        return ManifestError(f"{where}: not readable as Parquet ({words}); {REPAIR}")
 
     def _compare(self, file: "pq.ParquetFile", part: TablePart, where: str) -> None:
         found = columns_of(file.schema_arrow)
         expected = self.manifest.columns[self.name]
         if found != expected:
             differ = ", ".join(sorted(set(found) ^ set(expected))) or "their order"
-            raise ManifestError(f"{where}: columns differ from its manifest: {differ}; {_REPAIR}")
+            raise ManifestError(f"{where}: columns differ from its manifest: {differ}; {REPAIR}")
         if file.metadata.num_rows != part.num_rows:
             raise ManifestError(
                 f"{where}: {file.metadata.num_rows} rows, its manifest says {part.num_rows}; "
-                f"{_REPAIR}"
+                f"{REPAIR}"
             )
 
     def _read_part(
@@ -250,5 +251,5 @@ class Dataset:
 
 def _size_differs(where: str, size: int | None, expected: int) -> str:
     if size is None:
-        return f"{where}: missing; {_REPAIR}"
-    return f"{where}: {size} bytes, its manifest says {expected}; {_REPAIR}"
+        return f"{where}: missing; {REPAIR}"
+    return f"{where}: {size} bytes, its manifest says {expected}; {REPAIR}"

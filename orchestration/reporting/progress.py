@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import (
@@ -24,12 +24,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from orchestration.errors import StoreError
+from orchestration.errors import ManifestError, StoreError
 from orchestration.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT = "progress.json"
+_OF_A_HEARTBEAT: Final = {
+    **dict.fromkeys(("done", "total", "updated_at"), (int, float)),
+    **dict.fromkeys(("unit", "note", "warning"), str),
+}
 _PLAIN_LINE_EVERY_S = 10.0
 _HEARTBEAT_EVERY_S = 1.0
 
@@ -42,10 +46,9 @@ def read_heartbeat(folder: Store) -> dict[str, Any] | None:
     if not folder.exists(HEARTBEAT):
         return None
     try:
-        heartbeat: dict[str, Any] = json.loads(folder.read(HEARTBEAT))
-    except ValueError:  # damaged, and soon written again
+        return folder.read_json(HEARTBEAT, _OF_A_HEARTBEAT)
+    except ManifestError:  # damaged, and soon written again
         return None
-    return heartbeat
 
 
 def write_heartbeat(

@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from orchestration.errors import StoreError
+from orchestration.errors import ManifestError, StoreError
 from orchestration.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -73,18 +73,33 @@ _ADAPTER: Final = TypeAdapter(Usage)
 
 
 def read_usage(folder: Store) -> Usage:
-    """Return the usage of a stage over its finished and failed attempts."""
-    return _ADAPTER.validate_json(folder.read(USAGE)) if folder.exists(USAGE) else Usage()
+    """Return the usage of a stage over its finished and failed attempts.
+
+    Raises:
+        ManifestError: the file is damaged.
+    """
+    if not folder.exists(USAGE):
+        return Usage()
+    try:
+        return _ADAPTER.validate_json(folder.read(USAGE))
+    except ValidationError as error:
+        raise ManifestError(
+            f"{folder.uri_of(USAGE)} is damaged ({error.errors()[0]['msg']}); remove this file: it "
+            "holds durations alone"
+        ) from None
 
 
 def add_usage(folder: Store, attempt: Usage) -> Usage:
     """Add one attempt to the usage of a stage; return the sum.
 
-    A failure of the store is logged, as no work depends on it.
+    A damaged sum and a failure of the store are logged, as no work depends on them.
     """
     total = replace(attempt, ended_at=time.time())
     try:
-        total = read_usage(folder).and_also(total)
+        try:
+            total = read_usage(folder).and_also(total)
+        except ManifestError as error:
+            logger.warning("the duration of earlier attempts is lost: %s", error)
         folder.write_bytes(USAGE, _ADAPTER.dump_json(total))
     except StoreError as error:
         logger.warning("the duration of the stage could not be stored: %s", error)

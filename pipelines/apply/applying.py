@@ -25,6 +25,7 @@ from pipelines.apply.model_location import as_recipe_error
 from pipelines.apply.operations import OPERATIONS, Batch, Operation
 from pipelines.apply.params import ApplyParams
 from pipelines.apply.rows import ROWS, image_bytes, kind_of
+from pipelines.inference.batching import Text
 from pipelines.inference.loaded_model import Precision
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.readers.expected_memory import CUDA_BYTES, DECODING_BYTES
@@ -32,7 +33,7 @@ from pipelines.readers.prefetch import prefetch
 from pipelines.tokens.image_tokens import KILLED_WORKER
 
 Row = dict[str, Any]
-KEPT: Final = pa.schema([ROWS.field(name) for name in ("id", "path", "row", "text")])
+KEPT: Final = pa.schema([ROWS.field(name) for name in ("id", "path", "row", "text", "second_text")])
 "Columns of the listed rows that the output keeps."
 _MODEL_BYTES: Final = 2_000_000_000
 "Memory of a model of the base size while it is loaded."
@@ -181,7 +182,7 @@ class Applier:
             batch = Batch(
                 ids=[rows[i]["id"] for i in numbers],
                 views=[views[i] for i in numbers] if has_image else None,
-                texts=[str(rows[i]["text"]) for i in numbers] if has_text else None,
+                texts=[_text_of(rows[i]) for i in numbers] if has_text else None,
             )
             with as_recipe_error():
                 found = self.operation.apply(self.model, batch, self.params)
@@ -189,6 +190,12 @@ class Applier:
                 kept = {name: rows[number][name] for name in KEPT.names}
                 done[number] = {**kept, **dict(zip(found, values, strict=True))}, None
         return done
+
+
+def _text_of(row: Row) -> Text:
+    """Return the text of a row, or its pair of texts."""
+    text, second = str(row["text"]), row["second_text"]
+    return text if second is None else (text, str(second))
 
 
 def output_schema(operation: Operation) -> pa.Schema:

@@ -57,9 +57,10 @@ def table_of_results(operation: str, rows: Sequence[Row]) -> Table:
     column = OPERATIONS[operation].columns.names[0]
     table = Table("input", *(["text"] if asks else []), column)
     for row in rows:
-        name = _shown(row["path"]) if row["path"] is not None else str(row["text"])
+        text = " | ".join(filter(None, (row["text"], row["second_text"])))
+        name = text if row["path"] is None else _shown(row["path"])
         number = f":{row['row']}" if row["row"] is not None and row["path"] is not None else ""
-        texts = [row["text"] or ""] if asks else []
+        texts = [text] if asks else []
         table.add_row(*map(escape, (f"{name}{number}", *texts, _result(row))))
     return table
 

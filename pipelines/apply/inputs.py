@@ -59,12 +59,21 @@ class InputParams(StageParams):
     "Files with a text per line."
     texts: tuple[str, ...] = ()
     "Texts themselves."
+    second_texts: tuple[str, ...] = ()
+    "The second text of a pair for each of the texts; empty if they are read alone."
     image_column: str | None = None
     "Column of Parquet files with images, as bytes or as paths; null reads no images of them."
     text_column: str | None = None
     "Column of Parquet files with texts or questions; null reads none."
+    second_text_column: str | None = None
+    "Column of Parquet files with the second texts of pairs; null reads texts alone."
     question: str | None = None
     "Question that is asked about each image."
+
+    @property
+    def has_pairs(self) -> bool:
+        """Return whether two texts are read together."""
+        return bool(self.second_texts) or self.second_text_column is not None
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -152,8 +161,10 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
         for lines in line_ranges(Path(location.path), _SLICE_ROWS):
             yield {"lines": location.path, **vars(lines)}, lines.num_lines
     for start in range(0, len(params.texts), _SLICE_ROWS):
-        texts = params.texts[start : start + _SLICE_ROWS]
-        yield {"texts": texts, "first": start + 1}, len(texts)
+        texts, seconds = (
+            some[start : start + _SLICE_ROWS] for some in (params.texts, params.second_texts)
+        )
+        yield {"texts": texts, "second_texts": seconds, "first": start + 1}, len(texts)
 
 
 def _files(locations: Sequence[Location]) -> Iterator[str]:
@@ -175,7 +186,9 @@ def _row_groups(path: Path, params: InputParams) -> Iterator[tuple[dict[str, obj
         for group in range(metadata.num_row_groups):
             num_rows = metadata.row_group(group).num_rows
             payload = {"parquet": str(path), "group": group, "first": first}
-            yield {**payload, "num_rows": num_rows, "text_column": params.text_column}, num_rows
+            text_columns = [params.text_column, params.second_text_column]
+            columns = [name for name in text_columns if name is not None]
+            yield {**payload, "num_rows": num_rows, "text_columns": columns}, num_rows
             first += num_rows
 
 
@@ -185,7 +198,11 @@ def _check_columns(path: Path, schema: pa.Schema, params: InputParams) -> None:
     Raises:
         ListError: it has not; the message names the columns that there are.
     """
-    wanted = {"--image-column": params.image_column, "--text-column": params.text_column}
+    wanted = {
+        "--image-column": params.image_column,
+        "--text-column": params.text_column,
+        "--second-text-column": params.second_text_column,
+    }
     for option, name in wanted.items():
         if name is None:
             continue
@@ -195,10 +212,10 @@ def _check_columns(path: Path, schema: pa.Schema, params: InputParams) -> None:
                 f"with {option}"
             )
         kind = schema.field(name).type
-        if name == params.image_column and image_type(kind) is None:
+        if option == "--image-column" and image_type(kind) is None:
             raise ListError(
                 f"{path}: column {name} is of type {kind}; images are bytes, a struct with a field "
                 "bytes, or paths"
             )
-        if name == params.text_column and not is_text(kind):
+        if option != "--image-column" and not is_text(kind):
             raise ListError(f"{path}: column {name} is of type {kind}, expected string or binary")

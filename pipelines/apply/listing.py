@@ -1,7 +1,7 @@
 """The rows of one slice of inputs, and the rejects among them."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from pipelines.apply.rows import image_type
 Row = dict[str, Any]
 Reject = dict[str, str | None]
 _EMPTY: Final = "the text is empty"
+_SECOND_EMPTY: Final = "the second text is empty"
 
 
 def list_slice(
@@ -55,8 +56,9 @@ def _listed(payload: Mapping[str, Any], image_column: str | None, question: str 
     elif "lines" in payload:
         yield from _of_lines(payload)
     else:
-        for number, text in enumerate(payload["texts"], start=payload["first"]):
-            yield _checked(_row(f"text:{number}", None, row=number), text)
+        groups = zip(*filter(None, (payload["texts"], payload["second_texts"])), strict=True)
+        for number, texts in enumerate(groups, start=payload["first"]):
+            yield _checked(_row(f"text:{number}", None, row=number), texts)
 
 
 def _of_lines(payload: Mapping[str, Any]) -> Listed:
@@ -68,18 +70,18 @@ def _of_lines(payload: Mapping[str, Any]) -> Listed:
         if line.problem is not None:
             yield row, (line.reason, line.problem)
         else:
-            yield _checked(row, line.text)
+            yield _checked(row, [line.text])
 
 
 def _of_parquet(
     payload: Mapping[str, Any], image_column: str | None, question: str | None
 ) -> Listed:
-    path, text_column = payload["parquet"], payload["text_column"]
+    path, text_columns = payload["parquet"], payload["text_columns"]
     shown = safe_name(path)
     kind = None
     if image_column is not None:
         kind = image_type(pq.read_schema(path).field(image_column).type)
-    columns = [*([image_column] if kind == "path" else []), *([text_column] if text_column else [])]
+    columns = [*([image_column] if kind == "path" else []), *text_columns]
     number = payload["first"]
     end = number + payload["num_rows"]
     try:
@@ -87,8 +89,8 @@ def _of_parquet(
             row = _row(f"{shown}:{number}", shown, row=number, text=question)
             values = dict(zip(columns, cells, strict=True))
             problem = _add_image(row, Path(path), image_column, kind, values)
-            if problem is None and text_column:
-                row, problem = _checked(row, values[text_column])
+            if problem is None and text_columns:
+                row, problem = _checked(row, [values[name] for name in text_columns])
             yield row, problem
             number += 1
     except PARQUET_DAMAGE as error:
@@ -121,12 +123,16 @@ def _add_image(
     return None
 
 
-def _checked(row: Row, text: Any) -> tuple[Row, tuple[str, str] | None]:
-    """Return a row with its cleaned text, or with why that cannot be used."""
-    if isinstance(text, Undecodable):
-        return row, (EMPTY_TEXT, f"no text: {text!r}")
-    cleaned = clean_caption(text) if isinstance(text, str) else ""
-    return ({**row, "text": cleaned}, None) if cleaned else (row, (EMPTY_TEXT, _EMPTY))
+def _checked(row: Row, texts: Sequence[Any]) -> tuple[Row, tuple[str, str] | None]:
+    """Return a row with its cleaned text or pair of texts, or with why one cannot be used."""
+    for name, text in zip(("text", "second_text"), texts, strict=False):
+        if isinstance(text, Undecodable):
+            return row, (EMPTY_TEXT, f"no text: {text!r}")
+        cleaned = clean_caption(text) if isinstance(text, str) else ""
+        if not cleaned:
+            return row, (EMPTY_TEXT, _EMPTY if name == "text" else _SECOND_EMPTY)
+        row = {**row, name: cleaned}
+    return row, None
 
 
 def _row(
@@ -145,4 +151,5 @@ def _row(
         "file": None if file is None else os.fsencode(file),
         "column": None,
         "text": text,
+        "second_text": None,
     }

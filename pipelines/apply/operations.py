@@ -17,6 +17,7 @@ from pipelines.apply.rows import Kind
 from pipelines.finetune.object_views import View
 from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.text_classification import TextClassification
+from pipelines.inference.batching import Text
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.inference.results import Candidate
 from pipelines.inference.segmenting_model import MapView
@@ -33,8 +34,8 @@ class Batch:
     "(B,) ids of the rows."
     views: Sequence[Any] | None
     "(B,) what :meth:`Operation.view` made of their images, or None for rows without images."
-    texts: Sequence[str] | None
-    "(B,) texts, or None for rows without texts."
+    texts: Sequence[Text] | None
+    "(B,) texts or pairs of texts, or None for rows without texts."
 
 
 class Operation(ABC):
@@ -43,6 +44,8 @@ class Operation(ABC):
     name: ClassVar[str]
     takes: ClassVar[frozenset[Kind]]
     "Kinds of rows that it takes."
+    takes_pairs: ClassVar[bool] = False
+    "Whether it takes pairs of texts that are read together."
     columns: ClassVar[pa.Schema]
     "The columns that it adds to a row."
     batch_size: ClassVar[int] = 32
@@ -84,7 +87,7 @@ class Embed(Operation):
         size = len(batch.ids)
         if batch.views is not None:
             return {"features": list(model.embed_images(batch.views, batch_size=size))}
-        return {"features": list(model.embed_texts(batch.texts or [], batch_size=size))}
+        return {"features": list(model.embed_texts(_alone(batch), batch_size=size))}
 
 
 class Caption(Operation):
@@ -93,10 +96,21 @@ class Caption(Operation):
     name = "caption"
     takes = frozenset({"image"})
     columns = pa.schema([("caption", pa.string())])
+    settings = frozenset({"decoding"})
 
     def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
-        """See :class:`Operation`."""
-        return {"caption": model.caption(batch.views or [], batch_size=len(batch.ids))}
+        """See :class:`Operation`; a draw depends on the id of its row, not on the batch."""
+        chosen, seed = None, None
+        if params.decoding is not None:
+            chosen, seed = (
+                params.decoding.decoding(params.decoding.max_length),
+                params.decoding.seed,
+            )
+        size = len(batch.ids)
+        captions = model.caption(
+            batch.views or [], chosen, seed=seed, ids=batch.ids, batch_size=size
+        )
+        return {"caption": captions}
 
 
 class Answer(Operation):
@@ -109,7 +123,7 @@ class Answer(Operation):
 
     def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
         """See :class:`Operation`; best answers first."""
-        images, questions = batch.views or [], batch.texts or []
+        images, questions = batch.views or [], _alone(batch)
         most, size = params.num_best, len(batch.ids)
         return _best("answers", model.answer(images, questions, top_k=most, batch_size=size))
 
@@ -119,6 +133,7 @@ class Classify(Operation):
 
     name = "classify"
     takes = frozenset({"image", "text"})
+    takes_pairs = True
     columns = pa.schema([("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
     settings = frozenset({"num_best"})
 
@@ -208,6 +223,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 }
 SETTINGS: Final = frozenset().union(*(each.settings for each in OPERATIONS.values()))
 "Parameters that only some operations use."
+
+
+def _alone(batch: Batch) -> list[str]:
+    """Return texts of an operation that takes no pairs."""
+    return [text for text in batch.texts or [] if isinstance(text, str)]
 
 
 def _best(name: str, found: Sequence[Sequence[Candidate]]) -> Columns:

@@ -7,6 +7,7 @@ from pydantic import Field
 from orchestration.actor_params import ActorParams
 from orchestration.params import EXTERNAL_FILE, OPERATIONAL
 from pipelines.apply.model_location import MODEL
+from pipelines.finetune.caption_params import DecodingParams
 from pipelines.inference.loaded_model import Precision
 
 
@@ -25,6 +26,8 @@ class ApplyParams(ActorParams):
     "Largest number of answers or labels of a row."
     min_score: float | None = Field(default=None, ge=0, lt=1)
     "Score above which a box is an object; null takes that of the model's recipe."
+    decoding: DecodingParams | None = None
+    "How captions are generated; null takes what the model's recipe says."
     slice_rows: int = Field(default=256, ge=1)
     "Number of rows in a slice."
     batch_size: Annotated[int | None, OPERATIONAL] = Field(default=None, ge=1)

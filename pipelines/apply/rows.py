@@ -26,6 +26,7 @@ ROWS: Final = pa.schema(
         ("file", pa.binary()),
         ("column", pa.string()),
         ("text", pa.string()),
+        ("second_text", pa.string()),
     ]
 )
 """One row per input.
@@ -38,6 +39,7 @@ ROWS: Final = pa.schema(
 | ``file`` | file of the image, in bytes, as a name need not be UTF-8; null if there is no image |
 | ``column`` | Parquet column of ``file`` that holds the image; null if ``file`` is the image |
 | ``text`` | the text, or the question about the image; null if there is none |
+| ``second_text`` | the second text of a pair of texts that are read together; else null |
 """
 
 Kind = Literal["image", "text", "image and text"]

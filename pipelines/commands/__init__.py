@@ -12,8 +12,9 @@
   and its run.
   ``search.py`` searches what was embedded, ``try_page.py`` serves a page to try models.
 - ``doctor.py``: checks of the machine, the cluster, the store and the tracking server.
-- ``inspecting.py``: the group ``inspect``. ``inspect_output.py``: what lies in a workdir;
-  ``inspect_model.py``: what a network costs. ``export.py``: an export beside other programs.
+- ``inspecting.py``: the group ``inspect``. ``inspect_output.py``: what lies in a workdir, with the
+  networks in it by ``inspect_networks.py``; ``inspect_model.py``: what a network costs.
+  ``export.py``: an export beside other programs.
 - ``options.py``: arguments and options that several commands have.
 
 A module here imports nothing slow at its top: typer reads the signatures, and the function imports

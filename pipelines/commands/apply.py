@@ -4,23 +4,37 @@ Without ``--workdir`` a command computes in its own process and prints the resul
 same code runs as a workflow, which continues where it was killed and writes a Parquet dataset.
 """
 
-from pipelines.commands.apply_model import apply_model, apply_recipe, inputs_section, model_section
+from pipelines.commands.apply_model import (
+    apply_model,
+    apply_recipe,
+    decoding_section,
+    inputs_section,
+    model_section,
+)
 from pipelines.commands.apply_options import (
+    Beams,
     ImageColumn,
     Images,
     Inputs,
     Json,
     Labels,
+    LengthPenalty,
+    MaxLength,
     MinScore,
     Model,
     NumBest,
     Overrides,
     Question,
     QuestionColumn,
+    SecondTextColumn,
+    SecondTexts,
+    Seed,
+    Temperature,
     TextColumn,
     TextFiles,
     Texts,
     Tokenizer,
+    TopP,
     WorkdirOrNone,
 )
 
@@ -49,19 +63,31 @@ def caption(
     model: Model,
     images: Images,
     image_column: ImageColumn = None,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+    max_length: MaxLength = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     tokenizer: Tokenizer = None,
     workdir: WorkdirOrNone = None,
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Caption images.
+    """Caption images, by a search or by draws; as the model's recipe says without such options.
 
     Example: beit3 caption --model runs/demo-captioning photos/a.jpg
     """
-    given = inputs_section(images, image_column=image_column)
-    apply_model(
-        apply_recipe("caption", model_section(model, tokenizer), given, set_), workdir, json_
+    section = model_section(model, tokenizer) | decoding_section(
+        num_beams=beams,
+        length_penalty=length_penalty,
+        max_length=max_length,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
     )
+    given = inputs_section(images, image_column=image_column)
+    apply_model(apply_recipe("caption", section, given, set_), workdir, json_)
 
 
 def answer(
@@ -97,9 +123,11 @@ def classify(
     model: Model,
     inputs: Inputs = None,
     text: Texts = [],  # noqa: B006
+    second_text: SecondTexts = [],  # noqa: B006
     texts: TextFiles = [],  # noqa: B006
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
+    second_text_column: SecondTextColumn = None,
     top: NumBest = 5,
     tokenizer: Tokenizer = None,
     labels: Labels = None,
@@ -107,11 +135,12 @@ def classify(
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Classify images, or texts with a model that was fine-tuned for texts.
+    """Classify images, or texts and pairs of texts with a model that was fine-tuned for them.
 
     Example: beit3 classify --model runs/demo-imagenet photos --top 3 --json
     """
     given = inputs_section(inputs, text, texts, image_column, text_column)
+    given |= {"second_texts": list(second_text), "second_text_column": second_text_column}
     section = model_section(model, tokenizer, labels) | {"num_best": top}
     apply_model(apply_recipe("classify", section, given, set_), workdir, json_)
 

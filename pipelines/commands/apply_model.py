@@ -41,6 +41,22 @@ def model_section(
     return {"model": located(model), **given}
 
 
+def decoding_section(**given: float | None) -> dict[str, Any]:
+    """Return what the section ``apply`` of the recipe says of captions, by the keys of Python.
+
+    Raises:
+        RecipeError: a seed without a temperature, which would change nothing.
+    """
+    from orchestration.errors import RecipeError
+
+    decoding = {name: value for name, value in given.items() if value is not None}
+    if "seed" in decoding and "temperature" not in decoding:
+        raise RecipeError("--seed has no effect without --temperature; give both")
+    if "temperature" in decoding:
+        decoding.setdefault("num_beams", 1)
+    return {"decoding": decoding} if decoding else {}
+
+
 def apply_recipe(
     operation: str, section: dict[str, Any], inputs: dict[str, Any], overrides: list[str]
 ) -> "ApplyRecipe":
@@ -55,11 +71,20 @@ def apply_recipe(
     from pipelines.apply.inputs import InputParams
     from pipelines.workflows.apply import ApplyRecipe, misfit
 
-    given = {"--text": inputs["texts"], "--question": [inputs.get("question")]}
+    seconds = inputs.get("second_texts", ())
+    given = {
+        "--text": inputs["texts"],
+        "--second-text": seconds,
+        "--question": [inputs.get("question")],
+    }
     for option, texts in given.items():
         if any(text is not None and not clean_caption(text) for text in texts):
             raise RecipeError(f"beit3 {operation}: {option} is empty; give a text")
-    inputs = {**inputs, "texts": [clean_caption(text) for text in inputs["texts"]]}
+    inputs = {
+        **inputs,
+        "texts": [clean_caption(text) for text in inputs["texts"]],
+        "second_texts": [clean_caption(text) for text in seconds],
+    }
     if inputs.get("question") is not None:  # as a question of a column
         inputs["question"] = clean_caption(inputs["question"])
     if problem := misfit(operation, InputParams(**inputs)):

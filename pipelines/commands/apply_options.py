@@ -28,6 +28,17 @@ Images = Annotated[
     ),
 ]
 Texts = Annotated[list[str], typer.Option("--text", metavar="TEXT", help="A text; repeatable.")]
+SecondTexts = Annotated[
+    list[str],
+    typer.Option(
+        "--second-text",
+        metavar="TEXT",
+        help="The second text of a pair, one for each --text; repeatable.",
+    ),
+]
+SecondTextColumn = Annotated[
+    str | None, typer.Option(help="Parquet column of the second texts of pairs.")
+]
 TextFiles = Annotated[
     list[Path],
     typer.Option("--texts", metavar="FILE", parser=given_path, help="File with a text per line."),
@@ -52,6 +63,23 @@ MinScore = Annotated[
         help="Score above which a box is an object; that of the model's recipe by default."
     ),
 ]
+Beams = Annotated[
+    int | None, typer.Option(help="Captions that are continued side by side; 3 by default.")
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(help="Exponent of the length that divides log-probabilities; 0.6 by default."),
+]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Most tokens of a caption, begin and end included.")
+]
+Temperature = Annotated[
+    float | None, typer.Option(help="Draw captions at this temperature instead of a search.")
+]
+TopP = Annotated[
+    float | None, typer.Option(help="Probability of the likeliest tokens that are drawn from.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of the draws; 0 by default.")]
 Tokenizer = Annotated[
     Path | None,
     typer.Option(

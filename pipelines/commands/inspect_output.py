@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.commands.inspect_networks import show_checkpoint, show_networks
 from pipelines.commands.options import Endpoint, Region, console, say, write_text
 from pipelines.commands.workdir import storage_of
 
@@ -55,14 +56,30 @@ def output(
     from pipelines.report.outputs.located import locate
 
     found = locate(where, storage_of(endpoint_url, region))
+    _refuse_unused(found, {"--table": table, "--reject": reject, "--sheet": sheet})
     if found.checkpoint is not None:
-        _show_checkpoint(found.checkpoint)
+        show_checkpoint(found.checkpoint)
     elif found.output is None:
         _show_workdir(found.workdir)
     elif reject is not None:
         _show_reject(found.workdir, found.output, reject)
     else:
         _show_output(found, table, rows, sheet)
+
+
+def _refuse_unused(found: "Located", options: "Mapping[str, str | Path | None]") -> None:
+    """Raise RecipeError for an option that has no effect on what was named."""
+    from orchestration.errors import RecipeError
+
+    if found.checkpoint is not None or found.output is None:
+        what = "a workdir" if found.checkpoint is None else "a checkpoint"
+        given = [name for name, value in options.items() if value is not None]
+        if given:
+            where = (found.checkpoint or found.workdir).uri
+            raise RecipeError(
+                f"{', '.join(given)}: {where} is {what}; name an output, "
+                f"{found.workdir.uri}/<stage> or <stage>/<fingerprint>"
+            )
 
 
 def _show_workdir(workdir: "Store") -> None:
@@ -87,9 +104,10 @@ def _show_output(found: "Located", chosen: str | None, num_rows: int, sheet: Pat
     if not folder.exists(MANIFEST):
         say(f"{folder.uri}: not complete")
         if checkpoint := newest_whole(folder, read=False):
-            _show_checkpoint(checkpoint)
+            show_checkpoint(checkpoint)
         return
     manifest = read_manifest(folder)
+    _refuse_foreign(found.workdir, folder, manifest)
     if found.part is None:
         _show_manifest(folder, manifest)
     damaged = _name_damages(folder, manifest, found.part)
@@ -113,9 +131,20 @@ def _show_output(found: "Located", chosen: str | None, num_rows: int, sheet: Pat
         _show_rows(name, some, text)
         if sheet is not None:
             _write_sheet(sheet, f"{folder.uri}: {name}", some, text)
-    if not names:
-        for checkpoint_file in (f for f in manifest.files if f.path.endswith("/network.json")):
-            _show_checkpoint(folder.sub(checkpoint_file.path.rpartition("/")[0]))
+    if not names and found.part is None:
+        show_networks(folder, manifest, damaged)
+
+
+def _refuse_foreign(workdir: "Store", folder: "Store", manifest: "Manifest") -> None:
+    from orchestration.errors import ManifestError
+    from orchestration.manifest import MANIFEST
+
+    name = f"{manifest.stage}/{manifest.fingerprint}"
+    if folder.uri != f"{workdir.uri}/{name}":
+        raise ManifestError(
+            f"{folder.uri_of(MANIFEST)}: this is the manifest of {name}; remove {folder.uri} to "
+            "compute its stage again"
+        )
 
 
 def _show_manifest(folder: "Store", manifest: "Manifest") -> None:
@@ -166,13 +195,18 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield row numbers and rows, spread evenly over a table or one of its files.
 
-    Rows of damaged files are left out; a file that turns out to be damaged is named once.
+    Rows of damaged files are left out; a file that turns out to be damaged is named once. Each file
+    with such rows is read whole and compared with its digest, since a changed byte may leave it
+    readable.
     """
+    from orchestration.dataset import REPAIR
     from orchestration.errors import ManifestError
+    from orchestration.manifest import file_of
     from pipelines.report.column_counts import spread
 
     ends = [0, *accumulate(each.num_rows for each in dataset.parts)]
     paths = [each.path for each in dataset.parts]
+    compared: set[str] = set()
     if part is not None and part not in paths:
         raise ManifestError(f"{dataset.folder.uri_of(part)}: its manifest names no such file")
     first, stop = 0, ends[-1]
@@ -180,10 +214,16 @@ def _rows(
         first, stop = ends[paths.index(part)], ends[paths.index(part) + 1]
     for i in spread(stop - first, number):
         row = first + int(i)
-        path = paths[bisect_right(ends, row) - 1]
+        index = bisect_right(ends, row) - 1
+        path = paths[index]
         if path in damaged:
             continue
         try:
+            if path not in compared:
+                compared.add(path)
+                if file_of(dataset.folder, path).sha256 != dataset.parts[index].sha256:
+                    where = dataset.folder.uri_of(path)
+                    raise ManifestError(f"{where}: content differs from the manifest; {REPAIR}")
             yield row, dataset.read(row, row + 1).to_pylist()[0]
         except ManifestError as error:
             say(f"damaged: {error}")
@@ -206,26 +246,6 @@ def _write_sheet(path: Path, title: str, rows: Mapping[int, Any], text: Any) -> 
     say(f"sheet {path}")
 
 
-def _show_checkpoint(checkpoint: "Store") -> None:
-    from orchestration.checkpoint_files import step_of
-    from pipelines.report.outputs.norms import network_tensors, part_norms
-
-    norms = part_norms(network_tensors(checkpoint))
-    say(f"{checkpoint.uri}: whole, step {step_of(checkpoint)}")
-    if checkpoint.exists("network.json"):
-        say(" ".join(checkpoint.read("network.json").decode().split()))
-    table = Table("part", title="parameters", title_justify="left")
-    for column in ("number", "L2 norm", "largest", "not finite"):
-        table.add_column(column, justify="right")
-    for each in norms:
-        counts = f"{each.num_parameters:,}", f"{each.norm:.4g}", f"{each.largest:.4g}"
-        table.add_row(each.part, *counts, str(each.num_not_finite or ""))
-    table.add_section()
-    norm = sum(each.norm**2 for each in norms) ** 0.5
-    table.add_row("all", f"{sum(each.num_parameters for each in norms):,}", f"{norm:.4g}", "", "")
-    console.print(table)
-
-
 def _show_reject(workdir: "Store", folder: "Store", sample_id: str) -> None:
     from orchestration.errors import RecipeError
     from orchestration.manifest import REJECTS, read_manifest
@@ -234,7 +254,7 @@ def _show_reject(workdir: "Store", folder: "Store", sample_id: str) -> None:
 
     manifest = read_manifest(folder)
     stage = folder.uri.removeprefix(f"{workdir.uri}/").rpartition("/")[0]
-    recipe = recipe_of(workdir, stage, folder.name)
+    recipe, started_at = recipe_of(workdir, stage, folder.name)
     shown = 0
     for name in (each for each in manifest.columns if each.endswith(REJECTS)):
         for row in find_reject(folder, name, sample_id):
@@ -244,7 +264,7 @@ def _show_reject(workdir: "Store", folder: "Store", sample_id: str) -> None:
                 if row[column]:
                     say(f"  {column}: {row[column]}")
             say(f"  where: {where}")
-            if line := text_at(where):
+            if line := text_at(where, started_at):
                 say(f"  line: {line}")
             shown += 1
     if not shown:

@@ -35,7 +35,7 @@ def sweep(
     The runs share the stages that they have in common. What is complete is not run again, so the
     same command continues a killed study. `beit3 plan STUDY` shows the runs beforehand.
 
-    Example: beit3 sweep studies/masking --workdir runs/demo
+    Example: beit3 sweep studies/masking --workdir runs/tiny-long
     """
     from pipelines.studies.opening import open_study
     from pipelines.studies.running import run_each, tracked

@@ -5,7 +5,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from model.finetuning.generation import LARGEST_PENALTY, MOST_BEAMS, Decoding
+from model.training import randomness
 from orchestration.params import StageParams
+from pipelines.finetune.batch import Ints
 
 
 class DropWorst(StageParams):
@@ -47,3 +49,13 @@ class DecodingParams(StageParams):
             temperature=self.temperature,
             top_p=self.top_p,
         )
+
+
+def draw_seeds(seed: int, numbers: Ints) -> list[int]:
+    """Return the seed of the draws of each image, of its number alone.
+
+    Args:
+        seed: of all draws.
+        numbers: (B,) of the images.
+    """
+    return [int(each) >> 1 for each in randomness.bits(seed, numbers)]  # 63 bits fit an int64

@@ -7,8 +7,8 @@
 - ``building.py``: the parts → the network; ``saving.py``: the parts → an export.
 - ``loaded_model.py``: the model; ``uses.py``: the head that each method needs.
 - ``masked_texts.py``, ``masked_prediction.py``: gaps in texts and images, and what fills them.
-- ``detecting_model.py``: the objects of images; ``segmenting_model.py``: the classes of their
-  pixels; ``results.py``: what methods return.
+- ``captioning_model.py``: captions; ``detecting_model.py``: the objects of images;
+  ``segmenting_model.py``: the classes of their pixels; ``results.py``: what methods return.
 - ``onnx_export.py``: the encoders as ONNX files.
 - ``pretrained_model.py``: the model with a method for each use.
 

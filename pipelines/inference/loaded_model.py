@@ -23,7 +23,7 @@ from pipelines.inference.parts import Source
 from pipelines.inference.processor import Processor
 from pipelines.inference.saving import save
 from pipelines.inference.source import open_source
-from pipelines.inference.uses import CannotDo, possible
+from pipelines.inference.uses import CannotDo, possible, require
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
 
@@ -134,7 +134,12 @@ class LoadedModel:
         return (hidden * kept).sum(1) / kept.sum(1)
 
     def export_onnx(self, folder: str | Path) -> list[Path]:
-        """Write the image and the text encoder as ONNX files, see ``onnx_export.py``."""
+        """Write the image and the text encoder as ONNX files, see ``onnx_export.py``.
+
+        Raises:
+            CannotDo: the model finds objects or classes of pixels, and has no such encoders.
+        """
+        require(self, "embed_images", called="export_onnx")
         return write_onnx(self, folder)
 
     def _features(

@@ -2,8 +2,8 @@
 
 ``image_encoder.onnx`` has the input ``images`` (B, 3, H, W) float32, normalized; B is free.
 ``text_encoder.onnx`` has the inputs ``ids`` (B, T) int64 and ``padding`` (B, T) bool, True =
-padded; B and T are free up to the longest text. Both have the output ``features`` (B, D) float32 of
-length 1, which ``embed_images`` and ``embed_texts`` return.
+padded; B is free, and T up to the network's longest text. Both have the output ``features`` (B, D)
+float32 of length 1, which ``embed_images`` and ``embed_texts`` return in fp32.
 """
 
 from importlib.util import find_spec
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from model.network.pretrained import made_folder
 
 if TYPE_CHECKING:
     from pipelines.inference.loaded_model import LoadedModel
@@ -50,13 +52,13 @@ def write_onnx(model: "LoadedModel", folder: str | Path) -> list[Path]:
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is missing.
+        OSError: a file stands in the folder's place, or it cannot be written.
     """
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise ModuleNotFoundError(
             f"the export to ONNX needs {' and '.join(missing)}: pip install 'beit3-pipeline[onnx]'"
         )
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(folder)
     config = model.source.config
     size, length = config.image_size, min(config.max_text_length, 9)
     batch = torch.export.Dim("batch")

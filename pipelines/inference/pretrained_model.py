@@ -5,7 +5,6 @@ memory alone. The methods compute what the stages ``predict`` and ``evaluate`` c
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -13,12 +12,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model.finetuning.finite import require_finite
-from model.finetuning.generation import Decoding, generate
-from model.finetuning.task_networks import ForCaptioning, TaskNetwork
-from model.training import randomness
+from model.finetuning.task_networks import TaskNetwork
 from pipelines.finetune.batch import TaskBatch
-from pipelines.finetune.caption_params import DecodingParams
-from pipelines.finetune.tasks.captioning import Captioning
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
@@ -33,6 +28,7 @@ from pipelines.inference.batching import (
     many_texts,
     together,
 )
+from pipelines.inference.captioning_model import CaptioningModel
 from pipelines.inference.detecting_model import DetectingModel
 from pipelines.inference.loaded_model import Floats
 from pipelines.inference.masked_prediction import (
@@ -54,7 +50,7 @@ _ONE: Final = (1, 1)
 Chooser = VisualQuestionAnswering | ImageClassification | TextClassification | VisualReasoning
 
 
-class PretrainedModel(DetectingModel, SegmentingModel):
+class PretrainedModel(CaptioningModel, DetectingModel, SegmentingModel):
     """A model that is ready for inference."""
 
     def embed_images(
@@ -109,42 +105,6 @@ class PretrainedModel(DetectingModel, SegmentingModel):
         require(self, "similarity")
         of_images = self.embed_images(images, batch_size=batch_size)
         return of_images @ self.embed_texts(texts, batch_size=batch_size).T
-
-    def caption(
-        self,
-        images: Iterable[ImageInput],
-        decoding: Decoding | None = None,
-        *,
-        seed: int = 0,
-        batch_size: int = 32,
-    ) -> list[str]:
-        """Return the best caption of each image.
-
-        Args:
-            images: B images.
-            decoding: how captions are generated; None takes that of the recipe. A caption is
-                never longer than the texts that the network reads.
-            seed: of the draws of a decoding with a temperature.
-            batch_size: images that are captioned side by side.
-        """
-        require(self, "caption")
-        network, tokenizer = self.network, self.processor.tokenizer
-        assert isinstance(network, ForCaptioning) and tokenizer is not None
-        longest = self.source.config.max_text_length
-        of_recipe = self.task.decoding if isinstance(self.task, Captioning) else DecodingParams()
-        chosen = decoding or of_recipe.decoding(longest)
-        chosen = replace(chosen, max_length=min(chosen.max_length, longest))
-
-        def describe(batch: TaskBatch) -> list[str]:
-            assert batch.images is not None
-            drawn = chosen.temperature is not None
-            seeds = [int(bits) for bits in randomness.bits(seed, batch.rows)] if drawn else None
-            found = generate(network, batch.images[:, 0], chosen, seeds=seeds)
-            return [tokenizer.decode(captions[0].ids) for captions in found]
-
-        given = many(images, "images")
-        some = self._run(describe, beside(given, [None] * len(given)), batch_size)
-        return [caption for captions in some for caption in captions]
 
     def answer(
         self,

@@ -97,10 +97,16 @@ def possible(model: "LoadedModel") -> tuple[str, ...]:
     return tuple(name for name, use in USES.items() if _missing(model, use) is None)
 
 
-def require(model: "LoadedModel", method: str) -> None:
-    """Raise :class:`CannotDo` unless a model can do what a method does."""
+def require(model: "LoadedModel", method: str, called: str | None = None) -> None:
+    """Raise :class:`CannotDo` unless a model can do what a method does.
+
+    Args:
+        model: the model.
+        method: a key of ``USES``.
+        called: what the user called, if that is not the method.
+    """
     if (missing := _missing(model, USES[method])) is not None:
-        raise CannotDo(f"{method}: {model.description} and {missing}")
+        raise CannotDo(f"{called or method}: {model.description} and {missing}")
 
 
 def _missing(model: "LoadedModel", use: Use) -> str | None:

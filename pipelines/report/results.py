@@ -155,8 +155,7 @@ def _before(
 
 
 def _identity(folder: Store) -> dict[str, Any]:
-    identity: dict[str, Any] = json.loads(folder.read(IDENTITY))
-    return identity
+    return folder.read_json(IDENTITY, {"params": dict})
 
 
 def _settings(stage: str, identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """The runs of a study as opened recipes in one workdir, each checked before any of them runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from orchestration.recipe_extends import merged, read_extended
 from pipelines.builtin_recipes import recipe_path, recipe_paths
 from pipelines.open_recipe import STUDY_KEY, Opened, open_recipe
 from pipelines.studies.study import Combination, Study, base_of, combinations, read_study
-from pipelines.workflows.kinds import recipe_type
+from pipelines.workflows.kinds import AnyRecipe, recipe_type
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
 
 
@@ -82,9 +82,10 @@ def open_study(
     base = base_of(study, path, known)
     runs = []
     for each in combinations(study, path, known):
-        changes = _with_seed(each, base, f"{study.name}: {each.words}")
         try:
+            changes = _with_seed(each, base, f"{study.name}: {each.words}")
             opened = open_recipe(str(base), workdir, overrides, console, data=data, changes=changes)
+            _refuse_other_seed(opened.recipe, each.seed)
         except RecipeError as error:
             raise RecipeError(f"{path}: {each.words}: {error}") from None
         runs.append(StudyRun(each.words, each.variant, each.seed, opened))
@@ -97,12 +98,33 @@ def _with_seed(run: Combination, base: Path, name: str) -> dict[str, Any]:
 
     The seed of a pretraining is that of its section ``train``: the recipe's own seed enters the
     tokens, which the runs of a study share.
+
+    Raises:
+        RecipeError: the changes set what the study sets, or replace the section of the seed.
     """
     values = merged(read_extended(base, recipe_paths())[0], run.changes)
     seed: dict[str, Any] = {"seed": run.seed}
+    section, words = run.changes, "seed"
     if recipe_type(values) is PretrainRecipe:
-        seed = {"train": seed}
+        seed, section, words = {"train": seed}, run.changes.get("train", {}), "train.seed"
+        if not isinstance(section, Mapping):
+            raise RecipeError(f"train: {section} is no section; give it keys, as in train.steps")
+    if "seed" in section:
+        raise RecipeError(f"{words}: the study's key `seeds` sets it; leave it out of the changes")
+    if "name" in run.changes:
+        raise RecipeError("name: the study's names are those of its runs; leave it out")
     return merged(merged(run.changes, seed), {"name": name})
+
+
+def _refuse_other_seed(recipe: AnyRecipe, seed: int) -> None:
+    """Raise RecipeError if --set or the environment gives the training another seed."""
+    key, found = "seed", recipe.seed
+    if isinstance(recipe, PretrainRecipe):
+        key, found = "train.seed", recipe.train.seed
+    if found != seed:
+        raise RecipeError(
+            f"{key}: --set or the environment says {found}; give it as `seeds: [{found}]`"
+        )
 
 
 def _refuse_equal(path: Path, runs: Sequence[StudyRun]) -> None:

@@ -51,12 +51,32 @@ def misfit(operation: str, given: inputs.InputParams) -> str | None:
             f"column {given.image_column} is named for the images and for the questions; name two "
             "columns: --image-column and --question-column"
         )
+    if problem := _wrong_pairs(operation, given):
+        return problem
     if "image and text" in given.kinds and not asks:
         return "--image-column and --text-column exclude each other; give one of them"
     if "image" in given.kinds and asks:
         return "no question; give --question, or --question-column for Parquet files"
     if "text" in given.kinds and "text" not in takes:
         return "texts are given, but only images are taken; leave the texts out"
+    return None
+
+
+def _wrong_pairs(operation: str, given: inputs.InputParams) -> str | None:
+    """Return what is wrong with the pairs of texts, or None."""
+    if not given.has_pairs:
+        return None
+    if not OPERATIONS[operation].takes_pairs:
+        return "second texts are given, but only classify takes pairs of texts; leave them out"
+    if given.second_texts and len(given.second_texts) != len(given.texts):
+        return (
+            f"{len(given.texts)} --text and {len(given.second_texts)} --second-text; give one of "
+            "the second for each of the first"
+        )
+    if given.second_text_column is not None and given.text_column is None:
+        return "--second-text-column names second texts; name the first with --text-column"
+    if given.second_text_column is not None and given.second_text_column == given.text_column:
+        return f"column {given.text_column} is named for both texts of a pair; name two columns"
     return None
 
 

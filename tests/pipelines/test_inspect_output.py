@@ -5,6 +5,7 @@ The networks and the workdir are small and committed without Ray.
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import save
 from typer.testing import CliRunner
 
 from dataprep.images import encode_jpeg
@@ -65,10 +67,10 @@ def make(store: Store, folder: Path, spm: Path) -> Store:
     text = TextTokenizer.load(spm)
     stages = dict.fromkeys(STAGES, FP)
     workflow = store.sub(f"workflows/{fingerprint_of(stages)}")
-    record = {"name": "own", "stages": stages, "started_at": 0}
-    workflow.write_bytes("record.json", json.dumps(record).encode())
     source = folder / "own.tsv"
     source.write_text("".join(f"caption {i}\thttp://a.example/{i}\n" for i in range(9)))
+    record = {"name": "own", "stages": stages, "started_at": source.stat().st_mtime + 1}
+    workflow.write_bytes("record.json", json.dumps(record).encode())
     recipe = {"sources": {"own": {"format": "tsv", "list": str(source)}}}
     workflow.write_bytes("recipe.yaml", json.dumps(recipe).encode())
     index = [reject("own/000000007", "own", "bad_url", HOSTILE)]
@@ -105,7 +107,7 @@ def commit(store: Store, stage: str, tables, *, files=None, parents=()) -> None:
     outputs = [Output(9, tables)] if tables else []
     commit_outputs(folder, outputs, files=files or {}, numbers={"mean": 1.5})
     found = json.loads(folder.read(MANIFEST))
-    found["stage"] = stage
+    found["stage"], found["fingerprint"] = stage, FP
     found["parents"] = {
         "role": [{"stage": p, "fingerprint": FP, "manifest_sha256": ""} for p in parents]
     }
@@ -191,6 +193,15 @@ def test_a_rejected_row_has_its_reason_and_its_line(workdir):
     assert "rejected no sample 'own/8'" in str(done.exception)
 
 
+def test_no_line_is_shown_of_a_list_that_was_written_since(tmp_path, spm):
+    store = make(Store(tmp_path / "work"), tmp_path, spm)
+    later = (tmp_path / "own.tsv").stat().st_mtime + 9
+    os.utime(tmp_path / "own.tsv", (later, later))
+    shown = inspect(f"{store.uri}/index/own", "--reject", "own/000000007")
+    assert "own.tsv:7" in shown and "caption 6" not in shown
+    assert f"line: not known: {tmp_path}/own.tsv was written after the run" in shown
+
+
 def checkpoint_of(folder: Path, network: BEiT3) -> Store:
     path = folder / "step_00000040"
     path.mkdir(parents=True)
@@ -223,7 +234,7 @@ def test_a_checkpoint_shows_its_step_its_configuration_and_norms(workdir):
     assert "\n" not in str(done.exception)
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "other bytes"])
+@pytest.mark.parametrize("damage", ["cut", "missing", "other bytes", "a flipped byte"])
 def test_a_damaged_file_is_named_in_one_line(tmp_path, spm, damage):
     store = make(Store(tmp_path / "work"), tmp_path, spm)
     folder = store.sub(f"pair_tokens/{FP}")
@@ -234,12 +245,52 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, spm, damage):
         path.write_bytes(path.read_bytes()[:100])
     elif damage == "missing":
         path.unlink()
-    else:
+    elif damage == "other bytes":
         path.write_bytes(b"x" * size)
+    else:  # in an image: the file is readable, and as long as before
+        content = bytearray(path.read_bytes())
+        content[content.index(b"\xff\xd8\xff") + 50] ^= 1
+        path.write_bytes(content)
     shown = inspect(f"{store.uri}/pair_tokens")
+    assert "row 0" not in shown
     (line,) = [line for line in shown.splitlines() if line.startswith("damaged:")]
     assert str(path) in line
     assert "3" in inspect(f"{store.uri}/pair_tokens", "--rows", "0")  # the manifest is still shown
+
+
+def test_the_manifest_of_another_output_is_named(tmp_path, spm):
+    store = make(Store(tmp_path / "work"), tmp_path, spm)
+    folder = store.sub(f"pair_tokens/{FP}")
+    folder.write_bytes(MANIFEST, store.read(f"text_tokens/{FP}/{MANIFEST}"))
+    done = CliRunner().invoke(app, ["inspect", folder.uri])
+    assert f"{MANIFEST}: this is the manifest of text_tokens/{FP}" in str(done.exception)
+
+
+def test_an_export_shows_the_norms_of_its_weights(tmp_path, spm):
+    store = make(Store(tmp_path / "work"), tmp_path, spm)
+    weights = save({"vision.a": torch.tensor([3.0, 4.0]), "norm.weight": torch.ones(4)})
+    files = {"export/network.json": b'{"width": 32}', "export/model.safetensors": weights}
+    commit(store, "export", {}, files=files)
+    shown = inspect(f"{store.uri}/export/{FP}")
+    assert f"{store.uri}/export/{FP}/export: exported network" in shown and '"width": 32' in shown
+    (line,) = [line for line in shown.splitlines() if "│ vision" in line]
+    assert [cell.strip() for cell in line.split("│")[2:5]] == ["2", "5", "4"]
+    path = Path(store.native_path(f"export/{FP}/export/model.safetensors"))
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    shown = inspect(f"{store.uri}/export/{FP}")
+    (line,) = [line for line in shown.splitlines() if line.startswith("damaged:")]
+    assert str(path) in line
+
+
+@pytest.mark.parametrize("option", ["--table", "--reject", "--sheet"])
+def test_an_option_without_effect_is_refused(workdir, option):
+    done = CliRunner().invoke(app, ["inspect", workdir.uri, option, "x"])
+    assert f"{option}: {workdir.uri} is a workdir; name an output" in str(done.exception)
+
+
+def test_a_parquet_file_beside_the_outputs_is_refused(workdir):
+    done = CliRunner().invoke(app, ["inspect", f"{workdir.uri}/drawn/truth.parquet"])
+    assert "drawn/truth.parquet: no Parquet file of a table; one lies at" in str(done.exception)
 
 
 @pytest.mark.parametrize(

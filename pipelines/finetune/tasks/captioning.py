@@ -25,10 +25,9 @@ from model import BEiT3
 from model.finetuning.captioning import caption_losses, kept_tokens, mask_captions
 from model.finetuning.generation import generate
 from model.finetuning.task_networks import ForCaptioning, TaskNetwork
-from model.training import randomness
 from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.caption_metrics import NAMES, OWN, own_scores, published_scores, unavailable
-from pipelines.finetune.caption_params import DecodingParams, DropWorst
+from pipelines.finetune.caption_params import DecodingParams, DropWorst, draw_seeds
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
@@ -169,8 +168,7 @@ class Captioning(Task):
         decoding = self.decoding.decoding(network.network.config.max_text_length)
         seeds = None
         if decoding.temperature is not None:
-            bits = randomness.bits(self.decoding.seed, batch.rows)
-            seeds = [int(each) >> 1 for each in bits]  # of 63 bits, as a signed integer has
+            seeds = draw_seeds(self.decoding.seed, batch.rows)
         for found in generate(network, batch.images[:, 0], decoding, seeds=seeds):
             yield Prediction(
                 token_ids=[each.ids for each in found], scores=[each.score for each in found]

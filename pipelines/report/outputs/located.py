@@ -39,7 +39,7 @@ def locate(where: str, storage: StorageParams) -> Located:
         RecipeError: it is none of these.
         StoreError: the store cannot be read.
     """
-    where = where.rstrip("/")
+    where = where.rstrip("/") or where
     part = None
     if where.endswith(_PART):
         where, _, file = where.rpartition("/")
@@ -48,14 +48,23 @@ def locate(where: str, storage: StorageParams) -> Located:
     here = Store(where, storage)
     workdir = _workdir_of(here)
     if part is not None:
+        if not _is_output(here):
+            raise RecipeError(
+                f"{here.uri_of(part)}: no Parquet file of a table; one lies at "
+                "<workdir>/<stage>/<fingerprint>/<table>/<name>.parquet"
+            )
         return Located(workdir, here, part)
     if here == workdir:
         return Located(workdir)
     if is_checkpoint_name(here.name):
         return Located(workdir, checkpoint=here)
-    if here.exists(MANIFEST) or here.exists(IDENTITY):
+    if _is_output(here):
         return Located(workdir, here)
     return Located(workdir, _newest(workdir, here))
+
+
+def _is_output(folder: Store) -> bool:
+    return folder.exists(MANIFEST) or folder.exists(IDENTITY)
 
 
 def _workdir_of(here: Store) -> Store:

@@ -1,4 +1,4 @@
-"""The parameters in a checkpoint, and their norms by part of the network."""
+"""The parameters in a checkpoint or an export, and their norms by part of the network."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,11 +9,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from model.network.weight_files import UnreadableWeights, read_weights
 from orchestration.checkpoint_files import damage_of
 from orchestration.errors import ManifestError
 from orchestration.storage.store import Store
 
 _PREFIX: Final = "network."
+WEIGHTS_FILE: Final = "model.safetensors"
+"Weights of an exported network."
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,18 @@ def network_tensors(checkpoint: Store) -> dict[str, Tensor]:
         warnings.simplefilter("ignore")  # that no other process loads, too
         dcp.load(tensors, checkpoint_id=folder, no_dist=True)
     return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+
+
+def exported_tensors(export: Store) -> dict[str, Tensor]:
+    """Return the tensors of an exported network, by name.
+
+    Raises:
+        ManifestError: its weights are missing or cannot be read.
+    """
+    try:
+        return read_weights(export.fetch(WEIGHTS_FILE))
+    except (FileNotFoundError, UnreadableWeights) as error:
+        raise ManifestError(f"{export.uri_of(WEIGHTS_FILE)}: cannot be read: {error}") from None
 
 
 def part_norms(state: Mapping[str, Tensor]) -> list[PartNorm]:

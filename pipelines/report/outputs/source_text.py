@@ -14,26 +14,36 @@ _LONGEST: Final = 2000
 "Characters of a line that are shown."
 
 
-def recipe_of(workdir: Store, stage: str, fingerprint: str) -> Mapping[str, Any]:
-    """Return the recipe of the newest workflow that has an output; nothing if there is none."""
+def recipe_of(workdir: Store, stage: str, fingerprint: str) -> tuple[Mapping[str, Any], float]:
+    """Return the recipe of the newest workflow that has an output, and when the workflow started.
+
+    Nothing is returned as the recipe if there is no such workflow; the start is in Unix seconds.
+    """
     records = [r for r in records_of(workdir) if r["stages"].get(stage) == fingerprint]
     if not records:
-        return {}
+        return {}, 0.0
     newest = max(records, key=lambda record: record["started_at"])
     path = f"{WORKFLOWS}/{fingerprint_of(newest['stages'])}/recipe.yaml"
+    started_at = float(newest["started_at"])
     try:
-        return parse_recipe(workdir.read(path), workdir.uri_of(path))[0]
+        return parse_recipe(workdir.read(path), workdir.uri_of(path))[0], started_at
     except PipelineError:  # a place in the source is named without its file
-        return {}
+        return {}, started_at
 
 
-def text_at(where: str) -> str | None:
-    """Return the line at ``<file>:<number>`` of a plain text file on this machine, or None."""
+def text_at(where: str, started_at: float) -> str | None:
+    """Return the line at ``<file>:<number>`` of a plain text file on this machine, or None.
+
+    Words say so if the file was written after ``started_at``, in Unix seconds: another row may
+    stand at the number now.
+    """
     file, _, number = where.rpartition(":")
     path = Path(file)
     if not number.isdecimal() or path.suffix in (".gz", ".zst", ".xz", ".bz2", ".parquet"):
         return None
     try:
+        if path.stat().st_mtime > started_at:
+            return f"not known: {file} was written after the run started"
         with path.open("rb") as lines:
             for i, line in enumerate(lines, start=1):
                 if i == int(number):

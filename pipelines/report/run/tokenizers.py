@@ -1,6 +1,5 @@
 """The health of both tokenizers: codebook usage and figures, tokens per word of each source."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -87,8 +86,7 @@ def vocabulary(workdir: Store, path: str) -> Vocabulary | None:
 def _report(folder: Store, name: str) -> Mapping[str, Any] | None:
     if not (folder.exists(MANIFEST) and folder.exists(name)):
         return None
-    found: Mapping[str, Any] = json.loads(folder.read(name))
-    return found
+    return folder.read_json(name, {})
 
 
 def _figure(folder: Store, name: str) -> str:

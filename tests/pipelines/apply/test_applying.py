@@ -13,6 +13,7 @@ from faster_coco_eval.core import mask as masks
 from PIL import Image
 from pydantic import ValidationError
 
+from model.finetuning.generation import Decoding
 from orchestration import Dataset
 from orchestration.errors import RecipeError
 from orchestration.slices import Slice
@@ -125,6 +126,31 @@ def test_texts_are_classified_by_a_model_of_texts(tmp_path, models):
     assert [row["labels"] for row in rows] == [[c.label for c in each] for each in expected]
 
 
+def test_pairs_of_texts_are_read_together(tmp_path, models):
+    given, seconds = ["one circle", "red"], ["blue", "a square"]
+    pairs = list(zip(given, seconds, strict=True))
+    model = PretrainedModel.from_pretrained(models["sentences"])
+    expected, alone = model.classify(pairs, top_k=5), model.classify(given, top_k=5)
+    table = pa.table({"a": [*given, "left", "left"], "b": [*seconds, " ", None]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    columns = {"image_column": None, "text_column": "a", "second_text_column": "b"}
+    recipes = [
+        recipe_of("classify", models["sentences"], texts=given, second_texts=seconds),
+        recipe_of("classify", models["sentences"], tmp_path / "a.parquet", **columns),
+    ]
+    for i, recipe in enumerate(recipes):
+        rows = run(recipe, tmp_path / f"work{i}").read().to_pylist()
+        assert [(row["text"], row["second_text"]) for row in rows] == pairs
+        for row, best, other in zip(rows, expected, alone, strict=True):
+            assert row["labels"] == [each.label for each in best]
+            np.testing.assert_allclose(row["scores"], [each.score for each in best], atol=1e-5)
+            assert abs(row["scores"][0] - other[0].score) > 1e-5
+    found = results("classify", recipes[1].inputs, recipes[1].apply)
+    bad = {row["id"]: str(problem) for row, problem in found if problem is not None}
+    names = [f"{tmp_path}/a.parquet:{number}" for number in (3, 4)]
+    assert bad == dict.fromkeys(names, "empty_text: the second text is empty")
+
+
 @pytest.mark.parametrize(
     ("operation", "kind", "given", "words"),
     [
@@ -156,8 +182,29 @@ def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
         ("answer", {}, "no question; give --question, or --question-column"),
         (
             "embed",
+            {"texts": ["a"], "second_texts": ["b"]},
+            "second texts are given, but only classify takes pairs",
+        ),
+        (
+            "classify",
+            {"texts": ["a"], "second_texts": ["b", "c"]},
+            "1 --text and 2 --second-text; give one of the second for each of the first",
+        ),
+        ("classify", {"second_text_column": "b"}, "name the first with --text-column"),
+        (
+            "classify",
+            {"image_column": None, "text_column": "b", "second_text_column": "b"},
+            "column b is named for both texts of a pair; name two columns",
+        ),
+        (
+            "embed",
             {"apply__min_score": 0.3},
             "apply.min_score has no effect on embed; leave it out",
+        ),
+        (
+            "answer",
+            {"question": "a", "apply__decoding": {"num_beams": 1}},
+            "has no effect on answer",
         ),
         ("detect", {"apply__num_best": 3}, "apply.num_best has no effect on detect; leave it out"),
     ],
@@ -267,12 +314,34 @@ def test_a_detector_of_boxes_alone_has_no_masks(tmp_path, images):
     assert row["masks"] is None and len(row["boxes"]) == len(row["labels"]) > 0
 
 
+def test_a_caption_is_drawn_by_seed_and_row_not_by_the_batch(tmp_path, images):
+    export = fine_tuned(tmp_path / "export", builder_of("captioning"))
+
+    def captions(number: int, *paths: Path, **changes: object) -> dict[str, str]:
+        drawn = {"num_beams": 1, "temperature": 1.5, "max_length": 12, "seed": 4} | changes
+        recipe = recipe_of(
+            "caption", export, *paths, apply__decoding=drawn, apply__batch_size=number,
+            apply__slice_rows=4,
+        )  # fmt: skip
+        rows = run(recipe, tmp_path / f"work-{number}-{len(paths)}-{changes}").read().to_pylist()
+        return {row["id"]: row["caption"] for row in rows}
+
+    found = captions(32, *images)
+    assert captions(3, *images[::-1]) == found
+    assert captions(1, images[7]) == {str(images[7]): found[str(images[7])]}
+    assert captions(32, *images, seed=5) != found
+    expected = PretrainedModel.from_pretrained(export).caption(
+        images, Decoding(1, max_length=12, temperature=1.5), seed=4, ids=list(map(str, images))
+    )
+    assert [found[str(path)] for path in images] == expected
+
+
 class Captioner:
     """Stands for a model with a head for captions."""
 
     methods = ("caption",)
 
-    def caption(self, images: list[np.ndarray], batch_size: int = 32) -> list[str]:
+    def caption(self, images: list[np.ndarray], *_: object, **__: object) -> list[str]:
         return [f"an image of {len(image)} pixels" for image in images]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from model.finetuning.generation import Decoding
 from orchestration.errors import RecipeError
 from pipelines import PretrainedModel
 from pipelines.cli import app
@@ -23,7 +24,7 @@ from tests.pipelines.inference.models import builder_of, config_of, fine_tuned
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
-    for kind in ("retrieval", "vqa", "detection", "segmentation"):
+    for kind in ("sentences", "retrieval", "vqa", "detection", "segmentation", "captioning"):
         fine_tuned(folder / kind / "export", builder_of(kind))
     drawn.write_images(folder / "images", 3)
     return folder
@@ -65,6 +66,51 @@ def test_json_is_an_object_per_input_and_bad_inputs_are_named_apart(work, tmp_pa
     assert all(len(row["features"]) == RELEASED.width for row in rows)
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{tmp_path}/page.jpg: not_an_image: ")
+
+
+def test_pairs_of_texts_are_classified(work):
+    words = ("classify", "--model", work / "sentences/export", "--text", "red", "--text", "blue")
+    words = (*words, "--second-text", " a  circle", "--second-text", "left")
+    rows = list(map(json.loads, called(*words, "--json").splitlines()))
+    model = PretrainedModel.from_pretrained(work / "sentences/export")
+    expected = model.classify([("red", "a circle"), ("blue", "left")])
+    assert [row["labels"] for row in rows] == [[c.label for c in each] for each in expected]
+    assert "red | a circle" in called(*words)
+    assert "2 --text and 1 --second-text" in called(*words[:-2])
+    assert "--second-text is empty; give a text" in called(*words[:-1], " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "decoding"),
+    [
+        ([], None),
+        (["--beams", 1, "--length-penalty", 0], Decoding(1, 0.0)),
+        (["--beams", 2, "--max-length", 6], Decoding(2, max_length=6)),
+        (["--temperature", 1.5, "--top-p", 0.8, "--seed", 3], Decoding(1, 0.6, 64, 1.5, 0.8)),
+    ],
+)
+def test_captions_are_searched_or_drawn_as_the_options_say(work, words, decoding):
+    export, paths = work / "captioning/export", sorted((work / "images").iterdir())
+    shown = called("caption", "--model", export, work / "images", *words, "--json")
+    model = PretrainedModel.from_pretrained(export)
+    expected = model.caption(paths, decoding, seed=3, ids=list(map(str, paths)))
+    assert [json.loads(line)["caption"] for line in shown.splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", 3], "--seed has no effect without --temperature; give both"),
+        (["--top-p", 0.5], "top_p is 0.5 without a temperature; give both"),
+        (["--temperature", 0.5, "--beams", 3], "sampling draws one caption for each image"),
+        (["--temperature", 0], "apply.decoding.temperature"),
+        (["--beams", 0], "apply.decoding.num_beams"),
+        (["--max-length", 2], "apply.decoding.max_length"),
+    ],
+)
+def test_decodings_that_cannot_be_are_one_sentence(work, words, message):
+    given = ("caption", "--model", work / "captioning/export", work / "images", *words)
+    assert message in called(*given)
 
 
 def test_objects_are_printed_with_their_boxes(work):

@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestration import Recipe, Stage, Workflow, feeding
+from orchestration.errors import ManifestError
 from orchestration.manifest import MANIFEST
 from orchestration.params import StageParams
 from orchestration.storage.store import Store
@@ -110,6 +111,16 @@ def test_an_output_that_was_deleted_is_no_reason_to_take_two_settings_for_one(tm
     rows = rows_in(workdir)
     assert len(rows) == 2
     assert differing(rows) == ["finetune.deleted"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"params": 1}', b"\xff\xfe\x00"])
+def test_a_damaged_identity_is_named_in_one_line(tmp_path, content):
+    workdir = Store(tmp_path / "work")
+    finetune(tmp_path, workdir, 0.7)
+    (name,) = workdir.folders("finetune")
+    workdir.sub(f"finetune/{name}").write_bytes("stage.json", content)
+    with pytest.raises(ManifestError, match=rf"finetune/{name}/stage\.json is damaged: .*remove"):
+        rows_in(workdir)
 
 
 def test_an_unfinished_score_is_left_out(tmp_path):

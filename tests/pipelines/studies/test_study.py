@@ -83,7 +83,12 @@ def test_the_first_seed_of_a_study_is_the_run_of_the_recipe_alone(tmp_path):
         ({"seeds": [0, 0]}, [], "seeds: .*0 stands twice"),
         ({"seeds": [-1]}, [], r"seeds\.0"),
         ({"metric": ["a"]}, [], "did you mean 'metrics'"),
-        ({}, ["train.seed=4"], "separate, seed 0 and separate, seed 1 are the same run"),
+        ({}, ["train.seed=4"], r"separate, seed 0: train\.seed: --set .* says 4; .*`seeds: \[4\]`"),
+        ({}, ["train.pair_masking=joint"], "separate, seed 0 and joint, seed 0 are the same run"),
+        ({"variants": {"a": {"train": {"seed": 4}}}}, [], r"train\.seed: the study's key"),
+        ({"grid": {"train.seed": [1]}}, [], r"train\.seed: the study's key `seeds` sets it"),
+        ({"changes": {"train": 5}}, [], "separate, seed 0: train: 5 is no section"),
+        ({"changes": {"name": "b"}}, [], "separate, seed 0: name: .* leave it out"),
     ],
 )  # fmt: skip
 def test_a_wrong_study_is_refused_with_its_key_before_anything_runs(
