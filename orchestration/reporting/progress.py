@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,12 +25,13 @@ from rich.progress import (
 )
 
 from orchestration.errors import ManifestError, StoreError
+from orchestration.storage.json_records import Kind
 from orchestration.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT = "progress.json"
-_OF_A_HEARTBEAT: Final = {
+_OF_A_HEARTBEAT: Final[Mapping[str, Kind]] = {
     **dict.fromkeys(("done", "total", "updated_at"), (int, float)),
     **dict.fromkeys(("unit", "note", "warning"), str),
 }

@@ -118,9 +118,10 @@ def _with_seed(run: Combination, base: Path, name: str) -> dict[str, Any]:
 
 def _refuse_other_seed(recipe: AnyRecipe, seed: int) -> None:
     """Raise RecipeError if --set or the environment gives the training another seed."""
-    key, found = "seed", recipe.seed
     if isinstance(recipe, PretrainRecipe):
         key, found = "train.seed", recipe.train.seed
+    else:
+        key, found = "seed", recipe.seed
     if found != seed:
         raise RecipeError(
             f"{key}: --set or the environment says {found}; give it as `seeds: [{found}]`"
