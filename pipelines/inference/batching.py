@@ -1,6 +1,7 @@
 """Inputs of any length → the batches of a task, as the evaluation of a fine-tuning builds them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.finetune.batch import TaskBatch
+from model import BEiT3Config
+from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.inference.processor import ImageInput, Processor
 
 Text = str | Sequence[str]
@@ -112,11 +114,9 @@ def task_batches(
             flat = torch.from_numpy(processor.pixels(images, first))
             pixels = flat.view(len(some), len(images) // len(some), *flat.shape[1:])
         ids, padding = processor.texts(texts) if texts else (None, None)
-        yield TaskBatch(
-            np.arange(first, first + len(some)),
+        yield replace(
+            batch_of_rows(np.arange(first, first + len(some)), processor.config),
             pixels=pixels,
-            pixel_mean=torch.tensor(processor.config.pixel_mean),
-            pixel_std=torch.tensor(processor.config.pixel_std),
             text_ids=ids,
             text_padding=padding,
             text_counts=torch.ones(len(some), dtype=torch.long) if texts else None,
@@ -145,3 +145,12 @@ def at_least_one(number: int, name: str) -> int:
     if number < 1:
         raise ValueError(f"{name} is {number}; it must be 1 or more")
     return number
+
+
+def batch_of_rows(rows: Ints, config: BEiT3Config) -> TaskBatch:
+    """Return a batch (B,) without contents, whose pixels will be normalized for a network."""
+    return TaskBatch(
+        rows,
+        pixel_mean=torch.tensor(config.pixel_mean),
+        pixel_std=torch.tensor(config.pixel_std),
+    )

@@ -8,15 +8,13 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
-import torch
 
 from dataprep.images import Pixels
 from model.finetuning.task_networks import TaskNetwork
-from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.object_views import View, batch_of, evaluation_view
 from pipelines.finetune.task import Prediction
 from pipelines.finetune.tasks.detection import Detection
-from pipelines.inference.batching import at_least_one, many
+from pipelines.inference.batching import at_least_one, batch_of_rows, many
 from pipelines.inference.loaded_model import LoadedModel
 from pipelines.inference.processor import ImageInput, decoded
 from pipelines.inference.results import DetectedObject
@@ -68,12 +66,7 @@ class DetectingModel(LoadedModel):
                 raise ValueError(f"min_score is {min_score}; give 0 or more, less than 1")
             choice = task.choice.model_copy(update={"min_score": min_score})
             task = task.model_copy(update={"choice": choice})
-        config = self.source.config
-        batch = TaskBatch(
-            np.arange(len(views)),
-            pixel_mean=torch.tensor(config.pixel_mean),
-            pixel_std=torch.tensor(config.pixel_std),
-        )
+        batch = batch_of_rows(np.arange(len(views)), self.source.config)
         batches = [batch_of(batch, views)] if views else []
         found = self._computed(lambda some: list(task.predict(network, some, labels)), batches)
         return [_objects(each) for some in found for each in some]

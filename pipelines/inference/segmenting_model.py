@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import torch
 
 from dataprep.images import Pixels
 from model.finetuning.task_networks import TaskNetwork
-from pipelines.finetune.batch import TaskBatch
 from pipelines.finetune.label_map_views import batch_of, evaluated_image
 from pipelines.finetune.tasks.segmentation import Segmentation
-from pipelines.inference.batching import at_least_one, many
+from pipelines.inference.batching import at_least_one, batch_of_rows, many
 from pipelines.inference.loaded_model import LoadedModel
 from pipelines.inference.processor import ImageInput, decoded
 from pipelines.inference.results import SegmentedImage
@@ -63,12 +61,7 @@ class SegmentingModel(LoadedModel):
         assert isinstance(task, Segmentation) and isinstance(network, TaskNetwork)
         if not views:
             return []
-        config = self.source.config
-        batch = TaskBatch(
-            np.arange(len(views)),
-            pixel_mean=torch.tensor(config.pixel_mean),
-            pixel_std=torch.tensor(config.pixel_std),
-        )
+        batch = batch_of_rows(np.arange(len(views)), self.source.config)
         batch = batch_of(batch, [view.pixels for view in views], [view.size for view in views])
         (found,) = self._computed(lambda some: list(task.predict(network, some, labels)), [batch])
         return [
