@@ -81,33 +81,6 @@ def window_scores(score: Score, image: Tensor, size: int, stride: int, at_once: 
     return (total / number)[:, :height, :width]
 
 
-def mean_scores(
-    score: Score,
-    views: Sequence[ScaledView],
-    shown: Size,
-    window: int,
-    stride: int,
-    at_once: int = 8,
-) -> Tensor:
-    """Return the mean scores (C, *shown) over the forms of one image.
-
-    Args:
-        score: of windows.
-        views: the forms, at least one.
-        shown: size that scores are resized to, that of the label map.
-        window: size of a window.
-        stride: from one window to the next.
-        at_once: windows that are scored in one batch.
-    """
-    total: Tensor | float = 0.0
-    for view in views:
-        found = window_scores(score, view.image, window, stride, at_once)
-        found = found.flip(2) if view.flipped else found
-        total = total + _resized(found, shown)
-    assert isinstance(total, Tensor)
-    return total / len(views)
-
-
 def best_classes(
     score: Score,
     views: Sequence[ScaledView],
@@ -116,9 +89,17 @@ def best_classes(
     stride: int,
     at_once: int = 8,
 ) -> Tensor:
-    """Return the class (*shown) long of the best of :func:`mean_scores`, the first of equal ones.
+    """Return the class (*shown) long with the best mean score over the forms of one image.
 
-    The arguments are the same.
+    Of classes with equal scores it is the first one.
+
+    Args:
+        score: of windows.
+        views: the forms, at least one.
+        shown: size that scores are resized to, that of the label map.
+        window: size of a window.
+        stride: from one window to the next.
+        at_once: windows that are scored in one batch.
 
     Raises:
         NotFinite: scores are no numbers.
