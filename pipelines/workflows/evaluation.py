@@ -16,7 +16,7 @@ from pipelines.curate import curate
 from pipelines.pretrain import evaluate
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.samples import FeedParams
-from pipelines.pretrain.start_source import Folder, open_folder
+from pipelines.pretrain.start_source import Folder, is_folder, open_folder
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
 from pipelines.workflows.evaluation_recipe import EvaluationRecipe
 from pipelines.workflows.sources import last_stages, stages_of
@@ -33,6 +33,11 @@ def build_evaluation(recipe: EvaluationRecipe) -> Workflow:
     Raises:
         RecipeError: the weights are no training or export, or come without their tokenizers.
     """
+    if not is_folder(recipe.model):
+        raise RecipeError(
+            f"model: {recipe.model} is a file, which comes without tokenizers; name the folder of "
+            "an export or a checkpoint, or a workdir"
+        )
     seed, model = recipe.seed, open_folder(recipe.model)
     config = model.config()
     sources = stages_of(recipe.sources, recipe.download)

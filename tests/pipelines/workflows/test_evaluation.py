@@ -189,6 +189,7 @@ def test_tokenizers_of_another_network_are_refused(file, export, tmp_path):
         (["held_out_fraction=1"], "held_out_fraction"),
         (["sources={}"], "sources: name at least one"),
         (["train.steps=3"], "train"),
+        ([f"model={__file__}"], "model: .* is a file, .* name the folder of an export"),
     ],
 )
 def test_a_recipe_that_cannot_be_run_is_refused(file, tmp_path, settings, words):
