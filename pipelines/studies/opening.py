@@ -87,6 +87,7 @@ def open_study(
             changes = _with_seed(each, base, f"{study.name}: {each.words}")
             opened = open_recipe(str(base), workdir, overrides, console, data=data, changes=changes)
             _refuse_other_seed(opened.recipe, each.seed)
+            _refuse_other_name(opened.recipe, str(changes["name"]))
         except RecipeError as error:
             raise RecipeError(f"{path}: {each.words}: {error}") from None
         runs.append(StudyRun(each.words, each.variant, each.seed, opened))
@@ -126,6 +127,15 @@ def _refuse_other_seed(recipe: AnyRecipe, seed: int) -> None:
     if found != seed:
         raise RecipeError(
             f"{key}: --set or the environment says {found}; give it as `seeds: [{found}]`"
+        )
+
+
+def _refuse_other_name(recipe: AnyRecipe, name: str) -> None:
+    """Raise RecipeError if --set or the environment gives all runs one name."""
+    if recipe.name != name:
+        raise RecipeError(
+            f"name: --set or the environment says {recipe.name}; the study names its runs, so "
+            "leave it out"
         )
 
 

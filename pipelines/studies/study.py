@@ -11,6 +11,7 @@ with.
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,5 +182,11 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def _written(value: Any) -> str:
-    """Return a value of a recipe as it was written."""
+    """Return a value of a recipe as it was written, but for spaces."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_written(inner)}' for key, inner in value.items())}}}"
     return str(getattr(value, "text", value))

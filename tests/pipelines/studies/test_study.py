@@ -89,6 +89,7 @@ def test_the_first_seed_of_a_study_is_the_run_of_the_recipe_alone(tmp_path):
         ({"seeds": [-1]}, [], r"seeds\.0"),
         ({"metric": ["a"]}, [], "did you mean 'metrics'"),
         ({}, ["train.seed=4"], r"separate, seed 0: train\.seed: --set .* says 4; .*`seeds: \[4\]`"),
+        ({}, ["name=x"], "seed 0: name: --set or the environment says x; .* leave it out"),
         ({}, ["train.pair_masking=joint"], "separate, seed 0 and joint, seed 0 are the same run"),
         ({"variants": {"a": {"train": {"seed": 4}}}}, [], r"train\.seed: the study's key"),
         ({"grid": {"train.seed": [1]}}, [], r"train\.seed: the study's key `seeds` sets it"),
@@ -132,6 +133,18 @@ def test_a_study_that_names_no_recipe_is_told_so(tmp_path, key):
     ] * 4
     for kind in (PretrainRecipe, EvaluationRecipe, FinetuneRecipe):
         assert key not in kind.model_fields
+
+
+def test_the_name_of_a_run_has_its_values_as_they_are_written_in_a_recipe(tmp_path):
+    path = write_study(tmp_path, variants={}, seeds=[0])
+    path.write_text(
+        path.read_text()
+        + "grid: {a: [null], b: [true, False], c: [[1.0e-3, x]], d: [{e: 5, f: [no, null]}]}\n"
+    )
+    found = combinations(read_study(path, recipe_paths()), path, recipe_paths())
+    assert [run.variant for run in found] == [
+        f"a=null, b={b}, c=[1.0e-3, x], d={{e: 5, f: [no, null]}}" for b in ("true", "false")
+    ]
 
 
 def test_an_empty_section_is_filled_by_the_grid(tmp_path):
