@@ -18,7 +18,7 @@ from model.network.layouts import listed
 from model.network.starting import fit_start
 from model.training.cost import parameters_by_part
 from orchestration import Context, Stage, feeding
-from orchestration.errors import PipelineError, RecipeError
+from orchestration.errors import PipelineError, RecipeError, StageError
 from orchestration.params import EXTERNAL_FILE, OR_URI
 from orchestration.reporting.usage import TORCH_BYTES, WORKER_BYTES, Expected, Workers
 from pipelines.pretrain.checkpoints import NETWORK_FILE, load_network
@@ -46,6 +46,8 @@ class _Subject:
     weight_bytes: int
     loader: Callable[[Context], Callable[[], BEiT3]]
     "Returns what loads it in a worker."
+    is_given: bool = False
+    "Whether the workflow measures it and does nothing else."
 
 
 class GivenParams(Params):
@@ -116,7 +118,7 @@ def stage_of_given(
 
     weight_bytes = 4 * sum(parameters_by_part(config).values())
     inputs = {"images": images, "texts": texts, "pairs": pairs, "text_tokenizer": text_tokenizer}
-    subject = _Subject(feed, weight_bytes, loader)
+    subject = _Subject(feed, weight_bytes, loader, is_given=True)
     return _stage(params, seed, subject, inputs, partial(_unusable, params.model))
 
 
@@ -196,7 +198,11 @@ def _workers(
 
 
 def run(context: Context, params: Params, subject: _Subject) -> None:
-    """Predict slice by slice in actors that hold the network, then sum up."""
+    """Predict slice by slice in actors that hold the network, then sum up.
+
+    Raises:
+        StageError: given weights are measured on no row. A pretraining is told so, and goes on.
+    """
     inputs = {stream: context.input(role) for stream, role in ROLES.items()}
     slices = evaluation_slices(inputs, params, context.seed)
     context.map_slices_with_actors(
@@ -215,6 +221,11 @@ def run(context: Context, params: Params, subject: _Subject) -> None:
         num_gpus=params.gpus_per_actor,
     )
     numbers = evaluation_numbers(slices, context.read_parts, params, context.seed)
+    if not numbers:
+        nothing = "no row was held out, so nothing is measured; give more rows, or hold out more"
+        if subject.is_given:
+            raise StageError(f"evaluate: {nothing}; the stages above say what became of the rows")
+        context.progress.remark(nothing)
     report = json.dumps(numbers, indent=1, sort_keys=True).encode()
     context.folder.write_bytes(REPORT_FILE, report)
     context.log.artifact(context.folder.fetch(REPORT_FILE))

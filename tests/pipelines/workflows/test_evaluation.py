@@ -2,20 +2,23 @@
 
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from model import BEiT3, BEiT3Config
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StageError
 from orchestration.fingerprint import fingerprint_of
 from orchestration.recipe import load_recipe
 from orchestration.storage.store import Store
 from pipelines.commands.options import console
 from pipelines.open_recipe import open_recipe
+from pipelines.pretrain import evaluate
 from pipelines.pretrain.evaluate import given_network
 from pipelines.pretrain.export import write_network, write_text_tokenizer
 from pipelines.workflows.evaluation_recipe import EvaluationRecipe
@@ -168,6 +171,19 @@ def test_weights_of_another_network_are_refused_by_the_plan(file, export, tmp_pa
     assert re.search(words, refused(file, tmp_path / "work"))
     with pytest.raises(RecipeError, match=words):
         given_network(str(export))
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_given_weights_that_nothing_measures_are_an_error_and_trained_ones_a_remark(
+    monkeypatch, is_given
+):
+    monkeypatch.setattr(evaluate, "evaluation_slices", lambda *_: Mock(all=[]))
+    monkeypatch.setattr(evaluate, "evaluation_numbers", lambda *_: {})
+    context = Mock(seed=0)
+    subject = evaluate._Subject(Mock(), 0, Mock(), is_given)
+    with pytest.raises(StageError, match="no row was held out") if is_given else nullcontext():
+        evaluate.run(context, evaluate.Params(), subject)
+    assert context.commit.called == context.progress.remark.called == (not is_given)
 
 
 def test_tokenizers_of_another_network_are_refused(file, export, tmp_path):
