@@ -15,15 +15,21 @@ from orchestration.manifest import MANIFEST
 from orchestration.plan import PlannedStage, State
 from orchestration.stage import Context
 from orchestration.storage.store import Store
+from orchestration.training import TrainingParams
 
 
 def went_back(planned: PlannedStage, workdir: Store, branch: Branch) -> PlannedStage | None:
     """Return a planned training whose run goes back first; None if it is complete and has done so.
 
     Raises:
-        RecipeError: there is no checkpoint of that step.
+        RecipeError: there is no checkpoint of that step, or no step after it.
     """
-    folder = workdir.sub(planned.path)
+    folder, params = workdir.sub(planned.path), planned.stage.params
+    if isinstance(params, TrainingParams) and params.steps == branch.from_step:
+        raise RecipeError(
+            f"--from-step {branch.from_step}: {planned.stage.name} ends with that step; give the "
+            "step of an earlier checkpoint"
+        )
     if _is_done(folder, branch):
         return None if folder.exists(MANIFEST) else planned
     _checkpoint_of(folder, branch.from_step, planned.stage.name)

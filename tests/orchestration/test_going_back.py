@@ -189,6 +189,17 @@ def trainings(folder: Store, *names: str, committed: bool = False) -> Workflow:
     return found
 
 
+@pytest.mark.parametrize("committed", [False, True])
+def test_no_training_goes_back_to_its_end(tmp_path, committed):
+    folder, console = Store(tmp_path), Console(file=io.StringIO())
+    found = trainings(folder, "a", committed=committed)
+    (planned,) = found.plan(folder)
+    save(folder.sub(planned.path), 60)
+    with pytest.raises(RecipeError, match="--from-step 60: a ends with that step; give"):
+        found.run(folder, console, only="a", back=Branch(60, 5))
+    assert read_branches(folder.sub(planned.path)) == ()
+
+
 @pytest.mark.parametrize(
     ("names", "committed", "only", "words"),
     [
