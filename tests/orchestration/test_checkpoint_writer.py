@@ -119,6 +119,24 @@ def test_a_failure_that_may_pass_is_reported_and_the_next_checkpoint_is_saved(fo
     assert newest is not None and step_of(newest) == 20
 
 
+def test_a_state_that_cannot_be_copied_for_lack_of_room_ends_no_step(folder, caplog):
+    def copy(local: Path, group: dist.ProcessGroup | None) -> Callable[[], None]:
+        raise OSError(28, "No space left on device", str(local / "history.json"))
+
+    writer = CheckpointWriter(folder, 0, 1)
+    with caplog.at_level(logging.WARNING):
+        writer.save(10, 0, copy)
+        writer.wait(must_be_whole=False)
+    assert "step 10 could not be saved: OSError: [Errno 28] No space left" in caplog.text
+    assert "history.json" in caplog.text and "is saved when it is due" in caplog.text
+    with pytest.raises(StoreError, match="step 10 could not be saved"):
+        writer.wait(must_be_whole=True)
+    writer.save(20, 0, writing("a"))
+    writer.wait(must_be_whole=True)
+    newest = newest_whole(folder)
+    assert newest is not None and step_of(newest) == 20
+
+
 def test_a_failure_that_would_come_again_ends_the_training(folder):
     writer = CheckpointWriter(folder, 0, 1)
     writer.save(10, 0, refusing(TypeError("cannot pickle")))
