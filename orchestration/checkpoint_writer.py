@@ -140,12 +140,13 @@ class CheckpointWriter:
 
     def _write(self, step: int, branch: int, local: Path, write: Callable[[], None]) -> None:
         """Write one checkpoint; nothing is raised, and every worker passes each exchange."""
-        checkpoint = self.folder.sub(f"{RAY_TRAIN}/{checkpoint_name(step, branch)}")
+        path = f"{RAY_TRAIN}/{checkpoint_name(step, branch)}"
+        checkpoint = self.folder.sub(path)
         list_file = list_name(self.rank, self.num_workers)
 
         def upload() -> None:
-            for path, _ in Store(local).walk():
-                checkpoint.write_file(path, local / path)
+            for name, _ in Store(local).walk():
+                checkpoint.write_file(name, local / name)
             write_list(local, self.rank, self.num_workers)
 
         def upload_list() -> None:
@@ -158,6 +159,9 @@ class CheckpointWriter:
             failure = _failure_of(lambda: remove_lists(checkpoint)) if self.rank == 0 else None
             failure = _failure_of(write) or failure  # it exchanges plans before it writes a file
             failure = self._agreed(failure or _failure_of(upload))
+            if failure is not None and self.rank == 0:
+                # No worker has written its list, so it is not whole, and the next one needs room.
+                _failure_of(lambda: self.folder.remove(path))
             failure = failure or self._agreed(_failure_of(upload_list))
             if failure is not None:
                 self._fail(step, failure)
