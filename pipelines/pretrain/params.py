@@ -1,5 +1,6 @@
 """Parameters of pretraining; defaults are the paper's where it gives them."""
 
+import math
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -232,7 +233,8 @@ class Params(TrainingLoopParams):
             if number % self.substreams:
                 raise ValueError(
                     f"{stream}s_per_step = {number} is not a multiple of substreams = "
-                    f"{self.substreams}"
+                    f"{self.substreams}; set substreams="
+                    f"{math.gcd(self.substreams, *self.samples_per_step.values())}"
                 )
         return self
 

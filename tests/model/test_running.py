@@ -159,7 +159,7 @@ def test_the_residual_stream_is_fp32_and_what_branches_keep_is_bf16(config):
 @pytest.mark.slow
 @FORMS
 def test_blocks_sharded_over_two_workers_change_no_gradient(config):
-    """FSDP2, wrapped per block: each worker holds half of every parameter."""
+    """FSDP2, wrapped per block: each worker holds half of every parameter, also to recompute."""
     run_processes(2, _sharded_worker, config)
 
 
@@ -175,9 +175,13 @@ def _sharded_worker(rank: int, config: BEiT3Config) -> None:
     fully_shard(made, mesh=mesh)
     name, parameter = next(iter(made.blocks.named_parameters()))
     assert parameter.to_local().numel() < parameter.numel(), name
-    loss(made, config).backward()
-    found = {
-        n: torch.zeros(p.shape) if p.grad is None else p.grad.full_tensor()
-        for n, p in made.named_parameters()
-    }
-    assert_alike(found, gradients(plain, config), rtol=1e-4, atol=1e-6)
+    expected = gradients(plain, config)
+    for recomputing in ("none", "selective", "full"):
+        made.activation_checkpointing = recomputing
+        made.zero_grad()
+        loss(made, config).backward()
+        found = {
+            n: torch.zeros(p.shape) if p.grad is None else p.grad.full_tensor()
+            for n, p in made.named_parameters()
+        }
+        assert_alike(found, expected, rtol=1e-4, atol=1e-6)
