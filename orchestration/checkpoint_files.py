@@ -122,17 +122,19 @@ def newest_whole(
 def remove_old(
     folder: Store, newest: Store, num_to_keep: int, keep_every: int | None = None
 ) -> None:
-    """Remove all checkpoints before ``newest`` but those to keep.
+    """Remove all checkpoints before ``newest`` but those to keep; one that is not whole counts not.
 
     Args:
         folder: folder of the stage.
         newest: a whole checkpoint; it and later ones stay.
-        num_to_keep: number of newest checkpoints to keep, ``newest`` included.
+        num_to_keep: number of newest whole checkpoints to keep, ``newest`` included.
         keep_every: further checkpoints stay if their step is a multiple of it.
     """
-    older = [c for c in checkpoints(folder) if step_of(c) < step_of(newest)]
-    for checkpoint in older[num_to_keep - 1 :]:
-        if keep_every is None or step_of(checkpoint) % keep_every:
+    num_kept = 1
+    for checkpoint in [c for c in checkpoints(folder) if step_of(c) < step_of(newest)]:
+        if num_kept < num_to_keep and damage_of(checkpoint, read=False) is None:
+            num_kept += 1
+        elif keep_every is None or step_of(checkpoint) % keep_every:
             folder.remove(f"{RAY_TRAIN}/{checkpoint.name}")
 
 

@@ -82,7 +82,8 @@ class CheckpointWriter:
     def save(self, step: int, branch: int, copy: Copy) -> None:
         """Wait for the checkpoint before, copy the state, and write it in the background.
 
-        Every worker calls this after the same step.
+        Every worker calls this after the same step. Where a disk or the store has no room for the
+        copy, the checkpoint has failed as if it had been so later.
 
         Raises:
             StageError: the checkpoint before failed in a way that would come again.
@@ -92,12 +93,20 @@ class CheckpointWriter:
         self._failure = None
         if self._group is None:
             self._group = _own_group()
-        local = Path(tempfile.mkdtemp(prefix="checkpoint_"))
+        local: Path | None = None
+        failure = None
         try:
+            local = Path(tempfile.mkdtemp(prefix="checkpoint_"))
             write = copy(local, self._group)
+        except (OSError, StoreError) as error:
+            failure = _failure(error)
         except BaseException:
-            shutil.rmtree(local, ignore_errors=True)
+            _remove(local)
             raise
+        if failure := self._agreed(failure):  # else the others would wait for this worker's files
+            _remove(local)
+            self._fail(step, failure)
+            return
         self._thread = threading.Thread(
             target=self._write, args=(step, branch, local, write), name="checkpoint", daemon=True
         )
@@ -131,12 +140,13 @@ class CheckpointWriter:
 
     def _write(self, step: int, branch: int, local: Path, write: Callable[[], None]) -> None:
         """Write one checkpoint; nothing is raised, and every worker passes each exchange."""
-        checkpoint = self.folder.sub(f"{RAY_TRAIN}/{checkpoint_name(step, branch)}")
+        path = f"{RAY_TRAIN}/{checkpoint_name(step, branch)}"
+        checkpoint = self.folder.sub(path)
         list_file = list_name(self.rank, self.num_workers)
 
         def upload() -> None:
-            for path, _ in Store(local).walk():
-                checkpoint.write_file(path, local / path)
+            for name, _ in Store(local).walk():
+                checkpoint.write_file(name, local / name)
             write_list(local, self.rank, self.num_workers)
 
         def upload_list() -> None:
@@ -149,20 +159,25 @@ class CheckpointWriter:
             failure = _failure_of(lambda: remove_lists(checkpoint)) if self.rank == 0 else None
             failure = _failure_of(write) or failure  # it exchanges plans before it writes a file
             failure = self._agreed(failure or _failure_of(upload))
+            if failure is not None and self.rank == 0:
+                # No worker has written its list, so it is not whole, and the next one needs room.
+                _failure_of(lambda: self.folder.remove(path))
             failure = failure or self._agreed(_failure_of(upload_list))
             if failure is not None:
-                words = f"the checkpoint of step {step} could not be saved: {failure.words}"
-                self._failure = _Failure(words, failure.may_pass)
-            if self.rank == 0:
-                self._report()
+                self._fail(step, failure)
+            elif self.rank == 0:
+                self._remove_old()
         finally:
-            shutil.rmtree(local, ignore_errors=True)
+            _remove(local)
 
-    def _report(self) -> None:
-        """Say what failed, or do what follows a whole checkpoint; by the first worker."""
-        if self._failure is not None:
-            logger.warning("%s; the next one is saved when it is due", self._failure.words)
-            return
+    def _fail(self, step: int, failure: _Failure) -> None:
+        """Remember why a checkpoint was not saved; the first worker says so."""
+        words = f"the checkpoint of step {step} could not be saved: {failure.words}"
+        self._failure = _Failure(words, failure.may_pass)
+        if self.rank == 0:
+            logger.warning("%s; the next one is saved when it is due", words)
+
+    def _remove_old(self) -> None:
         try:
             self._after()
         except StoreError as error:
@@ -189,6 +204,18 @@ def _own_group() -> "dist.ProcessGroup | None":
     return group
 
 
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _failure(error: Exception) -> _Failure:
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):  # errors of the store are of another type and name its object
+        words += f"; a checkpoint is made in {tempfile.gettempdir()} first, set TMPDIR to change it"
+    return _Failure(words, may_pass(error))
+
+
 def _failure_of(work: Callable[[], Any]) -> _Failure | None:
     """Do some work and return how it failed, if it did."""
     from torch.distributed.checkpoint.api import CheckpointException
@@ -196,9 +223,8 @@ def _failure_of(work: Callable[[], Any]) -> _Failure | None:
     try:
         work()
     except CheckpointException as error:
-        errors = [each for each, _ in error.failures.values()]
-        words = f"{type(errors[0]).__name__}: {errors[0]}"
-        return _Failure(words, all(may_pass(each) for each in errors))
+        failures = [_failure(each) for each, _ in error.failures.values()]
+        return min(failures, key=lambda each: each.may_pass)
     except Exception as error:
-        return _Failure(f"{type(error).__name__}: {error}", may_pass(error))
+        return _failure(error)
     return None

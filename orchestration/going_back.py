@@ -15,17 +15,29 @@ from orchestration.manifest import MANIFEST
 from orchestration.plan import PlannedStage, State
 from orchestration.stage import Context
 from orchestration.storage.store import Store
+from orchestration.training import TrainingParams
 
 
 def went_back(planned: PlannedStage, workdir: Store, branch: Branch) -> PlannedStage | None:
     """Return a planned training whose run goes back first; None if it is complete and has done so.
 
     Raises:
-        RecipeError: there is no checkpoint of that step.
+        RecipeError: there is no checkpoint of that step, or no step after it; or the checkpoints
+            are those of a training with other settings.
     """
-    folder = workdir.sub(planned.path)
+    folder, params = workdir.sub(planned.path), planned.stage.params
+    if isinstance(params, TrainingParams) and params.steps == branch.from_step:
+        raise RecipeError(
+            f"--from-step {branch.from_step}: {planned.stage.name} ends with that step; give the "
+            "step of an earlier checkpoint"
+        )
     if _is_done(folder, branch):
         return None if folder.exists(MANIFEST) else planned
+    if planned.unfinished:  # those with these settings would be none
+        raise RecipeError(
+            f"--from-step {branch.from_step}: {planned.stage.name} has other settings than its "
+            f"training of before ({'; '.join(planned.unfinished)}); undo the change"
+        )
     _checkpoint_of(folder, branch.from_step, planned.stage.name)
     run = partial(_run, planned.stage.run, branch)
     return replace(planned, state=State.INTERRUPTED, stage=replace(planned.stage, run=run))
@@ -44,7 +56,10 @@ def go_back(folder: Store, branch: Branch, name: str, tell: Callable[[str], None
         return
     start = _checkpoint_of(folder, branch.from_step, name)
     if damage := damage_of(start):
-        raise StageError(f"{name} cannot go back to step {branch.from_step}: {damage}")
+        raise StageError(
+            f"{name} cannot go back to step {branch.from_step}: {damage}; give the step of another "
+            "checkpoint"
+        )
     newer = [c.name for c in checkpoints(folder) if step_of(c) > branch.from_step]
     folder.remove(MANIFEST)
     records = records_after(folder, branch.from_step)

@@ -22,7 +22,6 @@ from torch import Tensor
 from model.network.beit3 import BEiT3
 from model.network.loading import interpolate_positions
 from model.network.multiway import Block, Multiway, Parts
-from model.network.recomputing import run
 
 Grid = tuple[int, int]
 "Rows and columns of patches."
@@ -136,7 +135,7 @@ class DenseBackbone:
         for number in blocks:
             factors = None if scale is None else scale[number]
             block, kept = self.network.blocks[number], self.network.activation_checkpointing
-            parts = run(block, kept, parts, mask, factors, False, None)
+            parts = block(parts, mask, factors, False, recomputing=kept)
         assert parts[0] is not None
         return parts[0]
 

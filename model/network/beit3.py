@@ -19,7 +19,6 @@ from model.network.input_checks import check_batch, check_cached, check_mask
 from model.network.layer_norm import LAYER_NORM_EPS
 from model.network.multiway import Block, Multiway, Parts, Shared, joined
 from model.network.pretrained import HEADS, Pretrained
-from model.network.recomputing import run
 
 INIT_STD = 0.02
 
@@ -195,7 +194,7 @@ class BEiT3(Pretrained):
             scale = None if residual_scale is None else residual_scale[layer]
             past = None if cache is None else cache.layers[layer]
             last = last_token and layer == len(self.blocks) - 1
-            parts = run(block, self.activation_checkpointing, parts, mask, scale, fused, past, last)
+            parts = block(parts, mask, scale, fused, past, last, self.activation_checkpointing)
             if keep_layers:
                 layers.append(joined(parts))
         hidden = joined(parts if self.norm is None else self.norm(parts))

@@ -23,7 +23,11 @@ _MAX_LISTED: Final = 8
 
 
 class StartMismatch(ValueError):
-    """The weights are not those of a network of this form; the message is one line."""
+    """The weights cannot be taken; the message is one line."""
+
+
+class FormMismatch(StartMismatch):
+    """The weights are those of a network of another form."""
 
 
 def in_our_layout(
@@ -95,11 +99,11 @@ def named(tensors: Mapping[str, Tensor]) -> str:
 
 
 def refuse_values(state: Mapping[str, Tensor]) -> None:
-    """Raise :class:`StartMismatch` unless weights are finite numbers of 16 bits or more."""
+    """Raise :class:`StartMismatch` unless weights of 16 bits or more are finite numbers in fp32."""
     for name, tensor in state.items():
         if not tensor.is_floating_point():
             raise StartMismatch(f"{name} is {tensor.dtype}; weights are floating-point numbers")
         if tensor.itemsize < _FEWEST_BYTES:
             raise StartMismatch(f"{name} is {tensor.dtype}; give weights of 16 bits or more")
-        if not tensor.is_meta and not bool(tensor.isfinite().all()):
+        if not tensor.is_meta and not bool(tensor.float().isfinite().all()):
             raise StartMismatch(f"{name} holds values that are not finite; give other weights")

@@ -154,8 +154,8 @@ def fit_positions(name: str, tensor: Tensor, ours: Tensor) -> Tensor:
     if tensor.ndim != 2 or tensor.shape[1:] != ours.shape[1:]:
         return tensor
     if name == "vision.positions" and tensor.shape != ours.shape:
-        old, new = (math.isqrt(len(table) - 1) for table in (tensor, ours))
-        is_square = old**2 == len(tensor) - 1
+        old, new = (math.isqrt(max(len(table) - 1, 0)) for table in (tensor, ours))
+        is_square = old > 0 and old**2 == len(tensor) - 1
         return interpolate_positions(tensor, (new, new)) if is_square else tensor
     if name == "language.positions":
         return tensor[: ours.shape[0]]

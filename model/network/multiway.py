@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.cache import LayerCache
-from model.network.config import BEiT3Config
+from model.network.config import BEiT3Config, Recomputing
 from model.network.layer_norm import LayerNorm, SubLayerNorm
+from model.network.recomputing import run
 
 Parts = tuple[Tensor | None, Tensor | None]
 "Vision (B, 1 + N, D) and language (B, T, D); None where a modality is absent."
@@ -174,6 +175,7 @@ class Block(nn.Module):
         fused: bool,
         cache: LayerCache | None = None,
         last: bool = False,
+        recomputing: Recomputing = "none",
     ) -> Parts:
         """Apply the block.
 
@@ -185,7 +187,20 @@ class Block(nn.Module):
                 other experts in a block that has one.
             cache: see :class:`Attention`.
             last: return the last token of each text alone, as where no block follows.
+            recomputing: what the backward computes again, see ``recomputing.py``.
         """
+        # Within the block, so that a compiled block has it in its graphs.
+        return run(self._apply_once, recomputing, parts, mask, scale, fused, cache, last)
+
+    def _apply_once(
+        self,
+        parts: Parts,
+        mask: Tensor | None,
+        scale: Tensor | None,
+        fused: bool,
+        cache: LayerCache | None,
+        last: bool,
+    ) -> Parts:
         branch = self.attention(self.attention_norm(parts), mask, cache, last)
         parts = last_token(parts) if last else parts
         parts = _added(parts, branch, None if scale is None else scale[0])

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from model.network.loading import StateMismatch, with_nearest
+from model.network.loading import StateMismatch, shape_words, with_nearest
 from model.network.weight_files import unwrapped
 
 UNUSED_ROWS: Final = 2
@@ -83,8 +83,8 @@ def from_official(saved: Mapping[str, object]) -> dict[str, Tensor]:
         saved: the official state, or what its file holds: envelopes and prefixes are removed.
 
     Raises:
-        StateMismatch: names that the layout does not have, or a q, k or v without the other two;
-            the message lists all of them.
+        StateMismatch: names that the layout does not have, or a q, k or v without the other two or
+            of another shape; the message lists all of them.
         ValueError: ``saved`` holds no tensors.
     """
     state = unwrapped(saved)
@@ -104,18 +104,25 @@ def from_official(saved: Mapping[str, object]) -> dict[str, Tensor]:
         elif name.endswith("_token"):
             result[name] = tensor.reshape(-1)
         elif name.endswith(".positions"):
-            result[name] = tensor[UNUSED_ROWS:]
+            result[name] = tensor[UNUSED_ROWS:] if tensor.ndim else tensor
         else:
             result[name] = tensor
     incomplete = [f"{name}: only {', '.join(t)}" for name, t in qkv.items() if len(t) < 3]
+    unequal = [
+        f"{name}: {', '.join(f'{part} {shape_words(tensor)}' for part, tensor in parts.items())}"
+        for name, parts in qkv.items()
+        if len({tensor.shape for tensor in parts.values()}) > 1
+        or min(t.ndim for t in parts.values()) == 0
+    ]
     if not (result or qkv):
         unknown, heads = [*unknown, *heads], []
-    if unknown or incomplete:
+    if unknown or incomplete or unequal:
         known = [*names, *(OFFICIAL_LAYER.format(0) + name for name in in_block)]
         raise StateMismatch(
             {
                 "not names of the official layout": with_nearest(unknown, known),
                 "q, k and v must come together": incomplete,
+                "q, k and v must have one shape": unequal,
                 f"outside {_NETWORK}*, so heads of tasks": heads,
             }
         )

@@ -6,6 +6,9 @@ their input (q, k and v; the first product of an expert). LayerNorms, GELU and t
 output projection are computed again. The second product of a block's last expert is not, as torch
 stops once all that the backward needs is there. So about half of the memory is kept for a few
 percent more work.
+
+A compiled block calls ``run`` within its graphs: torch then divides each into a forward and a
+backward by the same policy, which may recompute that last product too.
 """
 
 from collections.abc import Callable

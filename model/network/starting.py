@@ -17,7 +17,7 @@ from model.network.beit3 import BEiT3
 from model.network.config import BEiT3Config
 from model.network.layouts import (
     MAX_NAMED,
-    StartMismatch,
+    FormMismatch,
     form_of,
     in_our_layout,
     listed,
@@ -160,12 +160,13 @@ def _refuse(
         reasons.append(f"{len(unknown)} unexpected ({named(unknown)})")
     if different:
         reasons.append(f"{len(different)} of another shape ({listed(different, MAX_NAMED)})")
-    raise StartMismatch(f"the weights do not fit the network: {'; '.join(reasons)}")
+    raise FormMismatch(f"the weights do not fit the network: {'; '.join(reasons)}")
 
 
 def _fits(name: str, tensor: Tensor, ours: Tensor) -> bool:
     if name == "language.positions":
-        return tensor.ndim == 2 and tensor.shape[1] == ours.shape[1] and len(tensor) <= len(ours)
+        is_table = tensor.ndim == 2 and tensor.shape[1] == ours.shape[1]
+        return is_table and 0 < len(tensor) <= len(ours)
     return tensor.shape == ours.shape
 
 

@@ -1,7 +1,7 @@
 """``beit3 plan`` and ``beit3 run``: the commands that take a recipe."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from orchestration.storage.store import Store
     from pipelines.open_recipe import Opened
 
+_MOST_SKIPPED: Final = 1_000_000_000
+"Steps of data beyond which the number of a sample would exceed 64 bits."
 Only = Annotated[str | None, typer.Option(metavar="STAGE", help="Run only this stage.")]
 Until = Annotated[
     str | None, typer.Option(metavar="STAGE", help="Run this stage and the stages that it needs.")
@@ -58,6 +60,7 @@ SkipSteps = Annotated[
     typer.Option(
         "--skip-steps",
         min=0,
+        max=_MOST_SKIPPED,
         metavar="M",
         help="With --from-step: leave out the data of the next M steps.",
     ),

@@ -20,6 +20,7 @@ from model.training.batch import Stream
 from orchestration import Context, Dataset, Slice
 from orchestration.checkpoint_files import step_of
 from orchestration.reporting.attempts import error_words
+from orchestration.resources import has_room_now
 from orchestration.storage.store import Store
 from pipelines.pretrain.checkpoints import network_of
 from pipelines.pretrain.evaluation.numbers import evaluation_numbers
@@ -109,20 +110,13 @@ class CheckpointEvaluator:
 
     def _missing(self) -> str | None:
         """Return what the cluster lacks at present, or None."""
-        import ray
-
-        params, free = self._evaluation.params, ray.available_resources()
-        for what, needed, number in (
-            ("CPU core", params.cpus_per_actor, free.get("CPU", 0)),
-            ("GPU", params.gpus_per_actor, free.get("GPU", 0)),
-        ):
-            if number < needed:
-                section = "cpus_per_actor" if what.startswith("CPU") else "gpus_per_actor"
-                return (
-                    f"evaluate.{section} = {needed:g} and {number:g} {what}s are free beside the "
-                    "training"
-                )
-        return None
+        params = self._evaluation.params
+        if has_room_now(params.resources):
+            return None
+        wanted = f"evaluate.cpus_per_actor = {params.cpus_per_actor:g}"
+        if params.gpus_per_actor:
+            wanted += f" and evaluate.gpus_per_actor = {params.gpus_per_actor:g}"
+        return f"no node has {wanted} free beside the training"
 
     def _numbers(self, checkpoint: Store, ended: threading.Event) -> dict[str, float] | None:
         """Return the numbers of a checkpoint, or None if the training ends before."""

@@ -1,5 +1,6 @@
 """Parameters of pretraining; defaults are the paper's where it gives them."""
 
+import math
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,6 +11,7 @@ from model.network.starting import Fresh
 from model.training import float8
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, SampleShape, parameters_by_part, sample_shapes
+from model.training.masking import num_masked_patches
 from model.training.objectives import complete_loss_weights, objectives_of
 from model.training.parallel import Sharding
 from model.training.spikes import Spikes
@@ -176,6 +178,17 @@ class Params(TrainingLoopParams):
         return self
 
     @model_validator(mode="after")
+    def _some_patch_is_masked(self) -> Self:
+        num_patches = self.network.config(vocab_size=1, num_codes=1).num_patches
+        with_images = self.images_per_step or self.pairs_per_step
+        if with_images and not num_masked_patches(num_patches, self.image_mask_ratio):
+            raise ValueError(
+                f"image_mask_ratio = {self.image_mask_ratio:g} masks none of the {num_patches} "
+                "patches of an image, so nothing is learned from images; raise it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_are_of_losses(self) -> Self:
         target = self.network.image_target or "codes"
         losses = objectives_of(target)
@@ -220,7 +233,8 @@ class Params(TrainingLoopParams):
             if number % self.substreams:
                 raise ValueError(
                     f"{stream}s_per_step = {number} is not a multiple of substreams = "
-                    f"{self.substreams}"
+                    f"{self.substreams}; set substreams="
+                    f"{math.gcd(self.substreams, *self.samples_per_step.values())}"
                 )
         return self
 
@@ -228,15 +242,6 @@ class Params(TrainingLoopParams):
         """Return whether a checkpoint is due after so many steps."""
         is_evaluated = self.evaluate_every is not None and step % self.evaluate_every == 0
         return is_evaluated or super().saves_after(step)
-
-    @model_validator(mode="after")
-    def _compiled_blocks_are_kept_whole(self) -> Self:
-        if self.compile and self.activation_checkpointing == "selective":
-            raise ValueError(
-                "activation_checkpointing = selective needs compile = false, as the parts of a "
-                "compiled block cannot be told apart; set it to none or full"
-            )
-        return self
 
     @property
     def samples_per_step(self) -> dict[Stream, int]:

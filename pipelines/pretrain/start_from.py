@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model import BEiT3Config
+from model.network.layouts import FormMismatch
 from model.network.starting import StartReport, fit_start
 from orchestration import Context, Dataset
 from orchestration.checkpoint_files import newest_whole
@@ -161,7 +162,7 @@ def _fitted(
     """Compare weights with the network; a plan does not know its vocabulary and its codes.
 
     Raises:
-        RecipeError: they are not those of a network of this form.
+        RecipeError: they are not those of a network of this form, or cannot be taken.
     """
     if config is None:
         config = params.network.config(
@@ -175,10 +176,12 @@ def _fitted(
         )
     try:
         return fit_start(weights.state, config, params.start_fresh)
-    except ValueError as error:
+    except FormMismatch as error:
         raise RecipeError(
             f"{error}; the recipe's train.network must have the form of the weights"
         ) from None
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _remarks(weights: Weights, params: Params, tokenizers: TokenizerParams) -> Iterator[str]:

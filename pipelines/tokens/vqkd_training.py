@@ -94,7 +94,7 @@ class VQKDTrainingParams(TrainingLoopParams):
         if self.batch_size % self.substreams:
             raise ValueError(
                 f"batch_size = {self.batch_size} is not a multiple of substreams = "
-                f"{self.substreams}"
+                f"{self.substreams}; set substreams={math.gcd(self.batch_size, self.substreams)}"
             )
         return self
 

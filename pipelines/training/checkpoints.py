@@ -7,7 +7,7 @@ own (``network.json``, ``vqkd.pt``).
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,9 @@ from torch import nn
 
 from orchestration.session import Session
 from pipelines.training.history import History
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint import FileSystemWriter
 
 
 class Saver:
@@ -76,9 +79,28 @@ class Saver:
         if self._session.rank == 0:
             self._history.write(folder)
             self._write_files(folder)
-        # The folder is temporary: the copies in the store are the durable ones.
-        writer = dcp.FileSystemWriter(folder, sync_files=False)
+        writer = _file_writer(folder)
         return lambda: dcp.save(state, storage_writer=writer, process_group=group)
+
+
+def _file_writer(folder: Path) -> "FileSystemWriter":
+    """Return a writer into a local folder whose errors are those of the disk.
+
+    After one, torch ends the archive that is cut short, and raises that it is.
+    """
+    import torch.distributed.checkpoint as dcp
+
+    class Writer(dcp.FileSystemWriter):
+        def write_data(self, *args: Any) -> Any:
+            try:
+                return super().write_data(*args)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+    # The folder is temporary: the copies in the store are the durable ones.
+    return Writer(folder, sync_files=False)
 
 
 def restore(

@@ -85,12 +85,14 @@ class TrainingLoopParams(TrainingParams):
         if self.min_workers < self.max_workers and self.uneven_workers:
             if self.max_workers > self.substreams:
                 raise ValueError(
-                    f"num_workers = {self.max_workers} is more than substreams = {self.substreams}"
+                    f"num_workers = {self.max_workers} is more than substreams = "
+                    f"{self.substreams}; change one of them"
                 )
             return self  # Ray Train may take any number of the range
         for number in range(self.min_workers, self.max_workers + 1):
             if self.substreams % number:
                 raise ValueError(
-                    f"num_workers = {number} does not divide substreams = {self.substreams}"
+                    f"num_workers = {number} does not divide substreams = {self.substreams}; "
+                    "change one of them"
                 )
         return self

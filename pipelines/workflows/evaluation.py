@@ -19,7 +19,8 @@ from pipelines.pretrain.samples import FeedParams
 from pipelines.pretrain.start_source import Folder, is_folder, open_folder
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
 from pipelines.workflows.evaluation_recipe import EvaluationRecipe
-from pipelines.workflows.sources import last_stages, stages_of
+from pipelines.workflows.sources import rows_of, stages_of
+from pipelines.workflows.tokens import TokenSections, tokenize
 from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
 
@@ -41,79 +42,46 @@ def build_evaluation(recipe: EvaluationRecipe) -> Workflow:
     seed, model = recipe.seed, open_folder(recipe.model)
     config = model.config()
     sources = stages_of(recipe.sources, recipe.download)
-    pairs, images, documents = (
-        last_stages(recipe.sources, sources, kind) for kind in ("pairs", "images", "texts")
-    )
-    all_images = [*pairs, *images]
-    held_out = [sources[name][-1] for name, source in recipe.sources.items() if source.held_out]
-    held_out_images = [stage for stage in held_out if stage in all_images]
+    rows = rows_of(recipe.sources, sources)
     curated = curate.stage(
         recipe.curate,
         evaluation_sets=[],
-        pairs=pairs,
-        images=images,
-        held_out=[stage for stage in held_out_images if stage in pairs],
-    )
-    vocabulary = text_tokenizer.stage(
-        text_tokenizer.Params(model=str(_vocabulary(model, config))),
-        seed=seed,
-        documents=documents,
-        curated=curated,
-        images=all_images,
-    )
-    text_rows = text_tokens.stage(
-        text_tokens.Params(
-            length=min(_TEXT_LENGTH, config.max_text_length),
-            held_out_fraction=recipe.held_out_fraction,
-        ),
-        seed=seed,
-        documents=documents,
-        held_out=[stage for stage in held_out if stage in documents],
-        tokenizer=vocabulary,
-    )
-    codebook = image_tokenizer.stage(
-        _codebook(model, config),
-        seed=seed,
-        flip=False,
-        curated=curated,
-        images=all_images,
+        pairs=rows.pairs,
+        images=rows.images,
+        held_out=rows.held_out_of(rows.pairs),
     )
     cut = {
         "num_views": 1,
         "held_out_fraction": recipe.held_out_fraction,
         **recipe.encode.model_dump(),
     }
-    image_rows = image_tokens.stage(
-        image_tokens.Params(**cut),
-        seed=seed,
-        flip=False,
-        curated=curated,
-        images=all_images,
-        held_out=held_out_images,
-        tokenizer=codebook,
+    sections = TokenSections(
+        text_tokenizer=text_tokenizer.Params(model=str(_vocabulary(model, config))),
+        text_tokens=text_tokens.Params(
+            length=min(_TEXT_LENGTH, config.max_text_length),
+            held_out_fraction=recipe.held_out_fraction,
+        ),
+        image_tokenizer=_codebook(model, config),
+        image_tokens=image_tokens.Params(**cut),
+        pair_tokens=pair_tokens.Params(**cut),
     )
-    pair_rows = pair_tokens.stage(
-        pair_tokens.Params(**cut),
-        seed=seed,
-        flip=False,
-        curated=curated,
-        images=all_images,
-        held_out=held_out_images,
-        tokenizer=codebook,
-        text_tokenizer=vocabulary,
-    )
+    tokens = tokenize(sections, rows, curated, seed=seed, flip=False)
     evaluated = evaluate.stage_of_given(
         evaluate.GivenParams(model=recipe.model, **recipe.evaluate.model_dump(exclude_unset=True)),
         seed=seed,
         config=config,
         feed=_feed(config),
-        images=image_rows,
-        texts=text_rows,
-        pairs=pair_rows,
-        text_tokenizer=vocabulary,
+        images=tokens.images,
+        texts=tokens.texts,
+        pairs=tokens.pairs,
+        text_tokenizer=tokens.vocabulary,
     )
-    rows = (text_rows, codebook, image_rows, pair_rows)
-    return Workflow(recipe, (*chain(*sources.values()), curated, vocabulary, *rows, evaluated))
+    stages = (
+        *(*chain(*sources.values()), curated),
+        *(tokens.vocabulary, tokens.texts, tokens.codebook, tokens.images, tokens.pairs),
+        evaluated,
+    )
+    return Workflow(recipe, stages)
 
 
 def _file(model: Folder, which: str) -> Path:

@@ -1,12 +1,15 @@
 """Compilation, checkpointing, sharding and bf16 must not change the network's results."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from model import BEiT3, BEiT3Config
 from model.network.beit3 import Encoded
+from model.training.compiling import compile_blocks
 from tests.model.networks import RELEASED, SHARED, network, random_images
 from tests.processes import run_processes
 
@@ -61,24 +64,25 @@ def test_activation_checkpointing_changes_no_gradient(config, recomputing):
     assert_alike(gradients(made, config), expected, rtol=0, atol=0)
 
 
+def kept(made: BEiT3, config: BEiT3Config) -> int:
+    """Bytes of the tensors that the backward of some images needs, weights included."""
+    seen: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        made(images=random_images(config)).hidden.sum()
+    return sum(seen.values())
+
+
 @FORMS
 def test_activation_checkpointing_keeps_less_for_the_backward(config):
-    made, sample = network(config), {"images": random_images(config)}
-
-    def kept() -> int:
-        seen: dict[int, int] = {}
-
-        def note(tensor: torch.Tensor) -> torch.Tensor:
-            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            made(**sample).hidden.sum()
-        return sum(seen.values())
-
-    plain = kept()
+    made = network(config)
+    plain = kept(made, config)
     made.activation_checkpointing = "full"
-    assert kept() < plain / 2
+    assert kept(made, config) < plain / 2
 
 
 @FORMS
@@ -90,6 +94,25 @@ def test_blocks_trace_into_one_graph_and_change_no_gradient(config):
     for block in made.blocks:
         block.compile(fullgraph=True, backend="aot_eager")
     assert_alike(gradients(made, config), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_recompute_within_as_many_graphs():
+    """The gradients are those of the eager blocks that keep everything."""
+    config = replace(SHARED, depth=1, fusion_layers=1)
+    expected = gradients(network(config), config)
+    numbers, memory = {}, {}
+    for recomputing in ("none", "selective", "full"):
+        made = network(config)
+        made.activation_checkpointing = recomputing
+        torch._dynamo.reset()
+        graphs = CompileCounterWithBackend("aot_eager")
+        compile_blocks(made, backend=graphs)
+        assert_alike(gradients(made, config), expected, rtol=1e-4, atol=1e-5)
+        numbers[recomputing] = graphs.frame_count
+        memory[recomputing] = kept(made, config)
+    assert numbers["none"] == numbers["selective"] == numbers["full"] > 0
+    assert memory["full"] < memory["selective"] < memory["none"]
 
 
 @pytest.mark.slow
@@ -136,7 +159,7 @@ def test_the_residual_stream_is_fp32_and_what_branches_keep_is_bf16(config):
 @pytest.mark.slow
 @FORMS
 def test_blocks_sharded_over_two_workers_change_no_gradient(config):
-    """FSDP2, wrapped per block: each worker holds half of every parameter."""
+    """FSDP2, wrapped per block: each worker holds half of every parameter, also to recompute."""
     run_processes(2, _sharded_worker, config)
 
 
@@ -152,9 +175,13 @@ def _sharded_worker(rank: int, config: BEiT3Config) -> None:
     fully_shard(made, mesh=mesh)
     name, parameter = next(iter(made.blocks.named_parameters()))
     assert parameter.to_local().numel() < parameter.numel(), name
-    loss(made, config).backward()
-    found = {
-        n: torch.zeros(p.shape) if p.grad is None else p.grad.full_tensor()
-        for n, p in made.named_parameters()
-    }
-    assert_alike(found, gradients(plain, config), rtol=1e-4, atol=1e-6)
+    expected = gradients(plain, config)
+    for recomputing in ("none", "selective", "full"):
+        made.activation_checkpointing = recomputing
+        made.zero_grad()
+        loss(made, config).backward()
+        found = {
+            n: torch.zeros(p.shape) if p.grad is None else p.grad.full_tensor()
+            for n, p in made.named_parameters()
+        }
+        assert_alike(found, expected, rtol=1e-4, atol=1e-6)

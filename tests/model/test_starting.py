@@ -159,6 +159,13 @@ def test_weights_of_another_form_are_refused_in_one_line_that_names_it(config, w
         ("beit3.vision_embed.cls_token", lambda t: t.to(torch.float8_e4m3fn), "16 bits or more"),
         ("beit3.text_embed.weight", lambda t: t.to(torch.int8), "torch.int8"),
         ("beit3.encoder.embed_positions.A.weight", lambda t: t[:-1], "vision.positions 16x48"),
+        ("beit3.encoder.embed_positions.A.weight", lambda t: t[:3], "vision.positions 1x48"),
+        ("beit3.encoder.embed_positions.A.weight", lambda t: t[:2], "vision.positions 0x48"),
+        ("beit3.encoder.embed_positions.B.weight", lambda t: t[:2], "language.positions 0x48"),
+        ("beit3.encoder.embed_positions.B.weight", lambda t: t[0, 0], "language.positions scalar"),
+        ("beit3.encoder.layers.1.self_attn.k_proj.A.weight", lambda t: t[:, 1:], "k 48x47"),
+        ("beit3.encoder.layers.1.self_attn.k_proj.A.bias", lambda t: t[0], "k scalar"),
+        ("beit3.text_embed.weight", lambda t: t.double() + 1e39, "not finite"),
     ],
 )
 def test_what_else_disagrees_is_refused_by_name(name, change, words):

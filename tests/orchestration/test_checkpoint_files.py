@@ -122,6 +122,16 @@ def test_multiples_of_a_number_of_steps_are_kept_beside_the_newest(
     assert [int(name[5:]) for name in store.folders(RAY_TRAIN)] == kept
 
 
+def test_a_checkpoint_that_could_not_be_saved_takes_the_place_of_none(store, local):
+    made = [write(store, step, local) for step in (10, 20, 30, 40)]
+    made[1].remove(LIST)
+    made[2].remove(LIST)
+    remove_old(store, made[3], 2, keep_every=30)
+    assert [int(name[5:]) for name in store.folders(RAY_TRAIN)] == [10, 30, 40]
+    made[3].remove(LIST)
+    assert newest_whole(store) == made[0]
+
+
 @pytest.mark.parametrize(
     "stray",
     [

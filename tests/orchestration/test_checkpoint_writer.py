@@ -119,6 +119,50 @@ def test_a_failure_that_may_pass_is_reported_and_the_next_checkpoint_is_saved(fo
     assert newest is not None and step_of(newest) == 20
 
 
+def test_what_is_stored_of_a_checkpoint_that_failed_is_removed(folder, monkeypatch):
+    """Else each attempt on a disk that is nearly full would leave less room for the next one."""
+    write_file = Store.write_file
+
+    def full(self: Store, path: str, source: Path):
+        if path == "shard-b":
+            raise StoreError(f"{self.uri_of(path)}: No space left on device")
+        return write_file(self, path, source)
+
+    def copy(local: Path, group: dist.ProcessGroup | None) -> Callable[[], None]:
+        def write() -> None:
+            for name in ("shard-a", "shard-b"):
+                (local / name).write_text(name)
+
+        return write
+
+    writer = CheckpointWriter(folder, 0, 1)
+    writer.save(10, 0, writing("a"))
+    writer.wait(must_be_whole=True)
+    monkeypatch.setattr(Store, "write_file", full)
+    writer.save(20, 0, copy)
+    with pytest.raises(StoreError, match=r"step 20 .*step_00000020/shard-b: No space left"):
+        writer.wait(must_be_whole=True)
+    assert folder.folders(RAY_TRAIN) == ["step_00000010"]
+
+
+def test_a_state_that_cannot_be_copied_for_lack_of_room_ends_no_step(folder, caplog):
+    def copy(local: Path, group: dist.ProcessGroup | None) -> Callable[[], None]:
+        raise OSError(28, "No space left on device", str(local / "history.json"))
+
+    writer = CheckpointWriter(folder, 0, 1)
+    with caplog.at_level(logging.WARNING):
+        writer.save(10, 0, copy)
+        writer.wait(must_be_whole=False)
+    assert "step 10 could not be saved: OSError: [Errno 28] No space left" in caplog.text
+    assert "history.json" in caplog.text and "is saved when it is due" in caplog.text
+    with pytest.raises(StoreError, match="step 10 could not be saved"):
+        writer.wait(must_be_whole=True)
+    writer.save(20, 0, writing("a"))
+    writer.wait(must_be_whole=True)
+    newest = newest_whole(folder)
+    assert newest is not None and step_of(newest) == 20
+
+
 def test_a_failure_that_would_come_again_ends_the_training(folder):
     writer = CheckpointWriter(folder, 0, 1)
     writer.save(10, 0, refusing(TypeError("cannot pickle")))

@@ -4,6 +4,7 @@ The loop is tested in ``tests/pipelines/training``, the command with Ray in ``te
 """
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -187,6 +188,28 @@ def trainings(folder: Store, *names: str, committed: bool = False) -> Workflow:
         if committed:
             commit(planned.stage, stage)
     return found
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_no_training_goes_back_to_its_end(tmp_path, committed):
+    folder, console = Store(tmp_path), Console(file=io.StringIO())
+    found = trainings(folder, "a", committed=committed)
+    (planned,) = found.plan(folder)
+    save(folder.sub(planned.path), 60)
+    with pytest.raises(RecipeError, match="--from-step 60: a ends with that step; give"):
+        found.run(folder, console, only="a", back=Branch(60, 5))
+    assert read_branches(folder.sub(planned.path)) == ()
+
+
+def test_a_changed_setting_is_named_when_a_training_is_to_go_back(tmp_path):
+    folder, console = Store(tmp_path), Console(file=io.StringIO())
+    (planned,) = trainings(folder, "a").plan(folder)
+    folder.sub(planned.path).write_bytes(IDENTITY, json.dumps(planned.identity).encode())
+    changed = Workflow(Recipe(name="toy"), (Stage("a", lambda context: None, Steps(steps=70)),))
+    words = r"--from-step 10: a has other settings .*10 of 60 .*steps: 60 → 70\); undo the change"
+    for new_training in (False, True):
+        with pytest.raises(RecipeError, match=words):
+            changed.run(folder, console, back=Branch(10, 0), new_training=new_training)
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,13 @@ def test_a_training_can_only_go_back_to_a_step_of_its_own(recipe, options, words
     assert not (recipe.parent / "work").exists()
 
 
+@pytest.mark.parametrize("number", ["-1", "1000000001", "99999999999999999999", "x"])
+def test_data_that_no_training_has_cannot_be_left_out(recipe, number):
+    options = ["--from-step", "5", "--skip-steps", number, "--workdir", str(recipe.parent / "work")]
+    result = CliRunner().invoke(app, ["run", str(recipe), *options])
+    assert result.exit_code == 2 and "--skip-steps" in result.output
+
+
 @pytest.mark.parametrize("delete", [False, True])
 def test_gc_of_a_folder_in_which_nothing_has_run_says_so_and_makes_no_folder(tmp_path, delete):
     with pytest.raises(RecipeError, match="no workflow has run here"):

@@ -12,8 +12,8 @@ from model.finetuning.dense_backbone import DenseBackbone, keep_vision
 from model.finetuning.released import ENCODER_PREFIX
 from model.finetuning.starting import fit_encoder, load_given
 from model.finetuning.task_networks import ForImageClassification
+from model.network.layouts import StartMismatch
 from model.network.loading import load
-from model.network.starting import StartMismatch
 from tests.model.networks import RELEASED, SHARED, network, random_images
 
 SIZES = [(32, 32), (48, 72), (104, 40)]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
+from ray._private import state
 from rich.console import Console
 
 from model import BEiT3
@@ -34,6 +35,7 @@ from tests.pipelines.pretrain.test_feed import NETWORK, PARAMS, tokens
 from tokenizer.text import TextTokenizer, train
 
 HELD_OUT = 8
+FREE = "available_resources_per_node"
 
 
 class Asked:
@@ -122,10 +124,10 @@ def test_checkpoints_that_are_removed_before_their_turn_are_said(monkeypatch):
 def test_a_cluster_without_room_and_a_failure_are_said_and_end_nothing(monkeypatch, evaluation):
     context = Asked()
     made = evaluator(context, evaluation)
-    monkeypatch.setattr(ray, "available_resources", lambda: {"GPU": 1.0})
+    monkeypatch.setattr(state, FREE, lambda: {"a": {"GPU": 1.0}})
     made(Store("/tmp/step_00000007"), threading.Event())
-    assert "evaluate.cpus_per_actor = 1 and 0 CPU cores are free" in context.out.getvalue()
-    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 2.0})
+    assert "no node has evaluate.cpus_per_actor = 1 free beside" in context.out.getvalue()
+    monkeypatch.setattr(state, FREE, lambda: {"a": {"CPU": 2.0}})
 
     def fails(checkpoint, ended):
         raise OSError("the disk is gone")
@@ -138,11 +140,28 @@ def test_a_cluster_without_room_and_a_failure_are_said_and_end_nothing(monkeypat
     def lost() -> dict[str, float]:
         raise ConnectionError("the cluster does not answer")
 
-    monkeypatch.setattr(ray, "available_resources", lost)
+    monkeypatch.setattr(state, FREE, lost)
     made(Store("/tmp/step_00000014"), threading.Event())
     assert "step 14, not evaluated" in context.out.getvalue()
     assert "the cluster does not answer" in context.out.getvalue()
     assert context.found == {}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([{"CPU": 1.0, "GPU": 1.0}] * 4, "cpus_per_actor = 4 and evaluate.gpus_per_actor = 0.5"),
+        ([{"CPU": 4.0}, {"CPU": 3.0, "GPU": 1.0}], "no node has evaluate.cpus_per_actor = 4"),
+        ([], "no node has"),
+        ([{"CPU": 1.0}, {"CPU": 4.0, "GPU": 0.5}], None),
+    ],
+)
+def test_an_evaluation_needs_room_on_one_node(monkeypatch, nodes, words):
+    """Ray would wait without end for a task that fits on no node, though the sum is enough."""
+    monkeypatch.setattr(state, FREE, lambda: dict(enumerate(nodes)))
+    params = Params(cpus_per_actor=4, gpus_per_actor=0.5)
+    found = evaluator(Asked(), SimpleNamespace(params=params))._missing()
+    assert found is None if words is None else words in found
 
 
 def test_the_numbers_are_those_of_the_checkpoint_s_network_on_the_held_out_rows(

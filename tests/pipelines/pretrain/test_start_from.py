@@ -300,6 +300,19 @@ def test_a_plan_refuses_weights_of_another_form(tmp_path, change, words):
     assert words in str(start_from.requires(chosen, tokenizers()))
 
 
+def test_values_that_are_no_numbers_are_not_blamed_on_the_form(tmp_path, own):
+    folder = exported(tmp_path / "export")
+    state = load_file(folder / "model.safetensors")
+    state["norm.both.bias"][3] = float("nan")
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(RecipeError) as raised:
+        written(tmp_path / "s", params(folder), own)
+    assert str(raised.value) == (
+        "train.start_from: norm.both.bias holds values that are not finite; give other weights"
+    )
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_plan_says_what_is_interpolated_and_what_keeps_initial_values(tmp_path):
     folder = exported(tmp_path / "export")
     larger = NETWORK.model_copy(update={"image_size": 64, "pixel_mean": (0.4, 0.5, 0.6)})

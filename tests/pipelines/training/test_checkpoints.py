@@ -1,12 +1,17 @@
 """What a checkpoint holds: the state of its step, although it is written while steps go on."""
 
+import logging
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from orchestration.checkpoint_files import checkpoints, step_of
+from orchestration.checkpoint_files import checkpoints, newest_whole, step_of
 from orchestration.checkpoint_writer import CheckpointWriter
 from orchestration.session import Session
 from orchestration.storage.store import Store
@@ -52,3 +57,40 @@ def test_each_checkpoint_holds_the_state_of_its_step(tmp_path):
         load_network_state(Path(checkpoint.uri), network)
         for name, value in network.state_dict().items():
             assert torch.equal(value, expected[step][name]), (step, name)
+
+
+@contextmanager
+def no_file_above(num_bytes: int) -> Iterator[None]:
+    """Let every longer write fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("num_bytes", [100, 10_000, 300_000])
+def test_a_disk_that_is_full_fails_a_checkpoint_and_no_step(tmp_path, caplog, num_bytes):
+    """It is full at the history, at the first tensor, and within the archive of a tensor."""
+    network = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.Linear(256, 1))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    network(torch.ones(2, 256)).sum().backward()
+    optimizer.step()
+    folder = Store(tmp_path)
+    session = Session(0, 1, 1, torch.device("cpu"), None, writer=CheckpointWriter(folder, 0, 1))
+    history = History(folder, log_every=1)
+    saver = Saver(session, network, optimizer, history, lambda local: None)
+    history.add({"skipped": 0.0}, is_last=False)
+    with no_file_above(num_bytes), caplog.at_level(logging.WARNING):
+        saver.save(now=True)
+    assert "checkpoint of step 1 could not be saved: OSError: [Errno 27] " in caplog.text
+    assert "set TMPDIR to change it; the next one is saved when it is due" in caplog.text
+    assert newest_whole(folder) is None
+    history.add({"skipped": 0.0}, is_last=False)
+    saver.save(now=True)
+    newest = newest_whole(folder)
+    assert newest is not None and step_of(newest) == 2
+    assert len(pq.read_table(f"{newest.uri}/history.parquet")) == 2
+    load_network_state(Path(newest.uri), network)
