@@ -10,9 +10,11 @@ from orchestration.errors import StageError
 from orchestration.storage.store import Store
 from pipelines.finetune import caption_java
 from pipelines.finetune.labels import (
+    LABELS_FILE,
     read_labels,
     read_samples,
     text_columns,
+    unlisted,
     write_labels,
 )
 from pipelines.finetune.predicting import Evaluator, Predictor
@@ -213,3 +215,30 @@ def test_the_examples_without_images_keep_their_order(committed):
     found = text_columns(committed(table), task_of("nlvr2"))
     assert found.column_names == ["example_id", "texts", "labels", "main_label"]
     assert found["example_id"].to_pylist() == table["example_id"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "truth"), [("detection", "objects"), ("segmentation", "label maps")]
+)
+def test_classes_that_a_network_does_not_choose_from_are_told(tmp_path, kind, truth):
+    """A list of classes may spell a name otherwise than the examples do."""
+    given = {
+        "train": [["horse", "Horse", "horse"], ["cat"], []],
+        "dev": [["dog", "cow", "Horse", "pig", "dog"]],
+    }
+    splits = {
+        split: commit_tables(Store(tmp_path / split), [labelled(some)], row_group_rows=8)
+        for split, some in given.items()
+    }
+    folder = Store(tmp_path / "labels")
+    folder.write_bytes(LABELS_FILE, json.dumps(["Horse", "cat"]).encode())
+    assert unlisted(folder, task_of(kind), splits) == [
+        f"train has {truth} of 1 classes that the network does not choose from, which are not "
+        "trained on: 'horse' (2)",
+        f"dev has {truth} of 3 classes that the network does not choose from, which are counted "
+        "as missed: 'dog' (2), 'cow' (1), 'pig' (1)",
+    ]
+    folder.write_bytes(LABELS_FILE, json.dumps(["Horse", "cat", "dog", "horse"]).encode())
+    (line,) = unlisted(folder, task_of(kind), splits)
+    assert line.endswith("of 2 classes that the network does not choose from, which are counted "
+                         "as missed: 'cow' (1), 'pig' (1)")  # fmt: skip
