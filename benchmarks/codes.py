@@ -66,21 +66,21 @@ def main() -> None:
     )
 
 
-def images(number: int, num_patches: int) -> pa.Table:
+def images(number: int, num_patches: int, num_views: int = NUM_VIEWS) -> pa.Table:
     """Return rows of ``image_tokens`` with random codes."""
     rng = np.random.default_rng(0)
     jpegs, views = [], []
     for i in range(number):
         pixels = draw(random_scene(rng), 340, 256, rng)
         jpegs.append(encode_jpeg(pixels, 92))
-        cuts = [random_cut(pixels, MIN_CROP_SCALE, 0, str(i), k, 32)[0] for k in range(NUM_VIEWS)]
+        cuts = [random_cut(pixels, MIN_CROP_SCALE, 0, str(i), k, 32)[0] for k in range(num_views)]
         views.append(np.array(cuts, np.uint16).reshape(-1))
-    codes = rng.integers(0, 8192, (number, NUM_VIEWS * num_patches), np.uint16)
+    codes = rng.integers(0, 8192, (number, num_views * num_patches), np.uint16)
     return pa.table({
         "sample_id": [f"p/{i}" for i in range(number)],
         "jpeg": jpegs,
-        "views": fixed_lists(np.stack(views), NUM_VIEWS * VIEW_NUMBERS),
-        "codes": fixed_lists(codes, NUM_VIEWS * num_patches),
+        "views": fixed_lists(np.stack(views), num_views * VIEW_NUMBERS),
+        "codes": fixed_lists(codes, num_views * num_patches),
     })  # fmt: skip
 
 

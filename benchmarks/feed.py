@@ -1,11 +1,12 @@
 """Images per second of the feed, against loaders that do the same work on the same cores.
 
-    python benchmarks/feed.py [--images 4096] [--threads 1,2] [--rounds 3] [--smoke]
+    python benchmarks/feed.py [--images 8192] [--threads 1,2] [--rounds 3] [--smoke]
 
 The peers are a torch DataLoader, LitData (``pip install -e .[bench]``; it is left out where it is
-not installed) and Ray Data. Each of them decodes each JPEG, cuts a stored view of it at 224 pixels
-and jitters its colors with the same functions, on as many cores as ``--threads`` says, one number
-after another. The DataLoader and Ray Data read the feed's Parquet files, LitData its own format.
+not installed) and Ray Data. Each of them decodes each JPEG, cuts a stored view of it at 224 pixels,
+jitters its colors, and draws masks and stochastic depth with the same functions, on as many cores
+as ``--threads`` says, one number after another. The DataLoader and Ray Data read the feed's Parquet
+files, LitData its own format.
 
 For each number of cores the contestants alternate. Prints images per second and the ratio to the
 fastest peer; of the first epoch, which is not timed, the seconds to the first batch and the peak
@@ -26,6 +27,8 @@ from codes import images
 from feed_contestants import (
     CONFIG,
     HAS_LITDATA,
+    NUM_SUBSTREAMS,
+    WINDOW,
     Contestant,
     Epoch,
     FeedEpoch,
@@ -41,15 +44,17 @@ from tokens import committed
 
 from orchestration import Dataset
 from orchestration.storage.store import Store
+from pipelines.tokens.image_tokens import Params
 from tokenizer.text import train
 
-GROUP_ROWS = 64
+PARAMS = Params()
+"The defaults of the stage ``image_tokens``."
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=4096)
+    parser.add_argument("--images", type=int, default=8192)
     parser.add_argument("--threads", default="1,2", help="numbers of cores, one after another")
     parser.add_argument("--rounds", type=int, default=3)
     options = parse_options(parser, images=512, rounds=1, threads="2")
@@ -77,12 +82,14 @@ def main() -> None:
 
 def written(folder: Path, number: int) -> Dataset:
     """Commit rows of ``image_tokens``, and write the same in LitData's format."""
-    few = images(min(number, 256), CONFIG.num_patches)
+    few = images(min(number, 256), CONFIG.num_patches, PARAMS.num_views)
     rows = pa.concat_tables([few] * (number // few.num_rows)).combine_chunks()
+    # Each substream shuffles a window of row groups.
+    group_rows = min(PARAMS.row_group_rows, number // (NUM_SUBSTREAMS * WINDOW))
     (folder / "spm.model").write_bytes(train(["a b c d e"] * 9, vocab_size=9, character_coverage=1))
     if HAS_LITDATA:
-        write_litdata(rows, folder / "litdata", GROUP_ROWS)
-    return committed(Store(str(folder)).sub("images"), rows, "train", GROUP_ROWS).table("train")
+        write_litdata(rows, folder / "litdata", group_rows)
+    return committed(Store(str(folder)).sub("images"), rows, "train", group_rows).table("train")
 
 
 def alternating(

@@ -1,7 +1,7 @@
 """The contestants of ``benchmarks/feed.py``, each in processes of its own on a few cores.
 
-All decode, cut and jitter with the same functions and give batches of 128 images as bytes with the
-codes of their views. Only the feed draws masks and stochastic depth as well.
+All decode, cut and jitter with the same functions, and draw masks and stochastic depth for a batch
+at once. They give batches of 128 images as bytes with the codes of their views.
 """
 
 import importlib.util
@@ -22,13 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from codes import COLOR_JITTER
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from dataprep.color_jitter import NUM_UNIFORMS, jitter_color
 from dataprep.images import decode_stored
 from dataprep.views import View, cut
 from model import BEiT3Config
 from model.training.batch import STREAMS
+from model.training.masking import mask_patches, num_masked_patches
+from model.training.stochastic_depth import residual_scale
 from orchestration import Dataset
 from pipelines.pretrain.crops import StoredViewCutter
 from pipelines.pretrain.feed import Feed
@@ -188,6 +190,22 @@ def sample(
     return {"pixels": crop, "codes": codes.reshape(len(views), -1)[chosen].astype(np.int64)}
 
 
+def drawn(number: int) -> dict[str, torch.Tensor]:
+    """Return masks and stochastic depth for a number of images, which are drawn for all at once."""
+    seed, slots = int(np.random.default_rng().integers(1 << 62)), np.arange(number)
+    count = num_masked_patches(CONFIG.num_patches, PARAMS.image_mask_ratio)
+    scale = residual_scale(CONFIG.depth, PARAMS.drop_path, seed, 0, slots)
+    assert scale is not None
+    mask = mask_patches(CONFIG.grid, count, seed, 0, slots)
+    return {"image_mask": torch.from_numpy(mask), "residual_scale": torch.from_numpy(scale)}
+
+
+def collated(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    """Return a batch of samples, with its masks and stochastic depth."""
+    batch: dict[str, torch.Tensor] = default_collate(samples)
+    return batch | drawn(len(samples))
+
+
 class ShuffledRows(IterableDataset[dict[str, Any]]):
     """Samples of the row groups of some files, as a user of torch would write it."""
 
@@ -218,6 +236,7 @@ def loader_epoch(work: Work) -> Epoch:
         batch_size=BATCH,
         num_workers=work.num_threads,
         persistent_workers=True,
+        collate_fn=collated,
     )
     return lambda: iter(loader)
 
@@ -237,7 +256,13 @@ def ray_epoch(work: Work) -> Epoch:
     def cut_rows(rows: pa.Table) -> dict[str, Any]:
         cv2.setNumThreads(0)
         crops = cutter(rows, 0, np.arange(rows.num_rows))
-        return {"pixels": crops.images, "codes": crops.codes}
+        masks = drawn(rows.num_rows)
+        return {
+            "pixels": crops.images,
+            "codes": crops.codes,
+            "image_mask": masks["image_mask"].numpy(),
+            "residual_scale": masks["residual_scale"].movedim(-1, 0).numpy(),
+        }
 
     def epoch() -> Iterator[Any]:
         dataset = ray.data.read_parquet(work.paths, shuffle="files", override_num_blocks=16)
@@ -265,7 +290,11 @@ def litdata_epoch(work: Work) -> Epoch:
 
     dataset = StreamingDataset(str(work.folder / "litdata"), shuffle=True, transform=_transformed)
     loader = StreamingDataLoader(
-        dataset, batch_size=BATCH, num_workers=work.num_threads, persistent_workers=True
+        dataset,
+        batch_size=BATCH,
+        num_workers=work.num_threads,
+        persistent_workers=True,
+        collate_fn=collated,
     )
     return lambda: iter(loader)
 

@@ -181,17 +181,18 @@ def predict(network: BEiT3, batch: MicroBatch) -> dict[str, Prediction]:
     result: dict[str, Prediction] = {}
     for objective in OBJECTIVES:
         positions = objective.masked_positions(batch)
+        if positions is None:
+            continue  # before the targets: normalizing the pixels of all patches takes time
         targets = objective.masked.targets(batch)
-        if positions is not None and targets is not None:
-            first = objective.masked.first(encoded)
-            result[objective.name] = _predicted(
-                getattr(network, objective.head),
-                objective.scoring,
-                encoded.hidden,
-                first,
-                targets,
-                positions,
-            )
+        assert targets is not None
+        result[objective.name] = _predicted(
+            getattr(network, objective.head),
+            objective.scoring,
+            encoded.hidden,
+            objective.masked.first(encoded),
+            targets,
+            positions,
+        )
     return result
 
 

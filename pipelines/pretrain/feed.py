@@ -7,6 +7,9 @@
 
 Everything is a pure function of (seed, step, slot): the feed has no state except caches.
 
+If pairs fill several micro-batches, those with the shortest captions come first, so that captions
+of like lengths are padded to one length. What a sample is does not depend on its micro-batch.
+
 If the workers do not divide the substreams, some fill fewer slots than others. All of them still
 get equally many micro-batches of each stream, since workers that hold shards of the network
 exchange them in each one: a micro-batch that is missing is one without anything to predict.
@@ -161,6 +164,31 @@ class Feed:
         """Return the number of micro-batches of a stream in a step, the same on every worker."""
         return -(-self._most_slots[stream] // self.micro_batch)
 
+    def arranged(
+        self, stream: Stream, rows: pa.Table, step: int, slots: Ints, captions: Ints
+    ) -> tuple[pa.Table, Ints, Ints | None]:
+        """Return rows, slots and captions of a stream's samples as they fill its micro-batches.
+
+        Args:
+            stream: of the samples.
+            rows: S rows of its dataset, in the order of the slots.
+            step: of the samples.
+            slots: (S,) slots of this worker.
+            captions: (S,) numbers of the captions if an epoch of pairs shows each of them once.
+
+        Returns:
+            The same, in the order of the micro-batches; no captions of images and texts.
+        """
+        if stream != "pair":
+            return rows, slots, None
+        builder = self.builders[stream]
+        if not self.by_caption:
+            captions = builder.drawn_captions(rows, step, slots)
+        if len(slots) <= self.micro_batch:
+            return rows, slots, captions
+        order = np.argsort(builder.caption_lengths(rows, captions), kind="stable")
+        return rows.take(order), slots[order], captions[order]
+
     def _planned(
         self, step: int
     ) -> Iterator[tuple[Stream, bool, pa.Table, int, Ints, Ints | None]]:
@@ -171,12 +199,13 @@ class Feed:
             self._hold(stream, step, numbers)
             with self.use.reading():
                 table = self.readers[stream].take(numbers)
+            table, slots, captions = self.arranged(stream, table, step, slots, captions)
             for i in range(0, self._most_slots[stream], self.micro_batch):
                 is_empty = i >= len(slots)
                 first = 0 if is_empty else i  # of the first one, whose shape is that of most
                 rows = table.slice(first, self.micro_batch)
                 some = slice(first, first + self.micro_batch)
-                chosen = captions[some] if stream == "pair" and self.by_caption else None
+                chosen = None if captions is None else captions[some]
                 yield stream, is_empty, rows, step, slots[some], chosen
 
     def _hold(self, stream: Stream, step: int, numbers: Ints) -> None:

@@ -68,9 +68,9 @@ def _of_stream(feed: Feed, stream: Stream, step: int, num_before: int) -> pa.Tab
     numbers, captions = feed.orders[stream].samples(step, slots)
     keys = HeldRows(reader.dataset, _KEYS[stream], feed.reading)
     keys.hold(keys.groups_of(numbers).tolist())
-    rows = keys.take(numbers)
-    if stream == "pair" and not feed.by_caption:
-        captions = feed.builders[stream].drawn_captions(rows, step, slots)
+    rows = keys.take(numbers).append_column("number", pa.array(numbers))
+    rows, slots, captions = feed.arranged(stream, rows, step, slots, captions)
+    numbers = rows["number"].to_numpy()
     micro_batch, index = np.divmod(np.arange(len(slots)), feed.micro_batch)
     group_of = np.searchsorted(reader.first_rows, numbers, side="right") - 1
     groups = [reader.groups[group] for group in group_of.tolist()]
@@ -83,7 +83,7 @@ def _of_stream(feed: Feed, stream: Stream, step: int, num_before: int) -> pa.Tab
         "row_group": [group.index for group in groups],
         "row": numbers - reader.first_rows[group_of],
         "view": _views(feed.builders[stream], rows, step, slots),
-        "caption": captions if stream == "pair" else None,
+        "caption": captions,
         "text": _texts(feed.builders[stream], rows, captions),
     }
     found |= {key: rows[key] for key in ("sample_id", "source") if key in rows.column_names}
@@ -98,10 +98,10 @@ def _views(builder: SampleBuilder, rows: pa.Table, step: int, slots: Ints) -> In
     return builder.cutter.drawn_views(rows["views"].type.list_size // VIEW_NUMBERS, step, slots)
 
 
-def _texts(builder: SampleBuilder, rows: pa.Table, captions: Ints) -> list[str] | None:
+def _texts(builder: SampleBuilder, rows: pa.Table, captions: Ints | None) -> list[str] | None:
     if builder.stream == "image":
         return None
     ids = rows["ids" if builder.stream == "text" else "captions"].to_pylist()
-    if builder.stream == "pair":
+    if captions is not None:
         ids = [choices[number] for choices, number in zip(ids, captions.tolist(), strict=True)]
     return [builder.text.decode(some[:_TEXT_TOKENS]) for some in ids]

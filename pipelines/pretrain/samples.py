@@ -131,6 +131,12 @@ class SampleBuilder:
         numbers = pc.list_value_length(rows["captions"]).to_numpy()
         return randomness.integers(numbers, self._seed(_CAPTION), step, slots)
 
+    def caption_lengths(self, rows: pa.Table, captions: Ints) -> Ints:
+        """Return the number of tokens (B,) of one caption of each of B pairs, before the cut."""
+        numbers = pc.list_value_length(rows["captions"]).to_numpy()
+        lengths = pc.list_value_length(pc.list_flatten(rows["captions"])).to_numpy()
+        return lengths[np.cumsum(numbers) - numbers + captions]
+
     def _seed(self, purpose: int) -> int:
         return int(randomness.bits(self.seed, purpose))
 

@@ -11,8 +11,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-LONG = {"full_size": pytest.mark.exhaustive}
-"It runs six stages, each in a session of its own."
+LONG = dict.fromkeys(("full_size", "pretrain_step", "segment"), pytest.mark.exhaustive)
+"They take over a minute: the first one runs six stages, each in a session of its own."
 BENCHMARKS = [
     pytest.param(path, id=path.stem, marks=LONG.get(path.stem, ()))
     for path in sorted((ROOT / "benchmarks").glob("*.py"))

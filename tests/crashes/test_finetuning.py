@@ -72,13 +72,14 @@ def inputs(tmp_path_factory) -> Path:
 CLASSES = "image_classification"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("task", "ema_decay"),
     [
         pytest.param(CLASSES, None, id="weights"),
-        pytest.param(CLASSES, EMA_DECAY, id="moving average", marks=pytest.mark.exhaustive),
-        pytest.param("detection", None, id="detection", marks=pytest.mark.exhaustive),
-        pytest.param("segmentation", None, id="segmentation", marks=pytest.mark.exhaustive),
+        pytest.param(CLASSES, EMA_DECAY, id="moving average"),
+        pytest.param("detection", None, id="detection"),
+        pytest.param("segmentation", None, id="segmentation"),
     ],
 )
 def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(

@@ -55,6 +55,7 @@ def killed_while_writing(traces: Path, step: int, rank: int) -> None:
         arm(folder, POINTS[left[0]])
 
 
+@pytest.mark.exhaustive
 def test_a_checkpoint_that_a_kill_left_half_written_is_never_loaded(tmp_path, undisturbed):
     traces, store = tmp_path / "traces", Store(tmp_path / "work")
     changes = {"steps": 60, "checkpoint_every": 10, "num_workers": 2, "max_failures": 9}
@@ -113,6 +114,7 @@ def terminated_at(traces: Path, step: int, rank: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_receives_sigterm_saves_a_checkpoint_and_is_replaced(tmp_path):
     traces, store = tmp_path / "traces", Store(tmp_path / "work")
     changes = {"steps": 200, "checkpoint_every": None, "keep_checkpoints": 9, "num_workers": 2}

@@ -126,7 +126,12 @@ def ctrl_c(pid: int) -> None:
     [
         pytest.param(1, ctrl_c, id="Ctrl-C", marks=pytest.mark.exhaustive),
         pytest.param(2, ctrl_c, id="Ctrl-C, two workers"),
-        pytest.param(1, lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM"),
+        pytest.param(
+            1,
+            lambda pid: os.kill(pid, signal.SIGTERM),
+            id="SIGTERM",
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_an_interrupted_training_saves_its_step_and_the_next_run_continues_with_the_next_one(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.s3 import BUCKET
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 
 def test_a_training_runs_on_s3_with_the_endpoint_of_a_profile(s3_endpoint, tmp_path: Path):

@@ -13,15 +13,12 @@ from pipelines.open_recipe import open_recipe
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("recipe", "some_stages"),
     [
         ("base", {"import/visual_genome", "download/sbu", "import/flickr30k", "export"}),
-        pytest.param(
-            "small",
-            {"download/own_pairs", "import/own_images", "documents/own_text", "export"},
-            marks=pytest.mark.exhaustive,
-        ),
+        ("small", {"download/own_pairs", "import/own_images", "documents/own_text", "export"}),
     ],
 )
 def test_a_shrunk_recipe_runs_to_the_end(tmp_path, recipe, some_stages, check_stage_outputs):

@@ -7,6 +7,7 @@ import torch
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from model import BEiT3
+from model.training import objectives
 from model.training.batch import MicroBatch
 from model.training.objectives import complete_loss_weights, num_predictions, predict
 from model.training.optimizer import adamw
@@ -60,6 +61,15 @@ def test_images_without_codes_are_predicted_by_their_pixels(stream, names):
     assert predictions.keys() == num_predictions(batch).keys() == names
     for name, made in predictions.items():
         assert (made.num_correct is None) == name.endswith("pixels")
+
+
+def test_images_with_codes_do_not_pay_for_pixels(monkeypatch):
+    def refused(*_: object) -> torch.Tensor:
+        raise AssertionError("pixels were normalized")
+
+    monkeypatch.setattr(objectives, "normalized_patches", refused)
+    for batch in global_batch():
+        assert predict(BEiT3(CONFIG).double(), batch).keys() == num_predictions(batch).keys()
 
 
 def step(batches: list[MicroBatch]):

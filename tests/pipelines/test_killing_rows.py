@@ -26,7 +26,7 @@ from pipelines.ingest import download
 from pipelines.tokens import image_tokens
 from tokenizer.vqkd import VQKD, VQKDConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 NUM_ROWS = 24
 NO_JPEG, DEADLY_TO_FETCH, DEADLY_TO_ENCODE = 3, 13, 18

@@ -118,6 +118,7 @@ def test_the_plan_shows_the_new_stages(plan: str):
     assert "documents/verse" in plan and "text_lengths" in plan
 
 
+@pytest.mark.exhaustive
 def test_every_row_of_the_new_source_is_a_document_or_a_counted_reject(workdir: Path):
     verse = Dataset.open(output(workdir, "documents/verse"))
     assert verse.num_rows == GOOD_POEMS
@@ -126,6 +127,7 @@ def test_every_row_of_the_new_source_is_a_document_or_a_counted_reject(workdir: 
     assert "beside a blue square" in verse.read(0, 1)["text"][0].as_py()
 
 
+@pytest.mark.exhaustive
 def test_the_output_of_the_new_stage_is_committed_and_covers_every_document(workdir: Path):
     lengths = Dataset.open(output(workdir, "text_lengths"))
     sources = [Dataset.open(output(workdir, f"documents/{name}")) for name in ("stories", "verse")]
@@ -135,6 +137,7 @@ def test_the_output_of_the_new_stage_is_committed_and_covers_every_document(work
     assert lengths.manifest.numbers["mean_chars"] == pytest.approx(mean)
 
 
+@pytest.mark.exhaustive
 def test_the_new_objective_is_trained_evaluated_and_summarized(workdir: Path):
     (history,) = (workdir / "pretrain").glob("*/history")
     last = pq.read_table(history).to_pylist()[-1]
@@ -145,6 +148,7 @@ def test_the_new_objective_is_trained_evaluated_and_summarized(workdir: Path):
     assert "Tokens after masked ones" in (workdir.parent / "summary.txt").read_text()
 
 
+@pytest.mark.exhaustive
 def test_mlflow_has_the_numbers_of_the_new_objective_and_stage(workdir: Path):
     client = mlflow.MlflowClient(f"sqlite:///{workdir}/mlflow.db")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]

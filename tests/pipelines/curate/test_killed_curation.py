@@ -16,7 +16,8 @@ SOME = ("features", "edges", "0000")
 ALL = ("features", "equal", "leaders", "hash-pairs", "candidates", "edges", "resolve", "captions")
 
 
-@pytest.mark.parametrize("rounds", [SOME, pytest.param(ALL, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("rounds", [SOME, ALL])
 def test_a_curation_that_is_killed_ends_as_an_undisturbed_one(tmp_path, rounds):
     runs = partial(KilledStage, "tests.pipelines.curate.curating", "curate")
     calm, killed = runs(tmp_path / "calm"), runs(tmp_path / "killed")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from torchvision.transforms.functional import normalize, to_tensor
@@ -17,7 +18,8 @@ from model.training.batch import MicroBatch
 from model.training.objectives import num_predictions
 from orchestration.dataset import Dataset
 from orchestration.storage.store import Store
-from pipelines.pretrain.feed import Feed
+from pipelines.pretrain.feed import Feed, PairOrder
+from pipelines.pretrain.sample_ids import sample_ids
 from pipelines.pretrain.samples import FeedParams, SampleBuilder
 from pipelines.readers.prefetch import prefetch
 from tests.committing import commit_tables
@@ -83,7 +85,7 @@ def tokens(num: int) -> dict[str, pa.Table]:
 
 
 def make_feed(
-    folder, text, rank=0, num_workers=1, micro_batch=4, params=PARAMS, num_threads=1
+    folder, text, rank=0, num_workers=1, micro_batch=4, params=PARAMS, num_threads=1, pairs=None
 ) -> Feed:
     tables = tokens(24)
     datasets = {name: dataset(Store(folder / name), table) for name, table in tables.items()}
@@ -91,7 +93,7 @@ def make_feed(
     return Feed(
         datasets, builders, samples_per_step=dict.fromkeys(tables, 8), micro_batch=micro_batch,
         num_substreams=4, shuffle_window=2, seed=3, rank=rank, num_workers=num_workers,
-        num_threads=num_threads,
+        num_threads=num_threads, pairs=pairs,
     )  # fmt: skip
 
 
@@ -179,6 +181,32 @@ def test_captions_are_wrapped_truncated_and_padded_to_a_multiple_of_eight(tmp_pa
             assert ids == real + [PAD] * (len(ids) - len(real))
         masked = batch.text_targets[batch.text_mask]
         assert not set(masked.tolist()) & {BOS, EOS, PAD}
+
+
+@pytest.mark.parametrize("by_caption", [True, False])
+def test_pairs_with_captions_of_like_lengths_share_a_micro_batch(tmp_path, text, by_caption):
+    """Lengths are 2 more than the row's number modulo 14, and 1; what is cut counts in whole."""
+    long = replace(PARAMS, max_caption_length=32)
+    pairs = PairOrder(np.ones(24, np.uint16)) if by_caption else None
+    whole = make_feed(tmp_path / "whole", text, micro_batch=8, params=long, pairs=pairs)
+    some = make_feed(tmp_path / "some", text, micro_batch=2, params=long, pairs=pairs)
+    for step in range(6):
+        (one,) = [batch for batch in whole.step(step) if batch.stream == "pair"]
+        parts = [batch for batch in some.step(step) if batch.stream == "pair"]
+        lengths = [[int((ids != PAD).sum()) for ids in batch.text_targets] for batch in parts]
+        in_order = list(itertools.chain(*lengths))
+        assert in_order == sorted(int((ids != PAD).sum()) for ids in one.text_targets)
+        for batch, longest in zip(parts, map(max, lengths), strict=True):
+            assert batch.text_targets.shape[1] == -(-longest // 8) * 8
+        rows = [int(codes[0]) // NUM_VIEWS for batch in parts for codes in batch.codes]
+        assert in_order == [3 + row % 14 for row in rows]
+        found = sample_ids(some, step).filter(pc.field("stream") == "pair")
+        assert found["sample_id"].to_pylist() == [f"row/{row}" for row in rows]
+        assert found["text"].to_pylist() == [
+            text.decode(ids[1 : n - 1].tolist())
+            for batch, counts in zip(parts, lengths, strict=True)
+            for ids, n in zip(batch.text_targets, counts, strict=True)
+        ]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3, 4])

@@ -93,7 +93,9 @@ def test_the_ids_are_those_of_the_rows_that_fill_the_batches(job):
 
 
 def test_a_sample_that_is_not_finite_is_named_with_its_tensors(task, tmp_path):
-    outcome = take_step(task, 2, partial(break_sample, 5, 3))
+    batch = task.batches(102)[5]
+    index = int(batch.image_mask.any(1).nonzero()[-1])
+    outcome = take_step(task, 2, partial(break_sample, 5, index))
     assert outcome.skipped and not outcome.spiked
     assert outcome.listed_in == f"{tmp_path}/skipped"
     described, samples, tensors = record(tmp_path, "step-00000003-data-00000103")
@@ -102,13 +104,12 @@ def test_a_sample_that_is_not_finite_is_named_with_its_tensors(task, tmp_path):
     ids = sample_ids(task.feed, 102)
     assert samples.select(ids.column_names).equals(ids)
     [suspect] = described["not_finite"]
-    assert (suspect["micro_batch"], suspect["index"], suspect["stream"]) == (5, 3, "pair")
-    assert suspect["sample_id"] == ids["sample_id"][23].as_py()
-    assert samples["is_finite"].to_pylist() == [True] * 23 + [False]
+    assert (suspect["micro_batch"], suspect["index"], suspect["stream"]) == (5, index, "pair")
+    assert suspect["sample_id"] == ids["sample_id"][20 + index].as_py()
+    assert samples["is_finite"].to_pylist() == [i != 20 + index for i in range(24)]
     finite = samples.filter(pc.field("is_finite"))
     assert min(finite["loss"].to_pylist()) >= 0
     assert {name.partition(".pair.")[0] for name in tensors} == {"5"}
-    batch = task.batches(102)[5]
     assert torch.equal(tensors["5.pair.pixels"], batch.pixels)
     assert torch.equal(tensors["5.pair.text_ids"], batch.text_ids)
     assert skipped_files(Store(tmp_path)) == sorted(

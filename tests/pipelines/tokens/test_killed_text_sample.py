@@ -9,7 +9,7 @@ import pytest
 
 from tests.killed_stage import KilledStage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 ROUNDS = ("count-documents", "lines-0-captions")
 "Beginnings of the slice ids after whose first part the driver is killed."

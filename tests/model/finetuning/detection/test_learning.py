@@ -29,6 +29,7 @@ def scene(generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_learns_to_find_rectangles_with_masks():
     network, generator = detector().train(), torch.Generator().manual_seed(5)
     optimizer = torch.optim.AdamW(network.parameters(), LR)
