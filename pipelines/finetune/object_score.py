@@ -2,8 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, Final
 
+import numpy as np
+
+from dataprep.tasks.run_lengths import text_of_part
 from model.metrics.coco import CocoScore, Kind, coco_score
 from pipelines.finetune.coco_rows import Truth
 from pipelines.finetune.csv_tables import csv_of
@@ -13,7 +17,7 @@ _KINDS: Final[dict[str, tuple[Kind, str]]] = {
     "box": ("bbox", "bbox"),
     "mask": ("segm", "segmentation"),
 }
-"What is compared, and the key of an annotation that has it."
+"What is compared, and the key of a detection that has it."
 
 
 def scores_of(
@@ -22,7 +26,8 @@ def scores_of(
     """Return the score of boxes and, if ``with_masks``, of masks, by ``box`` and ``mask``.
 
     Args:
-        truth: annotations of a split; those without a mask do not count among masks.
+        truth: annotations of a split. Among masks, an object without one is neither right nor wrong
+            to find, as a crowd in its box.
         results: detections in COCO's form.
         with_masks: whether masks are scored.
     """
@@ -30,9 +35,30 @@ def scores_of(
     for kind, (compared, key) in _KINDS.items():
         if kind == "mask" and not with_masks:
             continue
-        given = truth | {"annotations": [each for each in truth["annotations"] if key in each]}
+        given = _with_crowds(truth) if kind == "mask" else truth
         found[kind] = coco_score(given, [each for each in results if key in each], compared)
     return found
+
+
+def _with_crowds(truth: Truth) -> Truth:
+    """Return annotations in which objects without a mask are crowds that fill their boxes."""
+    sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
+    annotations = [
+        each
+        if "segmentation" in each
+        else each | _filled(each["bbox"], *sizes[each["image_id"]]) | {"iscrowd": 1}
+        for each in truth["annotations"]
+    ]
+    return truth | {"annotations": annotations}
+
+
+def _filled(box: Sequence[float], width: int, height: int) -> dict[str, Any]:
+    """Return the mask of all pixels that a box touches."""
+    left, top = int(box[0]), int(box[1])
+    part = np.ones((ceil(box[1] + box[3]) - top, ceil(box[0] + box[2]) - left), bool)
+    part = part[: height - top, : width - left]
+    counts = text_of_part(part, left, top, width, height)
+    return {"segmentation": {"size": [height, width], "counts": counts}}
 
 
 def metrics_of(scores: Mapping[str, CocoScore]) -> dict[str, float]:

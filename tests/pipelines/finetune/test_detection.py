@@ -237,6 +237,24 @@ def test_the_table_of_classes_has_the_values_of_pycocotools_for_each_class_alone
     assert bare.splitlines()[0] == "class,box_AP,objects"
 
 
+def test_finding_the_mask_of_an_object_without_one_is_neither_right_nor_wrong(rows, monkeypatch):
+    """All objects of one image lack masks; their detections have the best scores."""
+    task = task_of("detection")
+    made, given = predicted(task, rows, monkeypatch), rows.to_pylist()
+    for thing in given[0]["objects"]:
+        thing["mask"] = ""
+    bare = pa.Table.from_pylist(given, EXAMPLES)
+    better = made.to_pylist()
+    better[0]["scores"] = [0.99, 0.98]
+    made = pa.Table.from_pylist(better, PREDICTIONS)
+    whole, some = task.score(made, rows), task.score(made, bare)
+    assert some["box_AP"] == whole["box_AP"] == 1
+    assert some["mask_AP50"] == whole["mask_AP50"] == 1
+    better[0]["masks"] = [better[0]["masks"][1], better[0]["masks"][0]]  # beside their boxes
+    wrong = task.score(pa.Table.from_pylist(better, PREDICTIONS), bare)
+    assert wrong["mask_AP50"] < 0.9 and wrong["box_AP"] == 1
+
+
 def test_crowds_alone_are_neither_trained_on_nor_scored(rows, monkeypatch):
     task = task_of("detection")
     assert task.submission(predicted(task, rows, monkeypatch)) is None
