@@ -54,7 +54,10 @@ def run(context: Context, task: Task) -> None:
     untrained = splits.pop(_START, None)
     numbers = context.run_task(write_labels, context.folder, task, splits, untrained)
     if task.is_dense:
-        for line in context.run_task(unlisted, context.folder, task, splits):
+        # Without a training split another one stands in its place.
+        names = {role: context.stage.inputs[role][0].partition("/")[2] for role in splits}
+        by_name = {names[role]: dataset for role, dataset in splits.items()}
+        for line in context.run_task(unlisted, context.folder, task, by_name):
             context.progress.remark(line)
     context.commit(files=[LABELS_FILE, SAMPLES_FILE], numbers=numbers)
 
@@ -113,7 +116,7 @@ def unlisted(folder: Store, task: Task, splits: Mapping[str, Dataset]) -> list[s
     Args:
         folder: of the stage, with the labels.
         task: the recipe's section ``task``.
-        splits: as in :func:`write_labels`.
+        splits: the prepared examples by the names of their splits.
     """
     names = pa.array(json.loads(folder.read(LABELS_FILE)), pa.string())
     lines = []
@@ -127,8 +130,8 @@ def unlisted(folder: Store, task: Task, splits: Mapping[str, Dataset]) -> list[s
         words += ["…"] if len(others) > _MOST_NAMED else []
         effect = "not trained on" if split == "train" else "counted as missed"
         lines.append(
-            f"{split} has {task.truth_name}s of {len(others)} classes that the network does not "
-            f"choose from, which are {effect}: {', '.join(words)}"
+            f"{split} has {task.truth_name}s of {len(others)} class{'es' * (len(others) > 1)} that "
+            f"the network does not choose from, which are {effect}: {', '.join(words)}"
         )
     return lines
 
