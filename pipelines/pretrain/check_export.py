@@ -17,7 +17,7 @@ from model import BEiT3, BEiT3Config
 from model.network.interop import OFFICIAL_TEXT_ROWS, from_official
 from model.network.weight_files import read_weights
 from pipelines.pretrain.checkpoints import NETWORK_FILE
-from pipelines.pretrain.export import TIMM_FOLDER, VQKD_FILE, WEIGHTS_FILE
+from pipelines.pretrain.export import CARD_FILE, TIMM_FOLDER, VQKD_FILE, WEIGHTS_FILE
 from pipelines.pretrain.foreign_configs import official_file, torchscale_arguments
 from pipelines.tokens.text_tokenizer import MODEL_FILE as OWN_FILE
 from tokenizer.text import BOS, EOS, FILE_NAME, TextTokenizer
@@ -78,7 +78,15 @@ def check_export(folder: Path) -> Iterator[Finding]:
         yield finding_of(file, "torchscale", lambda: check_torchscale(folder / file, network))
         yield finding_of(TIMM_FOLDER, "timm", lambda: _check_timm(folder / TIMM_FOLDER, network))
     yield check_text_tokenizer(folder, config)
-    yield finding_of(VQKD_FILE, "tokenizer.VQKD", lambda: _check_vqkd(folder / VQKD_FILE, config))
+    if (folder / VQKD_FILE).is_file() or _lists(folder / CARD_FILE, VQKD_FILE):
+        yield finding_of(
+            VQKD_FILE, "tokenizer.VQKD", lambda: _check_vqkd(folder / VQKD_FILE, config)
+        )
+
+
+def _lists(card: Path, name: str) -> bool:
+    """Return whether a model card lists a file, which codes of another tokenizer leave out."""
+    return not card.is_file() or f"`{name}`" in card.read_text()
 
 
 def check_text_tokenizer(folder: Path, config: BEiT3Config) -> Finding:

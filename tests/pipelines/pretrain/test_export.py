@@ -183,6 +183,15 @@ def test_each_missing_or_damaged_file_is_one_finding(released):
     assert "the file is empty" in found["vqkd.pt"]
 
 
+def test_an_export_of_given_codes_passes_without_an_image_tokenizer(released):
+    (released / "vqkd.pt").unlink()
+    assert list(failures(released)) == ["vqkd.pt"], "its card lists the file"
+    card = model_card(RELEASED, [], "sentencepiece.bpe.model", {}, has_codebook=False, made=MADE)
+    (released / "README.md").write_text(card)
+    findings = list(check_export(released))
+    assert len(findings) == 4 and all(finding.ok for finding in findings)
+
+
 @pytest.mark.parametrize("key", ["mean", "std"])
 def test_preprocessing_of_timm_s_own_models_is_found(released, key):
     folder = released
