@@ -148,7 +148,7 @@ def _own_keys(path: Path) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in _OF_A_RECIPE}
 
 
-def _merged(before: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _merged(before: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return settings with changed keys; RecipeError if a section takes the place of a value."""
     if found := _replaced(before, changes):
         keys, value = found
