@@ -26,6 +26,11 @@ _DIGEST: Final = "sha256:"
 _DIGEST_LENGTH: Final = 8
 SECTIONS: Final = {"start": "network", "pretrain": "train"}
 "Section of a recipe that holds the parameters of a stage, where its name is another one."
+_GIVEN: Final = {
+    "image_tokenizer": ("weights", "image_size", "patch_size"),
+    "text_tokenizer": ("model",),
+}
+"Of a tokenizer that is not trained: the parameter that names its file, and those that still count."
 _TRAINED_BY: Final = {SCORE: "finetune", EVALUATE: "pretrain"}
 "Stage that trains what is measured."
 _MAX_CURVE_POINTS: Final = 100
@@ -166,8 +171,15 @@ def _identity(folder: Store) -> dict[str, Any]:
 
 
 def _settings(stage: str, identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the parameters of a stage by their keys in a recipe, and the version of its code."""
-    for key, value in _flat(identity["params"], ""):
+    """Yield the parameters of a stage by their keys in a recipe, and the version of its code.
+
+    A given tokenizer has not been trained: the parameters of its training say nothing of it.
+    """
+    params = identity["params"]
+    counting = _GIVEN.get(stage, ())
+    if counting and params.get(counting[0]) is not None:
+        params = {key: value for key, value in params.items() if key in counting}
+    for key, value in _flat(params, ""):
         if key != "seed":
             yield _recipe_key(stage, key), value
     if "version" in identity:

@@ -177,6 +177,29 @@ def test_evaluations_of_pretrainings_stand_side_by_side(tmp_path):
     assert best_on_dev(rows) is None
 
 
+class Codebook(StageParams):
+    """Parameters of an image tokenizer, given or trained."""
+
+    weights: str | None
+    steps: int
+    image_size: int = 64
+
+
+def test_the_training_of_a_given_tokenizer_is_no_setting(tmp_path):
+    workdir = Store(tmp_path / "work")
+    for weights, steps in ((None, 5), ("vqkd.pt", 6), ("vqkd.pt", 7)):
+        codebook = Stage("image_tokenizer", lambda c: None, Codebook(weights=weights, steps=steps))
+        checked = Stage("evaluate", lambda c: None, StageParams(), feeding(codes=codebook), seed=0)
+        workflow = Workflow(Recipe(name="own"), (codebook, checked))
+        commit_stages(workflow, workdir, {"evaluate": {"loss/mlm": float(steps)}})
+    found = {}
+    for row in rows_in(workdir):
+        own = {k: v for k, v in row.first.settings.items() if k.startswith("image_tokenizer.")}
+        found[own["image_tokenizer.weights"]] = len(row.results), own.get("image_tokenizer.steps")
+        assert own["image_tokenizer.image_size"] == "64"
+    assert found == {"null": (1, "5"), "vqkd.pt": (2, None)}
+
+
 def compare(*arguments: str):
     return CliRunner().invoke(app, ["compare", *arguments])
 
