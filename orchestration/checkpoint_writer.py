@@ -209,7 +209,7 @@ def _remove(folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _failure(error: Exception) -> _Failure:
+def _failure(error: BaseException) -> _Failure:
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):  # errors of the store are of another type and name its object
         words += f"; a checkpoint is made in {tempfile.gettempdir()} first, set TMPDIR to change it"
