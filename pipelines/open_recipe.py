@@ -41,6 +41,8 @@ from pipelines.workflows.shrink_finetuning import TEMPLATES, shrink_finetuning
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 STUDY_KEY: Final = "recipe"
 "Key that a study has and no recipe: the recipe of its runs."
+_KEYS_OF_STUDIES: Final = ("changes", "variants", "grid", "seeds", "metrics")
+"Further keys that a study may have and no recipe has."
 _TEMPLATE: Final = "all_sources"
 "The built-in recipe that gives a shrunk recipe its sources and sizes."
 
@@ -111,12 +113,26 @@ def open_recipe(
 
 def _recipe_type(path: Path, changes: Mapping[str, Any]) -> type[AnyRecipe]:
     values, _ = read_extended(path, recipe_paths())
-    if STUDY_KEY in values:
+    if names_study(path, values):
         raise RecipeError(
             f"{path} is a study, as it has the key {STUDY_KEY}; run it by `beit3 sweep`, without "
             "--shrink"
         )
     return recipe_type(merged(values, changes))
+
+
+def names_study(path: Path, values: Mapping[str, Any]) -> bool:
+    """Return whether the values of a file are those of a study.
+
+    Raises:
+        RecipeError: they are those of a study that names no recipe.
+    """
+    if STUDY_KEY not in values and (keys := [key for key in _KEYS_OF_STUDIES if key in values]):
+        raise RecipeError(
+            f"{path}: only a study has {', '.join(keys)}, and this one lacks the key {STUDY_KEY}, "
+            f"the recipe of its runs; write it as {STUDY_KEY}: base"
+        )
+    return STUDY_KEY in values
 
 
 def _variables(workdir: Store, web: Path, data: str | None) -> dict[str, str]:

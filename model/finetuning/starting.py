@@ -173,6 +173,27 @@ def load_given(
     return [f"{words}: {listed(names)}" for words, names in lines.items() if names]
 
 
+def unfit_head(network: TaskNetwork, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return which parameters of a network's head are not given, or in another shape.
+
+    None is, if the weights have no head at all. Layers with a row for each label are left out: for
+    other labels they begin anew.
+
+    Args:
+        network: of a task.
+        weights: of :func:`fit_encoder`.
+    """
+    if all(name.startswith(ENCODER_PREFIX) for name in weights):
+        return []
+    return [
+        name
+        for name, parameter in network.state_dict().items()
+        if not name.startswith(ENCODER_PREFIX)
+        and name not in _OF_LABELS
+        and (name not in weights or weights[name].shape != parameter.shape)
+    ]
+
+
 def _refuse_another_encoder(ours: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     """Raise unless both have the same encoder, up to the final norm and the rows of texts.
 

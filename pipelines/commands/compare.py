@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import Endpoint, Region, console, write_text
+from pipelines.commands.options import Endpoint, Region, console, say, write_text
 from pipelines.commands.workdir import open_workdir
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def print_intervals(variants: "Sequence[Variant]", metrics: Sequence[str]) -> li
 def page_of(
     title: str, variants: "Sequence[Variant]", names: Sequence[str], stores: "Mapping[str, Store]"
 ) -> str:
-    """Return the page of a comparison.
+    """Return the page of a comparison; print a line for each part of a curve that is lost.
 
     Args:
         title: of the page.
@@ -104,5 +104,11 @@ def page_of(
     from pipelines.report.results import learning_curves
 
     results = [result for variant in variants for result in variant.row.results]
-    curves = {(r.workdir, r.fingerprint): learning_curves(stores[r.workdir], r) for r in results}
-    return comparison_page(title, variants, names, curves)
+    told: dict[str, None] = {}  # several results may be of one training
+    curves = {
+        (r.workdir, r.fingerprint): learning_curves(stores[r.workdir], r, told.setdefault)
+        for r in results
+    }
+    for line in told:
+        say(line)
+    return comparison_page(title, variants, names, curves, list(told))

@@ -31,9 +31,22 @@ def show_networks(folder: "Store", manifest: "Manifest", damaged: set[str]) -> N
             if is_checkpoint_name(network.name):
                 show_checkpoint(network)
             elif network.exists(WEIGHTS_FILE):
+                _refuse_changed(folder, manifest, {file.path, f"{name}/{WEIGHTS_FILE}"})
                 _show_export(network)
         except ManifestError as error:
             say(f"damaged: {error}")
+
+
+def _refuse_changed(folder: "Store", manifest: "Manifest", paths: set[str]) -> None:
+    """Raise ManifestError if a file that is shown has another digest than in the manifest."""
+    from orchestration.dataset import REPAIR
+    from orchestration.errors import ManifestError
+    from orchestration.manifest import file_of
+
+    for file in manifest.files:
+        if file.path in paths and file_of(folder, file.path) != file:
+            where = folder.uri_of(file.path)
+            raise ManifestError(f"{where}: content differs from the manifest; {REPAIR}")
 
 
 def show_checkpoint(checkpoint: "Store") -> None:

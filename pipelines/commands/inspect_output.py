@@ -197,23 +197,26 @@ def _rows(
 
     Rows of damaged files are left out; a file that turns out to be damaged is named once. Each file
     with such rows is read whole and compared with its digest, since a changed byte may leave it
-    readable.
+    readable. A row group is read once for all of its rows.
     """
     from orchestration.dataset import REPAIR
     from orchestration.errors import ManifestError
     from orchestration.manifest import file_of
-    from pipelines.report.column_counts import spread
+    from pipelines.readers.spread import spread
 
     ends = [0, *accumulate(each.num_rows for each in dataset.parts)]
+    groups = [group for group in dataset.row_groups() if group.num_rows]
+    firsts = [group.first_row for group in groups]
     paths = [each.path for each in dataset.parts]
     compared: set[str] = set()
+    held, first_held = None, 0  # the rows of one row group
     if part is not None and part not in paths:
         raise ManifestError(f"{dataset.folder.uri_of(part)}: its manifest names no such file")
     first, stop = 0, ends[-1]
     if part is not None:
         first, stop = ends[paths.index(part)], ends[paths.index(part) + 1]
     for i in spread(stop - first, number):
-        row = first + int(i)
+        row = first + i
         index = bisect_right(ends, row) - 1
         path = paths[index]
         if path in damaged:
@@ -224,7 +227,11 @@ def _rows(
                 if file_of(dataset.folder, path).sha256 != dataset.parts[index].sha256:
                     where = dataset.folder.uri_of(path)
                     raise ManifestError(f"{where}: content differs from the manifest; {REPAIR}")
-            yield row, dataset.read(row, row + 1).to_pylist()[0]
+            if held is None or row >= first_held + held.num_rows:
+                group = groups[bisect_right(firsts, row) - 1]
+                first_held = group.first_row
+                held = dataset.read(first_held, first_held + group.num_rows)
+            yield row, held.slice(row - first_held, 1).to_pylist()[0]
         except ManifestError as error:
             say(f"damaged: {error}")
             damaged.add(path)

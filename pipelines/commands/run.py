@@ -135,17 +135,22 @@ def _print_study(name: str, workdir: str, overrides: Sequence[str], data: str | 
 
 def _print_scale(name: str, overrides: Sequence[str]) -> None:
     """Print a pretraining on 8 to 512 GPUs; no file that the recipe names is read or fetched."""
+    from orchestration.errors import RecipeError
     from orchestration.recipe import load_recipe
+    from orchestration.recipe_extends import read_extended
     from pipelines.builtin_recipes import recipe_path, recipe_paths
+    from pipelines.open_recipe import names_study
     from pipelines.workflows.gpu_rates import GPUS
+    from pipelines.workflows.kinds import recipe_type
     from pipelines.workflows.pretrain_recipe import PretrainRecipe
     from pipelines.workflows.scale import scale_table
 
+    path, known = recipe_path(name), recipe_paths()
+    values, _ = read_extended(path, known)
+    if names_study(path, values) or recipe_type(values) is not PretrainRecipe:
+        raise RecipeError(f"--scale: {path} is no recipe of a pretraining, which it is for")
     contact = "download.contact=nobody"  # which a recipe needs, though nothing is downloaded here
-    overrides = [contact, *overrides]
-    recipe = load_recipe(
-        PretrainRecipe, recipe_path(name), known=recipe_paths(), overrides=overrides
-    )
+    recipe = load_recipe(PretrainRecipe, path, known=known, overrides=[contact, *overrides])
     for gpu in GPUS:
         for line in scale_table(recipe, gpu):
             say(line)

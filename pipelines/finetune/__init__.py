@@ -7,11 +7,11 @@
 - ``formats/``: the files that examples are read from; ``prepare.py`` is the stage that reads them.
   ``prepared_rows.py`` makes a row of an example; ``curated_pairs.py`` finds the pairs of a
   pretraining.
-- ``object_views.py``, ``coco_rows.py``: images with boxes and masks, and COCO's form of them;
-  ``detection_params.py``: parameters of detection.
+- ``object_views.py``, ``coco_rows.py``, ``object_score.py``: images with boxes and masks, COCO's
+  form of them and their score; ``detection_params.py``: parameters of detection.
 - ``label_map_views.py``, ``label_map_score.py``, ``label_map_files.py``: crops of images with label
   maps, their score and the files of a submission; ``segmentation_params.py``: parameters of
-  segmentation.
+  segmentation. ``csv_tables.py``: tables of the classes of both.
 - ``labels.py``: the stage that collects the labels to choose from.
 - ``params.py``: parameters of the training and of predictions.
 - ``batch.py``, ``texts.py``, ``example_builder.py``, ``feed.py``: examples → the network's input;

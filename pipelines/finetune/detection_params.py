@@ -33,7 +33,7 @@ class ChoiceParams(StageParams):
     suppression: Suppression = "hard"
     "How scores of boxes fall that overlap a better one of their class; the others are soft-NMS."
     max_iou: float = Field(default=0.5, ge=0, le=1)
-    "Overlap from which on `hard` and `linear` lower a score."
+    "Overlap above which `hard` and `linear` lower a score."
     sigma: float = Field(default=0.5, gt=0)
     "Width of the Gaussian of the overlap by which `gaussian` lowers scores."
     most: int = Field(default=100, ge=1)

@@ -16,7 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.finetuning.kept_weights import KeptWeights
+from model.finetuning.starting import unfit_head
 from model.finetuning.task_networks import TaskNetwork
+from model.network.layouts import listed
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.checkpoint_files import newest_whole
 from orchestration.errors import StageError
@@ -142,10 +144,21 @@ def started_lines(job: FinetuneJob) -> list[str]:
 
 
 def write_start(folder: Store, job: FinetuneJob) -> list[str]:
-    """Write the weights to start from as the result; return the lines of :func:`started_lines`."""
+    """Write the weights to start from as the result; return the lines of :func:`started_lines`.
+
+    Raises:
+        StageError: they have a head of other sizes than a task's whose head is large: it would be
+            evaluated with random values.
+    """
     torch.manual_seed(job.seed)
     builder = job.builder()
     network, lines = job.started_network(builder)
+    if job.task.is_dense and (wrong := unfit_head(network, start.load_weights(job.started))):
+        raise StageError(
+            f"finetune: nothing is trained, and the given head has not {listed(wrong)} as the "
+            "section task needs; give the parameters of task that the head was trained with "
+            "(task.json of an export has them), or set finetune.epochs"
+        )
     _write(folder, network, builder)
     return lines
 

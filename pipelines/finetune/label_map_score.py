@@ -1,7 +1,5 @@
 """The score of predicted label maps: metrics, chance, and tables of the classes."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -12,6 +10,7 @@ from dataprep.tasks.label_classes import IGNORED
 from dataprep.tasks.label_maps import LabelMap
 from dataprep.tasks.stored_label_maps import restored
 from model.metrics.segmentation import METRICS, SegmentationScore, segmentation_score
+from pipelines.finetune.csv_tables import csv_of
 
 CLASSES: Final = "classes.csv"
 CONFUSION: Final = "confusion.csv"
@@ -61,8 +60,8 @@ def score_tables(score: SegmentationScore, names: Sequence[str]) -> dict[str, by
     ]
     confusion = [[name, *row] for name, row in zip(names, score.confusion.tolist(), strict=True)]
     return {
-        CLASSES: _csv([["class", "IoU", "accuracy", "pixels"], *classes]),
-        CONFUSION: _csv([["true class", *names], *confusion]),
+        CLASSES: csv_of([["class", "IoU", "accuracy", "pixels"], *classes]),
+        CONFUSION: csv_of([["true class", *names], *confusion]),
     }
 
 
@@ -79,9 +78,3 @@ def _pairs(
                     restored(found["label_map"], found["labels"], numbers),
                     restored(true["label_map"], true["labels"], numbers),
                 )
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()

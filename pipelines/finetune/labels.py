@@ -25,6 +25,7 @@ from pipelines.finetune.task import Task
 LABELS_FILE: Final = "labels.json"
 SAMPLES_FILE: Final = "samples.parquet"
 _START: Final = "start"
+_MOST_NAMED: Final = 3
 
 
 def stage(task: Task, *, train: Stage, dev: Stage | None, untrained: Stage | None = None) -> Stage:
@@ -52,6 +53,12 @@ def run(context: Context, task: Task) -> None:
     splits = {role: context.input(role) for role in context.stage.inputs}
     untrained = splits.pop(_START, None)
     numbers = context.run_task(write_labels, context.folder, task, splits, untrained)
+    if task.is_dense:
+        # Without a training split another one stands in its place.
+        names = {role: context.stage.inputs[role][0].partition("/")[2] for role in splits}
+        by_name = {names[role]: dataset for role, dataset in splits.items()}
+        for line in context.run_task(unlisted, context.folder, task, by_name):
+            context.progress.remark(line)
     context.commit(files=[LABELS_FILE, SAMPLES_FILE], numbers=numbers)
 
 
@@ -99,6 +106,34 @@ def write_labels(
         "num_samples": int(samples.sum()),
         "num_unused_examples": int((~used).sum()),
     }
+
+
+def unlisted(folder: Store, task: Task, splits: Mapping[str, Dataset]) -> list[str]:
+    """Return in lines which classes of the examples the network does not choose from.
+
+    A list of classes that spells a name otherwise than the examples would go unseen.
+
+    Args:
+        folder: of the stage, with the labels.
+        task: the recipe's section ``task``.
+        splits: the prepared examples by the names of their splits.
+    """
+    names = pa.array(json.loads(folder.read(LABELS_FILE)), pa.string())
+    lines = []
+    for split, dataset in splits.items():
+        given = pc.list_flatten(dataset.read(columns=["labels"])["labels"])
+        others = pc.value_counts(given.filter(pc.invert(pc.is_in(given, names)))).to_pylist()
+        others.sort(key=lambda each: (-each["counts"], each["values"]))
+        if not others:
+            continue
+        words = [f"{each['values']!r} ({each['counts']})" for each in others[:_MOST_NAMED]]
+        words += ["…"] if len(others) > _MOST_NAMED else []
+        effect = "not trained on" if split == "train" else "counted as missed"
+        lines.append(
+            f"{split} has {task.truth_name}s of {len(others)} class{'es' * (len(others) > 1)} that "
+            f"the network does not choose from, which are {effect}: {', '.join(words)}"
+        )
+    return lines
 
 
 def _given_names(given: Sequence[str] | None, splits: Mapping[str, pa.Table]) -> list[str] | None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -13,7 +14,7 @@ from dataprep.images import Pixels, decode_stored
 from dataprep.scale_jitter import ScaledCut, fitted, jittered
 from dataprep.tasks.run_lengths import mask_of
 from model.finetuning.detection.targets import Objects, Targets
-from pipelines.finetune.batch import TaskBatch
+from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.task import Draw
 
 _SMALLEST: Final = 1.0
@@ -66,6 +67,16 @@ def training_views(
             slot=slot,
         )
         yield _view(cut, image, row, _objects(cut, row, labels, with_masks))
+
+
+def num_objects(rows: pa.Table, labels: Mapping[str, int]) -> Ints:
+    """Return the number of objects of each example that are trained on."""
+    names, things = rows["labels"].combine_chunks(), rows["objects"].combine_chunks()
+    is_known = pc.is_in(pc.list_flatten(names), pa.array(list(labels), pa.string()))
+    is_single = pc.invert(pc.struct_field(pc.list_flatten(things), "is_crowd"))
+    parents = pc.list_parent_indices(names).to_numpy()
+    some = pc.and_(is_known, is_single).to_numpy(zero_copy_only=False)
+    return np.bincount(parents[some], minlength=len(rows)).astype(np.int64)
 
 
 def evaluation_views(rows: pa.Table, size: int) -> Iterator[View]:

@@ -67,7 +67,11 @@ def stage(
     if train is not None and task.has_nearest:
         inputs[_TRAIN] = train
     return Stage(
-        "score", lambda context: run(context, params, list(predictions)), params, feeding(**inputs)
+        "score",
+        lambda context: run(context, params, list(predictions)),
+        params,
+        feeding(**inputs),
+        version=2,
     )
 
 

@@ -165,7 +165,7 @@ class Feed:
         return -(-self._most_slots[stream] // self.micro_batch)
 
     def arranged(
-        self, stream: Stream, rows: pa.Table, step: int, slots: Ints, captions: Ints
+        self, stream: Stream, rows: pa.Table, step: int, slots: Ints, members: Ints
     ) -> tuple[pa.Table, Ints, Ints | None]:
         """Return rows, slots and captions of a stream's samples as they fill its micro-batches.
 
@@ -174,7 +174,7 @@ class Feed:
             rows: S rows of its dataset, in the order of the slots.
             step: of the samples.
             slots: (S,) slots of this worker.
-            captions: (S,) numbers of the captions if an epoch of pairs shows each of them once.
+            members: (S,) numbers of the captions if an epoch of pairs shows each of them once.
 
         Returns:
             The same, in the order of the micro-batches; no captions of images and texts.
@@ -182,8 +182,7 @@ class Feed:
         if stream != "pair":
             return rows, slots, None
         builder = self.builders[stream]
-        if not self.by_caption:
-            captions = builder.drawn_captions(rows, step, slots)
+        captions = members if self.by_caption else builder.drawn_captions(rows, step, slots)
         if len(slots) <= self.micro_batch:
             return rows, slots, captions
         order = np.argsort(builder.caption_lengths(rows, captions), kind="stable")
@@ -195,11 +194,11 @@ class Feed:
         """Yield the stream of each micro-batch, whether it predicts nothing, and its contents."""
         for stream, order in self.orders.items():
             slots = self.slots[stream]
-            numbers, captions = order.samples(step, slots)
+            numbers, members = order.samples(step, slots)
             self._hold(stream, step, numbers)
             with self.use.reading():
                 table = self.readers[stream].take(numbers)
-            table, slots, captions = self.arranged(stream, table, step, slots, captions)
+            table, slots, captions = self.arranged(stream, table, step, slots, members)
             for i in range(0, self._most_slots[stream], self.micro_batch):
                 is_empty = i >= len(slots)
                 first = 0 if is_empty else i  # of the first one, whose shape is that of most

@@ -65,11 +65,11 @@ def sample_ids(feed: Feed, step: int) -> pa.Table:
 
 def _of_stream(feed: Feed, stream: Stream, step: int, num_before: int) -> pa.Table:
     slots, reader = feed.slots[stream], feed.readers[stream]
-    numbers, captions = feed.orders[stream].samples(step, slots)
+    numbers, members = feed.orders[stream].samples(step, slots)
     keys = HeldRows(reader.dataset, _KEYS[stream], feed.reading)
     keys.hold(keys.groups_of(numbers).tolist())
     rows = keys.take(numbers).append_column("number", pa.array(numbers))
-    rows, slots, captions = feed.arranged(stream, rows, step, slots, captions)
+    rows, slots, captions = feed.arranged(stream, rows, step, slots, members)
     numbers = rows["number"].to_numpy()
     micro_batch, index = np.divmod(np.arange(len(slots)), feed.micro_batch)
     group_of = np.searchsorted(reader.first_rows, numbers, side="right") - 1

@@ -7,7 +7,8 @@
 - ``held_out_counts.py``: kept rows that the token stages will hold out.
 - ``task_report.py``: the stage ``task_report``, a page of predictions; ``predicted.py``: some right
   and some wrong ones, ``nearest.py``: those of retrieval, ``detected.py``: boxes and masks drawn,
-  ``segmented.py``: label maps drawn; ``class_tables.py``: the classes of label maps.
+  ``segmented.py``: label maps drawn, ``drawn_words.py``: names in both; ``class_tables.py``: the
+  classes of both.
 - ``outputs/``: what lies in a workdir, for ``beit3 inspect``.
 - ``run/``: the run report, a page about a whole workflow.
 - ``learned.py``: what a pretraining has learned, beside baselines, as tables of the summary.

@@ -1,4 +1,4 @@
-"""The classes of label maps with their IoU, and what their pixels are taken for, for a page."""
+"""The classes of label maps or of objects with what a score says of each of them, for a page."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ import numpy as np
 
 from orchestration import Dataset
 from pipelines.finetune.label_map_score import CLASSES, CONFUSION
+from pipelines.finetune.object_score import CLASSES as OBJECT_CLASSES
 from pipelines.finetune.score import split_file
 
 _MOST: Final = 3
@@ -46,8 +47,28 @@ def class_tables(score: Dataset, splits: Sequence[str]) -> dict[str, list[ClassR
     return {
         split: _rows(*(_read(score, split_file(name, split)) for name in (CLASSES, CONFUSION)))
         for split in splits
-        if split_file(CLASSES, split) in there
+        if {split_file(CLASSES, split), split_file(CONFUSION, split)} <= there
     }
+
+
+def object_class_tables(score: Dataset, splits: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Return the classes of objects of each split for which ``score`` has them: header, best AP.
+
+    A row has the class, its AP of boxes and perhaps of masks, and its number of objects.
+    """
+    there = {file.path for file in score.manifest.files}
+    found = {}
+    for split in splits:
+        if split_file(OBJECT_CLASSES, split) not in there or split_file(CONFUSION, split) in there:
+            continue
+        header, *rows = _read(score, split_file(OBJECT_CLASSES, split))
+        rows.sort(key=lambda row: -float(row[1] or -1))
+        shown = [
+            [name, *(f"{float(ap):.4f}" if ap else "" for ap in aps), count]
+            for name, *aps, count in rows
+        ]
+        found[split] = [[name.replace("_", " ") for name in header], *shown]
+    return found
 
 
 def _rows(classes: list[list[str]], confusion: list[list[str]]) -> list[ClassRow]:

@@ -124,6 +124,7 @@ def comparison_page(
     variants: Sequence[Variant],
     metrics: Sequence[str],
     curves: Mapping[tuple[str, str], Points],
+    lost: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
@@ -132,6 +133,7 @@ def comparison_page(
         variants: what is compared; the first one is what the others are compared with.
         metrics: names of the numbers to show.
         curves: history of the training of each result, by workdir and fingerprint.
+        lost: what of the curves is lost, a line each.
     """
     rows = [variant.row for variant in variants]
     keys = differing(rows)
@@ -145,6 +147,7 @@ def comparison_page(
         settings=[(key, [short(row.first.settings.get(key, "")) for row in rows]) for key in keys],
         parts=[metric_part(variants, name) for name in metrics],
         curves=_curve_charts(rows, metrics, curves),
+        lost=lost,
     )
 
 

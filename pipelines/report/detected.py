@@ -13,12 +13,15 @@ from dataprep.tasks.run_lengths import mask_of
 from orchestration import Dataset
 from pipelines.readers.rows import RowReader
 from pipelines.report.contact_sheets import jpeg_uri
+from pipelines.report.drawn_words import Words, with_words
 
 _LONGEST_SIDE: Final = 320
 _QUALITY: Final = 85
 _LEAST_SCORE: Final = 0.3
 "Detections with a smaller score are not drawn."
 _MASK_WEIGHT: Final = 0.45
+_LETTERS: Final = 10
+"Size of the words in pixels."
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def with_objects(image: Pixels, size: Sequence[int], outlines: Sequence[Outline]
         size: width and height of the image to which the objects refer.
         outlines: the objects.
     """
-    canvas = image.copy()
+    canvas, names = image.copy(), []
     height, width = canvas.shape[:2]
     scale = np.array([width / size[0], height / size[1]])
     for outline in outlines:
@@ -104,10 +107,8 @@ def with_objects(image: Pixels, size: Sequence[int], outlines: Sequence[Outline]
         first, last = (tuple(int(v) for v in point) for point in (corner, far))
         cv2.rectangle(canvas, first, last, color, 1, cv2.LINE_AA)
         place = (first[0] + 2, max(first[1] - 3, 9))
-        cv2.putText(
-            canvas, outline.words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA
-        )
-    return canvas
+        names.append(Words(outline.words, place, color))
+    return with_words(canvas, names, _LETTERS)
 
 
 def color_of(label: str) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """Committed scores and evaluations, read from identities, manifests and recipes."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -67,17 +67,24 @@ def read_results(workdir: Store) -> list[Result]:
     ]
 
 
-def learning_curves(workdir: Store, result: Result) -> Points:
+def learning_curves(workdir: Store, result: Result, tell: Callable[[str], None]) -> Points:
     """Return the history of the training behind a result, as means over ranges of steps.
 
-    It is empty if nothing was trained or the training's folder is gone; lost segments leave a gap.
+    Args:
+        workdir: workdir of the result.
+        result: the result; nothing is returned if nothing was trained for it.
+        tell: receives a line for each part of the history that is lost, which is left out.
 
     Raises:
         ManifestError: the manifest of the training is damaged.
     """
-    if result.training is None or not workdir.exists(f"{result.training}/{MANIFEST}"):
+    if result.training is None:
         return {}
-    return points_so_far(workdir.sub(result.training), _MAX_CURVE_POINTS)[0]
+    folder = workdir.sub(result.training)
+    if not folder.exists(MANIFEST):
+        tell(f"the curve of a run is left out: {folder.uri} is gone")
+        return {}
+    return points_so_far(folder, _MAX_CURVE_POINTS, tell)[0]
 
 
 def _start_locations(workdir: Store) -> dict[tuple[str, str], str]:

@@ -1,6 +1,6 @@
 """Label maps drawn over their images: as annotated, and as a network found them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import cv2
@@ -14,12 +14,17 @@ from orchestration import Dataset
 from pipelines.readers.rows import RowReader
 from pipelines.report.contact_sheets import jpeg_uri
 from pipelines.report.detected import color_of, enlarged
+from pipelines.report.drawn_words import Words, with_words
 
 _QUALITY: Final = 85
 _WEIGHT: Final = 0.55
 "Of a class's color; the rest is the image's."
 _LEAST_NAMED: Final = 0.01
 "Part of the image from which on a class is named in it."
+_LETTERS: Final = 11
+"Size of the names in pixels."
+_WHITE: Final = (255, 255, 255)
+_BLACK: Final = (0, 0, 0)
 
 
 def label_map_uris(
@@ -65,21 +70,15 @@ def with_classes(image: Pixels, png: bytes, names: Sequence[str]) -> Pixels:
     colors[: len(names)] = [color_of(name) for name in names]
     mixed = image * (1 - _WEIGHT) + colors[shown] * _WEIGHT
     canvas = np.where(shown[..., None] == IGNORED, image, mixed.astype(np.uint8))
-    _name(canvas, shown, names)
-    return canvas
+    return with_words(canvas, list(_named(shown, names)), _LETTERS)
 
 
-def _name(canvas: Pixels, shown: LabelMap, names: Sequence[str]) -> None:
-    """Write the name of each class where it is widest."""
+def _named(shown: LabelMap, names: Sequence[str]) -> Iterator[Words]:
+    """Yield the name of each class where it is widest."""
     for place, name in enumerate(names):
         mine = np.pad((shown == place).astype(np.uint8), 1)
         if mine.mean() < _LEAST_NAMED:
             continue
         inside = cv2.distanceTransform(mine, cv2.DIST_L2, 3)[1:-1, 1:-1]
         y, x = np.unravel_index(int(inside.argmax()), inside.shape)
-        (width, height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-        corner = (max(int(x) - width // 2, 0), int(y) + height // 2)
-        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(
-                canvas, name, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, thickness, cv2.LINE_AA
-            )
+        yield Words(name, (int(x), int(y)), _WHITE, _BLACK, centered=True)

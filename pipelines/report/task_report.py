@@ -15,7 +15,7 @@ from orchestration import Context, Dataset, Stage, feeding
 from orchestration.storage.store import Store
 from pipelines.finetune.score import SCORE_FILE, ScoreParams, missing_metrics
 from pipelines.finetune.task import Task
-from pipelines.report.class_tables import class_tables
+from pipelines.report.class_tables import class_tables, object_class_tables
 from pipelines.report.nearest import Nearest, nearest
 from pipelines.report.page import render
 from pipelines.report.predicted import Predicted, predicted
@@ -71,6 +71,7 @@ def write_page(
         rows=measured(datasets["score"].manifest.numbers),
         missing=_missing(datasets["score"]),
         classes=class_tables(datasets["score"], splits),
+        object_classes=object_class_tables(datasets["score"], splits),
         shown=shown,
     )
     folder.write_bytes(HTML_FILE, page.encode())

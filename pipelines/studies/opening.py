@@ -11,7 +11,7 @@ from orchestration.errors import RecipeError
 from orchestration.plan import PlannedStage
 from orchestration.recipe_extends import merged, read_extended
 from pipelines.builtin_recipes import recipe_path, recipe_paths
-from pipelines.open_recipe import STUDY_KEY, Opened, open_recipe
+from pipelines.open_recipe import STUDY_KEY, Opened, names_study, open_recipe
 from pipelines.studies.study import Combination, Study, base_of, combinations, read_study
 from pipelines.workflows.kinds import AnyRecipe, recipe_type
 from pipelines.workflows.pretrain_recipe import PretrainRecipe
@@ -46,9 +46,10 @@ def is_study(name: str) -> bool:
     """Return whether a built-in name or a path is that of a study.
 
     Raises:
-        RecipeError: there is no such file, or it cannot be read.
+        RecipeError: there is no such file, it cannot be read, or it is a study without a recipe.
     """
-    return STUDY_KEY in read_extended(recipe_path(name), recipe_paths())[0]
+    path = recipe_path(name)
+    return names_study(path, read_extended(path, recipe_paths())[0])
 
 
 def open_study(
@@ -86,6 +87,7 @@ def open_study(
             changes = _with_seed(each, base, f"{study.name}: {each.words}")
             opened = open_recipe(str(base), workdir, overrides, console, data=data, changes=changes)
             _refuse_other_seed(opened.recipe, each.seed)
+            _refuse_other_name(opened.recipe, str(changes["name"]))
         except RecipeError as error:
             raise RecipeError(f"{path}: {each.words}: {error}") from None
         runs.append(StudyRun(each.words, each.variant, each.seed, opened))
@@ -125,6 +127,15 @@ def _refuse_other_seed(recipe: AnyRecipe, seed: int) -> None:
     if found != seed:
         raise RecipeError(
             f"{key}: --set or the environment says {found}; give it as `seeds: [{found}]`"
+        )
+
+
+def _refuse_other_name(recipe: AnyRecipe, name: str) -> None:
+    """Raise RecipeError if --set or the environment gives all runs one name."""
+    if recipe.name != name:
+        raise RecipeError(
+            f"name: --set or the environment says {recipe.name}; the study names its runs, so "
+            "leave it out"
         )
 
 

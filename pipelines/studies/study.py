@@ -11,6 +11,7 @@ with.
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,8 @@ def combinations(study: Study, path: Path, known: Mapping[str, Path]) -> list[Co
         known: recipes by name.
 
     Raises:
-        RecipeError: a recipe that a variant names cannot be read, or a key of the grid is wrong.
+        RecipeError: a recipe that a variant names cannot be read, a key of the grid is wrong, or
+            a section takes the place of a value.
     """
     return [
         Combination(variant, seed, changes)
@@ -131,11 +133,12 @@ def _variants(
             changes = _own_keys(
                 path_of(variant, path, known, f"{path}: variants.{name}: {variant}")
             )
+        where = f"{path}: variants.{name}"
         for chosen in itertools.product(*values):
             words = [name, *(f"{key}={_written(value)}" for key, value in chosen)]
-            settings = merged(study.changes, changes)
+            settings = _merged(study.changes, changes, where)
             for key, value in chosen:
-                settings = merged(settings, _nested(key, value))
+                settings = _merged(settings, _nested(key, value), f"{path}: grid.{key}")
             yield ", ".join(filter(None, words)) or study.recipe, settings
 
 
@@ -143,6 +146,32 @@ def _own_keys(path: Path) -> dict[str, Any]:
     """Return what a recipe changes in the one that it extends."""
     values, _ = read_recipe(path)
     return {key: value for key, value in values.items() if key not in _OF_A_RECIPE}
+
+
+def _merged(before: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return settings with changed keys; RecipeError if a section takes the place of a value."""
+    if found := _replaced(before, changes):
+        keys, value = found
+        raise RecipeError(
+            f"{where}: sets keys of the section {'.'.join(keys)}, which the study gives the value "
+            f"{_written(value)!s:.99} as well; leave one of them out"
+        )
+    return merged(before, changes)
+
+
+def _replaced(
+    before: Mapping[str, Any], changes: Mapping[str, Any]
+) -> tuple[tuple[str, ...], Any] | None:
+    """Return keys and value of the first setting that a section would replace, or None."""
+    for key, change in changes.items():
+        value = before.get(key)
+        if value is None or not isinstance(change, Mapping):
+            continue
+        if not isinstance(value, Mapping):
+            return (key,), value
+        if inner := _replaced(value, change):
+            return (key, *inner[0]), inner[1]
+    return None
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
@@ -153,5 +182,11 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def _written(value: Any) -> str:
-    """Return a value of a recipe as it was written."""
+    """Return a value of a recipe as it was written, but for spaces."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_written(inner)}' for key, inner in value.items())}}}"
     return str(getattr(value, "text", value))

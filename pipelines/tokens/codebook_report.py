@@ -57,6 +57,8 @@ def write_codebook_report(
 ) -> dict[str, float]:
     """Write report and figures to ``folder``; return the report's numbers.
 
+    Without images, as for texts alone, there are no numbers and no figures.
+
     Args:
         folder: folder of the stage.
         tokenizer: on the device to compute on.
@@ -79,6 +81,9 @@ def write_codebook_report(
         counts.add(codes, torch.from_numpy(sources))
         if sum(len(c) for c, _ in shown) < _NUM_PATCH_IMAGES:
             shown.append((crops, codes.cpu().numpy()))
+    if not shown:
+        folder.write_bytes(REPORT_FILE, b"{}")
+        return {}
     numbers = counts.numbers(list(chosen.sources))
     if cosines:
         numbers["teacher_cosine"] = float(np.mean(cosines))
@@ -95,7 +100,7 @@ def _crops(
     images = KeptImages(chosen.kept, chosen.images, ["sample_id", "jpeg"])
     total = min(chosen.num_images, len(images))
     spread = np.linspace(0, len(images) - 1, total).astype(np.int64)
-    for numbers in np.array_split(spread, -(-total // _BATCH_SIZE)):
+    for numbers in np.array_split(spread, -(-total // _BATCH_SIZE)) if total else ():
         crops = cut_views(
             images,
             numbers,

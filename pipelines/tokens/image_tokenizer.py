@@ -27,6 +27,7 @@ from orchestration.storage.remote_files import with_local_files
 from orchestration.storage.store import Store
 from orchestration.training import fit
 from pipelines.readers.expected_memory import CUDA_BYTES, kept_images_bytes
+from pipelines.readers.kept_images import CACHED_GROUPS
 from pipelines.tokens.codebook_report import (
     MAPS_FILE,
     PATCHES_FILE,
@@ -50,6 +51,8 @@ _TRAINED_BYTES: Final = 4_000_000_000
 "Memory of a training of the default size on the CPU: weights, teacher, optimizer, activations."
 _COPIED_BYTES: Final = 1_200_000_000
 "Copy of its weights and optimizer state, while a checkpoint is written."
+_REPORTED_BYTES: Final = 2_000_000_000
+"Memory of the report on a given tokenizer of the default size: weights, activations, crops."
 
 
 class Params(VQKDTrainingParams):
@@ -150,7 +153,14 @@ def expects(params: Params) -> Expected:
 
 
 def workers(params: Params, images: Sequence[str], inputs: Mapping[str, Expected]) -> Workers:
-    """Predict a worker's memory in its machine: row groups of the windows, see ``VQKDTask``."""
+    """Predict a worker's memory in its machine: row groups of the windows, see ``VQKDTask``.
+
+    A given tokenizer is not trained: one worker reports on it.
+    """
+    if params.weights is not None:
+        held = (CUDA_BYTES if params.use_gpu else 0) + _REPORTED_BYTES
+        read = kept_images_bytes(inputs, images, CACHED_GROUPS)
+        return Workers(WORKER_BYTES + TORCH_BYTES + held + read, 1)
     cached = num_runs_held(params.substreams, params.min_workers)
     network = CUDA_BYTES if params.use_gpu else _TRAINED_BYTES
     held = network + _COPIED_BYTES + kept_images_bytes(inputs, images, cached)
@@ -193,11 +203,13 @@ def run(context: Context, params: CropParams) -> None:
         num_gpus=int(params.use_gpu),
     )
     context.log.metrics(numbers, step=params.steps)
-    for file in (MAPS_FILE, PATCHES_FILE):
+    figures = [MAPS_FILE, PATCHES_FILE] if numbers else []
+    for file in figures:
         context.log.artifact(context.folder.fetch(file))
-    check_minimums(params, numbers)
+    if numbers:
+        check_minimums(params, numbers)
     context.commit(
-        files=[MODEL_FILE, REPORT_FILE, MAPS_FILE, PATCHES_FILE, *of_training],
+        files=[MODEL_FILE, REPORT_FILE, *figures, *of_training],
         numbers=numbers | counts,
     )
 

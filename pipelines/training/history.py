@@ -8,10 +8,9 @@ attempt are named by no checkpoint in use, and are removed.
 
 A row stands for the ``log_every`` steps up to its ``step``: the mean of each metric over the steps
 in which it is finite, the last learning rate, and under ``skipped`` and ``spikes`` the number of
-steps that were skipped.
-Parquet, because any tool reads the folder as one table, columns may be absent from some rows, and
-a row of float64 columns takes about 60 bytes; it cannot be appended to, hence the segments. A
-segment that is lost or damaged leaves a gap in the curve and costs no training step.
+steps that were skipped. Parquet, because any tool reads the folder as one table, columns may be
+absent from some rows, and a row of float64 columns takes about 60 bytes; it cannot be appended to,
+hence the segments. A lost or damaged one leaves a gap in the curve and costs no training step.
 """
 
 import hashlib
@@ -42,6 +41,8 @@ _MAX_SEGMENTS_IN_MEMORY: Final = 4
 "Rows for so many segments are written before a checkpoint is due."
 _DIGITS: Final = 16
 
+Tell = Callable[[str], None]
+"Receives a line about a segment that is lost or damaged, and so left out."
 Row = dict[str, float]
 "Recorded metrics, with the number of steps done under ``step``."
 
@@ -187,53 +188,43 @@ class Curve:
         return points_of(self.tables(), last, max_points)
 
 
-def points_so_far(folder: Store, max_points: int = MAX_POINTS) -> tuple[Points, int]:
+def points_so_far(folder: Store, max_points: int, tell: Tell) -> tuple[Points, int]:
     """Return the history of a training that may not be complete, and its last step.
 
-    Segments that are lost or damaged leave a gap. Nothing is written.
-
     Args:
-        folder: folder of the stage.
+        folder: folder of the stage, in which nothing is written.
         max_points: largest number of points of a metric.
+        tell: see :data:`Tell`.
     """
+    tails: list[pa.Table] = []
     if folder.exists(MANIFEST):
         segments = [f for f in read_manifest(folder).files if f.path.startswith(f"{FOLDER}/")]
-        tails = []
     elif checkpoint := newest_whole(folder, read=False):
         segments = _segments(json.loads(checkpoint.read(INDEX_FILE)))
         tails = [pq.read_table(io.BytesIO(checkpoint.read(TAIL_FILE)))]
     else:
         return {}, 0
-    whole = [segment for segment in segments if _damage(folder, segment) is None]
+    whole = _whole(folder, segments, tell)
     tables = [pq.read_table(io.BytesIO(folder.read(segment.path))) for segment in whole] + tails
     last = max((int(table["step"][-1].as_py()) for table in tables if table.num_rows), default=1)
     return points_of(tables, last, max_points), last
 
 
-def read_curve(folder: Store, checkpoint: Store, tell: Callable[[str], None]) -> Curve:
+def read_curve(folder: Store, checkpoint: Store, tell: Tell) -> Curve:
     """Return the history of a checkpoint; write its last rows to the folder as a segment.
 
     Args:
         folder: folder of the stage.
         checkpoint: folder of the checkpoint.
-        tell: receives a line for each segment that is lost or damaged, which is left out.
+        tell: see :data:`Tell`.
     """
     index = json.loads(checkpoint.read(INDEX_FILE))
     segments = _segments(index)
     tail = pq.read_table(io.BytesIO(checkpoint.read(TAIL_FILE)))
     if tail.num_rows:
         segments.append(_write_segment(folder, tail))
-    whole = []
-    for segment in segments:
-        if damage := _damage(folder, segment):
-            first, last = _steps(segment)
-            tell(
-                f"metrics of steps {first}-{last} are lost: {folder.uri_of(segment.path)} {damage}"
-            )
-        else:
-            whole.append(segment)
-    num_spikes = (index.get("spikes") or {"num_found": 0})["num_found"]
-    return Curve(folder, tuple(whole), index["num_skipped"], num_spikes)
+    spikes, whole = index.get("spikes") or {"num_found": 0}, _whole(folder, segments, tell)
+    return Curve(folder, tuple(whole), index["num_skipped"], spikes["num_found"])
 
 
 def complete_curve(context: Context, checkpoint: Store) -> Curve:
@@ -292,8 +283,18 @@ def _write_segment(folder: Store, table: pa.Table) -> File:
     return File(path=f"{FOLDER}/{name}", bytes=len(data), sha256=sha256)
 
 
+def _whole(folder: Store, segments: Sequence[File], tell: Tell) -> list[File]:
+    """Return the segments that are there as they were written; tell of each other one."""
+    damages = {segment.path: _damage(folder, segment) for segment in segments}
+    for segment in segments:
+        if damage := damages[segment.path]:
+            tell("metrics of steps {}-{} are lost: {}".format(*_steps(segment), damage))
+    return [segment for segment in segments if not damages[segment.path]]
+
+
 def _damage(folder: Store, segment: File) -> str | None:
     """Return why the rows of a segment are lost, or None."""
+    where = folder.uri_of(segment.path)
     if folder.size(segment.path) is None:
-        return "is missing"
-    return None if file_of(folder, segment.path) == segment else "has another content"
+        return f"{where} is missing"
+    return None if file_of(folder, segment.path) == segment else f"{where} has another content"

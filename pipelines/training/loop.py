@@ -8,6 +8,7 @@ non-finite loss or gradient, or a loss that spikes, is skipped and counted; too 
 the training, and so do copies of the weights that differ at a checkpoint.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -135,34 +136,35 @@ def train(session: Session, job: TrainJob) -> None:
     speed = SpeedMeter(session, torch.bfloat16 if params.precision == "bf16" else torch.float32)
     profiler = StepProfiler(session, params.profile_steps)
     prepared = speed.waiting_for(prefetch(prepare, start, params.steps))
-    for step, batches in zip(range(start, params.steps), prepared, strict=True):
-        lr = cosine_lr(
-            step,
-            lr=params.lr,
-            min_lr=params.min_lr,
-            warmup_steps=params.warmup_steps,
-            steps=params.steps,
-        )
-        profiler.before(step + 1)
-        outcome = task.step(batches, step, lr, autocast)
-        speed.leave_out(outcome.evaluation_s)
-        speed.add(task.work(batches))
-        metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
-        if task.spikes is not None:
-            metrics["spikes"] = float(outcome.spiked)
-        is_last = step + 1 == params.steps
-        with speed.paused():
-            profiler.after(step + 1, is_last=is_last)
-        row = history.add(metrics, is_last=is_last)
-        refuse_divergence(history, params.max_skipped_steps, outcome.listed_in)
-        if row is not None:
-            session.log({**row, **speed.take(step + 1, task.slow_feed)})
-        session.show(step + 1, params.steps, metrics, speed.words)
-        wish = Wish.NOTHING if is_last else session.wish()
-        if wish >= Wish.SAVE or params.saves_after(step + 1):
+    with closing(profiler):  # a trace is stored also if the training is stopped or fails
+        for step, batches in zip(range(start, params.steps), prepared, strict=True):
+            lr = cosine_lr(
+                step,
+                lr=params.lr,
+                min_lr=params.min_lr,
+                warmup_steps=params.warmup_steps,
+                steps=params.steps,
+            )
+            profiler.before(step + 1)
+            outcome = task.step(batches, step, lr, autocast)
+            speed.leave_out(outcome.evaluation_s)
+            speed.add(task.work(batches))
+            metrics = {**outcome.metrics, "lr": lr, "skipped": float(outcome.skipped)}
+            if task.spikes is not None:
+                metrics["spikes"] = float(outcome.spiked)
             with speed.paused():
-                refuse_different_copies(task.network, step + 1)
-                saver.save(now=wish is Wish.SAVE_NOW, is_last=is_last or wish is Wish.STOP)
-                session.log({"step": step + 1, **largest_memory(device)})
-        if wish is Wish.STOP:
-            return
+                profiler.after(step + 1)
+            is_last = step + 1 == params.steps
+            row = history.add(metrics, is_last=is_last)
+            refuse_divergence(history, params.max_skipped_steps, outcome.listed_in)
+            if row is not None:
+                session.log({**row, **speed.take(step + 1, task.slow_feed)})
+            session.show(step + 1, params.steps, metrics, speed.words)
+            wish = Wish.NOTHING if is_last else session.wish()
+            if wish >= Wish.SAVE or params.saves_after(step + 1):
+                with speed.paused():
+                    refuse_different_copies(task.network, step + 1)
+                    saver.save(now=wish is Wish.SAVE_NOW, is_last=is_last or wish is Wish.STOP)
+                    session.log({"step": step + 1, **largest_memory(device)})
+            if wish is Wish.STOP:
+                return

@@ -43,7 +43,7 @@ class StepProfiler:
         self._looking = threading.Lock()
         self._requested = 0
         self._profile: Any = None
-        self._first = self._last = 0
+        self._first = self._last = self._done = 0
 
     def look(self) -> None:
         """Look for a request; called from each thread that prepares batches."""
@@ -88,15 +88,23 @@ class StepProfiler:
         except RuntimeError as error:  # another profiler runs in this process
             logger.warning("the profiler could not be started: %s", error)
 
-    def after(self, step: int, *, is_last: bool) -> None:
+    def after(self, step: int) -> None:
         """Stop the trace and store it if this step, counted from 1, is its last."""
-        if self._profile is None or (step < self._last and not is_last):
+        self._done = step
+        if step >= self._last:
+            self.close()
+
+    def close(self) -> None:
+        """Store the steps that are traced so far, as the training ends or is stopped."""
+        if self._profile is None:
             return
         profile, self._profile = self._profile, None
-        name = f"steps-{self._first:08d}-{step:08d}.json.gz"
-        path = Path(tempfile.mkdtemp(prefix="profile_")) / name
+        name = f"steps-{self._first:08d}-{self._done:08d}.json.gz"
         try:
             profile.stop()
+            if self._done < self._first:  # the first step failed
+                return
+            path = Path(tempfile.mkdtemp(prefix="profile_")) / name
             profile.export_chrome_trace(str(path))
             assert self._session.folder is not None
             self._session.folder.write_file(f"{FOLDER}/{name}", path)

@@ -16,11 +16,12 @@ from pipelines.curate import curate
 from pipelines.pretrain import evaluate
 from pipelines.pretrain.params import Params as PretrainParams
 from pipelines.pretrain.samples import FeedParams
-from pipelines.pretrain.start_source import Folder, open_folder
+from pipelines.pretrain.start_source import Folder, is_folder, open_folder
 from pipelines.tokens import image_tokenizer, image_tokens, pair_tokens, text_tokenizer, text_tokens
 from pipelines.workflows.evaluation_recipe import EvaluationRecipe
 from pipelines.workflows.sources import rows_of, stages_of
 from pipelines.workflows.tokens import TokenSections, tokenize
+from tokenizer.text import TextTokenizer
 from tokenizer.vqkd import VQKD
 
 _TEXT_LENGTH: Final = 128
@@ -31,8 +32,13 @@ def build_evaluation(recipe: EvaluationRecipe) -> Workflow:
     """Return the workflow of a recipe.
 
     Raises:
-        RecipeError: the weights are no training or export, or come without a tokenizer.
+        RecipeError: the weights are no training or export, or come without their tokenizers.
     """
+    if not is_folder(recipe.model):
+        raise RecipeError(
+            f"model: {recipe.model} is a file, which comes without tokenizers; name the folder of "
+            "an export or a checkpoint, or a workdir"
+        )
     seed, model = recipe.seed, open_folder(recipe.model)
     config = model.config()
     sources = stages_of(recipe.sources, recipe.download)
@@ -50,12 +56,12 @@ def build_evaluation(recipe: EvaluationRecipe) -> Workflow:
         **recipe.encode.model_dump(),
     }
     sections = TokenSections(
-        text_tokenizer=text_tokenizer.Params(model=str(_file(model, "text"))),
+        text_tokenizer=text_tokenizer.Params(model=str(_vocabulary(model, config))),
         text_tokens=text_tokens.Params(
             length=min(_TEXT_LENGTH, config.max_text_length),
             held_out_fraction=recipe.held_out_fraction,
         ),
-        image_tokenizer=_codebook(_file(model, "image"), config),
+        image_tokenizer=_codebook(model, config),
         image_tokens=image_tokens.Params(**cut),
         pair_tokens=pair_tokens.Params(**cut),
     )
@@ -90,9 +96,39 @@ def _file(model: Folder, which: str) -> Path:
     return found
 
 
-def _codebook(file: Path, config: BEiT3Config) -> image_tokenizer.Params:
-    """Return the section of a given image tokenizer, at the grid of the network."""
-    patch_size = VQKD.load(file).config.patch_size
+def _vocabulary(model: Folder, config: BEiT3Config) -> Path:
+    """Return the file of the text tokenizer; RecipeError if it is damaged or another network's."""
+    file = _file(model, "text")
+    try:
+        num_rows = TextTokenizer.load(file).num_rows
+    except ValueError as error:
+        raise RecipeError(f"model: {error}") from None
+    if num_rows != config.vocab_size:
+        raise RecipeError(
+            f"model: {model.store.uri} has {config.vocab_size} rows for the vocabulary, {file} "
+            f"needs {num_rows}; it belongs to another network, so give the export as it was written"
+        )
+    return file
+
+
+def _codebook(model: Folder, config: BEiT3Config) -> image_tokenizer.Params:
+    """Return the section of a given image tokenizer, at the grid of the network.
+
+    Raises:
+        RecipeError: its file is damaged or another network's.
+    """
+    file = _file(model, "image")
+    try:
+        found = VQKD.load(file).config
+    except ValueError as error:
+        raise RecipeError(f"model: {error}") from None
+    if config.image_target == "codes" and found.num_codes != config.num_codes:
+        raise RecipeError(
+            f"model: {model.store.uri} predicts {config.num_codes} codes, {file} has "
+            f"{found.num_codes}; it belongs to another network, so give the export as it was "
+            "written"
+        )
+    patch_size = found.patch_size
     return image_tokenizer.Params(
         weights=str(file),
         patch_size=patch_size,

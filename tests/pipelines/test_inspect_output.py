@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -32,7 +33,7 @@ from pipelines.report.outputs.decoded import documents, worded
 from pipelines.report.outputs.norms import part_norms
 from pipelines.report.outputs.output_sheet import images_of
 from pipelines.tokens.text_tokenizer import MODEL_FILE
-from tests.committing import commit_outputs
+from tests.committing import commit_outputs, commit_tables
 from tests.pipelines.pretrain.test_feed import NETWORK
 from tests.s3 import BUCKET
 from tokenizer.text import BOS, TextTokenizer, train
@@ -234,6 +235,39 @@ def test_a_checkpoint_shows_its_step_its_configuration_and_norms(workdir):
     assert "\n" not in str(done.exception)
 
 
+@pytest.mark.parametrize("number", [5, 33, 1000])
+def test_many_rows_are_shown_as_they_are_and_each_row_group_is_read_once(
+    tmp_path, spm, monkeypatch, number
+):
+    store = make(Store(tmp_path / "work"), tmp_path, spm)
+    tables = [
+        pa.table({"sample_id": [f"{i}-{row}" for row in range(n)]}) for i, n in ((0, 37), (1, 4))
+    ]
+    folder = store.sub(f"index/long/{FP}")
+    commit_tables(folder, tables, row_group_rows=8)
+    names = {"stage": "index/long", "fingerprint": FP}
+    folder.write_bytes(
+        MANIFEST, json.dumps({**json.loads(folder.read(MANIFEST)), **names}).encode()
+    )
+    groups = []
+    read = pq.ParquetFile.read_row_groups
+
+    def counted(file, indexes, **options):
+        groups.append((file.metadata.num_rows, *indexes))
+        return read(file, indexes, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counted)
+    shown = inspect(folder.uri, "--rows", str(number))
+    ids = [name for table in tables for name in table["sample_id"].to_pylist()]
+    rows = [int(row) for row in np.linspace(0, 40, min(number, 41))]
+    expected = [f"data, row {row}" for row in rows]
+    assert [line for line in shown.splitlines() if ", row " in line] == expected
+    found = [line.split(": ")[1] for line in shown.splitlines() if line.startswith("  sample_id")]
+    assert found == [ids[row] for row in rows]
+    assert groups == sorted(set(groups), key=lambda group: (-group[0], group[1]))
+    assert all(len(group) == 2 for group in groups) and len(groups) <= 6
+
+
 @pytest.mark.parametrize("damage", ["cut", "missing", "other bytes", "a flipped byte"])
 def test_a_damaged_file_is_named_in_one_line(tmp_path, spm, damage):
     store = make(Store(tmp_path / "work"), tmp_path, spm)
@@ -276,10 +310,11 @@ def test_an_export_shows_the_norms_of_its_weights(tmp_path, spm):
     (line,) = [line for line in shown.splitlines() if "│ vision" in line]
     assert [cell.strip() for cell in line.split("│")[2:5]] == ["2", "5", "4"]
     path = Path(store.native_path(f"export/{FP}/export/model.safetensors"))
-    path.write_bytes(b"\xff" * path.stat().st_size)
-    shown = inspect(f"{store.uri}/export/{FP}")
-    (line,) = [line for line in shown.splitlines() if line.startswith("damaged:")]
-    assert str(path) in line
+    for content in (weights[:-1] + bytes([weights[-1] ^ 1]), b"\xff" * len(weights)):
+        path.write_bytes(content)  # after a flipped bit it can still be read
+        shown = inspect(f"{store.uri}/export/{FP}")
+        (line,) = [line for line in shown.splitlines() if line.startswith("damaged:")]
+        assert str(path) in line and "│ vision" not in shown
 
 
 @pytest.mark.parametrize("option", ["--table", "--reject", "--sheet"])

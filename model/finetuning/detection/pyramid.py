@@ -28,8 +28,17 @@ class SimpleFeaturePyramid(nn.Module):
 
 
 def strides(patch_size: int) -> list[int]:
-    """Return the pixels between neighboring positions of each map."""
-    found = [round(patch_size / scale) for scale in SCALES]
+    """Return the pixels between neighboring positions of each map.
+
+    Raises:
+        ValueError: they are no whole numbers; anchors and boxes would lie beside the pixels.
+    """
+    if patch_size % SCALES[0]:
+        raise ValueError(
+            f"patches of {patch_size} pixels; the pyramid needs a multiple of {SCALES[0]:g}, such "
+            "as 16, to which interpolate the kernel"
+        )
+    found = [int(patch_size / scale) for scale in SCALES]
     return [*found, 2 * found[-1]]
 
 

@@ -10,9 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -27,10 +26,10 @@ from model import BEiT3, BEiT3Config
 from model.finetuning.detection.masks import pasted_parts
 from model.finetuning.detection.multiscale import ScaledImage, detect_multiscale
 from model.finetuning.detection.network import Detections, ForDetection, Size
-from model.finetuning.detection.pyramid import STRIDE_MULTIPLE
+from model.finetuning.detection.pyramid import SCALES, STRIDE_MULTIPLE
 from model.finetuning.detection.settings import Choice, DetectorSizes
 from model.finetuning.task_networks import TaskNetwork
-from model.metrics.coco import METRICS, Kind, coco_score
+from model.metrics.coco import METRICS, CocoScore
 from model.training import randomness
 from orchestration.params import EXTERNAL_FILE
 from pipelines.finetune.batch import Ints, TaskBatch
@@ -43,16 +42,17 @@ from pipelines.finetune.coco_rows import (
     truth_of,
 )
 from pipelines.finetune.detection_params import ChoiceParams, HeadParams
+from pipelines.finetune.object_score import CLASSES, class_table, metrics_of, scores_of
 from pipelines.finetune.object_views import (
     batch_of,
     evaluation_views,
+    num_objects,
     targets_of,
     training_views,
 )
 from pipelines.finetune.task import Draw, Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
-_KINDS: Final[dict[str, Kind]] = {"box": "bbox", "mask": "segm"}
 _CHANCE: Final = "chance/"
 
 
@@ -93,11 +93,8 @@ class Detection(Task):
     @property
     def metric_names(self) -> Sequence[str]:
         """See :class:`Task`."""
-        return [f"{kind}_{name}" for kind in self._kinds for name in METRICS]
-
-    @property
-    def _kinds(self) -> Sequence[str]:
-        return ("box", "mask") if self.masks else ("box",)
+        kinds = ("box", "mask") if self.masks else ("box",)
+        return [f"{kind}_{name}" for kind in kinds for name in METRICS]
 
     def requires(self) -> str | None:
         """See :class:`Task`."""
@@ -114,6 +111,11 @@ class Detection(Task):
 
     def unfit_input(self, config: BEiT3Config) -> str | None:
         """See :class:`Task`: every map of the pyramid covers the image exactly."""
+        if config.patch_size % SCALES[0]:
+            return (
+                f"network.patch_size = {config.patch_size} is not a multiple of {SCALES[0]:g}, as "
+                "the pyramid needs; set network.patch_size=16, which resizes the patches' kernel"
+            )
         multiple = STRIDE_MULTIPLE * config.patch_size
         sizes = {"network.image_size": [config.image_size], "task.test_sizes": self.test_sizes}
         for key, sides in sizes.items():
@@ -152,7 +154,7 @@ class Detection(Task):
 
     def is_used(self, rows: pa.Table, labels: Mapping[str, int]) -> list[bool]:
         """See :class:`Task`: an image without objects is not trained on, as in Detectron2."""
-        return (_num_objects(rows, labels) > 0).tolist()
+        return (num_objects(rows, labels) > 0).tolist()
 
     def can_score(self, examples: pa.Table) -> bool:
         """See :class:`Task`: some object is no crowd, and has a mask if masks are predicted."""
@@ -221,18 +223,20 @@ class Detection(Task):
 
     def score(self, predictions: pa.Table, examples: pa.Table) -> dict[str, float]:
         """Return COCO's metrics of boxes and masks."""
-        classes = numbered_classes(predictions, examples)
-        return self._scored(truth_of(examples, classes), list(results_of(predictions, classes)))
+        return metrics_of(self._scored(predictions, examples)[0])
 
     def full_score(
         self, predictions: pa.Table, examples: pa.Table
     ) -> tuple[dict[str, float], dict[str, str]]:
         """See :class:`Task`: chance is the objects of the image before."""
-        classes = numbered_classes(predictions, examples)
-        truth = truth_of(examples, classes)
-        metrics = self._scored(truth, list(results_of(predictions, classes)))
-        by_chance = self._scored(truth, list(results_by_chance(truth)))
-        return metrics | {f"{_CHANCE}{name}": value for name, value in by_chance.items()}, {}
+        scores, truth = self._scored(predictions, examples)
+        chance = scores_of(truth, list(results_by_chance(truth)), with_masks=self.masks)
+        by_chance = {f"{_CHANCE}{name}": value for name, value in metrics_of(chance).items()}
+        return metrics_of(scores) | by_chance, {}
+
+    def score_files(self, predictions: pa.Table, examples: pa.Table) -> Mapping[str, bytes]:
+        """See :class:`Task`: a table of the classes."""
+        return {CLASSES: class_table(*self._scored(predictions, examples))}
 
     def is_right(self, label: str, given: Sequence[str]) -> bool | None:
         """See :class:`Task`: an image has many objects, some of which are found."""
@@ -245,14 +249,12 @@ class Detection(Task):
         classes = {name: id_ for id_, name in read_categories(Path(self.categories)).items()}
         return json.dumps(list(results_of(predictions, classes, by_name=True))).encode()
 
-    def _scored(self, truth: Truth, results: list[dict[str, Any]]) -> dict[str, float]:
-        metrics: dict[str, float] = {}
-        for kind in self._kinds:
-            key = "bbox" if kind == "box" else "segmentation"
-            given = truth | {"annotations": [each for each in truth["annotations"] if key in each]}
-            found = coco_score(given, [each for each in results if key in each], _KINDS[kind])
-            metrics |= {f"{kind}_{name}": value for name, value in found.metrics.items()}
-        return metrics
+    def _scored(
+        self, predictions: pa.Table, examples: pa.Table
+    ) -> tuple[dict[str, CocoScore], Truth]:
+        classes = numbered_classes(predictions, examples)
+        truth, results = truth_of(examples, classes), list(results_of(predictions, classes))
+        return scores_of(truth, results, with_masks=self.masks), truth
 
     def _views(self, image: Tensor, seen: Size) -> list[ScaledImage]:
         """Return an image at all sizes, made with its padding from its largest one."""
@@ -267,16 +269,6 @@ class Detection(Task):
                 mirrored[:, :height, :width] = scaled[:, :height, :width].flip(2)
                 views.append(ScaledImage(mirrored, (height, width), flipped=True))
         return views
-
-
-def _num_objects(rows: pa.Table, labels: Mapping[str, int]) -> Ints:
-    """Return the number of objects of each example that are trained on."""
-    names, things = rows["labels"].combine_chunks(), rows["objects"].combine_chunks()
-    is_known = pc.is_in(pc.list_flatten(names), pa.array(list(labels), pa.string()))
-    is_single = pc.invert(pc.struct_field(pc.list_flatten(things), "is_crowd"))
-    parents = pc.list_parent_indices(names).to_numpy()
-    some = pc.and_(is_known, is_single).to_numpy(zero_copy_only=False)
-    return np.bincount(parents[some], minlength=len(rows)).astype(np.int64)
 
 
 def _prediction(

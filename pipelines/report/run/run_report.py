@@ -143,7 +143,7 @@ def run_report(workdir: Store, record: Mapping[str, Any]) -> RunReport:
         record.get("versions", {}),
         _code_versions(workdir, stages),
     )
-    report.trainings = trainings(workdir, stages, _latest(workdir))
+    report.trainings = trainings(workdir, stages, _latest(workdir), report.notes.append)
     complete = {line.name: line for line in report.lines if line.state == COMPLETE}
     _add_tokenizers(report, workdir, complete)
     _add_evaluation(report, workdir, complete)

@@ -4,7 +4,7 @@ Losses and gradients are in the stage's history, which also holds those of a tra
 Speed and memory are in MLflow alone, and so are evaluations of earlier checkpoints.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +55,10 @@ class Training:
 
 
 def trainings(
-    workdir: Store, stages: Mapping[str, str], latest: LatestRun | None
+    workdir: Store,
+    stages: Mapping[str, str],
+    latest: LatestRun | None,
+    tell: Callable[[str], None],
 ) -> list[Training]:
     """Return the trainings of a workflow that have a history.
 
@@ -63,12 +66,13 @@ def trainings(
         workdir: folder of the outputs.
         stages: fingerprints by name.
         latest: the workflow's MLflow run; None if it has none.
+        tell: receives a line for each part of a history that is lost, which is left out.
     """
     found = []
     for name, fingerprint in stages.items():
         folder = workdir.sub(f"{name}/{fingerprint}")
         try:
-            points, steps = points_so_far(folder, _MAX_POINTS)
+            points, steps = points_so_far(folder, _MAX_POINTS, tell)
         except PipelineError:
             continue  # the table of stages says what is damaged
         if not points:

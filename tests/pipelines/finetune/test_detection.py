@@ -1,6 +1,7 @@
 """Detection as a task: what views, predictions, score and submission make of boxes and masks."""
 
 import contextlib
+import csv
 import io
 import json
 from dataclasses import replace
@@ -195,6 +196,65 @@ def test_perfect_predictions_have_full_scores_and_an_official_submission(
         assert evaluation.stats[0] == pytest.approx(metrics[metric], abs=0.02)
 
 
+def test_the_table_of_classes_has_the_values_of_pycocotools_for_each_class_alone():
+    """Detections of random examples, whose crowds count in no class."""
+    table = examples("detection", 20)
+    rng, rows = np.random.default_rng(4), []
+    for given in table.to_pylist():
+        things = given["objects"] * 2
+        boxes = [[max(v + rng.normal(0, 2), 1) for v in thing["box"]] for thing in things]
+        rows.append({
+            "labels": [str(rng.choice(["circle", "ring"])) for _ in things], "size": given["size"],
+            "scores": sorted(rng.uniform(0, 1, len(things)).tolist(), reverse=True),
+            "boxes": boxes, "masks": [thing["mask"] for thing in things],
+        })  # fmt: skip
+    made, task = predictions(rows), task_of("detection")
+    (name, content), *others = task.score_files(made, table).items()
+    assert name == "classes.csv" and not others
+    header, *found = csv.reader(io.StringIO(content.decode()))
+    assert header == ["class", "box_AP", "mask_AP", "objects"]
+    assert [row[0] for row in found] == ["circle", "ring"]
+    ids = {"circle": 1, "ring": 2}
+    truth, results = truth_of(table, ids), list(results_of(made, ids))
+    for label, *values, count in found:
+        singles = [e for e in truth["annotations"] if e["category_id"] == ids[label]]
+        assert int(count) == sum(not each["iscrowd"] for each in singles) > 0
+        for kind, value in zip(("bbox", "segm"), values, strict=True):
+            unused = {"bbox": "segmentation", "segm": "bbox"}[kind]
+            given = [{key: v for key, v in each.items() if key != unused} for each in results]
+            with contextlib.redirect_stdout(io.StringIO()):
+                true = COCO()
+                true.dataset = truth
+                true.createIndex()
+                evaluation = COCOeval(true, true.loadRes(given), kind)
+                evaluation.params.catIds = [ids[label]]
+                evaluation.evaluate()
+                evaluation.accumulate()
+                evaluation.summarize()
+            assert float(value) == pytest.approx(evaluation.stats[0], abs=1e-9)
+            assert 0 < float(value) < 1
+    bare = task_of("detection", masks=False).score_files(made, table)["classes.csv"].decode()
+    assert bare.splitlines()[0] == "class,box_AP,objects"
+
+
+def test_finding_the_mask_of_an_object_without_one_is_neither_right_nor_wrong(rows, monkeypatch):
+    """All objects of one image lack masks; their detections have the best scores."""
+    task = task_of("detection")
+    made, given = predicted(task, rows, monkeypatch), rows.to_pylist()
+    for thing in given[0]["objects"]:
+        thing["mask"] = ""
+    bare = pa.Table.from_pylist(given, EXAMPLES)
+    better = made.to_pylist()
+    better[0]["scores"] = [0.99, 0.98]
+    made = pa.Table.from_pylist(better, PREDICTIONS)
+    whole, some = task.score(made, rows), task.score(made, bare)
+    assert some["box_AP"] == whole["box_AP"] == 1
+    assert some["mask_AP50"] == whole["mask_AP50"] == 1
+    better[0]["masks"] = [better[0]["masks"][1], better[0]["masks"][0]]  # beside their boxes
+    wrong = task.score(pa.Table.from_pylist(better, PREDICTIONS), bare)
+    assert wrong["mask_AP50"] < 0.9 and wrong["box_AP"] == 1
+
+
 def test_crowds_alone_are_neither_trained_on_nor_scored(rows, monkeypatch):
     task = task_of("detection")
     assert task.submission(predicted(task, rows, monkeypatch)) is None
@@ -316,6 +376,13 @@ def test_images_of_a_side_that_the_pyramid_cannot_divide_are_refused(changes, si
         return
     with pytest.raises(ValueError, match=message):
         ExampleBuilder(task, config, TextEncoder(text_tokenizer(), 8), LABELS)
+
+
+def test_patches_that_the_pyramid_cannot_divide_are_refused():
+    config = replace(RELEASED, patch_size=14, image_size=112)
+    problem = task_of("detection").unfit_input(config)
+    assert problem.startswith("network.patch_size = 14 is not a multiple of 4")
+    assert "set network.patch_size=16" in problem
 
 
 @pytest.mark.parametrize("scales", [(0, 1), (1.5, 0.5), (-1, 1)])

@@ -6,18 +6,24 @@ import numpy as np
 import pytest
 import torch
 
+from orchestration import Stage
 from orchestration.errors import StageError
+from orchestration.params import StageParams
+from orchestration.reporting.progress import StageProgress
 from orchestration.storage.store import Store
-from pipelines.finetune import caption_java
+from pipelines.finetune import caption_java, labels
 from pipelines.finetune.labels import (
+    LABELS_FILE,
     read_labels,
     read_samples,
     text_columns,
+    unlisted,
     write_labels,
 )
 from pipelines.finetune.predicting import Evaluator, Predictor
 from pipelines.finetune.score import write_scores
 from tests.committing import commit_tables
+from tests.in_process import run_in_process
 from tests.pipelines.finetune.examples import (
     LABELS,
     TASKS,
@@ -213,3 +219,53 @@ def test_the_examples_without_images_keep_their_order(committed):
     found = text_columns(committed(table), task_of("nlvr2"))
     assert found.column_names == ["example_id", "texts", "labels", "main_label"]
     assert found["example_id"].to_pylist() == table["example_id"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "truth"), [("detection", "objects"), ("segmentation", "label maps")]
+)
+def test_classes_that_a_network_does_not_choose_from_are_told(tmp_path, kind, truth):
+    """A list of classes may spell a name otherwise than the examples do."""
+    given = {
+        "train": [["horse", "Horse", "horse"], ["cat"], []],
+        "dev": [["dog", "cow", "Horse", "pig", "dog"]],
+    }
+    splits = {
+        split: commit_tables(Store(tmp_path / split), [labelled(some)], row_group_rows=8)
+        for split, some in given.items()
+    }
+    folder = Store(tmp_path / "labels")
+    folder.write_bytes(LABELS_FILE, json.dumps(["Horse", "cat"]).encode())
+    assert unlisted(folder, task_of(kind), splits) == [
+        f"train has {truth} of 1 class that the network does not choose from, which are not "
+        "trained on: 'horse' (2)",
+        f"dev has {truth} of 3 classes that the network does not choose from, which are counted "
+        "as missed: 'dog' (2), 'cow' (1), 'pig' (1)",
+    ]
+    folder.write_bytes(LABELS_FILE, json.dumps(["Horse", "cat", "dog", "horse"]).encode())
+    (line,) = unlisted(folder, task_of(kind), splits)
+    assert line.endswith("of 2 classes that the network does not choose from, which are counted "
+                         "as missed: 'cow' (1), 'pig' (1)")  # fmt: skip
+
+
+def test_a_split_in_place_of_that_of_training_is_called_by_its_name(tmp_path, monkeypatch):
+    """An evaluation of given weights may have a test split alone."""
+    remarks: list[str] = []
+    monkeypatch.setattr(StageProgress, "remark", lambda _, text: remarks.append(text))
+    table = examples("detection", 7)
+    test = commit_tables(Store(tmp_path / "test"), [table], row_group_rows=8)
+    head = {LABELS_FILE: b'["ring"]'}
+    given = commit_tables(Store(tmp_path / "start"), [], row_group_rows=1, files=head)
+    before = {
+        name: Stage(name, lambda context: None, StageParams()) for name in ("prepare/test", "start")
+    }
+    stage = labels.stage(
+        task_of("detection"), train=before["prepare/test"], dev=None, untrained=before["start"]
+    )
+    folders = {"prepare/test": test.folder, "start": given.folder}
+    run_in_process(stage, Store(tmp_path / "labels/0123456789abcdef"), folders)
+    number = sum(some.count("circle") for some in table["labels"].to_pylist())
+    assert number and remarks == [
+        "test has objects of 1 class that the network does not choose from, which are counted "
+        f"as missed: 'circle' ({number})"
+    ]

@@ -201,15 +201,22 @@ def test_the_seed_of_a_result_is_that_of_its_training(workdir):
     ]
 
 
-def test_a_history_that_is_lost_leaves_the_others(workdir):
+def test_a_history_that_is_lost_leaves_the_others_and_is_told(workdir):
     first, *others = read_results(workdir)
     assert first.training is not None
-    assert learning_curves(workdir, first)["loss/mlm"][0] == list(range(1, 11))
+    told: list[str] = []
+    assert learning_curves(workdir, first, told.append)["loss/mlm"][0] == list(range(1, 11))
+    assert not told
     workdir.sub(first.training).remove("history")
-    assert learning_curves(workdir, first) == {}
+    assert learning_curves(workdir, first, told.append) == {}
     workdir.sub(first.training).remove(MANIFEST)
-    assert learning_curves(workdir, first) == {}
-    assert all(learning_curves(workdir, other) for other in others)
+    assert learning_curves(workdir, first, told.append) == {}
+    where = f"{workdir.uri}/{first.training}"
+    assert told == [
+        f"metrics of steps 1-10 are lost: {where}/history/00000001-00000010-0.parquet is missing",
+        f"the curve of a run is left out: {where} is gone",
+    ]
+    assert all(learning_curves(workdir, other, pytest.fail) for other in others)
 
 
 def compare(workdirs: Sequence[Store], *options: str):
@@ -233,6 +240,22 @@ def test_the_command_prints_intervals_and_writes_a_page(workdir, tmp_path):
     assert chosen.exit_code == 0
     captions = [e.text for e in html.fromstring(file.read_text()).xpath("//figcaption/b")]
     assert captions == ["accuracy/mlm", "loss/mlm"]
+
+
+def test_a_damaged_history_is_told_by_the_command_and_on_its_page(workdir, tmp_path):
+    first, *_ = read_results(workdir)
+    path = Path(workdir.native_path(f"{first.training}/history/00000001-00000010-0.parquet"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    file = tmp_path / "page.html"
+    done = compare([workdir], "--html", str(file))
+    assert done.exit_code == 0, done.exception
+    line = f"metrics of steps 1-10 are lost: {path} has another content"
+    assert done.output.splitlines().count(line) == 1
+    tree = html.fromstring(file.read_text())
+    assert [element.text for element in tree.xpath("//p[@class='differs']")] == [line]
+    assert len(tree.xpath("//polyline")) == 2  # the other runs of the variant are drawn
 
 
 def test_the_first_workdir_that_is_named_is_what_the_others_are_compared_with(workdir, tmp_path):

@@ -18,6 +18,7 @@ from orchestration.storage.store import Store
 from pipelines.finetune.score import MISSING, SCORE_FILE
 from pipelines.finetune.task import Task
 from pipelines.finetune.tasks.captioning import Captioning
+from pipelines.finetune.tasks.detection import Detection
 from pipelines.finetune.tasks.image_classification import ImageClassification
 from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.retrieval import Retrieval
@@ -291,6 +292,32 @@ def test_the_page_of_segmentation_shows_label_maps_over_images_and_confused_clas
     numbers = re.findall(r"<td class=\"n\">([\d.]+)</td>", row)
     assert [float(n) for n in numbers] == pytest.approx([0.5, 0.5, 0.5], abs=1e-4)
     assert row.endswith("left 0.5000</td>") and "rare" not in page
+
+
+def test_the_page_of_detection_shows_objects_and_the_classes_by_their_precision(tmp_path):
+    gray = encode_jpeg(np.full((300, 400, 3), 128, np.uint8), 95)
+    thing = {"id": 1, "box": [40, 30, 200, 150], "area": 1.0, "is_crowd": False, "mask": ""}
+    examples = [
+        {"example_id": f"{i}", "images": [gray], "labels": [HOSTILE], "objects": [thing],
+         "size": [400, 300]} for i in range(9)
+    ]  # fmt: skip
+    found = [
+        {"example_id": f"{i}", "labels": [HOSTILE], "scores": [0.75],
+         "boxes": [[200, 100, 150, 150]], "size": [400, 300]} for i in range(9)
+    ]  # fmt: skip
+    table = b'class,box_AP,mask_AP,objects\n"a, b",0.25,,7\nbest,0.5,0.125,9\n'
+    task = Detection(name="detection")
+    tables = {"classes_dev.csv": table}
+    page = page_of(task, Store(tmp_path), {"dev": (examples, found)}, None, tables)
+    pixels = check(page)
+    assert len(pixels) == 2 * NUM_SHOWN
+    for truth, shown in zip(pixels[::2], pixels[1::2], strict=True):
+        scale = truth.shape[1] / 400
+        place = int(105 * scale), int(40 * scale)  # on the left side of the annotated box
+        assert np.ptp(truth[place].astype(int)) > 40 > np.ptp(shown[place].astype(int))
+    rows = re.findall(r"<tr><td>(.*?)</td><td class=\"n\">(.*?)</td><td class=\"n\">(.*?)</td>"
+                      r"<td class=\"n\">(\d+)</td></tr>", page)  # fmt: skip
+    assert rows == [("best", "0.5000", "0.1250", "9"), ("a, b", "0.2500", "", "7")]
 
 
 def test_a_split_of_no_examples_has_a_page(tmp_path):

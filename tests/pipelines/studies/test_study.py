@@ -4,14 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from orchestration.errors import RecipeError
 from pipelines.builtin_recipes import builtin_recipes, recipe_path, recipe_paths
+from pipelines.cli import app
 from pipelines.commands.options import console
 from pipelines.open_recipe import open_recipe
 from pipelines.studies.opening import OpenedStudy, open_study
 from pipelines.studies.planning import cost_of, plan_runs, runs_table, stages_table, total_cost
-from pipelines.studies.study import combinations, read_study
+from pipelines.studies.study import Study, combinations, read_study
+from pipelines.workflows.evaluation_recipe import EvaluationRecipe
+from pipelines.workflows.finetune_recipe import FinetuneRecipe
+from pipelines.workflows.pretrain_recipe import PretrainRecipe
 from tests.pipelines.finetune.committed import commit_stages
 from tests.pipelines.studies.small_study import write_study
 
@@ -84,10 +89,17 @@ def test_the_first_seed_of_a_study_is_the_run_of_the_recipe_alone(tmp_path):
         ({"seeds": [-1]}, [], r"seeds\.0"),
         ({"metric": ["a"]}, [], "did you mean 'metrics'"),
         ({}, ["train.seed=4"], r"separate, seed 0: train\.seed: --set .* says 4; .*`seeds: \[4\]`"),
+        ({}, ["name=x"], "seed 0: name: --set or the environment says x; .* leave it out"),
         ({}, ["train.pair_masking=joint"], "separate, seed 0 and joint, seed 0 are the same run"),
         ({"variants": {"a": {"train": {"seed": 4}}}}, [], r"train\.seed: the study's key"),
         ({"grid": {"train.seed": [1]}}, [], r"train\.seed: the study's key `seeds` sets it"),
-        ({"changes": {"train": 5}}, [], "separate, seed 0: train: 5 is no section"),
+        ({"changes": {"train": 5}, "variants": {}}, [], "own.yaml, seed 0: train: 5 is no section"),
+        ({"variants": {"a": {"train": 5}}, "grid": {"train.lr": [0.1]}}, [],
+         r"study\.yaml: grid\.train\.lr: sets keys of the section train, .* the value 5 as well"),
+        ({"grid": {"train": [5], "train.network.size": ["tiny"]}}, [],
+         r"grid\.train\.network\.size: sets keys of the section train, .* the value 5 as well"),
+        ({"changes": {"train": {"network": "tiny"}}, "variants": {"a": {"train": {"network": {}}}}},
+         [], r"variants\.a: sets keys of the section train\.network, .* the value tiny as well"),
         ({"changes": {"name": "b"}}, [], "separate, seed 0: name: .* leave it out"),
     ],
 )  # fmt: skip
@@ -105,6 +117,42 @@ def test_a_recipe_is_no_study_and_a_study_is_no_recipe(tmp_path):
         opened(tmp_path / "own.yaml")
     with pytest.raises(RecipeError, match=r"is a study, .* by `beit3 sweep`"):
         open_recipe(str(path), str(tmp_path / "work"), [], console)
+
+
+@pytest.mark.parametrize("key", sorted(Study.model_fields.keys() - {"name", "recipe"}))
+def test_a_study_that_names_no_recipe_is_told_so(tmp_path, key):
+    path = tmp_path / "study.yaml"
+    path.write_text(f"name: s\n{key}: {{}}\n")
+    words = f"only a study has {key}, and this one lacks the key recipe, the recipe of its runs"
+    done = [
+        CliRunner().invoke(app, [*command, str(path), "--workdir", str(tmp_path / "work")])
+        for command in (["plan"], ["plan", "--shrink"], ["run"], ["sweep"])
+    ]
+    assert [str(each.exception) for each in done] == [
+        f"{path}: {words}; write it as recipe: base"
+    ] * 4
+    for kind in (PretrainRecipe, EvaluationRecipe, FinetuneRecipe):
+        assert key not in kind.model_fields
+
+
+def test_the_name_of_a_run_has_its_values_as_they_are_written_in_a_recipe(tmp_path):
+    path = write_study(tmp_path, variants={}, seeds=[0])
+    path.write_text(
+        path.read_text()
+        + "grid: {a: [null], b: [true, False], c: [[1.0e-3, x]], d: [{e: 5, f: [no, null]}]}\n"
+    )
+    found = combinations(read_study(path, recipe_paths()), path, recipe_paths())
+    assert [run.variant for run in found] == [
+        f"a=null, b={b}, c=[1.0e-3, x], d={{e: 5, f: [no, null]}}" for b in ("true", "false")
+    ]
+
+
+def test_an_empty_section_is_filled_by_the_grid(tmp_path):
+    path = write_study(
+        tmp_path, variants={"a": {"train": None}}, grid={"train.lr": [0.001]}, seeds=[0]
+    )
+    (run,) = opened(path).runs
+    assert run.opened.recipe.train.lr == 0.001
 
 
 def test_a_fine_tuning_has_one_seed_for_all(tmp_path):

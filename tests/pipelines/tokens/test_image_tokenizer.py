@@ -129,6 +129,17 @@ def test_a_given_tokenizer_is_stored_for_the_recipe_s_grid_without_a_teacher(
     assert VQKD.load(out.native_path(MODEL_FILE)).config == config
 
 
+def test_a_given_tokenizer_is_stored_without_a_report_where_there_are_no_images(tmp_path):
+    tokenizer = VQKD(params().config(teacher_dim=11))
+    tokenizer.save(tmp_path / "given.pth")
+    chosen, out = params(weights=str(tmp_path / "given.pth")), Store(tmp_path / "out")
+    none = ReportImages([], [], [], 32, chosen.min_crop_scale, 0, True)
+    assert store_and_report(out, Store(tmp_path), "given.pth", chosen, none) == {}
+    assert json.loads(out.read(REPORT_FILE)) == {}
+    assert not out.exists(MAPS_FILE) and not out.exists(PATCHES_FILE)
+    assert VQKD.load(out.native_path(MODEL_FILE)).config == tokenizer.config
+
+
 def test_a_non_finite_step_changes_neither_weights_nor_codebook(corpus, tmp_path):
     job = VQKDJob(params(), Store(tmp_path), 0, True, *corpus, SOURCES)
     task = job.make_task(OneWorker(tmp_path / "checkpoint"))

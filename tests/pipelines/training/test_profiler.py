@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,29 @@ def test_two_threads_that_look_at_the_same_time_find_one_request(tmp_path, monke
     assert not session.folder.exists(REQUEST)
 
 
+@pytest.mark.parametrize("ended", [{"must_stop_after": 6}, {"stop_after": 6, "save_after": [6]}])
+def test_a_training_that_is_stopped_or_ends_in_an_error_writes_the_steps_until_then(
+    tmp_path, ended
+):
+    with nullcontext() if "must_stop_after" in ended else pytest.raises(KeyboardInterrupt):
+        train(OneWorker(tmp_path, **ended), LineJob(params(profile_steps=[5, 9])))
+    ((name, events),) = traces(tmp_path).items()
+    assert name == "steps-00000005-00000006.json.gz"
+    assert "aten::linear" in events
+
+
+def test_a_step_that_fails_as_the_first_of_a_trace_leaves_none(tmp_path):
+    made = StepProfiler(OneWorker(tmp_path), (5, 9))
+    made.after(4)
+    made.before(5)
+    made.close()
+    assert not traces(tmp_path)
+    made.before(5)  # no profiler runs any longer, so another one can start
+    made.after(5)
+    made.close()
+    assert list(traces(tmp_path)) == ["steps-00000005-00000005.json.gz"]
+
+
 @pytest.mark.parametrize("request_", [b"", b"[]", b'{"steps": "many"}'])
 def test_a_request_that_cannot_be_read_is_left_out(tmp_path, monkeypatch, request_):
     monkeypatch.setattr(profiler, "_LOOK_EVERY_S", 0.0)
@@ -83,7 +107,8 @@ def test_a_request_that_cannot_be_read_is_left_out(tmp_path, monkeypatch, reques
     made.look()
     assert not session.folder.exists(REQUEST)
     made.before(1)
-    made.after(1, is_last=True)
+    made.after(1)
+    made.close()
     assert not traces(tmp_path)
 
 

@@ -1,18 +1,24 @@
 """An evaluation alone: which stages it has, and what it takes from the weights that it measures."""
 
+import re
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model import BEiT3, BEiT3Config
-from orchestration.errors import RecipeError
+from orchestration.errors import RecipeError, StageError
 from orchestration.fingerprint import fingerprint_of
 from orchestration.recipe import load_recipe
 from orchestration.storage.store import Store
 from pipelines.commands.options import console
 from pipelines.open_recipe import open_recipe
+from pipelines.pretrain import evaluate
 from pipelines.pretrain.evaluate import given_network
 from pipelines.pretrain.export import write_network, write_text_tokenizer
 from pipelines.workflows.evaluation_recipe import EvaluationRecipe
@@ -123,12 +129,83 @@ def test_weights_without_what_belongs_to_them_are_refused(file, export, tmp_path
         open_recipe(str(file), str(tmp_path / "work"), [], console)
 
 
+def refused(file: Path, work: Path) -> str:
+    """Return the line by which a plan refuses the weights."""
+    with pytest.raises(RecipeError) as caught:
+        opened = open_recipe(str(file), str(work), [], console)
+        opened.workflow.check(opened.workflow.plan(opened.store))
+    return str(caught.value).removeprefix("some stages cannot run, nothing was started\n")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vqkd.pt", "sentencepiece.bpe.model"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: b"x"])
+def test_a_damaged_export_is_refused_by_the_plan_in_one_line(file, export, tmp_path, name, damage):
+    (export / name).write_bytes(damage((export / name).read_bytes()))
+    line = refused(file, tmp_path / "work")
+    assert f"model: {export}" in line and name in line and "\n" not in line
+
+
+def test_weights_that_are_no_numbers_are_refused_by_the_plan(file, export, tmp_path):
+    state = load_file(export / "model.safetensors")
+    state["mim_head.bias"][3] = torch.nan
+    save_file(state, export / "model.safetensors")
+    expected = f"evaluate: model: {export}: mim_head.bias holds values that are not finite"
+    assert refused(file, tmp_path / "work").startswith(expected)
+    with pytest.raises(RecipeError, match="not finite"):
+        given_network(str(export))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (lambda state: {n: t for n, t in state.items() if not n.startswith("mlm_head")},
+         "it has no mlm_head.* which a pretraining gives"),
+        (lambda state: {n: t for n, t in state.items() if n != "vision.class_token"},
+         r"the weights do not fit the network: 1 missing \(vision.class_token"),
+        (lambda state: state | {"language.positions": state["language.positions"][:9]},
+         "network.json is another network's"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_network_are_refused_by_the_plan(file, export, tmp_path, changed, words):
+    save_file(changed(load_file(export / "model.safetensors")), export / "model.safetensors")
+    assert re.search(words, refused(file, tmp_path / "work"))
+    with pytest.raises(RecipeError, match=words):
+        given_network(str(export))
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_given_weights_that_nothing_measures_are_an_error_and_trained_ones_a_remark(
+    monkeypatch, is_given
+):
+    monkeypatch.setattr(evaluate, "evaluation_slices", lambda *_: Mock(all=[]))
+    monkeypatch.setattr(evaluate, "evaluation_numbers", lambda *_: {})
+    context = Mock(seed=0)
+    subject = evaluate._Subject(Mock(), 0, Mock(), is_given)
+    with pytest.raises(StageError, match="no row was held out") if is_given else nullcontext():
+        evaluate.run(context, evaluate.Params(), subject)
+    assert context.commit.called == context.progress.remark.called == (not is_given)
+
+
+def test_tokenizers_of_another_network_are_refused(file, export, tmp_path):
+    model = export / "sentencepiece.bpe.model"
+    own = model.read_bytes()
+    model.write_bytes(train(WORDS, vocab_size=24, character_coverage=1.0))
+    rows = TextTokenizer.load(model).num_rows
+    line = refused(file, tmp_path / "work")
+    assert f"has {rows + 1} rows for the vocabulary, {model} needs {rows}; it belongs" in line
+    model.write_bytes(own)
+    VQKD(replace(TOKENIZER, num_codes=TOKENIZER.num_codes + 2)).save(export / "vqkd.pt")
+    line = refused(file, tmp_path / "work")
+    assert f"predicts {TOKENIZER.num_codes} codes, {export}/vqkd.pt has" in line
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         (["held_out_fraction=1"], "held_out_fraction"),
         (["sources={}"], "sources: name at least one"),
         (["train.steps=3"], "train"),
+        ([f"model={__file__}"], "model: .* is a file, .* name the folder of an export"),
     ],
 )
 def test_a_recipe_that_cannot_be_run_is_refused(file, tmp_path, settings, words):

@@ -69,6 +69,13 @@ def test_a_parameter_that_holds_more_rows_predicts_more_memory(name, few, many):
     assert memory(name, **highs) > 1.1 * memory(name, **lows)
 
 
+def test_a_given_image_tokenizer_is_not_trained():
+    few, many = ({"weights": "vqkd.pt", "substreams": number} for number in (1, 16))
+    given = memory("image_tokenizer", image_tokenizer=few)
+    assert given == memory("image_tokenizer", image_tokenizer=many)
+    assert given + 2e9 < memory("image_tokenizer", image_tokenizer={"substreams": 1})
+
+
 def test_processes_that_cut_images_are_counted():
     """One core needs none."""
     one, three, four = (memory("pretrain", train={"cpus_per_worker": cpus}) for cpus in (1, 3, 4))

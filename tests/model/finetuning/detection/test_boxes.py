@@ -23,6 +23,13 @@ def test_maps_cover_the_image_at_their_strides(rows, columns):
     assert [tuple(map_.shape) for map_ in made] == [(2, 16, *shape) for shape in shapes]
 
 
+@pytest.mark.parametrize("patch_size", [14, 6, 1])
+def test_patches_without_whole_strides_are_refused(patch_size):
+    """torchvision's anchors have whole strides: they would end before a map of others does."""
+    with pytest.raises(ValueError, match=f"patches of {patch_size} pixels; .* a multiple of 4"):
+        strides(patch_size)
+
+
 def test_anchors_are_centered_on_the_corners_of_their_positions():
     made = Proposals(SIZES, strides(16)).network.anchor_generator
     from torchvision.models.detection.image_list import ImageList
