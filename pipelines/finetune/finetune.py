@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from model.finetuning.kept_weights import KeptWeights
 from model.finetuning.starting import unfit_head
 from model.finetuning.task_networks import TaskNetwork
-from model.network.layouts import listed
 from orchestration import Context, Dataset, Stage, feeding
 from orchestration.checkpoint_files import newest_whole
 from orchestration.errors import StageError
@@ -155,9 +154,9 @@ def write_start(folder: Store, job: FinetuneJob) -> list[str]:
     network, lines = job.started_network(builder)
     if job.task.is_dense and (wrong := unfit_head(network, start.load_weights(job.started))):
         raise StageError(
-            f"finetune: nothing is trained, and the given head has not {listed(wrong)} as the "
-            "section task needs; give the parameters of task that the head was trained with "
-            "(task.json of an export has them), or set finetune.epochs"
+            "nothing is trained, and the given head has other sizes than the section task: "
+            f"{wrong[0]} and {len(wrong) - 1} more; give the parameters of task that it was "
+            "trained with (task.json of an export has them), or set finetune.epochs"
         )
     _write(folder, network, builder)
     return lines

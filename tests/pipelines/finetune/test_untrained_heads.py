@@ -49,7 +49,7 @@ def test_a_given_head_of_other_sizes_is_not_evaluated_with_random_values(
     written = load_file(store.fetch(BEST_FILE))
     assert all((written[name] == t).all() for name, t in network.state_dict().items())
     other = replace(made, task=task_of(kind, **changes))
-    with pytest.raises(StageError, match=f"the given head has not {words}.*task.json"):
+    with pytest.raises(StageError, match=f"than the section task: {words}.*task.json"):
         write_start(Store(tmp_path / "other"), other)
 
 
@@ -57,7 +57,7 @@ def test_masks_are_not_evaluated_of_a_head_without_them(tmp_path):
     boxes = job(tmp_path / "inputs", "detection", task={"masks": False})
     made, _ = given(tmp_path, boxes)
     write_start(Store(tmp_path / "fitting"), made)
-    with pytest.raises(StageError, match="the given head has not mask_head"):
+    with pytest.raises(StageError, match="than the section task: mask_head"):
         write_start(Store(tmp_path / "other"), replace(made, task=task_of("detection")))
 
 
