@@ -91,7 +91,7 @@ class CheckpointWriter:
         self._join()
         self.refuse_lasting_failure()
         self._failure = None
-        if self._group is None:
+        if self._group is None and self.num_workers > 1:
             self._group = _own_group()
         local: Path | None = None
         failure = None
@@ -196,6 +196,11 @@ class CheckpointWriter:
 
 
 def _own_group() -> "dist.ProcessGroup | None":
+    """Return a group for checkpoints alone, which a single worker does without.
+
+    gloo's threads would compute in parallel once. From then on there are more threads of OpenMP
+    than cores, and those of the training would sleep between any two operations.
+    """
     import torch.distributed as dist
 
     if not dist.is_initialized():

@@ -80,7 +80,8 @@ class Saver:
             self._history.write(folder)
             self._write_files(folder)
         writer = _file_writer(folder)
-        return lambda: dcp.save(state, storage_writer=writer, process_group=group)
+        alone = group is None
+        return lambda: dcp.save(state, storage_writer=writer, process_group=group, no_dist=alone)
 
 
 def _file_writer(folder: Path) -> "FileSystemWriter":
@@ -130,7 +131,8 @@ def restore(
             "optimizer": optimizer.state_dict(),
             "step": 0,
         }
-        dcp.load(state, checkpoint_id=folder)
+        # A single worker exchanges nothing, see orchestration/checkpoint_writer.py.
+        dcp.load(state, checkpoint_id=folder, no_dist=session.num_workers == 1)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         history.restore(folder)

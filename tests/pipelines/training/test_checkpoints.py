@@ -4,19 +4,21 @@ import logging
 import resource
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.distributed as dist
 
 from orchestration.checkpoint_files import checkpoints, newest_whole, step_of
 from orchestration.checkpoint_writer import CheckpointWriter
 from orchestration.session import Session
 from orchestration.storage.store import Store
-from pipelines.training.checkpoints import Saver, load_network_state
+from pipelines.training.checkpoints import Saver, load_network_state, restore
 from pipelines.training.history import History
+from tests.processes import run_processes
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -57,6 +59,35 @@ def test_each_checkpoint_holds_the_state_of_its_step(tmp_path):
         load_network_state(Path(checkpoint.uri), network)
         for name, value in network.state_dict().items():
             assert torch.equal(value, expected[step][name]), (step, name)
+
+
+def save_and_restore_alone(_: int, folder: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a single worker exchanges with itself")
+
+    for name in ("new_group", "all_gather_object", "scatter_object_list", "broadcast_object_list"):
+        setattr(dist, name, refuse)
+    store = Store(folder)
+    network = torch.nn.Linear(8, 8)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    network(torch.ones(1, 8)).sum().backward()
+    optimizer.step()
+    session = Session(0, 1, 1, torch.device("cpu"), None, writer=CheckpointWriter(store, 0, 1))
+    history = History(store, log_every=1)
+    history.add({"skipped": 0.0}, is_last=False)
+    Saver(session, network, optimizer, history, lambda local: None).save(is_last=True)
+    newest = newest_whole(store)
+    assert newest is not None
+    session.latest_checkpoint = lambda: nullcontext(Path(newest.uri))  # type: ignore[method-assign]
+    again = torch.nn.Linear(8, 8)
+    fresh = torch.optim.AdamW(again.parameters(), lr=0.0)
+    restore(session, again, fresh, History(store, log_every=1), lambda local: None)
+    assert torch.equal(again.weight, network.weight)
+
+
+def test_a_single_worker_saves_and_restores_without_its_process_group(tmp_path):
+    """Threads of gloo that compute in parallel would slow down every later step."""
+    run_processes(1, save_and_restore_alone, tmp_path)
 
 
 @contextmanager
