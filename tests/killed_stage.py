@@ -12,7 +12,7 @@ from orchestration.storage.store import Store
 from tests.crashes.test_crashes import NOT_OUTPUT
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT_S = 240
+TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)

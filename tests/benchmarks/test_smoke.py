@@ -29,7 +29,7 @@ def test_a_benchmark_runs_in_its_smallest_form_and_prints_a_ratio(path: Path, tm
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=480,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert RATIO.search(done.stdout), done.stdout

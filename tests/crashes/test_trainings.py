@@ -39,7 +39,7 @@ from tests.line_training import LineJob, params, trace, traced, workflow
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_database")]
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 def start(

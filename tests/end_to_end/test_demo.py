@@ -59,7 +59,7 @@ SMALL = [
     "train.checkpoint_every=5",
     "train.texts_per_step=16",
 ]
-TIMEOUT_S = 420
+TIMEOUT_S = 1200
 
 
 def command(workdir: Path, *more: str, verb: str = "run") -> list[str]:

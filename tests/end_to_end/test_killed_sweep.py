@@ -39,7 +39,7 @@ STUDY = {
 }  # fmt: skip
 SHARED = ("download/cc3m", "import/imagenet21k", "curate", "image_tokenizer", "image_tokens",
           "pair_tokens", "text_tokens")  # fmt: skip
-TIMEOUT_S = 500
+TIMEOUT_S = 1500
 
 
 def manifests(workdir: Path, stage: str) -> dict[str, float]:

@@ -31,7 +31,7 @@ def test_a_training_runs_on_s3_with_the_endpoint_of_a_profile(s3_endpoint, tmp_p
     command = [sys.executable, "-m", "pipelines.cli", "run", "tiny", "--until", "image_tokenizer"]
     command += ["--workdir", f"s3://{BUCKET}/{prefix}"]
     command += [argument for setting in settings for argument in ("--set", setting)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✓ image_tokenizer: 6 steps" in done.stdout
     objects = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")

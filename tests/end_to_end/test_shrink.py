@@ -27,7 +27,7 @@ def test_a_shrunk_recipe_runs_to_the_end(tmp_path, recipe, some_stages, check_st
         sys.executable, "-m", "pipelines.cli", "run", recipe, "--shrink",
         "--workdir", str(workdir),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     stages = latest_record(Store(workdir))["stages"]
     assert some_stages <= stages.keys()

@@ -72,7 +72,7 @@ def beit3(packages: Path, verb: str, workdir: Path, poems: Path) -> str:
         env=os.environ | {"PYTHONPATH": str(packages), "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=420,
+        timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
