@@ -40,5 +40,5 @@ def adamw(
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    fused = all(parameter.is_cuda for parameter in network.parameters())
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=fused)
+    # Without `fused`, a step on CPUs takes a dozen operations per parameter, one after another.
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)

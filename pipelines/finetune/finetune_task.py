@@ -142,7 +142,7 @@ class FinetuneTask:
             head_lr_factor=params.head_lr_factor,
         )
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            groups, lr=0.0, betas=params.betas, eps=params.eps, fused=session.device.type == "cuda"
+            groups, lr=0.0, betas=params.betas, eps=params.eps, fused=True
         )
         workers = session.rank, session.num_workers
         self.feed = job.feed(self.builder, *workers, session.num_threads)
