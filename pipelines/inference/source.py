@@ -2,7 +2,7 @@
 
 ========  ==================================================================================
 export    a folder that a stage ``export`` or ``PretrainedModel.save_pretrained`` wrote
-workdir   of a pretraining or a fine-tuning: the export of its newest workflow
+workdir   of a pretraining or a fine-tuning: the export of its newest training
 training  a checkpoint or the output of ``pretrain``
 file      weights in the official layout or this project's; it has no text tokenizer
 hub       ``owner/name`` or ``owner/name@revision``, which holds an export
@@ -34,7 +34,7 @@ from pipelines.finetune.task_file import TASK_FILE, read_task
 from pipelines.inference.parts import Source
 from pipelines.inference.released_files import read_model_file
 from pipelines.pretrain.export import CARD_FILE
-from pipelines.pretrain.start_source import EXPORT, is_folder, open_folder
+from pipelines.pretrain.start_source import EXPORT, TRAINING, is_folder, open_folder
 from tokenizer.text import TextTokenizer
 
 
@@ -123,15 +123,17 @@ def _text(store: Store, name: str) -> str | None:
 
 
 def export_of(location: str) -> str:
-    """Return the folder of the export of a workdir's newest workflow; any other location as is.
+    """Return the folder of the export of a workdir's newest training; any other location as is.
+
+    Other workflows may have run there since, such as `beit3 embed`.
 
     Raises:
-        NotAModel: the workflow is a fine-tuning that is not complete.
+        NotAModel: the training is a fine-tuning that is not complete.
     """
     store = Store(location)
     if not store.exists(WORKFLOWS):
         return location
-    stages = (latest_record(store) or {"stages": {}})["stages"]
+    stages = (latest_record(store, {EXPORT, TRAINING, FINE_TUNING}) or {"stages": {}})["stages"]
     output = store.sub(f"{EXPORT}/{stages.get(EXPORT)}")
     if output.exists(MANIFEST):
         return output.sub(EXPORT).uri
