@@ -6,6 +6,7 @@ number of rows.
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import numpy as np
@@ -50,7 +51,7 @@ def open_features(workdir: Store, model_digest: str) -> Dataset:
         model_digest: of the model that the queries are embedded with.
 
     Raises:
-        RecipeError: nothing was embedded there, not to its end, or with another model.
+        RecipeError: nothing was embedded there, not to its end, with another model, or no row.
     """
     records = [record for record in records_of(workdir) if STAGE in record["stages"]]
     if not records:
@@ -66,7 +67,14 @@ def open_features(workdir: Store, model_digest: str) -> Dataset:
             f"{workdir.uri}: the features were made by another model, so that no query of this "
             "model can be compared with them; name their model, or embed again"
         )
-    return Dataset.open(folder)
+    features = Dataset.open(folder)
+    if not features.num_rows:
+        num_rejects = features.table("rejects").num_rows
+        raise RecipeError(
+            f"{workdir.uri}: no row was embedded, {num_rejects} are rejects; see `beit3 rejects "
+            f"{STAGE} --workdir {quote(workdir.uri)}`"
+        )
+    return features
 
 
 def embed_query(

@@ -196,7 +196,8 @@ class PretrainedModel(CaptioningModel, DetectingModel, SegmentingModel):
                 for some in best
             ]
 
-        ids = [masked_ids(str(text), tokenizer, length, marker) for text in written]
+        alone = (text if isinstance(text, str) else text[0] for text in written)
+        ids = [masked_ids(text, tokenizer, length, marker) for text in alone]
         return [each for some in self._run(fill, beside(images, ids), batch_size) for each in some]
 
     def fill_patches(

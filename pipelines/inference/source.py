@@ -46,7 +46,7 @@ def open_source(
     Args:
         location: see above.
         tokenizer: SentencePiece model of weights that do not come with theirs.
-        labels: file of the labels of a head that is in a file alone.
+        labels: file of the labels of a head that is in a file alone; a folder has its own.
 
     Raises:
         NotAModel: there is none, it is not whole, or it is another program's.
@@ -55,6 +55,10 @@ def open_source(
     try:
         if not (is_uri(name) and is_folder(name)):
             name = str(located(name))
+        if is_folder(name) and labels is not None:
+            raise NotAModel(
+                f"{name}: it has its own labels; leave out labels=, or --labels of a command"
+            )
         found = _of_folder(name) if is_folder(name) else read_model_file(Path(name), labels)
         return replace(found, text_tokenizer=_vocabulary(found, tokenizer))
     except NotAModel:
@@ -119,7 +123,12 @@ def _vocabulary(found: Source, given: str | Path | None) -> Path | None:
 
 
 def _text(store: Store, name: str) -> str | None:
-    return store.read(name).decode() if store.exists(name) else None
+    try:
+        return store.read(name).decode() if store.exists(name) else None
+    except UnicodeDecodeError:
+        raise NotAModel(
+            f"{store.uri_of(name)} is not UTF-8 text; copy the whole folder again"
+        ) from None
 
 
 def export_of(location: str) -> str:

@@ -39,7 +39,7 @@ class ObjectPanel(Panel):
     def _least(self, values: Mapping[str, Any]) -> float:
         try:
             least = float(values.get("least", self.least))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             least = -1.0
         if not 0 <= least < 1:
             raise Unusable("the smallest score is a number from 0 to less than 1")

@@ -160,6 +160,14 @@ def test_a_workdir_without_complete_features_is_one_sentence(work, tmp_path):
         open_features(Store(tmp_path / "cut"), digest)
 
 
+def test_rejects_alone_are_one_sentence(work, tmp_path):
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    export = work / "retrieval" / "export"
+    run(recipe_of("embed", export, tmp_path / "page.jpg"), tmp_path / "work")
+    with pytest.raises(RecipeError, match="no row was embedded, 1 are rejects; see `beit3 rej"):
+        open_features(Store(tmp_path / "work"), digest_of(str(export)))
+
+
 def test_rows_without_a_number_are_near_nothing(tmp_path):
     rows = unit(1, 9)
     rows[[2, 5]] = np.nan

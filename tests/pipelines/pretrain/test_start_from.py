@@ -99,7 +99,7 @@ def checkpoint(stage: Path, step: int, config: BEiT3Config, scale: float = 1.0) 
 
 
 def workdir(root: Path, config: BEiT3Config | None = None) -> Path:
-    """A workdir whose pretraining is complete, and images were embedded; return its stage's folder."""
+    """A workdir with a complete pretraining and a later workflow; return the stage's folder."""
     file(root / "text_tokenizer" / "t0", "spm.model", spm())
     file(root / "image_tokenizer" / "i0", "vqkd.pt", vqkd())
     stage = root / "pretrain" / "p0"
