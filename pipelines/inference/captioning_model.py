@@ -16,9 +16,9 @@ from model.finetuning.task_networks import ForCaptioning
 from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.caption_params import DecodingParams, draw_seeds
 from pipelines.finetune.tasks.captioning import Captioning
-from pipelines.inference.batching import beside, many, together
+from pipelines.inference.batching import beside, together
 from pipelines.inference.loaded_model import LoadedModel
-from pipelines.inference.processor import ImageInput
+from pipelines.inference.processor import ImageInput, many
 from pipelines.inference.uses import require
 
 _ID_BYTES: Final = 7

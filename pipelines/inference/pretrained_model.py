@@ -24,7 +24,6 @@ from pipelines.inference.batching import (
     at_least_one,
     beside,
     first_images,
-    many,
     many_texts,
     together,
 )
@@ -40,7 +39,7 @@ from pipelines.inference.masked_prediction import (
     masks_of,
 )
 from pipelines.inference.masked_texts import MARKER, masked_ids
-from pipelines.inference.processor import ImageInput
+from pipelines.inference.processor import ImageInput, many
 from pipelines.inference.results import Candidate
 from pipelines.inference.segmenting_model import SegmentingModel
 from pipelines.inference.uses import require

@@ -14,9 +14,9 @@ from dataprep.images import Pixels
 from model.finetuning.task_networks import TaskNetwork
 from pipelines.finetune.label_map_views import batch_of, evaluated_image
 from pipelines.finetune.tasks.segmentation import Segmentation
-from pipelines.inference.batching import at_least_one, batch_of_rows, many
+from pipelines.inference.batching import at_least_one, batch_of_rows
 from pipelines.inference.loaded_model import LoadedModel
-from pipelines.inference.processor import ImageInput, decoded
+from pipelines.inference.processor import ImageInput, decoded, many
 from pipelines.inference.results import SegmentedImage
 from pipelines.inference.uses import require
 

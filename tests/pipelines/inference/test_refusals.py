@@ -304,9 +304,14 @@ def test_one_input_instead_of_a_list_is_refused(made):
         lambda: model.embed_texts("a red circle"),
         lambda: model.embed_images("a.jpg"),
         lambda: model.embed_images(IMAGE),
+        lambda: model.processor.texts("a red circle"),
+        lambda: model.processor.images("a.jpg"),
+        lambda: model.processor.pixels(IMAGE),
     ):
         with pytest.raises(TypeError, match=r"; give a list, even of one: \["):
             call()
+    ids, padding = model.processor.texts([])
+    assert ids.shape == padding.shape == (0, 0)
     with pytest.raises(ValueError, match="precision is 'fp16'; give one of"):
         PretrainedModel.from_pretrained(made("pretrained"), precision="fp16")
     with pytest.raises(ValueError, match="batch_size is 0"):
