@@ -77,6 +77,13 @@ def test_the_preview_is_the_decoded_image(page):
     assert (pixels_of(answer["image"]) == expected).all()
 
 
+def test_a_line_of_pixels_is_shown_small_and_not_cut_into_windows(page):
+    line = base64.b64encode(drawn.image_bytes(1, size=(20_000, 2))).decode()
+    answer = page.ask("preview", image=line)
+    assert answer["size"] == "20000 x 2" and pixels_of(answer["image"]).shape == (1, 4096, 3)
+    assert "at most 50 times the shorter one" in page.ask("pixels", image=line)["error"]
+
+
 def test_answers_classes_and_nearest_texts_are_those_of_the_models(page, models):
     (best,) = models["vqa"].answer([IMAGE], ["one red circle"], top_k=5)
     rows = page.ask("answer", image=ENCODED, text=" one  red circle ")["rows"]
