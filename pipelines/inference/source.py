@@ -83,6 +83,11 @@ def _of_folder(name: str) -> Source:
     state = folder.weights()
     refuse_values(state)
     is_fine_tuned = any(each.startswith(ENCODER_PREFIX) for each in state)
+    if folder.kind == EXPORT and folder.store.exists(TASK_FILE) and not is_fine_tuned:
+        raise NotAModel(
+            f"{name}: weights of a pretraining beside the {TASK_FILE} of a fine-tuning; copy the "
+            "whole folder of either"
+        )
     if is_fine_tuned and not (folder.kind == EXPORT and folder.store.exists(TASK_FILE)):
         raise NotAModel(
             f"{name}: weights of a fine-tuned network without its {TASK_FILE}; name the whole "

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
-from errno import EADDRNOTAVAIL
+from errno import EACCES, EADDRINUSE
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,10 +123,10 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or str(error)
-        of_host = isinstance(error, socket.gaierror | UnicodeError) or (
-            isinstance(error, OSError) and error.errno == EADDRNOTAVAIL
+        of_port = isinstance(error, OverflowError) or (
+            isinstance(error, OSError) and error.errno in (EADDRINUSE, EACCES)
         )
-        option = "--host" if of_host else "--port"
+        option = "--port" if of_port else "--host"
         raise PipelineError(
             f"{host}:{port} cannot be used ({words}); choose another {option}"
         ) from None

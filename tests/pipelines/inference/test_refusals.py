@@ -143,7 +143,7 @@ PRETRAINED = {
     "cut weights": (cut("model.safetensors"), "damaged"),
     "no weights": (remove("model.safetensors"), "has network.json but no model.safetensors"),
     "no configuration": (remove("network.json"), "network.json is missing"),
-    "cut configuration": (cut("network.json"), "network.json|JSON|delimiter|line"),
+    "cut configuration": (cut("network.json"), "network.json: no JSON .*; copy the file again"),
     "newer configuration": (
         change_json("network.json", format=2), "format 2, this version reads 1",
     ),
@@ -237,6 +237,12 @@ def test_a_damaged_fine_tuning_is_refused(made, tmp_path, name):
     folder = Path(shutil.copytree(made("vqa"), tmp_path / "export"))
     change(folder)
     assert_refused(folder, words)
+
+
+def test_a_pretraining_beside_a_task_is_not_taken_for_either(made, tmp_path):
+    folder = Path(shutil.copytree(made("pretrained"), tmp_path / "export"))
+    shutil.copyfile(made("vqa") / "task.json", folder / "task.json")
+    assert_refused(folder, "weights of a pretraining beside the task.json of a fine-tuning")
 
 
 def test_a_file_that_the_task_names_is_not_forgotten(tmp_path):
