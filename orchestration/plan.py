@@ -1,6 +1,6 @@
 """Plans: for each stage of a workflow, whether its output exists, and if not, why."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -125,10 +125,17 @@ def complete_manifests(plan: Sequence[PlannedStage]) -> dict[str, Manifest]:
     return {p.stage.name: p.manifest for p in plan if p.manifest is not None}
 
 
-def latest_record(workdir: Store) -> dict[str, Any] | None:
-    """Return the record of the workflow that was started last in this workdir, or None."""
+def latest_record(workdir: Store, having: Collection[str] = ()) -> dict[str, Any] | None:
+    """Return the record of the workflow that was started last in this workdir, or None.
+
+    Args:
+        workdir: of any number of workflows.
+        having: names of stages, one of which the workflow has; none of them allows any workflow.
+    """
     latest: dict[str, Any] | None = None
     for record in records_of(workdir):
+        if having and record["stages"].keys().isdisjoint(having):
+            continue
         if latest is None or record["started_at"] > latest["started_at"]:
             latest = record
     return latest

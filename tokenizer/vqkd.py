@@ -199,9 +199,17 @@ class VQKD(nn.Module):
                 }
             tokenizer = cls(config)
             tokenizer.load_state_dict(state)
+            _require_finite(tokenizer.state_dict())
         except (ValueError, RuntimeError) as error:
             raise UnreadableWeights(f"{path}: not a VQ-KD tokenizer: {error}") from None
         return tokenizer.eval()
+
+
+def _require_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless all weights are finite numbers; codes of others mean nothing."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds values that are not finite")
 
 
 def _config_in(saved: Any) -> VQKDConfig | None:

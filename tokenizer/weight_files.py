@@ -45,10 +45,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: the path is not a file.
-        UnreadableWeights: the file is empty, damaged, of another format, or holds no tensors.
+        UnreadableWeights: the file is empty, damaged, of another format, or holds no tensors, or
+            some without values or in a sparse form.
     """
     try:
-        return unwrapped(read_saved(path))
+        tensors = unwrapped(read_saved(path))
+        for name, tensor in tensors.items():
+            if tensor.is_meta or tensor.layout != torch.strided:
+                form = "without values" if tensor.is_meta else "sparse"
+                raise UnreadableWeights(f"{path}: {name} is {form}; save plain tensors")
+        return tensors
     except UnreadableWeights:
         raise
     except ValueError as error:

@@ -147,9 +147,12 @@ class BEiT3Config:
         """
         try:
             values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"no JSON ({error}); copy the file again") from None
+        try:
             check_format("network.json", values)
             return cls.from_dict({k: v for k, v in values.items() if k != "format"})
-        except (TypeError, AttributeError, RecursionError) as error:
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"no configuration of a network: {error}") from None
 
 

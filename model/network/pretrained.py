@@ -148,12 +148,16 @@ def read_folder(folder: Path) -> tuple[BEiT3Config, dict[str, Tensor]]:
     """Return configuration and state of the network in a folder.
 
     Raises:
-        NotAModel: a file is missing.
-        ValueError: a file is damaged.
+        NotAModel: a file is missing, or the configuration is damaged.
+        ValueError: the weights are damaged.
     """
     if why := why_not(folder):
         raise NotAModel(f"{folder}: {why}")
-    config = BEiT3Config.from_json((folder / NETWORK_FILE).read_bytes())
+    path = folder / NETWORK_FILE
+    try:
+        config = BEiT3Config.from_json(path.read_bytes())
+    except ValueError as error:
+        raise NotAModel(one_line(path, error)) from None
     return config, in_our_layout(read_weights(folder / WEIGHTS_FILE))[1]
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from dataprep.schemas import REJECTS, rejects_table, table_of
 from dataprep.sources.folders import files_in
 from dataprep.sources.lines import ListError, line_ranges
+from dataprep.sources.names import safe_name
 from dataprep.sources.parquet_files import is_text, open_parquet
 from orchestration import Context, Output, Slice, Stage
 from orchestration.errors import RecipeError
@@ -45,8 +46,23 @@ class Location(StageParams):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Return the location of a path."""
-        absolute = os.path.abspath(path.expanduser())  # noqa: PTH100  # links stay as written
+        """Return the location of a path.
+
+        Raises:
+            RecipeError: its name cannot stand in a recipe, or its home is unknown.
+        """
+        try:
+            absolute = os.path.abspath(path.expanduser())  # noqa: PTH100  # links stay as written
+            absolute.encode()
+        except RuntimeError:
+            raise RecipeError(
+                f"no home is known for {path.parts[0]}; give the whole path"
+            ) from None
+        except UnicodeEncodeError:
+            raise RecipeError(
+                f"{safe_name(absolute)}: the name is not UTF-8; rename it, or name the folder that "
+                "it lies in"
+            ) from None
         return cls(path=absolute, content=absolute)
 
 

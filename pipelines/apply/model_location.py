@@ -1,6 +1,6 @@
 """Where a model lies, and the digest of its content, by which outputs of two models are told apart.
 
-A workdir stands for the export of its newest workflow and a name on the hub for its files, so a
+A workdir stands for the export of its newest training and a name on the hub for its files, so a
 recipe holds what they stand for: a training that completes meanwhile changes nothing.
 """
 

@@ -6,6 +6,7 @@ number of rows.
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from dataprep.images import ImageError
 from dataprep.text import clean_caption
 from orchestration import Dataset
 from orchestration.errors import RecipeError
+from orchestration.fingerprint import file_digest
 from orchestration.manifest import MANIFEST, read_manifest
 from orchestration.plan import records_of
 from orchestration.storage.store import Store
@@ -42,15 +44,17 @@ class Found:
     "Cosine of the angle between its feature and the query's."
 
 
-def open_features(workdir: Store, model_digest: str) -> Dataset:
+def open_features(workdir: Store, model_digest: str, tokenizer: Path | None = None) -> Dataset:
     """Open what the newest ``embed`` wrote into a workdir.
 
     Args:
         workdir: of the command ``embed``.
         model_digest: of the model that the queries are embedded with.
+        tokenizer: SentencePiece model that is given for them, if any.
 
     Raises:
-        RecipeError: nothing was embedded there, not to its end, or with another model.
+        RecipeError: nothing was embedded there, not to its end, with another model or vocabulary,
+            or no row.
     """
     records = [record for record in records_of(workdir) if STAGE in record["stages"]]
     if not records:
@@ -61,12 +65,26 @@ def open_features(workdir: Store, model_digest: str) -> Dataset:
         raise RecipeError(
             f"{workdir.uri}: the features are not complete; run the same `beit3 embed` again"
         )
-    if read_manifest(folder).params["model"] != model_digest:
+    made_with = read_manifest(folder).params
+    vocabulary = made_with.get("text_tokenizer")
+    if tokenizer is not None and vocabulary not in (None, file_digest(tokenizer)):
+        raise RecipeError(
+            f"{workdir.uri}: the features were made with another vocabulary than {tokenizer}; name "
+            "theirs with --tokenizer, or embed again"
+        )
+    if made_with["model"] != model_digest:
         raise RecipeError(
             f"{workdir.uri}: the features were made by another model, so that no query of this "
             "model can be compared with them; name their model, or embed again"
         )
-    return Dataset.open(folder)
+    features = Dataset.open(folder)
+    if not features.num_rows:
+        num_rejects = features.table("rejects").num_rows
+        raise RecipeError(
+            f"{workdir.uri}: no row was embedded, {num_rejects} are rejects; see `beit3 rejects "
+            f"{STAGE} --workdir {quote(workdir.uri)}`"
+        )
+    return features
 
 
 def embed_query(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import given_path
+from pipelines.commands.options import given_column, given_path
 
 Model = Annotated[
     str,
@@ -37,7 +37,10 @@ SecondTexts = Annotated[
     ),
 ]
 SecondTextColumn = Annotated[
-    str | None, typer.Option(help="Parquet column of the second texts of pairs.")
+    str | None,
+    typer.Option(
+        metavar="NAME", parser=given_column, help="Parquet column of the second texts of pairs."
+    ),
 ]
 TextFiles = Annotated[
     list[Path],
@@ -45,13 +48,27 @@ TextFiles = Annotated[
 ]
 ImageColumn = Annotated[
     str | None,
-    typer.Option(help="Parquet column of the images, as bytes or paths; image by default."),
+    typer.Option(
+        metavar="NAME",
+        parser=given_column,
+        help="Parquet column of the images, as bytes or paths; image by default.",
+    ),
 ]
 TextColumn = Annotated[
-    str | None, typer.Option(help="Parquet column of texts, which are read instead of images.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        parser=given_column,
+        help="Parquet column of texts, which are read instead of images.",
+    ),
 ]
 QuestionColumn = Annotated[
-    str | None, typer.Option(help="Parquet column of the questions about its images.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        parser=given_column,
+        help="Parquet column of the questions about its images.",
+    ),
 ]
 Question = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Question that is asked about every image.")

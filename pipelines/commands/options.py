@@ -40,6 +40,15 @@ def given_path(text: str) -> Path:
     return Path(text)
 
 
+def given_column(text: str) -> str:
+    """Return the name of a column that was given; an empty one is refused as in a path."""
+    from dataprep.text import arrow_safe
+
+    if not text:
+        raise typer.BadParameter("the name is empty; name a column")
+    return arrow_safe(text)
+
+
 RecipeName = Annotated[
     str,
     typer.Argument(

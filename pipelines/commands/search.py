@@ -46,7 +46,8 @@ def search(
     if (query is None) == (image is None):
         raise RecipeError("search: give a text or --image FILE, one of the two")
     location = located(model)
-    features = open_features(open_workdir(in_, endpoint_url, region), digest_of(location))
+    workdir = open_workdir(in_, endpoint_url, region)
+    features = open_features(workdir, digest_of(location), tokenizer)
     vector = embed_query(load_model(location, tokenizer), features, query, image)
     (found,) = nearest(features, vector, top)
     if json_:

@@ -1,7 +1,7 @@
 """Where the weights of a fine-tuning lie: an earlier fine-tuning, or what a pretraining takes.
 
 ===========  ============================================================================
-fine-tuning  a workdir whose newest workflow is a fine-tuning, or the output of its stage
+fine-tuning  a workdir whose newest training is a fine-tuning, or the output of its stage
              ``finetune``; in a folder or under ``s3://``
 export       the folder that its ``export`` wrote
 any other    see :mod:`pipelines.pretrain.start_source`
@@ -100,7 +100,8 @@ def open_folder(location: str) -> Folder:
 
 def _fine_tuning(store: Store) -> FineTuning | None:
     if store.exists(WORKFLOWS):
-        fingerprint = (latest_record(store) or {"stages": {}})["stages"].get(STAGE)
+        record = latest_record(store, {STAGE, start_source.TRAINING}) or {"stages": {}}
+        fingerprint = record["stages"].get(STAGE)
         return _fine_tuning(store.sub(f"{STAGE}/{fingerprint}")) if fingerprint else None
     if not store.exists(IDENTITY) or store.read_json(IDENTITY, {"name": str})["name"] != STAGE:
         return None

@@ -33,7 +33,7 @@ class TextEncoder:
     def padded(self, encoded: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return ids (B, T) long and padding (B, T) bool of B texts that are encoded."""
         unit = -(-self.max_length // (_NUM_LENGTHS * _LENGTH_MULTIPLE)) * _LENGTH_MULTIPLE
-        longest = max(map(len, encoded))
+        longest = max(map(len, encoded), default=0)
         length = min(-(-longest // unit) * unit, self.max_length)
         ids = np.full((len(encoded), length), PAD, np.int64)
         for row, some in zip(ids, encoded, strict=True):

@@ -3,43 +3,20 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from model import BEiT3Config
 from pipelines.finetune.batch import Ints, TaskBatch
-from pipelines.inference.processor import ImageInput, Processor
+from pipelines.inference.processor import ImageInput, Processor, many
 
 Text = str | Sequence[str]
 "A text, or a pair of texts that are read together."
 Example = tuple[Sequence[ImageInput], Text | list[int] | None]
 "The images of an example, and its text, which may be token ids."
-T = TypeVar("T")
-
-
-def many(inputs: Iterable[T], what: str) -> list[T]:
-    """Return inputs as a list.
-
-    Args:
-        inputs: images, texts or pairs.
-        what: their name, for errors.
-
-    Raises:
-        TypeError: one input is given where several are expected.
-    """
-    single = isinstance(inputs, str | bytes | bytearray | memoryview | Path | Image.Image)
-    if isinstance(inputs, np.ndarray):
-        single = inputs.ndim == 0 or (inputs.dtype.kind not in "OUT" and inputs.ndim < 4)
-    if single:
-        raise TypeError(
-            f"{what} is one {type(inputs).__name__}; give a list, even of one: [{what}]"
-        )
-    return list(inputs)
 
 
 def many_texts(

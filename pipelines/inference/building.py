@@ -36,7 +36,7 @@ def build_image_tokenizer(source: Source) -> VQKD | None:
     """Return the image tokenizer of a source, if it has one.
 
     Raises:
-        NotAModel: its file is damaged, or it has other patches than the network.
+        NotAModel: its file is damaged, or it has other patches or codes than the network.
     """
     if source.image_tokenizer is None:
         return None
@@ -48,6 +48,12 @@ def build_image_tokenizer(source: Source) -> VQKD | None:
         raise NotAModel(
             f"{source.image_tokenizer}: {tokenizer.config.grid} patches along a side, the network "
             f"has {source.config.grid}; copy the whole export"
+        )
+    predicts_codes = source.config.image_target == "codes"
+    if predicts_codes and tokenizer.config.num_codes != source.config.num_codes:
+        raise NotAModel(
+            f"{source.image_tokenizer}: {tokenizer.config.num_codes} codes, the network predicts "
+            f"{source.config.num_codes}; copy the whole export"
         )
     return tokenizer
 

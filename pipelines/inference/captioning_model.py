@@ -16,13 +16,15 @@ from model.finetuning.task_networks import ForCaptioning
 from pipelines.finetune.batch import Ints, TaskBatch
 from pipelines.finetune.caption_params import DecodingParams, draw_seeds
 from pipelines.finetune.tasks.captioning import Captioning
-from pipelines.inference.batching import beside, many, together
+from pipelines.inference.batching import beside, together
 from pipelines.inference.loaded_model import LoadedModel
-from pipelines.inference.processor import ImageInput
+from pipelines.inference.processor import ImageInput, many
 from pipelines.inference.uses import require
 
 _ID_BYTES: Final = 7
 "Of the digest of an id, which is a positive int64."
+_SEEDS: Final = 2**63
+"Number of seeds, as in a recipe."
 
 
 class CaptioningModel(LoadedModel):
@@ -46,6 +48,10 @@ class CaptioningModel(LoadedModel):
             seed: of the draws of a decoding with a temperature; None takes that of the recipe.
             ids: a name for each image, on which its draws depend; None takes their numbers.
             batch_size: images that are captioned side by side.
+
+        Raises:
+            TypeError: an id is no str.
+            ValueError: there are more or fewer ids than images, or the seed is out of range.
         """
         require(self, "caption")
         network, tokenizer = self.network, self.processor.tokenizer
@@ -55,10 +61,14 @@ class CaptioningModel(LoadedModel):
         chosen = decoding or of_recipe.decoding(longest)
         chosen = replace(chosen, max_length=min(chosen.max_length, longest))
         drawn_by = of_recipe.seed if seed is None else seed
+        if not 0 <= drawn_by < _SEEDS:
+            raise ValueError(f"seed is {drawn_by}; give 0 or more, less than 2**63")
         given = many(images, "images")
         numbers = np.arange(len(given))
         if ids is not None:
-            names = list(ids)
+            names = many(ids, "ids")
+            if wrong := [each for each in names if not isinstance(each, str)]:
+                raise TypeError(f"ids: {wrong[0]!r:.60} is no text; give a str for each image")
             together(given, names, ("images", "ids"))
             numbers = _numbers_of(names)
 

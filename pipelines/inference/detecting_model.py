@@ -14,9 +14,9 @@ from model.finetuning.task_networks import TaskNetwork
 from pipelines.finetune.object_views import View, batch_of, evaluation_view
 from pipelines.finetune.task import Prediction
 from pipelines.finetune.tasks.detection import Detection
-from pipelines.inference.batching import at_least_one, batch_of_rows, many
+from pipelines.inference.batching import at_least_one, batch_of_rows
 from pipelines.inference.loaded_model import LoadedModel
-from pipelines.inference.processor import ImageInput, decoded
+from pipelines.inference.processor import ImageInput, decoded, many
 from pipelines.inference.results import DetectedObject
 from pipelines.inference.uses import require
 

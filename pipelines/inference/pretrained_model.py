@@ -24,7 +24,6 @@ from pipelines.inference.batching import (
     at_least_one,
     beside,
     first_images,
-    many,
     many_texts,
     together,
 )
@@ -40,7 +39,7 @@ from pipelines.inference.masked_prediction import (
     masks_of,
 )
 from pipelines.inference.masked_texts import MARKER, masked_ids
-from pipelines.inference.processor import ImageInput
+from pipelines.inference.processor import ImageInput, many
 from pipelines.inference.results import Candidate
 from pipelines.inference.segmenting_model import SegmentingModel
 from pipelines.inference.uses import require
@@ -196,7 +195,8 @@ class PretrainedModel(CaptioningModel, DetectingModel, SegmentingModel):
                 for some in best
             ]
 
-        ids = [masked_ids(str(text), tokenizer, length, marker) for text in written]
+        alone = (text if isinstance(text, str) else text[0] for text in written)
+        ids = [masked_ids(text, tokenizer, length, marker) for text in alone]
         return [each for some in self._run(fill, beside(images, ids), batch_size) for each in some]
 
     def fill_patches(

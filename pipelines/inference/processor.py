@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,27 @@ _CHANNELS: Final = ((1,), (2,), (3,), (4,))
 "Gray, gray and alpha, RGB, RGB and alpha."
 _EQUAL_MODES: Final = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 "Pillow's modes that no file holds, and those of the same colors that a file does."
+T = TypeVar("T")
+
+
+def many(inputs: Iterable[T], what: str) -> list[T]:
+    """Return inputs as a list.
+
+    Args:
+        inputs: images, texts or pairs.
+        what: their name, for errors.
+
+    Raises:
+        TypeError: one input is given where several are expected.
+    """
+    single = isinstance(inputs, str | bytes | bytearray | memoryview | Path | Image.Image)
+    if isinstance(inputs, np.ndarray):
+        single = inputs.ndim == 0 or (inputs.dtype.kind not in "OUT" and inputs.ndim < 4)
+    if single:
+        raise TypeError(
+            f"{what} is one {type(inputs).__name__}; give a list, even of one: [{what}]"
+        )
+    return list(inputs)
 
 
 class Processor:
@@ -61,7 +82,8 @@ class Processor:
         Raises:
             ImageError: an image cannot be read; the message names it.
         """
-        views = [self._views.square(decoded(image, i)) for i, image in enumerate(images, first)]
+        given = enumerate(many(images, "images"), first)
+        views = [self._views.square(decoded(image, i)) for i, image in given]
         size = self.config.image_size
         return np.stack(views) if views else np.empty((0, size, size, 3), np.uint8)
 
@@ -74,7 +96,7 @@ class Processor:
         )
         return pixels.div_(255).sub_(mean).div_(std)
 
-    def texts(self, texts: Sequence[str | Sequence[str] | list[int]]) -> tuple[Tensor, Tensor]:
+    def texts(self, texts: Iterable[str | Sequence[str] | list[int]]) -> tuple[Tensor, Tensor]:
         """Return ids (B, T) long and padding (B, T) bool, True = padded.
 
         Args:
@@ -88,7 +110,7 @@ class Processor:
                 "the model has no text tokenizer; name its SentencePiece model: "
                 "from_pretrained(…, tokenizer=PATH)"
             )
-        return self._texts.padded([self._ids(text) for text in texts])
+        return self._texts.padded([self._ids(text) for text in many(texts, "texts")])
 
     def _ids(self, text: str | Sequence[str] | list[int]) -> list[int]:
         assert self._texts is not None

@@ -14,9 +14,9 @@ from dataprep.images import Pixels
 from model.finetuning.task_networks import TaskNetwork
 from pipelines.finetune.label_map_views import batch_of, evaluated_image
 from pipelines.finetune.tasks.segmentation import Segmentation
-from pipelines.inference.batching import at_least_one, batch_of_rows, many
+from pipelines.inference.batching import at_least_one, batch_of_rows
 from pipelines.inference.loaded_model import LoadedModel
-from pipelines.inference.processor import ImageInput, decoded
+from pipelines.inference.processor import ImageInput, decoded, many
 from pipelines.inference.results import SegmentedImage
 from pipelines.inference.uses import require
 
@@ -39,7 +39,7 @@ class SegmentingModel(LoadedModel):
 
         Args:
             images: B images.
-            batch_size: images that are prepared together; the windows of one image after another
+            batch_size: images that are decoded together; the windows of one image after another
                 pass the network.
         """
         require(self, "segment")
@@ -56,14 +56,15 @@ class SegmentingModel(LoadedModel):
         return MapView(evaluated_image(image, shorter), (image.shape[0], image.shape[1]))
 
     def segment_views(self, views: Sequence[MapView]) -> list[SegmentedImage]:
-        """Return the classes of images of which :meth:`map_view` made views, in one batch."""
+        """Return the classes of images of which :meth:`map_view` made views."""
         task, network, labels = self.task, self.network, list(self.labels)
         assert isinstance(task, Segmentation) and isinstance(network, TaskNetwork)
-        if not views:
-            return []
-        batch = batch_of_rows(np.arange(len(views)), self.source.config)
-        batch = batch_of(batch, [view.pixels for view in views], [view.size for view in views])
-        (found,) = self._computed(lambda some: list(task.predict(network, some, labels)), [batch])
+        # One by one: beside a tall image a wide one would be padded to the square of both.
+        batches = (
+            batch_of(batch_of_rows(np.arange(1), self.source.config), [view.pixels], [view.size])
+            for view in views
+        )
+        found = self._computed(lambda some: next(task.predict(network, some, labels)), batches)
         return [
             SegmentedImage(tuple(each.labels), tuple(each.scores), each.label_map or b"")
             for each in found

@@ -2,7 +2,7 @@
 
 ========  ==================================================================================
 export    a folder that a stage ``export`` or ``PretrainedModel.save_pretrained`` wrote
-workdir   of a pretraining or a fine-tuning: the export of its newest workflow
+workdir   of a pretraining or a fine-tuning: the export of its newest training
 training  a checkpoint or the output of ``pretrain``
 file      weights in the official layout or this project's; it has no text tokenizer
 hub       ``owner/name`` or ``owner/name@revision``, which holds an export
@@ -34,7 +34,7 @@ from pipelines.finetune.task_file import TASK_FILE, read_task
 from pipelines.inference.parts import Source
 from pipelines.inference.released_files import read_model_file
 from pipelines.pretrain.export import CARD_FILE
-from pipelines.pretrain.start_source import EXPORT, is_folder, open_folder
+from pipelines.pretrain.start_source import EXPORT, TRAINING, is_folder, open_folder
 from tokenizer.text import TextTokenizer
 
 
@@ -46,7 +46,7 @@ def open_source(
     Args:
         location: see above.
         tokenizer: SentencePiece model of weights that do not come with theirs.
-        labels: file of the labels of a head that is in a file alone.
+        labels: file of the labels of a head that is in a file alone; a folder has its own.
 
     Raises:
         NotAModel: there is none, it is not whole, or it is another program's.
@@ -55,6 +55,10 @@ def open_source(
     try:
         if not (is_uri(name) and is_folder(name)):
             name = str(located(name))
+        if is_folder(name) and labels is not None:
+            raise NotAModel(
+                f"{name}: it has its own labels; leave out labels=, or --labels of a command"
+            )
         found = _of_folder(name) if is_folder(name) else read_model_file(Path(name), labels)
         return replace(found, text_tokenizer=_vocabulary(found, tokenizer))
     except NotAModel:
@@ -79,6 +83,11 @@ def _of_folder(name: str) -> Source:
     state = folder.weights()
     refuse_values(state)
     is_fine_tuned = any(each.startswith(ENCODER_PREFIX) for each in state)
+    if folder.kind == EXPORT and folder.store.exists(TASK_FILE) and not is_fine_tuned:
+        raise NotAModel(
+            f"{name}: weights of a pretraining beside the {TASK_FILE} of a fine-tuning; copy the "
+            "whole folder of either"
+        )
     if is_fine_tuned and not (folder.kind == EXPORT and folder.store.exists(TASK_FILE)):
         raise NotAModel(
             f"{name}: weights of a fine-tuned network without its {TASK_FILE}; name the whole "
@@ -119,19 +128,26 @@ def _vocabulary(found: Source, given: str | Path | None) -> Path | None:
 
 
 def _text(store: Store, name: str) -> str | None:
-    return store.read(name).decode() if store.exists(name) else None
+    try:
+        return store.read(name).decode() if store.exists(name) else None
+    except UnicodeDecodeError:
+        raise NotAModel(
+            f"{store.uri_of(name)} is not UTF-8 text; copy the whole folder again"
+        ) from None
 
 
 def export_of(location: str) -> str:
-    """Return the folder of the export of a workdir's newest workflow; any other location as is.
+    """Return the folder of the export of a workdir's newest training; any other location as is.
+
+    Other workflows may have run there since, such as `beit3 embed`.
 
     Raises:
-        NotAModel: the workflow is a fine-tuning that is not complete.
+        NotAModel: the training is a fine-tuning that is not complete.
     """
     store = Store(location)
     if not store.exists(WORKFLOWS):
         return location
-    stages = (latest_record(store) or {"stages": {}})["stages"]
+    stages = (latest_record(store, {EXPORT, TRAINING, FINE_TUNING}) or {"stages": {}})["stages"]
     output = store.sub(f"{EXPORT}/{stages.get(EXPORT)}")
     if output.exists(MANIFEST):
         return output.sub(EXPORT).uri

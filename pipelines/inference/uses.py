@@ -43,6 +43,11 @@ def _has_head(name: str) -> Callable[["LoadedModel"], bool]:
     return lambda model: model.task is None and hasattr(model.encoder, name)
 
 
+def _predicts_codes(model: "LoadedModel") -> bool:
+    """Return whether what is predicted of masked patches is their codes, not their pixels."""
+    return _has_head("mim_head")(model) and model.source.config.image_target == "codes"
+
+
 def _embeds(model: "LoadedModel") -> bool:
     return model.task is None or not model.task.is_dense
 
@@ -84,7 +89,7 @@ USES: Final[Mapping[str, Use]] = {
         _of_task(Segmentation), "head for classes of pixels", "finetune/ade20k-segmentation-base"
     ),
     "fill_mask": Use(_has_head("mlm_head"), "head for masked words", "base", reads_texts=True),
-    "fill_patches": Use(_has_head("mim_head"), "head for masked patches", "base"),
+    "fill_patches": Use(_predicts_codes, "head for the codes of masked patches", "base"),
     "codes": Use(
         lambda model: model.image_tokenizer is not None, "image tokenizer beside it", "base"
     ),

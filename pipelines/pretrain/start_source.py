@@ -52,7 +52,8 @@ EXPORT: Final = "export"
 WEIGHTS_FILE: Final = "model.safetensors"
 LABELS_FILE: Final = "labels.txt"
 "Of the export of a fine-tuning."
-_TRAINING: Final = "pretrain"
+TRAINING: Final = "pretrain"
+"Stage whose checkpoints are read."
 _OF_EXPORT: Final = (WEIGHTS_FILE, NETWORK_FILE, XLMR_FILE, TEXT_FILE, CODES_FILE, LABELS_FILE)
 _SUFFIXES: Final = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 "Names under ``s3://`` that end otherwise are taken for folders."
@@ -212,9 +213,9 @@ def _found(store: Store) -> Folder:
             f"{store.uri}: a training that is not complete has no last checkpoint; {step}"
         )
     elif store.exists(WORKFLOWS):
-        stages = (latest_record(store) or {"stages": {}})["stages"]
-        if fingerprint := stages.get(_TRAINING):
-            return _found(store.sub(f"{_TRAINING}/{fingerprint}"))
+        stages = (latest_record(store, {TRAINING}) or {"stages": {}})["stages"]
+        if fingerprint := stages.get(TRAINING):
+            return _found(store.sub(f"{TRAINING}/{fingerprint}"))
     raise RecipeError(
         f"{store.uri}: neither a checkpoint of pretrain ({NETWORK_FILE} beside its shards), nor an "
         f"export ({WEIGHTS_FILE} and {NETWORK_FILE}), nor a workdir with a pretraining; a file "

@@ -10,6 +10,8 @@ from pipelines.try_page.panel import Panel, Unusable, bars, data_address, image_
 
 _LONGEST_SIDE: Final = 640
 "In pixels of the image that is drawn on."
+_MOST_ASPECT: Final = 50
+"Long side to short of an image whose pixels are classified: other requests wait meanwhile."
 
 
 class ObjectPanel(Panel):
@@ -39,7 +41,7 @@ class ObjectPanel(Panel):
     def _least(self, values: Mapping[str, Any]) -> float:
         try:
             least = float(values.get("least", self.least))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             least = -1.0
         if not 0 <= least < 1:
             raise Unusable("the smallest score is a number from 0 to less than 1")
@@ -55,6 +57,12 @@ class PixelPanel(Panel):
     def answer(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """See :class:`Panel`; the score of a class is its part of the image."""
         image = image_of(values)
+        shorter, longer = sorted(image.shape[:2])
+        if longer > _MOST_ASPECT * shorter:
+            raise Unusable(
+                f"{longer} x {shorter} pixels are too many windows; the longer side may have at "
+                f"most {_MOST_ASPECT} times the shorter one here"
+            )
         (found,) = self.model.segment([image])
         drawn = with_classes(enlarged(image, _LONGEST_SIDE), found.png, found.labels)
         parts = zip(found.labels, found.fractions, strict=True)

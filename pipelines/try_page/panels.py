@@ -22,6 +22,8 @@ from pipelines.try_page.panel import (
 
 _SHOWN_SIDE: Final = 480
 "Short side in pixels of the preview of an image."
+_LONGEST_SIDE: Final = 4096
+"In pixels of the preview: no browser shows a million."
 
 
 class Preview(Panel):
@@ -37,10 +39,10 @@ class Preview(Panel):
         """See :class:`Panel`."""
         pixels = image_of(values)
         height, width = pixels.shape[:2]
-        return {
-            "image": data_address(resize(pixels, fitted(width, height, _SHOWN_SIDE))),
-            "size": f"{width} x {height}",
-        }
+        size = fitted(width, height, _SHOWN_SIDE)
+        scale = min(_LONGEST_SIDE / max(size), 1)
+        shown = resize(pixels, (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)))
+        return {"image": data_address(shown), "size": f"{width} x {height}"}
 
 
 class CaptionPanel(Panel):

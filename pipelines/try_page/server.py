@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
+from errno import EACCES, EADDRINUSE
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,13 +116,19 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         PipelineError: the address cannot be used.
     """
+    if not host.strip():  # the socket would listen on every address
+        raise PipelineError("the host is empty; choose another --host, such as 127.0.0.1")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or str(error)
+        of_port = isinstance(error, OverflowError) or (
+            isinstance(error, OSError) and error.errno in (EADDRINUSE, EACCES)
+        )
+        option = "--port" if of_port else "--host"
         raise PipelineError(
-            f"{host}:{port} cannot be used ({words}); choose another --port"
+            f"{host}:{port} cannot be used ({words}); choose another {option}"
         ) from None
 
 

@@ -54,6 +54,16 @@ def test_tensors_are_read_from_every_envelope(tmp_path, saved, legacy):
     assert all(torch.equal(read[name], tensor) for name, tensor in STATE.items())
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(torch.Tensor.to_sparse, "is sparse"), (lambda t: t.to("meta"), "is without values")],
+)
+def test_tensors_without_plain_values_are_refused(tmp_path, change, words):
+    torch.save(STATE | {"a.weight": change(STATE["a.weight"])}, tmp_path / "weights.pth")
+    with pytest.raises(UnreadableWeights, match=f"a.weight {words}; save plain tensors"):
+        read_weights(tmp_path / "weights.pth")
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin", "weights"])
 def test_safetensors_are_read_under_any_name(tmp_path, name):
     save_file(prefixed("module."), tmp_path / name)

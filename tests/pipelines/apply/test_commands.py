@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,31 @@ def test_an_empty_path_is_not_the_current_folder(work, monkeypatch, words):
     monkeypatch.chdir(work)
     shown = called(words[0], "--model", "vqa/export", *words[1:], fails=2)
     assert "the path is empty; name a file or folder" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("option", ["--image-column", "--text-column", "--second-text-column"])
+def test_an_empty_column_is_one_sentence(work, option):
+    words = ("classify", "--model", work / "sentences/export", work / "images", option, "")
+    assert "the name is empty; name a column" in " ".join(called(*words, fails=2).split())
+
+
+def test_a_file_whose_name_is_not_utf_8_is_read_in_its_folder(work, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(drawn.image_bytes(3))
+    words = ("embed", "--model", work / "retrieval/export")
+    shown = called(*words, path)
+    assert shown == (
+        f"{tmp_path}/caf\\xe9.png: the name is not UTF-8; rename it, or name the folder that it "
+        "lies in"
+    )
+    assert json.loads(called(*words, tmp_path, "--json"))["id"] == f"{tmp_path}/caf\\xe9.png"
+
+
+def test_labels_beside_an_export_are_refused(work, tmp_path):
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    words = ("--model", work / "vqa/export", work / "images", "--question", "one")
+    shown = called("answer", *words, "--labels", tmp_path / "labels.txt")
+    assert shown.endswith("it has its own labels; leave out labels=, or --labels of a command")
 
 
 def test_an_empty_model_is_not_the_current_folder(work, monkeypatch):

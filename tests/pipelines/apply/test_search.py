@@ -116,6 +116,19 @@ def test_features_of_another_model_are_one_sentence(work, tmp_path):
     assert open_features(Store(work / "of retrieval"), digest).num_rows == 12
 
 
+def test_features_of_another_vocabulary_are_one_sentence(work, tmp_path):
+    export, given = work / "retrieval" / "export", tmp_path / "beit3.spm"
+    shutil.copyfile(work / "retrieval" / "spm.model", given)
+    images = work / "images" / "001.png"
+    run(recipe_of("embed", export, images, apply__text_tokenizer=str(given)), tmp_path / "work")
+    digest, features = digest_of(str(export)), Store(tmp_path / "work")
+    for same in (None, given, work / "retrieval" / "spm.model"):
+        assert open_features(features, digest, same).num_rows == 1
+    given.write_bytes(b"another")
+    with pytest.raises(RecipeError, match="with another vocabulary than "):
+        open_features(features, digest, given)
+
+
 def test_texts_find_no_images_with_a_model_that_cannot_compare_them(work):
     model, features = opened(work, "pretrained", "pretrained")
     with pytest.raises(RecipeError, match="has no features of images and texts that can be comp"):
@@ -158,6 +171,14 @@ def test_a_workdir_without_complete_features_is_one_sentence(work, tmp_path):
     manifest.unlink()
     with pytest.raises(RecipeError, match="not complete; run the same `beit3 embed` again"):
         open_features(Store(tmp_path / "cut"), digest)
+
+
+def test_rejects_alone_are_one_sentence(work, tmp_path):
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    export = work / "retrieval" / "export"
+    run(recipe_of("embed", export, tmp_path / "page.jpg"), tmp_path / "work")
+    with pytest.raises(RecipeError, match="no row was embedded, 1 are rejects; see `beit3 rej"):
+        open_features(Store(tmp_path / "work"), digest_of(str(export)))
 
 
 def test_rows_without_a_number_are_near_nothing(tmp_path):

@@ -371,9 +371,11 @@ def fine_tuned(root: Path, network: TaskNetwork, labels: list[str], params: Star
     inputs = {"start": [["start", f"{output.folder.name}+abc"]]}
     (stage / "stage.json").write_text(json.dumps({"name": "finetune", "inputs": inputs}))
     commit(Store(stage), "finetune", ["network.safetensors", "labels.json"])
-    (root / "workflows" / "a").mkdir(parents=True)
-    record = {"name": "own", "started_at": 2.0, "stages": {"finetune": "f0", "start": "s0"}}
-    (root / "workflows" / "a" / "record.json").write_text(json.dumps(record))
+    for started_at, stages in ((2.0, {"finetune": "f0", "start": "s0"}), (3.0, {"embed": "e0"})):
+        folder = root / "workflows" / next(iter(stages))
+        folder.mkdir(parents=True)
+        record = {"name": "own", "started_at": started_at, "stages": stages}
+        (folder / "record.json").write_text(json.dumps(record))
     return stage
 
 

@@ -92,3 +92,8 @@ def test_a_draw_depends_on_seed_and_id_alone(tmp_path):
     assert model.caption(jpegs, drawn, seed=2, ids=names) != found
     with pytest.raises(ValueError, match="5 images and 4 ids; give as many"):
         model.caption(jpegs, drawn, ids=names[:4])
+    with pytest.raises(TypeError, match="ids: 1 is no text; give a str for each image"):
+        model.caption(jpegs[:2], drawn, ids=["a", 1])
+    for seed in (-1, 2**63):
+        with pytest.raises(ValueError, match=f"seed is {seed}; give 0 or more, less than"):
+            model.caption(jpegs[:1], drawn, seed=seed)

@@ -58,6 +58,11 @@ def test_a_text_without_a_marker_or_too_long_is_refused(model, text, marker, wor
         model.fill_mask([text], marker=marker)
 
 
+def test_a_text_may_stand_in_a_group_of_one_as_elsewhere(model):
+    (alone,), (grouped,) = model.fill_mask(["one <mask>"]), model.fill_mask([("one <mask>",)])
+    assert alone == grouped
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("with_images", [False, True])
 def test_words_are_those_of_the_head_at_each_marker(model, with_images):

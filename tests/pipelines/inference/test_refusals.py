@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipelines.builtin_recipes import builtin_recipes
 from pipelines.inference.uses import USES, CannotDo
 from tests.pipelines.inference.models import KINDS, builder_of, fine_tuned, pretrained
 from tokenizer.text import train
+from tokenizer.vqkd import VQKD
 
 SMALL = train(["x y z a b c"] * 9, vocab_size=11, character_coverage=1)
 IMAGE = np.zeros((8, 8, 3), np.uint8)
@@ -112,6 +114,18 @@ def drop(name: str) -> Callable[[dict[str, torch.Tensor]], None]:
     return change
 
 
+def codebook(num_codes: int, value: float) -> Callable[[Path], None]:
+    """Write an image tokenizer with a number of codes, one of which has a value."""
+
+    def change(folder: Path) -> None:
+        config = replace(VQKD.load(folder / "vqkd.pt").config, num_codes=num_codes)
+        tokenizer = VQKD(config)
+        tokenizer.quantize.embedding.weight.data[3, 5] = value
+        tokenizer.save(folder / "vqkd.pt")
+
+    return change
+
+
 def without(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).unlink()
@@ -129,7 +143,7 @@ PRETRAINED = {
     "cut weights": (cut("model.safetensors"), "damaged"),
     "no weights": (remove("model.safetensors"), "has network.json but no model.safetensors"),
     "no configuration": (remove("network.json"), "network.json is missing"),
-    "cut configuration": (cut("network.json"), "network.json|JSON|delimiter|line"),
+    "cut configuration": (cut("network.json"), "network.json: no JSON .*; copy the file again"),
     "newer configuration": (
         change_json("network.json", format=2), "format 2, this version reads 1",
     ),
@@ -158,6 +172,15 @@ PRETRAINED = {
     ),
     "cut vocabulary": (cut("sentencepiece.bpe.model"), "not a SentencePiece model"),
     "cut codebook": (cut("vqkd.pt"), "vqkd.pt: neither a torch nor"),
+    "codebook without a number": (
+        codebook(20, torch.nan), "not a VQ-KD tokenizer: .* holds values that are not finite",
+    ),
+    "codebook of another": (
+        codebook(21, 0.5), "vqkd.pt: 21 codes, the network predicts 20; copy the whole export",
+    ),
+    "card of another encoding": (
+        write("README.md", b"caf\xe9"), "README.md is not UTF-8 text; copy the whole folder again",
+    ),
     "transformers": (foreign({"model_type": "bert"}), r"model of transformers \(bert\)"),
     "clip": (foreign({"model_type": "clip"}), r"model of transformers \(clip\)"),
     "timm": (foreign({"architecture": "vit_base_patch16"}), "timm's model vit_base_patch16"),
@@ -171,7 +194,7 @@ def test_a_damaged_or_foreign_folder_is_refused(made, tmp_path, name):
     folder = Path(shutil.copytree(made("pretrained"), tmp_path / "export"))
     change(folder)
     assert_refused(folder, words)
-    if not any(part in name for part in ("vocabulary", "codebook")):
+    if not any(part in name for part in ("vocabulary", "codebook", "card")):
         assert_refused(folder, words, BEiT3)
 
 
@@ -216,6 +239,12 @@ def test_a_damaged_fine_tuning_is_refused(made, tmp_path, name):
     assert_refused(folder, words)
 
 
+def test_a_pretraining_beside_a_task_is_not_taken_for_either(made, tmp_path):
+    folder = Path(shutil.copytree(made("pretrained"), tmp_path / "export"))
+    shutil.copyfile(made("vqa") / "task.json", folder / "task.json")
+    assert_refused(folder, "weights of a pretraining beside the task.json of a fine-tuning")
+
+
 def test_a_file_that_the_task_names_is_not_forgotten(tmp_path):
     names = tmp_path / "names.tsv"
     names.write_text("".join(f"{label}\tthe {label}\n" for label in builder_of("dual").numbers))
@@ -252,15 +281,43 @@ def test_no_code_of_a_file_is_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_predicted_pixels_are_not_taken_for_codes(tmp_path):
+    """A head for pixels has outputs that look like scores of codes."""
+    model = PretrainedModel.from_pretrained(pretrained(tmp_path / "export", image_target="pixels"))
+    assert "fill_patches" not in model.methods and "codes" in model.methods
+    with pytest.raises(CannotDo, match="has no head for the codes of masked patches"):
+        model.fill_patches([IMAGE], np.ones((1, 16), bool))
+
+
+NO_VALUES = {
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "without values": lambda tensor: tensor.to("meta"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_VALUES)
+def test_weights_that_are_no_plain_numbers_are_refused(made, tmp_path, kind):
+    state = load_file(made("pretrained") / "model.safetensors")
+    name = "vision.class_token"
+    torch.save({"model": state | {name: NO_VALUES[kind](state[name])}}, tmp_path / "w.pth")
+    for loaded in (PretrainedModel, BEiT3):
+        assert_refused(tmp_path / "w.pth", f"{name} is {kind}; save plain tensors", loaded)
+
+
 def test_one_input_instead_of_a_list_is_refused(made):
     model = PretrainedModel.from_pretrained(made("pretrained"))
     for call in (
         lambda: model.embed_texts("a red circle"),
         lambda: model.embed_images("a.jpg"),
         lambda: model.embed_images(IMAGE),
+        lambda: model.processor.texts("a red circle"),
+        lambda: model.processor.images("a.jpg"),
+        lambda: model.processor.pixels(IMAGE),
     ):
         with pytest.raises(TypeError, match=r"; give a list, even of one: \["):
             call()
+    ids, padding = model.processor.texts([])
+    assert ids.shape == padding.shape == (0, 0)
     with pytest.raises(ValueError, match="precision is 'fp16'; give one of"):
         PretrainedModel.from_pretrained(made("pretrained"), precision="fp16")
     with pytest.raises(ValueError, match="batch_size is 0"):

@@ -1,6 +1,7 @@
 """Classes of pixels of a loaded model are those of ``predict``, in the size of the given images."""
 
 import io
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -86,6 +87,17 @@ def test_the_batch_and_the_kind_of_input_change_nothing(model, jpegs, tmp_path):
     assert model.segment([]) == []
     with pytest.raises(ValueError, match="batch_size is 0; it must be 1 or more"):
         model.segment(jpegs, batch_size=0)
+
+
+def test_a_wide_and_a_tall_image_are_not_padded_to_the_square_of_both(model):
+    wide = np.zeros((8, 500, 3), np.uint8)
+    tracemalloc.start()
+    found = model.segment([wide, wide.transpose(1, 0, 2)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [each.label_map.shape for each in found] == [(8, 500), (500, 8)]
+    shorter = model.source.config.image_size
+    assert peak < 3 * (shorter * 500 / 8) ** 2 / 2  # bytes of one padded image, of NumPy alone
 
 
 def test_a_segmenter_does_nothing_else(model, jpegs):

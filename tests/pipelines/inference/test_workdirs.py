@@ -1,4 +1,4 @@
-"""A workdir stands for the export of its newest workflow, complete or not."""
+"""A workdir stands for the export of its newest training, complete or not."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def commit(workdir: Path, fingerprint: str, export: Path) -> Path:
     return folder
 
 
-def test_the_newest_workflow_of_a_workdir_gives_the_model(tmp_path):
+def test_the_newest_training_of_a_workdir_gives_the_model(tmp_path):
     work = tmp_path / "work"
     output = commit(work, "a1", pretrained(tmp_path / "p" / "export"))
     record(work, "pretraining", {"pretrain": "p1", "export": "a1"}, 1.0)
@@ -47,6 +47,8 @@ def test_the_newest_workflow_of_a_workdir_gives_the_model(tmp_path):
     model = PretrainedModel.from_pretrained(work)
     assert model.methods == ("embed_images", "embed_texts", "answer")
     assert str(work) in model.description
+    record(work, "embed", {"inputs": "i1", "embed": "e1"}, 3.0)
+    assert PretrainedModel.from_pretrained(work).methods == model.methods
 
 
 def test_a_fine_tuning_that_goes_on_is_no_model_yet(tmp_path):

@@ -99,7 +99,7 @@ def checkpoint(stage: Path, step: int, config: BEiT3Config, scale: float = 1.0) 
 
 
 def workdir(root: Path, config: BEiT3Config | None = None) -> Path:
-    """A workdir whose pretraining is complete, with both tokenizers; return the stage's folder."""
+    """A workdir with a complete pretraining and a later workflow; return the stage's folder."""
     file(root / "text_tokenizer" / "t0", "spm.model", spm())
     file(root / "image_tokenizer" / "i0", "vqkd.pt", vqkd())
     stage = root / "pretrain" / "p0"
@@ -110,9 +110,11 @@ def workdir(root: Path, config: BEiT3Config | None = None) -> Path:
     last = "ray_train/step_00000020"
     names = [f"{last}/{path}" for path, _ in Store(stage / last).walk()]
     commit(Store(stage), "pretrain", names)
-    (root / "workflows" / "a").mkdir(parents=True)
-    record = {"name": "t", "started_at": 1.0, "stages": {"pretrain": "p0"}}
-    (root / "workflows" / "a" / "record.json").write_text(json.dumps(record))
+    for started_at, stages in ((1.0, {"pretrain": "p0"}), (2.0, {"embed": "e0"})):
+        folder = root / "workflows" / next(iter(stages))
+        folder.mkdir(parents=True)
+        record = {"name": "t", "started_at": started_at, "stages": stages}
+        (folder / "record.json").write_text(json.dumps(record))
     return stage
 
 

@@ -77,6 +77,13 @@ def test_the_preview_is_the_decoded_image(page):
     assert (pixels_of(answer["image"]) == expected).all()
 
 
+def test_a_line_of_pixels_is_shown_small_and_not_cut_into_windows(page):
+    line = base64.b64encode(drawn.image_bytes(1, size=(20_000, 2))).decode()
+    answer = page.ask("preview", image=line)
+    assert answer["size"] == "20000 x 2" and pixels_of(answer["image"]).shape == (1, 4096, 3)
+    assert "at most 50 times the shorter one" in page.ask("pixels", image=line)["error"]
+
+
 def test_answers_classes_and_nearest_texts_are_those_of_the_models(page, models):
     (best,) = models["vqa"].answer([IMAGE], ["one red circle"], top_k=5)
     rows = page.ask("answer", image=ENCODED, text=" one  red circle ")["rows"]
@@ -185,6 +192,7 @@ def test_masked_words_are_predicted_with_and_without_the_image(page, models):
         ("words", {"text": "[MASK] " * 9000}, "the text has 63000 characters, more than 20000"),
         ("objects", {"image": ENCODED, "least": "much"}, "the smallest score is a number from 0"),
         ("objects", {"image": ENCODED, "least": "nan"}, "the smallest score is a number from 0"),
+        ("objects", {"image": ENCODED, "least": 10**400}, "the smallest score is a number from"),
         ("objects", {"image": ENCODED, "least": 1}, "the smallest score is a number from 0"),
         ("objects", {"image": ENCODED, "least": []}, "the smallest score is a number from 0"),
         ("objects", {}, "choose an image first"),
@@ -258,6 +266,13 @@ def test_a_port_in_use_is_one_sentence():
             server.listen("127.0.0.1", port)
     with pytest.raises(PipelineError, match="choose another --port"):
         server.listen("127.0.0.1", 99_999)
+
+
+@pytest.mark.parametrize("host", ["", " ", "a..b", "203.0.113.7"])
+def test_a_host_that_is_not_this_machine_is_one_sentence(host):
+    with pytest.raises(PipelineError, match="choose another --host") as refused:
+        server.listen(host, 0)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_static_files_are_in_the_package():
