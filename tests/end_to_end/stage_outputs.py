@@ -36,7 +36,15 @@ PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "sentencepie
 
 TRAINED_STAGES = ("image_tokenizer", "pretrain", "evaluate")
 "Their numbers and JSON files are recorded by structure."
-TRAINED_COLUMNS = ("*_tokens.*.codes", "evaluate.data.*", "evaluate.shown_*.*")
+TRAINED_COLUMNS = (
+    "*_tokens.*.codes",
+    "evaluate.*_features.*trained",
+    "evaluate.grounding.[rot]*",  # right, other, third
+    "evaluate.likelihood.scores",
+    "evaluate.masked.*_sum",
+    "evaluate.masked.num_correct",
+    "evaluate.shown_*.*",
+)
 "Columns that torch computes: their types and lengths are recorded."
 OMITTED_COLUMNS = ("download/*.rejects.detail",)
 "Columns that differ between two runs: the system words a broken connection in more than one way."
