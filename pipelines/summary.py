@@ -77,7 +77,8 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
             pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
             if pretraining.exists(FIGURE_FILE):
                 print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
-    print_location(console, "MLflow", f"beit3 ui {workdir.as_option('--workdir')}")
+    options = workdir.storage.as_options("--workdir", workdir.uri)
+    print_location(console, "MLflow", f"beit3 ui {options}")
 
 
 def _print_applied(console: Console, workdir: Store, committed: Mapping[str, Store]) -> None:
@@ -85,9 +86,8 @@ def _print_applied(console: Console, workdir: Store, committed: Mapping[str, Sto
         if folder := committed.get(name):
             print_location(console, "results", f"{folder.uri}/data/*.parquet")
     if "embed" in committed:
-        print_location(
-            console, "search", f"beit3 search --model MODEL {workdir.as_option('--in')} TEXT"
-        )
+        options = workdir.storage.as_options("--in", workdir.uri)
+        print_location(console, "search", f"beit3 search --model MODEL {options} TEXT")
 
 
 def _print_pretraining(console: Console, committed: Mapping[str, Store]) -> None:

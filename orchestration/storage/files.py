@@ -8,6 +8,7 @@ import hashlib
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from shlex import quote
 from typing import IO, TYPE_CHECKING, Annotated, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -40,6 +41,16 @@ class StorageParams(StageParams):
     @classmethod
     def _usable(cls, endpoint_url: str | None) -> str | None:
         return None if endpoint_url is None else checked_endpoint(endpoint_url)
+
+    def as_options(self, name: str, uri: str) -> str:
+        """Return the options of a command line that name a folder, quoted for a shell.
+
+        Args:
+            name: option that takes the folder, such as ``--workdir``.
+            uri: of the folder.
+        """
+        options = {name: uri, "--endpoint-url": self.endpoint_url, "--region": self.region}
+        return " ".join(f"{key} {quote(value)}" for key, value in options.items() if value)
 
 
 def checked_endpoint(url: str) -> str:

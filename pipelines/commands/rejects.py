@@ -68,9 +68,8 @@ def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
         raise RecipeError(f"no stage is named {stage!r}; stages: {', '.join(stages)}")
     folder = store.sub(f"{stage}/{stages[stage]}")
     if not folder.exists(MANIFEST):
-        raise RecipeError(
-            f"{stage} is not complete; see `beit3 status {store.as_option('--workdir')}`"
-        )
+        options = store.storage.as_options("--workdir", store.uri)
+        raise RecipeError(f"{stage} is not complete; see `beit3 status {options}`")
     path = f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"
     return folder, parse_recipe(store.read(path), store.uri_of(path))[0]
 

@@ -148,6 +148,8 @@ def recipe(inputs: Path, task: str = "image_classification", **changes: Any) -> 
             "cluster": {"num_cpus": 3, "object_store_mb": 128},
             "task": TASKS[task],
             "start_from": str(inputs / "start"),
+            # Batch normalization needs more than one position of the coarsest map, 1/32.
+            "network": {"image_size": 64} if task == "mask2former" else {},
             "data": data,
             "finetune": FINETUNE | changes,
         }

@@ -313,9 +313,9 @@ def test_other_characters_may_stand_in_a_prefix(s3_endpoint):
 
 def test_the_options_that_name_a_folder_say_how_its_store_is_reached():
     params = StorageParams(endpoint_url="http://localhost:9000/", region="eu-west-1")
-    options = Store("s3://bucket/two words", params).as_option("--workdir")
+    options = params.as_options("--workdir", "s3://bucket/two words")
     assert shlex.split(options) == [
         *("--workdir", "s3://bucket/two words", "--endpoint-url", "http://localhost:9000"),
         *("--region", "eu-west-1"),
     ]
-    assert Store("/data/run").as_option("--in") == "--in /data/run"
+    assert StorageParams().as_options("--in", "/data/run") == "--in /data/run"
