@@ -9,7 +9,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
@@ -71,7 +71,7 @@ class Session:
         num_threads: int,
         device: "torch.device",
         reporter: "Reporter | None",
-        newest: Callable[[], Store | None] = lambda: None,
+        start: Store | None = None,
         *,
         writer: CheckpointWriter | None = None,
         save_every_s: float = math.inf,
@@ -82,7 +82,7 @@ class Session:
         Args:
             rank, num_workers, num_threads, device: the attributes.
             reporter: of the worker of rank 0; None on the others.
-            newest: returns the newest whole checkpoint or None.
+            start: checkpoint to continue from, the same on every worker.
             writer: writes the checkpoints of this worker; None if it never saves any.
             save_every_s: time after which a checkpoint is due.
             branches: how the training went back so far.
@@ -92,7 +92,7 @@ class Session:
         self.num_threads = num_threads
         self.device = device
         self._reporter = reporter
-        self._newest = newest
+        self._start = start
         self._writer = writer
         self._save_every_s = save_every_s
         self._branches = branches
@@ -110,7 +110,7 @@ class Session:
 
     def has_checkpoint(self) -> bool:
         """Return whether there is a checkpoint to continue from."""
-        return self._newest() is not None
+        return self._start is not None
 
     @property
     def messages(self) -> Messages:
@@ -118,16 +118,14 @@ class Session:
         return self._reporter.messages if self._reporter is not None else Messages(None)
 
     @contextmanager
-    def latest_checkpoint(self) -> Iterator[Path | None]:
-        """Yield a local folder with the newest checkpoint, or None if there is none."""
+    def starting_checkpoint(self) -> Iterator[Path | None]:
+        """Yield a local folder with the checkpoint to continue from, or None if there is none."""
         import ray.train
 
-        # Ray Train's record lacks a checkpoint whose worker died soon after it was saved.
-        found = self._newest()
-        if found is None:
+        if self._start is None:
             yield None
         else:
-            checkpoint = ray.train.Checkpoint(found.native_path(), found.file_system())
+            checkpoint = ray.train.Checkpoint(self._start.native_path(), self._start.file_system())
             with checkpoint.as_directory() as folder:
                 yield Path(folder)
 

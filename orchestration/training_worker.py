@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from orchestration.branches import Branch
-from orchestration.checkpoint_files import newest_whole, remove_old, step_of
+from orchestration.checkpoint_files import RAY_TRAIN, newest_whole, remove_old, step_of
 from orchestration.checkpoint_writer import CheckpointWriter
 from orchestration.reporting.run_log import RunLog
 from orchestration.reporting.usage import peak_memory
@@ -58,10 +58,16 @@ class TrainingWorker:
         """Train; return the peak memory in bytes."""
         import ray.train
         import ray.train.torch
+        from ray.train.collective import broadcast_from_rank_zero
 
         here, folder = ray.train.get_context(), self.checkpoints.folder
         rank, num_workers = here.get_world_rank(), here.get_world_size()
         reporter = Reporter(folder, self.log) if rank == 0 else None
+        # Workers may see different lists of a network file system, hence one looks for all. Ray
+        # Train's own record lacks a checkpoint whose worker died soon after it was saved.
+        newest = self.checkpoints.newest() if rank == 0 else None
+        name = broadcast_from_rank_zero(newest and newest.name)
+        start = folder.sub(f"{RAY_TRAIN}/{name}") if name else None
         writer = CheckpointWriter(
             folder,
             rank,
@@ -76,7 +82,7 @@ class TrainingWorker:
                 self.num_threads,
                 ray.train.torch.get_device(),  # by local rank: a node's workers see all its GPUs
                 reporter,
-                self.checkpoints.newest,
+                start,
                 writer=writer,
                 save_every_s=60 * (self.save_every_minutes or math.inf),
                 branches=self.branches,

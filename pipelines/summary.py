@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -78,7 +77,7 @@ def print_summary(console: Console, workdir: Store, fingerprints: Mapping[str, s
             pretraining = workdir.sub(f"pretrain/{fingerprints['pretrain']}")
             if pretraining.exists(FIGURE_FILE):
                 print_location(console, "losses", pretraining.uri_of(FIGURE_FILE))
-    print_location(console, "MLflow", f"beit3 ui --workdir {quote(workdir.uri)}")
+    print_location(console, "MLflow", f"beit3 ui {workdir.as_option('--workdir')}")
 
 
 def _print_applied(console: Console, workdir: Store, committed: Mapping[str, Store]) -> None:
@@ -87,7 +86,7 @@ def _print_applied(console: Console, workdir: Store, committed: Mapping[str, Sto
             print_location(console, "results", f"{folder.uri}/data/*.parquet")
     if "embed" in committed:
         print_location(
-            console, "search", f"beit3 search --model MODEL --in {quote(workdir.uri)} TEXT"
+            console, "search", f"beit3 search --model MODEL {workdir.as_option('--in')} TEXT"
         )
 
 

@@ -38,7 +38,7 @@ class OneWorker:
         return newest_whole(self.folder) is not None
 
     @contextmanager
-    def latest_checkpoint(self) -> Iterator[Path | None]:
+    def starting_checkpoint(self) -> Iterator[Path | None]:
         found = newest_whole(self.folder)
         yield None if found is None else Path(found.uri)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import StoreError
@@ -67,6 +68,19 @@ class Store:
     def sub(self, path: str) -> "Store":
         """Return the store of a sub-folder."""
         return Store(f"{self.uri}/{path}", self.storage)
+
+    def as_option(self, name: str) -> str:
+        """Return the options of a command line that name this folder, quoted for a shell.
+
+        Args:
+            name: option that takes the folder, such as ``--workdir``.
+        """
+        options = {
+            name: self.uri,
+            "--endpoint-url": self.storage.endpoint_url,
+            "--region": self.storage.region,
+        }
+        return " ".join(f"{key} {quote(value)}" for key, value in options.items() if value)
 
     def uri_of(self, path: str) -> str:
         """Return the full URI or absolute path of ``path``, for messages and records."""

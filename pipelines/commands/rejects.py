@@ -1,7 +1,6 @@
 """``beit3 rejects``: the rows that a stage rejected, each with its line in the source."""
 
 from collections.abc import Iterator, Mapping
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,7 +69,7 @@ def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
     folder = store.sub(f"{stage}/{stages[stage]}")
     if not folder.exists(MANIFEST):
         raise RecipeError(
-            f"{stage} is not complete; see `beit3 status --workdir {quote(store.uri)}`"
+            f"{stage} is not complete; see `beit3 status {store.as_option('--workdir')}`"
         )
     path = f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"
     return folder, parse_recipe(store.read(path), store.uri_of(path))[0]

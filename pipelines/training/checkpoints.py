@@ -111,13 +111,13 @@ def restore(
     history: History,
     read_files: Callable[[Path], None],
 ) -> None:
-    """Load the newest checkpoint, if there is one, into network, optimizer and history.
+    """Load the checkpoint to continue from, if there is one, into network, optimizer and history.
 
     The optimizer must be new, with a learning rate of 0. ``read_files`` reads the task's own files.
     """
     import torch.distributed.checkpoint as dcp
 
-    with session.latest_checkpoint() as folder:
+    with session.starting_checkpoint() as folder:
         if folder is None:
             return
         # An optimizer has no state before its first step: a step without gradient and learning

@@ -3,9 +3,8 @@
     python -m tests.crashes.finetuning INPUTS WORKDIR TRACES OPTIONS
 
 OPTIONS is JSON: ``finetune`` has changes of this section of the recipe, ``task`` its task (classes
-by default, ``detection`` or ``segmentation``), ``kill_at`` the steps at which
-the second worker kills itself, once each. Each step that a worker starts adds a line to
-TRACES, outside the store.
+by default, or another key of ``TASKS``), ``kill_at`` the steps at which the second worker kills
+itself, once each. Each step that a worker starts adds a line to TRACES, outside the store.
 """
 
 import json
@@ -52,6 +51,16 @@ TASKS: dict[str, dict[str, Any]] = {
     "segmentation": {
         "name": "segmentation", "head": "pyramid", "sizes": {"channels": 16},
         "ratios": (0.8, 1.25),
+    },
+    "mask2former": {
+        "name": "segmentation", "head": "mask2former", "ratios": (0.8, 1.25),
+        "sizes": {
+            "adapter": {"num_heads": 4, "channels": 8},
+            "masks": {
+                "width": 32, "num_heads": 4, "pixel_layers": 1, "query_layers": 2,
+                "pixel_hidden": 16, "query_hidden": 16, "num_queries": 8, "num_points": 64,
+            },
+        },
     },
 }  # fmt: skip
 
@@ -121,7 +130,7 @@ def recipe(inputs: Path, task: str = "image_classification", **changes: Any) -> 
         files["format"] = "coco_instances"
         data = {split: files | {"annotations": str(inputs / f"{split}.json")} for split in splits}
         changes["augment"] = {}
-    elif task == "segmentation":
+    elif TASKS[task]["name"] == "segmentation":
         data = {
             split: {
                 "format": "label_folders", "slice_rows": 10, "classes": str(inputs / "classes.csv"),

@@ -80,6 +80,7 @@ CLASSES = "image_classification"
         pytest.param(CLASSES, EMA_DECAY, id="moving average"),
         pytest.param("detection", None, id="detection"),
         pytest.param("segmentation", None, id="segmentation"),
+        pytest.param("mask2former", None, id="mask2former"),
     ],
 )
 def test_a_fine_tuning_that_is_killed_ends_with_the_same_weights_and_score(

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shlex
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -308,3 +309,13 @@ def test_other_characters_may_stand_in_a_prefix(s3_endpoint):
     assert store.file_system().get_file_info(store.native_path("f/g")).size == 1
     store.remove("f")
     assert list(store.walk()) == []
+
+
+def test_the_options_that_name_a_folder_say_how_its_store_is_reached():
+    params = StorageParams(endpoint_url="http://localhost:9000/", region="eu-west-1")
+    options = Store("s3://bucket/two words", params).as_option("--workdir")
+    assert shlex.split(options) == [
+        *("--workdir", "s3://bucket/two words", "--endpoint-url", "http://localhost:9000"),
+        *("--region", "eu-west-1"),
+    ]
+    assert Store("/data/run").as_option("--in") == "--in /data/run"

@@ -78,7 +78,7 @@ def save_and_restore_alone(_: int, folder: Path) -> None:
     Saver(session, network, optimizer, history, lambda local: None).save(is_last=True)
     newest = newest_whole(store)
     assert newest is not None
-    session.latest_checkpoint = lambda: nullcontext(Path(newest.uri))  # type: ignore[method-assign]
+    session.starting_checkpoint = lambda: nullcontext(Path(newest.uri))  # type: ignore[method-assign]
     again = torch.nn.Linear(8, 8)
     fresh = torch.optim.AdamW(again.parameters(), lr=0.0)
     restore(session, again, fresh, History(store, log_every=1), lambda local: None)
