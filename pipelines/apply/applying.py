@@ -24,7 +24,7 @@ from pipelines.apply.inputs import SOURCE, InputParams
 from pipelines.apply.model_location import as_recipe_error
 from pipelines.apply.operations import OPERATIONS, Batch, Operation
 from pipelines.apply.params import ApplyParams
-from pipelines.apply.rows import ROWS, image_bytes, kind_of
+from pipelines.apply.rows import ROWS, Which, image_bytes, kind_of
 from pipelines.inference.batching import Text
 from pipelines.inference.loaded_model import Precision
 from pipelines.inference.pretrained_model import PretrainedModel
@@ -33,7 +33,9 @@ from pipelines.readers.prefetch import prefetch
 from pipelines.tokens.image_tokens import KILLED_WORKER
 
 Row = dict[str, Any]
-KEPT: Final = pa.schema([ROWS.field(name) for name in ("id", "path", "row", "text", "second_text")])
+KEPT: Final = pa.schema(
+    [ROWS.field(name) for name in ("id", "path", "row", "second_path", "text", "second_text")]
+)
 "Columns of the listed rows that the output keeps."
 _MODEL_BYTES: Final = 2_000_000_000
 "Memory of a model of the base size while it is loaded."
@@ -161,13 +163,18 @@ class Applier:
                 yield from self._apply(batch, some_views)
 
     def _view(self, row: Row) -> Any:
-        """Return the view of a row's image, or what is wrong with it; None without an image."""
-        if row["file"] is None:
-            return None
-        try:
-            return self.operation.view(self.model, decode_image(image_bytes(row)))
-        except RowError as error:
-            return error
+        """Return the view of a row's image, or of both, or what is wrong; None without an image."""
+        views: list[Any] = []
+        prefixes: tuple[Which, ...] = ("", "second_")
+        for which in prefixes:
+            if row[f"{which}file"] is None:
+                break
+            try:
+                views.append(self.operation.view(self.model, decode_image(image_bytes(row, which))))
+            except RowError as error:
+                words = f"second image: {error.detail}" if which else error.detail
+                return RowError(error.reason, words)
+        return tuple(views) if len(views) > 1 else next(iter(views), None)
 
     def _apply(
         self, rows: Sequence[Row], views: Sequence[Any]

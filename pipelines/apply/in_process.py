@@ -58,7 +58,8 @@ def table_of_results(operation: str, rows: Sequence[Row]) -> Table:
     table = Table("input", *(["text"] if asks else []), column)
     for row in rows:
         text = " | ".join(filter(None, (row["text"], row["second_text"])))
-        name = text if row["path"] is None else _shown(row["path"])
+        paths = [row["path"], row["second_path"]]
+        name = " + ".join(_shown(path) for path in paths if path is not None) or text
         number = f":{row['row']}" if row["row"] is not None and row["path"] is not None else ""
         texts = [text] if asks else []
         table.add_row(*map(escape, (f"{name}{number}", *texts, _result(row))))

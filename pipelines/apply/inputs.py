@@ -1,4 +1,4 @@
-"""Inputs: what the user names → rows, each with an image, a text, or both.
+"""Inputs: what the user names → rows, each with an image, a text, or a text about one or two.
 
 In: image files, folders of images, Parquet files, files with a text per line, texts. Out: ``data``
 (see ``rows.ROWS``) and ``rejects``: every file, row and line ends in exactly one of the two, except
@@ -83,6 +83,10 @@ class InputParams(StageParams):
     "Column of Parquet files with texts or questions; null reads none."
     second_text_column: str | None = None
     "Column of Parquet files with the second texts of pairs; null reads texts alone."
+    second_images: tuple[Location, ...] = ()
+    "The second image of a pair for each of the images, which are files then."
+    second_image_column: str | None = None
+    "Column of Parquet files with the second images of pairs; null reads images alone."
     question: str | None = None
     "Question that is asked about each image."
 
@@ -92,8 +96,15 @@ class InputParams(StageParams):
         return bool(self.second_texts) or self.second_text_column is not None
 
     @property
+    def has_image_pairs(self) -> bool:
+        """Return whether each text is about two images."""
+        return bool(self.second_images) or self.second_image_column is not None
+
+    @property
     def kinds(self) -> frozenset[Kind]:
         """Return the kinds of rows that are listed."""
+        if self.has_image_pairs:
+            return frozenset({"two images and text"})
         found: set[Kind] = {"text"} if self.text_files or self.texts else set()
         has_texts = self.question is not None or self.text_column is not None
         if self.images and self.image_column is None and self.text_column is not None:
@@ -111,7 +122,11 @@ class InputParams(StageParams):
 def stage(params: InputParams) -> Stage:
     """Declare the stage."""
     return Stage(
-        STAGE, lambda context: run(context, params), params, expects=partial(expects, params)
+        STAGE,
+        lambda context: run(context, params),
+        params,
+        version=2,
+        expects=partial(expects, params),
     )
 
 
@@ -160,6 +175,9 @@ def input_slices(params: InputParams) -> Iterator[Slice]:
 
 def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
     """Yield the payload of each slice with its number of rows."""
+    if params.second_images:
+        yield from _image_pairs(params)
+        return
     files: list[str] = []
     for path in _files(params.images):
         if not path.lower().endswith(_PARQUET):
@@ -183,6 +201,17 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
         yield {"texts": texts, "second_texts": seconds, "first": start + 1}, len(texts)
 
 
+def _image_pairs(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
+    """Yield the payloads of pairs of image files, each with its text."""
+    some = zip(params.images, params.second_images, params.texts, strict=True)
+    pairs = [(one.path, other.path, text) for one, other, text in some]
+    for path in (path for pair in pairs for path in pair[:2]):
+        if not Path(path).is_file() or path.lower().endswith(_PARQUET):
+            raise ListError(f"{path}: no image file; a pair is two files, or columns of Parquet")
+    for start in range(0, len(pairs), _SLICE_ROWS):
+        yield {"pairs": pairs[start : start + _SLICE_ROWS]}, len(pairs[start : start + _SLICE_ROWS])
+
+
 def _files(locations: Sequence[Location]) -> Iterator[str]:
     """Yield the paths of all files, those of a folder in the order of their names."""
     for location in locations:
@@ -204,6 +233,7 @@ def _row_groups(path: Path, params: InputParams) -> Iterator[tuple[dict[str, obj
             payload = {"parquet": str(path), "group": group, "first": first}
             text_columns = [params.text_column, params.second_text_column]
             columns = [name for name in text_columns if name is not None]
+            payload |= {"second_image_column": params.second_image_column}
             yield {**payload, "num_rows": num_rows, "text_columns": columns}, num_rows
             first += num_rows
 
@@ -216,6 +246,7 @@ def _check_columns(path: Path, schema: pa.Schema, params: InputParams) -> None:
     """
     wanted = {
         "--image-column": params.image_column,
+        "--second-image-column": params.second_image_column,
         "--text-column": params.text_column,
         "--second-text-column": params.second_text_column,
     }
@@ -228,10 +259,10 @@ def _check_columns(path: Path, schema: pa.Schema, params: InputParams) -> None:
                 f"with {option}"
             )
         kind = schema.field(name).type
-        if option == "--image-column" and image_type(kind) is None:
+        if "image" in option and image_type(kind) is None:
             raise ListError(
                 f"{path}: column {name} is of type {kind}; images are bytes, a struct with a field "
                 "bytes, or paths"
             )
-        if option != "--image-column" and not is_text(kind):
+        if "image" not in option and not is_text(kind):
             raise ListError(f"{path}: column {name} is of type {kind}, expected string or binary")

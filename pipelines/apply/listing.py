@@ -14,7 +14,7 @@ from dataprep.sources.names import safe_name
 from dataprep.sources.parquet_files import PARQUET_DAMAGE, Undecodable, read_rows
 from dataprep.tasks.example import EMPTY_TEXT
 from dataprep.text import clean_caption
-from pipelines.apply.rows import image_type
+from pipelines.apply.rows import Which, image_type
 
 Row = dict[str, Any]
 Reject = dict[str, str | None]
@@ -48,7 +48,12 @@ Listed = Iterator[tuple[Row, tuple[str, str] | None]]
 
 
 def _listed(payload: Mapping[str, Any], image_column: str | None, question: str | None) -> Listed:
-    if "files" in payload:
+    if "pairs" in payload:
+        for path, second, text in payload["pairs"]:
+            row = _row(f"{safe_name(path)} {safe_name(second)}", safe_name(path), file=path)
+            row |= {"second_path": safe_name(second), "second_file": os.fsencode(second)}
+            yield _checked(row, [text])
+    elif "files" in payload:
         for path in payload["files"]:
             yield _row(safe_name(path), safe_name(path), file=path, text=question), None
     elif "parquet" in payload:
@@ -78,17 +83,22 @@ def _of_parquet(
 ) -> Listed:
     path, text_columns = payload["parquet"], payload["text_columns"]
     shown = safe_name(path)
-    kind = None
-    if image_column is not None:
-        kind = image_type(pq.read_schema(path).field(image_column).type)
-    columns = [*([image_column] if kind == "path" else []), *text_columns]
+    given: dict[Which, str | None] = {"": image_column, "second_": payload["second_image_column"]}
+    images = [
+        (which, name, image_type(pq.read_schema(path).field(name).type))
+        for which, name in given.items()
+        if name is not None
+    ]
+    columns = [*(name for _, name, kind in images if kind == "path"), *text_columns]
     number = payload["first"]
     end = number + payload["num_rows"]
     try:
         for cells in _cells(path, payload, columns):
             row = _row(f"{shown}:{number}", shown, row=number, text=question)
             values = dict(zip(columns, cells, strict=True))
-            problem = _add_image(row, Path(path), image_column, kind, values)
+            problem: tuple[str, str] | None = None
+            for which, name, kind in images:
+                problem = problem or _add_image(row, Path(path), which, name, kind, values)
             if problem is None and text_columns:
                 row, problem = _checked(row, [values[name] for name in text_columns])
             yield row, problem
@@ -107,19 +117,17 @@ def _cells(path: str, payload: Mapping[str, Any], columns: list[str]) -> Iterato
 
 
 def _add_image(
-    row: Row, file: Path, column: str | None, kind: str | None, values: Mapping[str, Any]
+    row: Row, file: Path, which: Which, column: str, kind: str | None, values: Mapping[str, Any]
 ) -> tuple[str, str] | None:
-    """Say in a row where its image lies; return what is wrong with it, or None."""
-    if kind is None:
-        return None
+    """Say in a row where an image of it lies; return what is wrong with it, or None."""
     if kind != "path":
-        row |= {"file": os.fsencode(file), "column": column}
+        row |= {f"{which}file": os.fsencode(file), f"{which}column": column}
         return None
-    name = values[column or ""]
+    name = values[column]
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         return MISSING_FILE, f"column {column} names no image: {name!r}"
     path = str(file.parent / name)
-    row |= {"file": os.fsencode(path), "path": safe_name(path)}
+    row |= {f"{which}file": os.fsencode(path), f"{which}path": safe_name(path)}
     return None
 
 
@@ -150,6 +158,9 @@ def _row(
         "row": row,
         "file": None if file is None else os.fsencode(file),
         "column": None,
+        "second_path": None,
+        "second_file": None,
+        "second_column": None,
         "text": text,
         "second_text": None,
     }

@@ -16,6 +16,7 @@ from pipelines.apply.params import ApplyParams
 from pipelines.apply.rows import Kind
 from pipelines.finetune.object_views import View
 from pipelines.finetune.tasks.detection import Detection
+from pipelines.finetune.tasks.nlvr2 import VisualReasoning
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.inference.batching import Text
 from pipelines.inference.pretrained_model import PretrainedModel
@@ -33,7 +34,7 @@ class Batch:
     ids: Sequence[str]
     "(B,) ids of the rows."
     views: Sequence[Any] | None
-    "(B,) what :meth:`Operation.view` made of their images, or None for rows without images."
+    "(B,) what :meth:`Operation.view` made of their images, pairs of it for rows of two, or None."
     texts: Sequence[Text] | None
     "(B,) texts or pairs of texts, or None for rows without texts."
 
@@ -45,7 +46,7 @@ class Operation(ABC):
     takes: ClassVar[frozenset[Kind]]
     "Kinds of rows that it takes."
     takes_pairs: ClassVar[bool] = False
-    "Whether it takes pairs of texts that are read together."
+    "Whether it takes pairs of texts or images that are read together."
     columns: ClassVar[pa.Schema]
     "The columns that it adds to a row."
     batch_size: ClassVar[int] = 32
@@ -129,16 +130,27 @@ class Answer(Operation):
 
 
 class Classify(Operation):
-    """Classes of images, or of texts."""
+    """Classes of images, of texts, or of sentences about two images."""
 
     name = "classify"
-    takes = frozenset({"image", "text"})
+    takes = frozenset({"image", "text", "two images and text"})
     takes_pairs = True
     columns = pa.schema([("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
     settings = frozenset({"num_best"})
 
     def check(self, model: PretrainedModel, kinds: Collection[Kind]) -> None:
         """See :class:`Operation`."""
+        if "two images and text" in kinds:
+            require(model, "classify_pairs", called=self.name)
+            return
+        if isinstance(model.task, VisualReasoning):
+            if not kinds:
+                return  # each row was a reject
+            raise CannotDo(
+                f"classify: {model.description} and takes two images with a sentence; give "
+                "--second-image and --text, or columns of Parquet files: --second-image-column and "
+                "--text-column"
+            )
         super().check(model, kinds)
         wrong: Kind = "image" if isinstance(model.task, TextClassification) else "text"
         if wrong in kinds:
@@ -146,9 +158,14 @@ class Classify(Operation):
 
     def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
         """See :class:`Operation`; best labels first."""
-        given = batch.views if batch.views is not None else batch.texts or []
         most, size = params.num_best, len(batch.ids)
-        return _best("labels", model.classify(given, top_k=most, batch_size=size))
+        if batch.views is not None and batch.texts is not None:
+            pairs, said = batch.views, _alone(batch)
+            found = model.classify_pairs(pairs, said, top_k=most, batch_size=size)
+        else:
+            given = batch.views if batch.views is not None else batch.texts or []
+            found = model.classify(given, top_k=most, batch_size=size)
+        return _best("labels", found)
 
 
 class Detect(Operation):

@@ -1,4 +1,4 @@
-"""Input rows: one image, one text, or an image with a question; and the bytes of their images.
+"""Input rows: images, texts, or texts about one or two images; and the bytes of their images.
 
 A row says where its image lies, so the listing of a million images copies none of them.
 """
@@ -25,6 +25,9 @@ ROWS: Final = pa.schema(
         ("row", pa.int64()),
         ("file", pa.binary()),
         ("column", pa.string()),
+        ("second_path", pa.string()),
+        ("second_file", pa.binary()),
+        ("second_column", pa.string()),
         ("text", pa.string()),
         ("second_text", pa.string()),
     ]
@@ -38,12 +41,15 @@ ROWS: Final = pa.schema(
 | ``row`` | number of the row or line in its file, from 1; null for an image file |
 | ``file`` | file of the image, in bytes, as a name need not be UTF-8; null if there is no image |
 | ``column`` | Parquet column of ``file`` that holds the image; null if ``file`` is the image |
-| ``text`` | the text, or the question about the image; null if there is none |
+| ``second_path``, ``second_file``, ``second_column`` | the same of the second image; else null |
+| ``text`` | the text, or what is asked or said of the images; null if there is none |
 | ``second_text`` | the second text of a pair of texts that are read together; else null |
 """
 
-Kind = Literal["image", "text", "image and text"]
+Kind = Literal["image", "text", "image and text", "two images and text"]
 "What a row holds."
+Which = Literal["", "second_"]
+"Prefix of the columns that say where an image of a row lies."
 _CACHED_GROUPS: Final = 2
 
 
@@ -51,23 +57,26 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
     """Return what a row of ``ROWS`` holds."""
     if row["file"] is None:
         return "text"
+    if row["second_file"] is not None:
+        return "two images and text"
     return "image" if row["text"] is None else "image and text"
 
 
-def image_bytes(row: dict[str, Any]) -> bytes:
-    """Return the bytes of the image of a row.
+def image_bytes(row: Mapping[str, Any], which: Which = "") -> bytes:
+    """Return the bytes of an image of a row.
 
     Args:
         row: of ``ROWS``, with an image.
+        which: prefix of the columns of its only or first image, or of its second.
 
     Raises:
         MemberError: they cannot be read.
     """
-    path = Path(os.fsdecode(row["file"]))
-    if row["column"] is None:
+    path, column = Path(os.fsdecode(row[f"{which}file"])), row[f"{which}column"]
+    if column is None:
         return read_file(path, safe_name(path.name))
     try:
-        cell = _cell(path, row["column"], row["row"] - 1)
+        cell = _cell(path, column, row["row"] - 1)
     except PARQUET_DAMAGE as error:
         raise MemberError(DAMAGED_FILE, f"{safe_name(str(path))}: {_words(error)}") from None
     name = cell["path"] if isinstance(cell, dict) else None
@@ -76,7 +85,7 @@ def image_bytes(row: dict[str, Any]) -> bytes:
         return bytes(data)
     if data is None and name and "\0" not in name:
         return read_file(path.parent / name, safe_name(name))
-    raise MemberError(MISSING_FILE, f"row {row['row']} has no image in {row['column']}")
+    raise MemberError(MISSING_FILE, f"row {row['row']} has no image in {column}")
 
 
 def image_type(kind: pa.DataType) -> str | None:

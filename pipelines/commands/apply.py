@@ -26,6 +26,8 @@ from pipelines.commands.apply_options import (
     Overrides,
     Question,
     QuestionColumn,
+    SecondImageColumn,
+    SecondImages,
     SecondTextColumn,
     SecondTexts,
     Seed,
@@ -124,10 +126,12 @@ def classify(
     inputs: Inputs = None,
     text: Texts = [],  # noqa: B006
     second_text: SecondTexts = [],  # noqa: B006
+    second_image: SecondImages = [],  # noqa: B006
     texts: TextFiles = [],  # noqa: B006
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
     second_text_column: SecondTextColumn = None,
+    second_image_column: SecondImageColumn = None,
     top: NumBest = 5,
     tokenizer: Tokenizer = None,
     labels: Labels = None,
@@ -135,12 +139,14 @@ def classify(
     json_: Json = False,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Classify images, or texts and pairs of texts with a model that was fine-tuned for them.
+    """Classify images, texts, pairs of texts, or sentences about two images.
 
     Example: beit3 classify --model runs/demo-imagenet photos --top 3 --json
     """
-    given = inputs_section(inputs, text, texts, image_column, text_column)
+    column = image_column or ("image" if second_image_column else None)
+    given = inputs_section(inputs, text, texts, column, text_column, second_image)
     given |= {"second_texts": list(second_text), "second_text_column": second_text_column}
+    given |= {"second_image_column": second_image_column}
     section = model_section(model, tokenizer, labels) | {"num_best": top}
     apply_model(apply_recipe("classify", section, given, set_), workdir, json_)
 

@@ -17,12 +17,14 @@ def inputs_section(
     texts: list[Path] = [],  # noqa: B006
     image_column: str | None = None,
     text_column: str | None = None,
+    second_images: list[Path] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Return the section ``inputs`` of the recipe."""
     from pipelines.apply.inputs import IMAGE_COLUMN, Location
 
     return {
         "images": [Location.of(path).model_dump() for path in images or ()],
+        "second_images": [Location.of(path).model_dump() for path in second_images],
         "text_files": [Location.of(path).model_dump() for path in texts],
         "texts": list(text),
         "image_column": image_column or (None if text_column else IMAGE_COLUMN),

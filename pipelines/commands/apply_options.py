@@ -36,6 +36,21 @@ SecondTexts = Annotated[
         help="The second text of a pair, one for each --text; repeatable.",
     ),
 ]
+SecondImages = Annotated[
+    list[Path],
+    typer.Option(
+        "--second-image",
+        metavar="FILE",
+        parser=given_path,
+        help="The second image of a pair, one for each image file; --text is said of both.",
+    ),
+]
+SecondImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", parser=given_column, help="Parquet column of the second images of pairs."
+    ),
+]
 SecondTextColumn = Annotated[
     str | None,
     typer.Option(

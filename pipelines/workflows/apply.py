@@ -51,7 +51,7 @@ def misfit(operation: str, given: inputs.InputParams) -> str | None:
             f"column {given.image_column} is named for the images and for the questions; name two "
             "columns: --image-column and --question-column"
         )
-    if problem := _wrong_pairs(operation, given):
+    if problem := _wrong_pairs(operation, given) or _wrong_image_pairs(operation, given):
         return problem
     if "image and text" in given.kinds and not asks:
         return "--image-column and --text-column exclude each other; give one of them"
@@ -77,6 +77,27 @@ def _wrong_pairs(operation: str, given: inputs.InputParams) -> str | None:
         return "--second-text-column names second texts; name the first with --text-column"
     if given.second_text_column is not None and given.second_text_column == given.text_column:
         return f"column {given.text_column} is named for both texts of a pair; name two columns"
+    return None
+
+
+def _wrong_image_pairs(operation: str, given: inputs.InputParams) -> str | None:
+    """Return what is wrong with the pairs of images, or None."""
+    if not given.has_image_pairs:
+        return None
+    if not OPERATIONS[operation].takes_pairs:
+        return "second images are given, but only classify takes pairs of images; leave them out"
+    columns = {given.image_column, given.second_image_column, given.text_column} - {None}
+    if given.second_image_column is not None:
+        fits = len(columns) == 3 and not given.second_images and not given.texts
+    else:
+        fits = len(given.images) == len(given.second_images) == len(given.texts)
+        fits = fits and given.text_column is None
+    if not fits or given.has_pairs or given.text_files:
+        return (
+            "a pair of images is an image file, a --second-image and a --text, one of each for "
+            "every pair; or three columns of Parquet files: --image-column, --second-image-column "
+            "and --text-column"
+        )
     return None
 
 

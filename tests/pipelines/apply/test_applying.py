@@ -21,6 +21,7 @@ from orchestration.storage.store import Store
 from pipelines import PretrainedModel
 from pipelines.apply.applying import quarantined
 from pipelines.apply.in_process import json_line, results
+from pipelines.apply.inputs import Location
 from pipelines.apply.model_location import digest_of, located
 from pipelines.apply.operations import OPERATIONS, Batch
 from pipelines.apply.params import ApplyParams
@@ -151,9 +152,46 @@ def test_pairs_of_texts_are_read_together(tmp_path, models):
     assert bad == dict.fromkeys(names, "empty_text: the second text is empty")
 
 
+def test_sentences_are_judged_about_two_images(tmp_path, images):
+    export = fine_tuned(tmp_path / "nlvr2" / "export", builder_of("nlvr2"))
+    first, second, said = images[:3], images[3:6], ["one red circle", "two", "a blue square"]
+    model = PretrainedModel.from_pretrained(export)
+    expected = model.classify_pairs(list(zip(first, second, strict=True)), said, top_k=5)
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    columns = {
+        "left": [*(path.read_bytes() for path in first), first[0].read_bytes(), b"x"],
+        "right": [*(f"images/{path.name}" for path in second), "page.jpg", None],
+        "said": [*said, "three", "four"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=2)
+    named = dict(zip(["image_column", "second_image_column", "text_column"], columns, strict=True))
+    recipes = [
+        recipe_of(
+            "classify", export, *first, texts=said,
+            second_images=[Location.of(path).model_dump() for path in second],
+        ),
+        recipe_of("classify", export, tmp_path / "a.parquet", **named),
+    ]  # fmt: skip
+    for i, recipe in enumerate(recipes):
+        rows = run(recipe, tmp_path / f"work{i}").read().to_pylist()
+        assert [(row["second_path"], row["text"]) for row in rows] == list(
+            zip(map(str, second), said, strict=True)
+        )
+        for row, best in zip(rows, expected, strict=True):
+            assert row["labels"] == [each.label for each in best]
+            np.testing.assert_allclose(row["scores"], [each.score for each in best], atol=1e-5)
+    found = results("classify", recipe.inputs, recipe.apply)
+    bad = {row["id"][-2:]: str(problem) for row, problem in found if problem is not None}
+    assert bad[":4"].startswith("not_an_image: second image: ")
+    assert bad[":5"] == "missing_file: column right names no image: None" and len(bad) == 2
+    with pytest.raises(RecipeError, match="takes two images with a sentence; give --second-image"):
+        list(results("classify", recipe_of("classify", export, *first).inputs, recipe.apply))
+
+
 @pytest.mark.parametrize(
     ("operation", "kind", "given", "words"),
     [
+        ("classify", "vqa", {"texts": ["a"], "second_images": 1}, "head for sentences about two"),
         ("caption", "vqa", {}, "fine-tuned for vqa and has no head for captions; the recipe"),
         ("answer", "pretrained", {"question": "x"}, "has no head for questions about an image"),
         ("classify", "retrieval", {}, "has no head for classes"),
@@ -166,6 +204,9 @@ def test_pairs_of_texts_are_read_together(tmp_path, models):
 def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
     tmp_path, models, images, operation, kind, given, words
 ):
+    if "second_images" in given:
+        images = images[:1]
+        given = given | {"second_images": [Location.of(images[0]).model_dump()]}
     recipe = recipe_of(operation, models[kind], *images, **given)
     with pytest.raises(RecipeError, match=words):
         list(results(operation, recipe.inputs, recipe.apply))
@@ -195,6 +236,14 @@ def test_a_model_without_the_head_is_one_sentence_before_anything_runs(
             "classify",
             {"image_column": None, "text_column": "b", "second_text_column": "b"},
             "column b is named for both texts of a pair; name two columns",
+        ),
+        ("embed", {"second_image_column": "b"}, "only classify takes pairs of images"),
+        ("classify", {"second_image_column": "b"}, "or three columns of Parquet files: --image-"),
+        ("classify", {"second_image_column": "b", "text_column": "b"}, "or three columns"),
+        (
+            "classify",
+            {"second_images": [{"path": "/b", "content": "/b"}], "texts": ["a", "b"]},
+            "a pair of images is an image file, a --second-image and a --text, one of each",
         ),
         (
             "embed",

@@ -81,6 +81,18 @@ def test_pairs_of_texts_are_classified(work):
     assert "--second-text is empty; give a text" in called(*words[:-1], " ")
 
 
+def test_a_sentence_about_two_images_is_classified(work):
+    export = fine_tuned(work / "nlvr2/export", builder_of("nlvr2"))
+    first, second = work / "images/000.png", work / "images/001.png"
+    words = ("classify", "--model", export, first, "--second-image", second, "--text", "one")
+    (row,) = map(json.loads, called(*words, "--json").splitlines())
+    (best,) = PretrainedModel.from_pretrained(export).classify_pairs([(first, second)], ["one"])
+    assert (row["labels"][0], row["second_path"]) == (best[0].label, str(second))
+    assert "000.png + " in called(*words) and "001.png" in called(*words)
+    for wrong in (work / "images", work / "no.png"):
+        assert f"{wrong}: no image file; a pair is two" in called(*words[:5], wrong, *words[6:])
+
+
 @pytest.mark.parametrize(
     ("words", "decoding"),
     [
