@@ -33,6 +33,8 @@ class ObjectFiles:
         self.params = params
         self.access = S3Access(params)
         self.client = self.access.client()
+        self._buckets: set[str] = set()
+        "Buckets that are known to exist."
 
     @property
     def arrow(self) -> fs.S3FileSystem:
@@ -43,16 +45,34 @@ class ObjectFiles:
         """Return the entry of an object or prefix, or None if it does not exist."""
         info = self.arrow.get_file_info(path)
         if info.type == fs.FileType.NotFound:
+            self._require_bucket(path)
             return None
         return Entry(info.base_name, info.type == fs.FileType.Directory, info.size or 0)
 
     def children(self, folder: str) -> list[Entry]:
         """Return the entries under a prefix in any order; empty if it does not exist."""
         selector = fs.FileSelector(folder, allow_not_found=True)
-        return [
-            Entry(i.base_name, i.type == fs.FileType.Directory, i.size or 0)
-            for i in self.arrow.get_file_info(selector)
-        ]
+        found = self.arrow.get_file_info(selector)
+        if not found:
+            self._require_bucket(folder)
+        return [Entry(i.base_name, i.type == fs.FileType.Directory, i.size or 0) for i in found]
+
+    def _require_bucket(self, path: str) -> None:
+        """Raise OSError if a path's bucket does not exist: pyarrow finds nothing in it, as if empty.
+
+        A refusal of the question itself says nothing, since listing needs another permission.
+        """
+        bucket, _ = _parts(path)
+        if bucket in self._buckets:
+            return
+        try:
+            self.client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in (*_ABSENT, "NoSuchBucket"):
+                raise OSError(f"there is no bucket {bucket}; create it or mend the URI") from error
+        except BotoCoreError as error:
+            raise OSError(str(error)) from error
+        self._buckets.add(bucket)
 
     def open(self, path: str) -> pa.NativeFile:
         """Open an object for reading with random access."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from dataprep.images import fitted, resize
+from dataprep.images import resize
 from pipelines.finetune.tasks.text_classification import TextClassification
 from pipelines.inference.pretrained_model import PretrainedModel
 from pipelines.inference.results import Candidate
@@ -39,9 +39,8 @@ class Preview(Panel):
         """See :class:`Panel`."""
         pixels = image_of(values)
         height, width = pixels.shape[:2]
-        size = fitted(width, height, _SHOWN_SIDE)
-        scale = min(_LONGEST_SIDE / max(size), 1)
-        shown = resize(pixels, (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)))
+        scale = min(_SHOWN_SIDE / min(width, height), _LONGEST_SIDE / max(width, height), 1)
+        shown = resize(pixels, (max(round(width * scale), 1), max(round(height * scale), 1)))
         return {"image": data_address(shown), "size": f"{width} x {height}"}
 
 

@@ -169,6 +169,23 @@ def test_the_same_recipe_in_any_workdir_has_the_same_fingerprints(recipe, tmp_pa
 
 
 @pytest.mark.parametrize(
+    "words", [["status"], ["rejects", "curate"], ["inspect", "{}/curate"], ["run", "{recipe}"]]
+)
+def test_a_missing_bucket_is_named(recipe, s3_endpoint, words):
+    workdir = "s3://bukcet/work"
+    words = [word.format(workdir, recipe=recipe) for word in words]
+    named = [] if words[0] == "inspect" else ["--workdir", workdir]
+    where = (
+        ["--set", f"storage.endpoint_url={s3_endpoint}"]
+        if words[0] == "run"
+        else ["--endpoint-url", s3_endpoint]
+    )
+    shown = CliRunner().invoke(app, [*words, *named, *where])
+    assert shown.exit_code != 0
+    assert "there is no bucket bukcet; create it or mend the URI" in str(shown.exception)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--workdir", ""], "the workdir is empty"),
