@@ -58,7 +58,7 @@ class ObjectFiles:
         return [Entry(i.base_name, i.type == fs.FileType.Directory, i.size or 0) for i in found]
 
     def _require_bucket(self, path: str) -> None:
-        """Raise OSError if a path's bucket does not exist: pyarrow finds nothing in it, as if empty.
+        """Raise OSError if a path's bucket does not exist: to pyarrow it is as if empty.
 
         A refusal of the question itself says nothing, since listing needs another permission.
         """
