@@ -1,6 +1,7 @@
 """Float8 linear layers, emulated on the CPU; ``test_gpu.py`` runs the products of a GPU."""
 
 import copy
+import statistics
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ FORMS = pytest.mark.parametrize("config", [SHARED, RELEASED], ids=["paper", "rel
 BF16 = torch.autocast("cpu", torch.bfloat16)
 FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
 STEPS = 30
-TOLERANCE = 0.006
+TOLERANCE = 0.001
+"Mean difference of the losses. Eight seeds had at most 0.0005; the last steps alone up to 0.003."
 
 
 @pytest.fixture
@@ -106,7 +108,8 @@ def test_it_learns_as_bf16_does_and_a_checkpoint_fits_both():
             assert result.fault is None
             losses[kind].append(sum(result.loss.values()))
     words = {kind: f"{values[0]:.4f} -> {values[-1]:.4f}" for kind, values in losses.items()}
-    off = max(abs(a / b - 1) for a, b in zip(losses["float8"], losses["bf16"], strict=True))
+    pairs = zip(losses["float8"], losses["bf16"], strict=True)
+    off = statistics.fmean(abs(a / b - 1) for a, b in pairs)
     assert off < TOLERANCE, (words, off)
     assert losses["float8"] != losses["bf16"]
     for values in losses.values():
