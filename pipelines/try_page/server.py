@@ -5,6 +5,7 @@ can mend, such as a broken image, is an object with ``error``, one sentence; no 
 that a client sends is opened.
 """
 
+import asyncio
 import logging
 import socket
 import threading
@@ -18,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -37,6 +38,8 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_LAST_ANSWER_S: Final = 3
+"Seconds that open requests have after Ctrl-C."
 _ASSETS: Final = {"try.js": "text/javascript", "try.css": "text/css"}
 
 
@@ -65,11 +68,13 @@ def make_app(panels: Sequence[Panel], names: frozenset[str] = frozenset()) -> St
             return _answer({"error": "there is no such panel"}, 404)
         try:
             values = await json_of(request)
+            return await run_in_threadpool(_asked, panel, values, busy)
         except TooLarge as error:
             return _answer({"error": str(error)}, 413)
         except ValueError as error:
             return _answer({"error": str(error)}, 400)
-        return await run_in_threadpool(_asked, panel, values, busy)
+        except (ClientDisconnect, asyncio.CancelledError):  # nobody waits any more
+            return Response(status_code=503)
 
     return Starlette(
         routes=[
@@ -134,5 +139,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 def server_of(app: Starlette) -> uvicorn.Server:
     """Return the server of an application; ``run(sockets=[…])`` serves until Ctrl-C."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # A client that has sent half of a request would hold up Ctrl-C.
+        timeout_graceful_shutdown=_LAST_ANSWER_S,
+    )
     return uvicorn.Server(config)

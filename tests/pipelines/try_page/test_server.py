@@ -2,9 +2,13 @@
 
 import base64
 import json
+import logging
+import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -16,7 +20,7 @@ from pipelines import PretrainedModel
 from pipelines.report.detected import color_of
 from pipelines.try_page import guards, server
 from pipelines.try_page.code_patches import joined, patches_of
-from pipelines.try_page.panels import panels_of
+from pipelines.try_page.panels import Preview, panels_of
 from tests.pipelines.apply import drawn
 from tests.pipelines.inference.models import builder_of, fine_tuned, pretrained
 
@@ -273,6 +277,33 @@ def test_a_host_that_is_not_this_machine_is_one_sentence(host):
     with pytest.raises(PipelineError, match="choose another --host") as refused:
         server.listen(host, 0)
     assert "\n" not in str(refused.value)
+
+
+def test_half_a_request_neither_fails_the_server_nor_holds_up_its_end(monkeypatch, caplog):
+    serving = server.server_of(server.make_app([Preview()]))
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "handlers", [caplog.handler])
+    listening = server.listen("127.0.0.1", 0)
+    address = listening.getsockname()
+    thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
+    thread.start()
+    half = (
+        b"POST /panels/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 1000\r\n\r\n{"
+    )
+    with socket.create_connection(address) as leaving:
+        leaving.sendall(half)
+    with socket.create_connection(address) as waiting:
+        waiting.sendall(half)
+        url = f"http://127.0.0.1:{address[1]}/panels/0"
+        asked = Request(
+            url, json.dumps({"image": ENCODED}).encode(), {"Content-Type": "application/json"}
+        )
+        with urlopen(asked, timeout=60) as answer:
+            assert json.load(answer)["size"]
+        serving.should_exit = True
+        thread.join(60)
+    assert not thread.is_alive()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_the_static_files_are_in_the_package():
