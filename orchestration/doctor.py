@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -56,12 +57,24 @@ def examine(workdir: Store, tracking: TrackingParams) -> Iterator[Finding]:
             ("store: endpoint and credentials", lambda: _access(workdir)),
             ("DNS and clock", lambda: _names_and_clock(workdir)),
         ]
+    absent = _absent_folders(workdir)
     for name, check in checks:
         try:
             ok, details = check()
         except (PipelineError, OSError, RuntimeError, ConnectionError, ValueError) as error:
             ok, details = False, masked(f"{type(error).__name__}: {error}")
         yield Finding(name, ok, details)
+    for folder in absent:
+        with suppress(OSError):  # not made, or not empty: something else is written there
+            folder.rmdir()
+
+
+def _absent_folders(workdir: Store) -> list[Path]:
+    """Return the folders that a local workdir would need, deepest first."""
+    if not workdir.is_local:
+        return []
+    root = Path(workdir.native_path()).absolute()
+    return [folder for folder in (root, *root.parents) if not folder.exists()]
 
 
 def _versions() -> tuple[bool, str]:

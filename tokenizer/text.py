@@ -105,7 +105,7 @@ class TextTokenizer:
     @property
     def num_rows(self) -> int:
         """Return the rows of the network's token embedding: all ids and the unused rows."""
-        return self.mask + 1 + _UNUSED_ROWS
+        return num_rows_of(int(self._processor.get_piece_size()))
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without ``<s>`` and ``</s>``."""
@@ -179,6 +179,11 @@ def training_lines(text: str) -> list[str]:
         for line in text.split("\n")
         for start in range(0, len(line), _MAX_LINE_CHARS)
     ]
+
+
+def num_rows_of(num_pieces: int) -> int:
+    """Return the rows of the token embedding for a vocabulary of so many pieces."""
+    return num_pieces + _SHIFT + 1 + _UNUSED_ROWS
 
 
 def train(

@@ -45,7 +45,7 @@ def compare(
     Example: beit3 compare runs/rte runs/rte-scratch --csv rte.csv --html rte.html
     """
     from orchestration.errors import RecipeError
-    from pipelines.report.comparison import rows_of
+    from pipelines.report.comparison import repeated, rows_of
     from pipelines.report.comparison_page import labeled
     from pipelines.report.comparison_tables import comparison_tables, to_csv
     from pipelines.report.results import read_results
@@ -57,9 +57,12 @@ def compare(
             f"{', '.join(without)}: no score and no evaluation is complete here; see "
             "`beit3 status --workdir WORKDIR`, or leave it out"
         )
-    rows = rows_of([result for results in found.values() for result in results])
+    results = [result for some in found.values() for result in some]
+    rows = rows_of(results)
     for table in comparison_tables(rows):
         console.print(table)
+    for line in repeated(results):
+        say(line)
     variants = labeled(rows)
     names = print_intervals(variants, metric)
     if csv is not None:

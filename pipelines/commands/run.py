@@ -86,9 +86,11 @@ def plan(
 
     Of a study: its runs, the outputs that they share, and the time that is left. Nothing runs.
 
-    Example: beit3 plan tiny --workdir runs/tiny --set train.steps=50
+    Example: beit3 plan tiny --workdir runs/tiny --set train.steps=3000
     """
     if scale:
+        if shrink:
+            raise typer.BadParameter("sizes are those of the recipe", param_hint="--scale --shrink")
         _print_scale(recipe, set_)
         return
     if workdir is None:

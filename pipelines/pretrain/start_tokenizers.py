@@ -20,7 +20,7 @@ from pipelines.pretrain.params import Params
 from pipelines.pretrain.start_source import is_folder, sha256_of, tokenizer_files
 from pipelines.pretrain.start_weights import Weights, outline
 from pipelines.tokens import given_codes, image_tokenizer, text_tokenizer
-from tokenizer.text import TextTokenizer
+from tokenizer.text import TextTokenizer, num_rows_of
 from tokenizer.vqkd import VQKD
 
 KEY: Final = "train.start_from"
@@ -118,6 +118,13 @@ def contradictions(
                 f"the weights do not come with their {each.part}, and {stage} would train another "
                 f"one; set {stage}.{each.key} to theirs, or train.start_fresh=[{each.part}]"
             )
+        elif mine is None and not given_file(tokenizers, stage):
+            if (number := _number_trained(section)) != (rows := rows_of(weights, stage)):
+                yield (
+                    f"the weights have {rows} rows for the {each.part}, {stage} would train "
+                    f"another one, with {number}; set {stage}.{each.key}={theirs}, "
+                    f"or train.start_fresh=[{each.part}]"
+                )
         elif mine is not None and theirs is not None and not _equal(stage, mine, theirs):
             yield _another(stage, theirs)
         elif mine is not None and (number := _number(stage, mine)) != rows_of(weights, stage):
@@ -167,6 +174,13 @@ def _number(stage: str, path: Path) -> int:
     if stage == "text_tokenizer":
         return TextTokenizer.load(path).num_rows
     return VQKD.load(path).config.num_codes
+
+
+def _number_trained(section: text_tokenizer.Params | image_tokenizer.Params) -> int:
+    """Return the rows of a network for the tokenizer that a section trains."""
+    if isinstance(section, text_tokenizer.Params):
+        return num_rows_of(section.vocab_size)
+    return section.num_codes
 
 
 def given_file(tokenizers: TokenizerParams, stage: str) -> str | None:

@@ -7,7 +7,7 @@ its numbers are medians over the seeds.
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -86,6 +86,33 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
         grouped.setdefault(_key(result), []).append(result)
     rows = [Row(some) for some in grouped.values()]
     return sorted(rows, key=lambda row: min(workdirs[result.workdir] for result in row.results))
+
+
+def repeated(results: Sequence[Result]) -> Iterator[str]:
+    """Yield a line for each result that ``rows_of`` leaves out, and whether its numbers differ.
+
+    The same settings and seed give other numbers on another kind of CPU or GPU.
+    """
+    first: dict[tuple[str, str], Result] = {}
+    for result in results:
+        shown = first.setdefault((result.stage, result.fingerprint), result)
+        if shown.workdir == result.workdir:
+            continue
+        names = dict.fromkeys([*shown.numbers, *result.numbers])
+        other = [n for n in names if shown.numbers.get(n) != result.numbers.get(n)]
+        words = "its numbers are the same"
+        if other:
+            name = next((n for n in other if is_metric(n)), other[0])
+            pair = (_shown(each.numbers.get(name)) for each in (result, shown))
+            words = f"{len(other)} of its numbers differ, such as {name}: {' and '.join(pair)}"
+        yield (
+            f"{result.workdir}: {result.stage}/{result.fingerprint} has the settings and the seed "
+            f"of that in {shown.workdir}, which is shown instead; {words}"
+        )
+
+
+def _shown(number: float | None) -> str:
+    return "none" if number is None else f"{number:.4g}"
 
 
 def differing(rows: Sequence[Row]) -> list[str]:

@@ -95,20 +95,38 @@ def _too_few_rows(recipe: PretrainRecipe, complete: Mapping[str, Manifest]) -> I
                 yield from _few_groups(recipe, stream, section, rows, _groups(rows, tokens))
         if recipe.image_tokenizer.weights is None and "image_tokenizer" not in complete:
             kept = sum(curated.num_rows(table) for table in _KEPT_TABLES.values())
-            substreams = recipe.image_tokenizer.substreams
-            if -(-kept // GROUP_ROWS) < substreams:
-                most = kept // GROUP_ROWS or 1
-                yield (
-                    f"image_tokenizer.substreams = {substreams} needs more than "
-                    f"{(substreams - 1) * GROUP_ROWS} images, curation kept {kept}; set it "
-                    f"to {most} or less"
-                )
+            yield from _few_images(recipe, kept, f"curation kept {kept}")
     for stream in STREAM_KINDS:
         rows_stage = recipe.rows_stage(stream)
         if rows_stage in complete:
             parts = (part.tables["train"] for part in complete[rows_stage].parts)
             sizes = [rows for table in parts for rows in table.row_groups]
             yield from _few_groups(recipe, stream, f"{stream}_tokens", sum(sizes), len(sizes))
+
+
+def _few_images(recipe: PretrainRecipe, num_images: int, words: str) -> Iterator[str]:
+    substreams = recipe.image_tokenizer.substreams
+    if -(-num_images // GROUP_ROWS) < substreams:
+        yield (
+            f"image_tokenizer.substreams = {substreams} needs more than "
+            f"{(substreams - 1) * GROUP_ROWS} images, {words}; set it "
+            f"to {num_images // GROUP_ROWS or 1} or less"
+        )
+
+
+def _few_images_expected(
+    recipe: PretrainRecipe, estimates: Mapping[str, Estimate], num_images: int
+) -> Iterator[str]:
+    """As far as the number of images of every source is known before it is read."""
+    stage = estimates.get("image_tokenizer")
+    names = [
+        name
+        for stream in _IMAGE_STREAMS
+        for group in _first_stages(recipe, STREAM_KINDS[stream])
+        for name in group
+    ]
+    if not (stage and stage.measured) and all(estimates[name].rows is not None for name in names):
+        yield from _few_images(recipe, num_images, f"the sources have about {num_images}")
 
 
 def _few_groups(
@@ -168,6 +186,7 @@ def implications(
             f"image_tokenizer.steps = {tokenizer.steps} x batch_size = {tokenizer.batch_size} "
             f"over about {images} images: {epochs:.3g} epochs"
         )
+        yield from _few_images_expected(recipe, estimates, images)
     num_images = {stream: rows[stream] + num_held_out[stream] for stream in _IMAGE_STREAMS}
     yield from compute_times(recipe, num_images, estimates)
     yield from feed_memory(recipe)

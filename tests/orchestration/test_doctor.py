@@ -35,6 +35,12 @@ def test_a_working_machine_passes_every_check(store, tmp_path):
     assert list(store.walk()) == []  # the checks leave no file behind
 
 
+def test_a_local_workdir_that_did_not_exist_does_not_afterwards(tmp_path):
+    workdir = Store(tmp_path / "runs" / "demo")
+    assert all(finding.ok for finding in examine(workdir, TrackingParams()))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unreachable_store_is_named(tmp_path):
     dead = f"http://127.0.0.1:{free_port()}"
     storage = StorageParams(endpoint_url=dead, connect_timeout_s=1, max_attempts=1)

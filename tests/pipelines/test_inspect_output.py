@@ -333,12 +333,16 @@ def test_a_parquet_file_beside_the_outputs_is_refused(workdir):
     [
         ("", "no workflow has run here or above"),
         ("work/nothing", "no stage of the last workflow is named 'nothing'; stages: index/own"),
+        (
+            f"work/index/own/{FP}/stage.json",
+            f"name the output that it belongs to, {{}}/index/own/{FP}",
+        ),
     ],
 )
 def test_a_place_that_is_no_output_is_refused_by_name(tmp_path, spm, where, words):
     make(Store(tmp_path / "work"), tmp_path, spm)
     done = CliRunner().invoke(app, ["inspect", "output", f"{tmp_path}/{where}"])
-    assert done.exit_code == 1 and words in str(done.exception)
+    assert done.exit_code == 1 and words.format(tmp_path / "work") in str(done.exception)
     done = CliRunner().invoke(app, ["inspect", f"{tmp_path}/work/index/own", "--table", "x"])
     assert "no table is named 'x'; tables: data, rejects" in str(done.exception)
 

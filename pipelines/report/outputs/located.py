@@ -92,6 +92,14 @@ def _newest(workdir: Store, stage: Store) -> Store:
     record = latest_record(workdir)
     stages = record["stages"] if record else {}
     if name not in stages:
+        for each in stages:
+            rest = name.removeprefix(f"{each}/")
+            output = workdir.sub(f"{each}/{rest.partition('/')[0]}")
+            if rest != name and "/" in rest and _is_output(output):
+                raise RecipeError(
+                    f"{stage.uri}: neither a Parquet file nor a checkpoint nor an export; name "
+                    f"the output that it belongs to, {output.uri}"
+                )
         raise RecipeError(
             f"{stage.uri}: no stage of the last workflow is named {name!r}; stages: "
             f"{', '.join(stages)}"

@@ -143,9 +143,9 @@ def params(location: object, **changes) -> Params:
 
 def tokenizers(model: Path | None = None, weights: Path | None = None) -> dict:
     return {
-        "text_tokenizer": text_tokenizer.Params(model=model and str(model)),
+        "text_tokenizer": text_tokenizer.Params(model=model and str(model), vocab_size=13),
         "image_tokenizer": image_tokenizer.Params(
-            weights=weights and str(weights), image_size=32, patch_size=8
+            weights=weights and str(weights), image_size=32, patch_size=8, num_codes=CODES.num_codes
         ),
     }
 
@@ -372,6 +372,27 @@ def test_another_vocabulary_or_codebook_is_refused_unless_it_is_left_out(tmp_pat
         start_from.write_start(Store(tmp_path / part), free, config_of(), tokenizers(), outputs)
     same = {n: commit(Store(tmp_path / "own"), n, [each.path.name]) for n, each in own.items()}
     assert not list(contradictions_of(params(stage), tokenizers(), same))
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed", "part", "key"),
+    [
+        ("text_tokenizer", {"vocab_size": 12}, "vocabulary", "model"),
+        ("image_tokenizer", {"num_codes": 15}, "codebook", "weights"),
+    ],
+)
+def test_a_plan_refuses_a_tokenizer_that_would_have_another_size(
+    tmp_path, own, stage, changed, part, key
+):
+    folder = workdir(tmp_path / "w")
+    sections = tokenizers()
+    sections[stage] = sections[stage].model_copy(update=changed)
+    found = str(start_from.requires(params(folder), sections))
+    assert f"{stage} would train another one, with" in found
+    assert f"set {stage}.{key}={tmp_path / 'w' / stage}" in found
+    assert start_from.requires(params(folder, start_fresh=[part]), sections) is None
+    sections[stage] = sections[stage].model_copy(update={key: str(own[stage].path)})
+    assert start_from.requires(params(folder), sections) is None
 
 
 def test_a_codebook_whose_positions_were_resized_is_the_same_one(tmp_path, own):

@@ -233,3 +233,17 @@ def test_a_workdir_without_results_and_a_file_in_no_folder_are_refused(tmp_path)
     finetune(tmp_path, Store(tmp_path / "work"), 0.7)
     done = compare(str(tmp_path / "work"), "--csv", str(tmp_path / "missing" / "file.csv"))
     assert done.exit_code and "cannot be written" in str(done.exception)
+
+
+def test_a_result_that_another_workdir_has_too_is_named(tmp_path):
+    workdirs = [Store(tmp_path / name) for name in ("one", "two", "three")]
+    for workdir, value in zip(workdirs, (0.61, 0.64, 0.61), strict=True):
+        finetune(tmp_path, workdir, value)
+    done = compare(*(workdir.uri for workdir in workdirs))
+    assert done.exit_code == 0, done.output
+    _, two, three = (workdir.uri for workdir in workdirs)
+    (other,) = [line for line in done.output.splitlines() if line.startswith(f"{two}: ")]
+    (same,) = [line for line in done.output.splitlines() if line.startswith(f"{three}: ")]
+    assert f"that in {workdirs[0].uri}, which is shown instead" in other
+    assert other.endswith("2 of its numbers differ, such as dev/accuracy: 0.64 and 0.61")
+    assert same.endswith("its numbers are the same")

@@ -154,6 +154,20 @@ def test_a_vocabulary_larger_than_its_corpus_is_named(tmp_path):
     assert "image_tokens.row_group_rows" in found
 
 
+def test_images_too_few_for_the_substreams_of_the_image_tokenizer_are_named_by_a_plan():
+    def found(**rows):
+        counts = {"import/own": 200, "index/list": 100, "documents/texts": 9} | rows
+        estimates = {name: Estimate(rows=number) for name, number in counts.items()}
+        return "\n".join(implications(recipe(), estimates, {}))
+
+    assert (
+        "image_tokenizer.substreams = 8 needs more than 448 images, the sources have about 300; "
+        "set it to 4 or less"
+    ) in found()
+    assert "image_tokenizer.substreams" not in found(**{"import/own": 349})
+    assert "image_tokenizer.substreams" not in found(**{"index/list": None})
+
+
 def counted(changes, rows, numbers=None):
     """The lines of a plan of the base recipe, with estimated rows or with counted pairs."""
     base = load_recipe(

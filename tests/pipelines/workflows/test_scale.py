@@ -152,6 +152,11 @@ def test_the_table_needs_no_data():
     assert rows == [str(number) for number in NUM_WORKERS] * 2
 
 
+def test_the_table_is_not_that_of_a_shrunk_recipe():
+    shown = CliRunner().invoke(app, ["plan", "giant", "--scale", "--shrink"])
+    assert shown.exit_code == 2 and "--scale --shrink" in shown.output
+
+
 def test_a_plan_without_workdir_is_refused_unless_it_tabulates():
     shown = CliRunner().invoke(app, ["plan", "tiny"])
     assert shown.exit_code == 2 and "--workdir" in shown.output
