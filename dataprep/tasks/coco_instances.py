@@ -37,6 +37,7 @@ from dataprep.tasks.example import (
     in_nfc,
     problem_of,
 )
+from dataprep.tasks.image_places import common_spelling
 from dataprep.tasks.run_lengths import counts_of, mask_text
 
 BAD_BOX: Final = "bad_box"
@@ -112,13 +113,13 @@ def _read(path: Path, is_labeled: bool) -> Iterator[Example]:
         else:
             images[entry["id"]] = (entry["width"], entry["height"], entry["file_name"])
     annotated = _Annotations(path, images) if is_labeled else None
-    ends = Counter(PurePosixPath(name).name for name in {name for _, _, name in images.values()})
+    ends = Counter(map(_end, {name for _, _, name in images.values()}))
     for row, (id_, (width, height, name)) in enumerate(images.items()):
         objects, labels = annotated.of_row(row) if annotated else ((), ())
         example = example_of(
             str(id_), path.name, images=[name], labels=labels, objects=objects, size=(width, height)
         )
-        yield replace(example, whole_names=ends[PurePosixPath(name).name] > 1)
+        yield replace(example, whole_names=ends[_end(name)] > 1)
     yield from problems
     if annotated:
         yield from annotated.rejects
@@ -225,6 +226,11 @@ def _problem_of_image(entry: Mapping[str, Any]) -> str | None:
     if abs(entry["id"]) > _LARGEST:
         return "id is too large a number"
     return None if entry["file_name"].strip() else "file_name is empty"
+
+
+def _end(name: str) -> str:
+    """Return the last part of a path, however it is spelled."""
+    return PurePosixPath(common_spelling(name)).name
 
 
 def _elements(path: Path, key: str) -> Iterator[Any]:

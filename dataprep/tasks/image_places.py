@@ -1,17 +1,19 @@
 """Images of examples: looked up in folders and zip archives by the names that a file gives them.
 
 A name is a relative path. In an archive, the folders that all of its members are in may be missing
-from it.
+from it. What is not found as it is spelled is looked for with ``/`` in place of ``\\``, and in
+Unicode's composed and decomposed form: lists are made on Windows, archives on a Mac.
 
 | search | what else is found |
 |---|---|
 | ``exact`` | nothing |
 | ``ends`` | ``train/27/a.png`` as ``27/a.png`` or ``a.png``, where file names are unique |
-| ``anywhere`` | files outside of the folder, by absolute paths or ``..``; paths of Windows |
+| ``anywhere`` | files outside of the folder, by absolute paths or ``..`` |
 
 Only a list of the user's own, on this machine, may choose which files of it are read.
 """
 
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -124,10 +126,7 @@ class Images:
         try:
             if self._search != "anywhere":
                 return FolderFiles(folder).read(name)
-            path = folder / name
-            if "\\" in name and not path.exists():
-                path = folder / name.replace("\\", "/")
-            return read_file(path, safe_name(name))
+            return read_file(folder / name, safe_name(name))
         except MemberError:
             raise
         except ValueError:  # a zero byte, or half of a surrogate pair
@@ -136,10 +135,18 @@ class Images:
 
 def _ends(name: str, search: Search) -> Iterator[str]:
     """Yield a name, then what is left of it without each of its leading folders."""
-    yield name
-    while search == "ends" and "/" in name:
-        name = name.partition("/")[2]
-        yield name
+    portable = name.replace("\\", "/")
+    forms = [portable, common_spelling(name), unicodedata.normalize("NFD", portable)]
+    for end in dict.fromkeys([name, *forms]):
+        yield end
+        while search == "ends" and "/" in end:
+            end = end.partition("/")[2]
+            yield end
+
+
+def common_spelling(name: str) -> str:
+    """Return the one of all spellings of a name that stands for them."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
 def _names(directory: ZipDirectory) -> dict[Member, str]:

@@ -3,10 +3,11 @@
     ADEChallengeData2016/images/training/ADE_train_00000001.jpg
     ADEChallengeData2016/annotations/training/ADE_train_00000001.png
 
-A map belongs to the image of its path, up to the ending. A map without an image is a reject of its
-own, ``mask-<path>``.
+A map belongs to the image of its path, up to the ending and in either form of Unicode. A map
+without an image is a reject of its own, ``mask-<path>``.
 """
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -41,7 +42,7 @@ def count_label_folders(images: Path, masks: Path | None) -> int:
     names = files_in(images, "*")
     if masks is not None:
         of_masks = files_in(masks, "*")
-        if not {*map(_stem, names)} & {*map(_stem, of_masks)}:
+        if not {*map(_key, names)} & {*map(_key, of_masks)}:
             raise ListError(
                 f"{masks}: no label map has the name of an image; the first image is "
                 f"{safe_name(names[0])}, the first label map {safe_name(of_masks[0])}"
@@ -53,10 +54,10 @@ def _read(images: Path, masks: Path | None) -> Iterator[Example]:
     rejects: list[Example] = []
     of_image: dict[str, str] = {}
     names = files_in(images, "*")
-    known = {_stem(name) for name in names}
+    known = {_key(name) for name in names}
     first: dict[str, str] = {}
     for name in files_in(masks, "*") if masks else ():
-        stem, where = _stem(name), f"{masks.name if masks else ''}/{safe_name(name)}"
+        stem, where = _key(name), f"{masks.name if masks else ''}/{safe_name(name)}"
         if stem not in known:
             problem = "no image has this name"
             rejects.append(bad(f"mask-{name}", where, MISSING_FILE, problem))
@@ -66,15 +67,20 @@ def _read(images: Path, masks: Path | None) -> Iterator[Example]:
         else:
             of_image[stem] = name
     for name in names:
-        stem, where = _stem(name), f"{images.name}/{safe_name(name)}"
-        if masks and stem not in of_image:
+        stem, key, where = _stem(name), _key(name), f"{images.name}/{safe_name(name)}"
+        if masks and key not in of_image:
             yield bad(stem, where, NO_LABELS, f"{masks.name} holds no mask {safe_name(stem)}.*")
-        elif first.setdefault(stem, name) != name:
-            problem = f"{safe_name(first[stem])} has the same name up to the ending"
+        elif first.setdefault(key, name) != name:
+            problem = f"{safe_name(first[key])} has the same name up to the ending"
             yield bad(stem, where, REPEATED_ID, problem)
         else:
-            yield example_of(stem, where, images=[name], mask=of_image.get(stem, ""))
+            yield example_of(stem, where, images=[name], mask=of_image.get(key, ""))
     yield from rejects
+
+
+def _key(name: str) -> str:
+    """Return what an image and its label map have in common."""
+    return unicodedata.normalize("NFC", _stem(name))
 
 
 def _stem(name: str) -> str:

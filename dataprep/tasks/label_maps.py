@@ -1,7 +1,8 @@
 """Label maps: images whose pixels name a class, by a number or by a color.
 
 A label map is an array (height, width) uint8 of class numbers, and ``IGNORED`` where a pixel
-belongs to no class. Its file must keep every value: PNG, GIF, BMP or TIFF.
+belongs to no class. Its file must keep every value: PNG, GIF, BMP or TIFF. A file of several maps,
+such as one of each class, is refused.
 
 | classes have | files | what names the class |
 |---|---|---|
@@ -32,8 +33,12 @@ _EXACT: Final = ("PNG", "GIF", "BMP", "TIFF")
 _UNKNOWN: Final = -1
 _GRAY: Final = 0
 "PNG's color type of gray."
-_LARGEST: Final = {2: 3, 4: 15}
-"Largest value of gray of few bits, which Pillow spreads over 0-255; of 1 bit it leaves it."
+_SPREAD: Final = (2, 4)
+"Bits of gray that Pillow spreads over 0-255; of 1 bit it leaves 0 and 1."
+_TIFF_TYPE, _TIFF_BITS, _TIFF_COLORS = 254, 258, 262
+_TIFF_SMALLER, _TIFF_TRANSPARENCY = 1, 4
+"Bits of a page's type that tell that it is no map of its own."
+_TIFF_WHITE_IS_0: Final = 0
 
 
 def read_label_map(data: bytes, classes: LabelClasses, size: tuple[int, int]) -> LabelMap:
@@ -86,6 +91,8 @@ def _stored(data: bytes, size: tuple[int, int], by_color: bool) -> NDArray[np.in
     with opened(data, form) as image:
         found = image.size
         pixels = _pixels(image, png, by_color) if found == size else None
+        if pixels is not None and form in ("GIF", "TIFF"):
+            _check_alone(image)
     if pixels is None:
         turned = ", which its EXIF orientation may turn" if found == size[::-1] else ""
         problem = f"the mask has {found[0]}x{found[1]} pixels, its image {size[0]}x{size[1]}"
@@ -109,9 +116,33 @@ def _pixels(image: Image, png: PngChunks | None, by_color: bool) -> NDArray[np.i
             UNSUPPORTED_FORMAT, f"the mask is {image.mode}, and classes have values, not colors"
         )
     values = np.asarray(image).astype(np.uint16)
-    if png and png.color_type == _GRAY and image.mode == "L" and png.bit_depth in _LARGEST:
-        values //= 255 // _LARGEST[png.bit_depth]
+    is_gray, num_bits = image.mode == "L", 8
+    if png:
+        is_gray, num_bits = is_gray and png.color_type == _GRAY, png.bit_depth
+    elif image.format == "TIFF":
+        num_bits = image.tag_v2.get(_TIFF_BITS, (1,))[0]
+        # Pillow shows 0 as white here, by which it changes the stored numbers.
+        if image.mode in ("1", "L") and image.tag_v2.get(_TIFF_COLORS) == _TIFF_WHITE_IS_0:
+            values = (1 if image.mode == "1" else 255) - values
+    if is_gray and num_bits in _SPREAD:
+        values //= 255 // ((1 << num_bits) - 1)
     return values
+
+
+def _check_alone(image: Image) -> None:
+    """Check that no further frame or page of a GIF or TIFF is as large as the first one.
+
+    Raises:
+        ImageError: one is.
+    """
+    size, number = image.size, getattr(image, "n_frames", 1)
+    if image.format == "GIF" and number > 1:
+        raise ImageError(UNSUPPORTED_FORMAT, f"{number} frames; a label map is a single one")
+    for page in range(1, number):
+        image.seek(page)
+        type_ = image.tag_v2.get(_TIFF_TYPE, 0)
+        if image.size == size and not type_ & (_TIFF_SMALLER | _TIFF_TRANSPARENCY):
+            raise ImageError(UNSUPPORTED_FORMAT, f"{number} pages; a label map is a single one")
 
 
 def _of_values(values: NDArray[np.integer], classes: Mapping[int, int]) -> NDArray[np.int16]:

@@ -1,6 +1,6 @@
 """Examples and predictions of detection as COCO's annotations and results."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -29,15 +29,16 @@ def lacks_masks(examples: pa.Table) -> bool:
 
 
 def truth_of(examples: pa.Table, classes: Mapping[str, int]) -> Truth:
-    """Return the annotations of a split; an image has the number of its row as id.
+    """Return the annotations of a split, whose images have numbers as ids: see :func:`_ranks`.
 
     Args:
-        examples: with the columns ``labels``, ``objects`` and ``size``.
+        examples: with the columns ``example_id``, ``labels``, ``objects`` and ``size``.
         classes: id of each class.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, row in enumerate(examples.select(["labels", "objects", "size"]).to_pylist()):
+    rows = examples.select(["labels", "objects", "size"]).to_pylist()
+    for number, row in zip(_ranks(examples["example_id"].to_pylist()), rows, strict=True):
         width, height = row["size"]
         images.append({"id": number, "width": width, "height": height})
         for thing, label in zip(row["objects"], row["labels"], strict=True):
@@ -64,14 +65,13 @@ def results_of(
     Args:
         predictions: rows of ``dataprep.schemas.PREDICTIONS``.
         classes: id of each class.
-        by_name: whether images have their own ids rather than the numbers of their rows.
+        by_name: whether images have their own ids rather than those of :func:`truth_of`.
 
     Raises:
         ValueError: a predicted class has no id.
     """
-    for number, row in enumerate(predictions.to_pylist()):
-        name = row["example_id"]
-        image = (int(name) if name.isdecimal() else name) if by_name else number
+    ids = [_image_id(name) for name in predictions["example_id"].to_pylist()]
+    for image, row in zip(ids if by_name else _ranks(ids), predictions.to_pylist(), strict=True):
         for i, (label, score, box) in enumerate(
             zip(row["labels"], row["scores"], row["boxes"], strict=True)
         ):
@@ -114,6 +114,24 @@ def results_by_chance(truth: Truth) -> Iterator[dict[str, Any]]:
                     "counts": _scaled(entry["segmentation"], image["width"], image["height"]),
                 }
             yield result
+
+
+def _image_id(name: str) -> int | str:
+    """Return the id of an image as its file has it."""
+    return int(name) if name.removeprefix("-").isdecimal() else name
+
+
+def _ranks(names: Sequence[int | str]) -> list[int]:
+    """Return the place of each image in the order of the ids.
+
+    COCO's evaluation takes images in this order, by which detections of equal scores are ranked.
+    """
+    ids = [_image_id(str(name)) for name in names]
+    order = sorted(range(len(ids)), key=lambda i: (isinstance(ids[i], str), ids[i]))
+    ranks = [0] * len(ids)
+    for rank, i in enumerate(order):
+        ranks[i] = rank
+    return ranks
 
 
 def _scaled(segmentation: Mapping[str, Any], width: int, height: int) -> str:

@@ -76,7 +76,7 @@ def stage(
         full,
         expects=partial(expects, params),
         workers=partial(workers, full),
-        version=4,
+        version=5,
     )
 
 

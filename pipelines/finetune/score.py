@@ -71,7 +71,7 @@ def stage(
         lambda context: run(context, params, list(predictions)),
         params,
         feeding(**inputs),
-        version=2,
+        version=3,
     )
 
 

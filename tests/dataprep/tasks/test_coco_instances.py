@@ -245,9 +245,13 @@ def test_a_file_that_is_cut_off_is_found_by_its_ends(tmp_path):
 
 def test_images_whose_names_differ_in_their_folders_are_found_by_whole_names(tmp_path):
     names = ["cam1/1.jpg", "cam2/1.jpg", "cam1/2.jpg", "3.jpg", "3.jpg", "x/4.jpg"]
+    names += ["cam1\\5.jpg", "cam2/5.jpg", "a/caf\u00e9.jpg", "b/cafe\u0301.jpg", "c\\6.jpg"]
     images = [{**IMAGES[0], "id": i, "file_name": name} for i, name in enumerate(names)]
     found = read_coco_instances(written(tmp_path, [], images=images))
-    assert [each.whole_names for each in found] == [True, True, False, False, False, False]
+    assert [each.whole_names for each in found] == [
+        *(True, True, False, False, False, False),
+        *(True, True, True, True, False),
+    ]
 
 
 def test_many_annotations_in_any_order_come_to_their_images(tmp_path):

@@ -1,5 +1,6 @@
 """Images of examples in folders and archives, and the names of class folders."""
 
+import unicodedata
 import zipfile
 
 import pytest
@@ -44,10 +45,27 @@ def places(tmp_path):
         ("e.png", "exact", "e.png"),
         ("../outside.png", "anywhere", "outside.png"),
         ("train\\27\\a.png", "anywhere", "folder/train/27/a.png"),
+        ("train\\27\\a.png", "exact", "folder/train/27/a.png"),
+        ("C:\\x\\27\\..\\b.png", "ends", "folder/b.png"),
+        ("C:\\x\\train\\1\\c.png", "ends", "images/train/1/c.png"),
     ],
 )
 def test_an_image_is_found_by_its_name(places, name, search, found):
     assert read(places, search, name).decode() == f"bytes of {found}"
+
+
+@pytest.mark.parametrize("search", ["exact", "ends", "anywhere"])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_image_is_found_by_its_name_in_either_form_of_unicode(tmp_path, search, kind, forms):
+    stored, asked = (unicodedata.normalize(form, "f/caf\u00e9.png") for form in forms)
+    place = tmp_path / "images"
+    if kind == "zip":
+        zipped(place, stored, "f/b.png", "c.png")
+    else:
+        (place / stored).parent.mkdir(parents=True)
+        (place / stored).write_text(f"bytes of {stored}")
+    assert read([place], search, asked).decode() == f"bytes of {stored}"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +76,7 @@ def test_an_image_is_found_by_its_name(places, name, search, found):
         ("c.png", "exact"),
         ("../outside.png", "exact"),
         ("../outside.png", "ends"),
+        ("..\\outside.png", "ends"),
         ("gone.png", "anywhere"),
         ("a\0.png", "anywhere"),
         ("half \ud800.png", "exact"),

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
@@ -295,6 +296,16 @@ def test_maps_belong_to_the_images_of_their_paths(tmp_path):
         "mask-a.tif": ("repeated_id", "masks/a.tif: a.png is the mask of the same image"),
         "mask-z/q.png": ("missing_file", "masks/z/q.png: no image has this name"),
     }
+
+
+def test_a_map_belongs_to_the_image_of_its_name_in_either_form_of_unicode(tmp_path):
+    names = [unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD")]
+    images = folder_of(tmp_path / "images", [f"{names[0]}.jpg", f"a/{names[1]}.jpg"])
+    masks = folder_of(tmp_path / "masks", [f"{names[1]}.png", f"a/{names[0]}.png"])
+    assert count_label_folders(images, masks) == 2
+    found = {each.id: (each.reason, each.mask) for each in read_label_folders(images, masks)}
+    expected = {names[0]: ("", f"{names[1]}.png"), f"a/{names[1]}": ("", f"a/{names[0]}.png")}
+    assert found == expected
 
 
 def test_label_maps_of_other_names_alone_are_told_without_reading_them(tmp_path):
