@@ -91,7 +91,7 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
 def repeated(results: Sequence[Result]) -> Iterator[str]:
     """Yield a line for each result that ``rows_of`` leaves out, and whether its numbers differ.
 
-    The same settings and seed give other numbers on another kind of CPU or GPU.
+    The same settings and seed may give other numbers on another machine, or by other versions.
     """
     first: dict[tuple[str, str], Result] = {}
     for result in results:
