@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from dataprep.image_errors import UNDECODABLE, UNSUPPORTED_FORMAT, ImageError
 from dataprep.image_formats import format_of
@@ -119,7 +120,7 @@ def _pixels(image: Image, png: PngChunks | None, by_color: bool) -> NDArray[np.i
     is_gray, num_bits = image.mode == "L", 8
     if png:
         is_gray, num_bits = is_gray and png.color_type == _GRAY, png.bit_depth
-    elif image.format == "TIFF":
+    elif isinstance(image, TiffImageFile):
         num_bits = image.tag_v2.get(_TIFF_BITS, (1,))[0]
         # Pillow shows 0 as white here, by which it changes the stored numbers.
         if image.mode in ("1", "L") and image.tag_v2.get(_TIFF_COLORS) == _TIFF_WHITE_IS_0:
@@ -136,8 +137,10 @@ def _check_alone(image: Image) -> None:
         ImageError: one is.
     """
     size, number = image.size, getattr(image, "n_frames", 1)
-    if image.format == "GIF" and number > 1:
-        raise ImageError(UNSUPPORTED_FORMAT, f"{number} frames; a label map is a single one")
+    if not isinstance(image, TiffImageFile):
+        if number > 1:
+            raise ImageError(UNSUPPORTED_FORMAT, f"{number} frames; a label map is a single one")
+        return
     for page in range(1, number):
         image.seek(page)
         type_ = image.tag_v2.get(_TIFF_TYPE, 0)
