@@ -10,7 +10,7 @@ be read, because zlib gives the content of a segment only once its points are kn
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -66,8 +66,10 @@ class GzipPass:
         self._path = path
         self._segments = _segments(path, index)
 
-    def segments(self) -> Iterator[tuple[bytes, Iterator[bytes]]]:
+    def segments(self) -> Generator[tuple[bytes, Iterator[bytes]], None, None]:
         """Yield (index, content in blocks) of each segment; read a segment to its end.
+
+        Close the generator if it is not read to its end: it has a thread.
 
         Raises:
             one of GZIP_DAMAGE: the file is damaged or truncated.

@@ -6,7 +6,8 @@ archive has no byte ranges, so one pass makes indexes of its segments (see ``gzi
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -148,6 +149,11 @@ class _Listing:
 
     def run(self) -> None:
         """Read the headers, then what follows the last one, for its checksum."""
+        # Left to the garbage collector, it would wait for its thread within any other thread.
+        with closing(self._blocks):
+            self._run()
+
+    def _run(self) -> None:
         file = Forward(self)
         self._block = memoryview(next(self._blocks, b""))
         has_more = bool(self._block) or self._base == 0  # tarfile refuses an empty file
@@ -169,25 +175,26 @@ class _Listing:
         taken, self._block = bytes(self._block[:num_bytes]), self._block[num_bytes:]
         return taken
 
-    def _content(self, begun: Segment | None) -> Iterator[bytes]:
+    def _content(self, begun: Segment | None) -> Generator[bytes, None, None]:
         """Yield the content from the next header on, and hand over each segment behind its end."""
         if begun and self._base < begun.position.offset:  # a header across the position
             num_bytes = begun.position.offset - self._base
             with open_range(self._path, [BytesIO(begun.index)], self._base, num_bytes) as file:
                 yield file.read(num_bytes)
-        for index, blocks in self._pass.segments():
-            start = self._pass.position.offset
-            for block in blocks:
-                skipped = min(self._skip, len(block))
-                self._skip -= skipped
-                if skipped < len(block):
-                    yield block[skipped:]
-            found, self._tars = self._tars, []
-            segment = Segment(self._pass.position, start, self._end, found, index)
-            if segment.position.is_end:
-                self._last = segment  # the end of the tar may still turn out to be missing
-            else:
-                self._commit(segment)
+        with closing(self._pass.segments()) as segments:
+            for index, blocks in segments:
+                start = self._pass.position.offset
+                for block in blocks:
+                    skipped = min(self._skip, len(block))
+                    self._skip -= skipped
+                    if skipped < len(block):
+                        yield block[skipped:]
+                found, self._tars = self._tars, []
+                segment = Segment(self._pass.position, start, self._end, found, index)
+                if segment.position.is_end:
+                    self._last = segment  # the end of the tar may still turn out to be missing
+                else:
+                    self._commit(segment)
 
 
 def _opened(path: Path, synset: Synset, indexes: Sequence[BinaryIO]) -> Any:

@@ -1,8 +1,10 @@
 """ImageNet-21K's gzipped archive: segments of its index, checksums, and a pass that goes on."""
 
+import gc
 import gzip
 import io
 import itertools
+import threading
 import zlib
 
 import pytest
@@ -142,3 +144,16 @@ def test_an_index_of_another_archive_is_refused(archive, tmp_path):
     for data in (b"", whole[:20], whole[:200], b"GZIDX\x07" + whole[6:], b"x" * 999):
         with pytest.raises(IndexFileError):
             list(read_synset(gzipped, synset, [io.BytesIO(data)]))
+
+
+def test_a_listing_that_fails_leaves_no_thread_to_the_garbage_collector(archive, tmp_path):
+    path = tmp_path / "bad.tar.gz"
+    path.write_bytes(gzip.compress(b"no header".ljust(512, b"x") + archive.read_bytes()))
+    before = set(threading.enumerate())
+    gc.disable()
+    try:
+        with pytest.raises(ArchiveError) as failed:
+            Listing(path)
+        assert set(threading.enumerate()) <= before, failed
+    finally:
+        gc.enable()
