@@ -1,5 +1,6 @@
 """One example of a downstream task, as an annotation file gives it; images are not read yet."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ UNKNOWN_SPLIT: Final = "unknown_split"
 "Reason of a reject: the split is none of those that the format has."
 REPEATED_ID: Final = "repeated_id"
 "Reason of a reject: an earlier example has the same id."
+
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 class AnnotatedObject(NamedTuple):
@@ -119,6 +122,11 @@ def example_of(
         reason="" if is_whole else EMPTY_TEXT,
         detail="" if is_whole else f"{where}: an empty text",
     )
+
+
+def id_in_file(example_id: str) -> int | str:
+    """Return the id as an annotation file gives it: a plain number, or a text such as ``007``."""
+    return int(example_id) if _NUMBER.fullmatch(example_id) else example_id
 
 
 def in_nfc(label: str) -> str:

@@ -113,10 +113,10 @@ def answer(
 
     if question is not None and question_column is not None:
         raise RecipeError("--question and --question-column exclude each other; give one of them")
-    column = image_column or ("image" if question_column else None)
-    given = inputs_section(images, image_column=column, text_column=question_column) | {
-        "question": question
-    }
+    given = inputs_section(
+        images, image_column=image_column, text_column=question_column, about_images=True
+    )
+    given |= {"question": question}
     section = model_section(model, tokenizer, labels) | {"num_best": top}
     apply_model(apply_recipe("answer", section, given, set_), workdir, json_)
 
@@ -143,8 +143,10 @@ def classify(
 
     Example: beit3 classify --model runs/demo-imagenet photos --top 3 --json
     """
-    column = image_column or ("image" if second_image_column else None)
-    given = inputs_section(inputs, text, texts, column, text_column, second_image)
+    given = inputs_section(
+        inputs, text, texts, image_column, text_column, second_image,
+        about_images=second_image_column is not None,
+    )  # fmt: skip
     given |= {"second_texts": list(second_text), "second_text_column": second_text_column}
     given |= {"second_image_column": second_image_column}
     section = model_section(model, tokenizer, labels) | {"num_best": top}

@@ -18,8 +18,13 @@ def inputs_section(
     image_column: str | None = None,
     text_column: str | None = None,
     second_images: list[Path] = [],  # noqa: B006
+    *,
+    about_images: bool = False,
 ) -> dict[str, Any]:
-    """Return the section ``inputs`` of the recipe."""
+    """Return the section ``inputs`` of the recipe.
+
+    With ``about_images``, the texts of Parquet files belong to the images beside them.
+    """
     from pipelines.apply.inputs import IMAGE_COLUMN, Location
 
     return {
@@ -27,7 +32,7 @@ def inputs_section(
         "second_images": [Location.of(path).model_dump() for path in second_images],
         "text_files": [Location.of(path).model_dump() for path in texts],
         "texts": list(text),
-        "image_column": image_column or (None if text_column else IMAGE_COLUMN),
+        "image_column": image_column or (IMAGE_COLUMN if about_images or not text_column else None),
         "text_column": text_column,
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataprep.tasks.example import id_in_file
 from dataprep.tasks.run_lengths import mask_of, text_of_mask
 
 Truth = dict[str, list[dict[str, Any]]]
@@ -38,7 +39,7 @@ def truth_of(examples: pa.Table, classes: Mapping[str, int]) -> Truth:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     rows = examples.select(["labels", "objects", "size"]).to_pylist()
-    for number, row in zip(_ranks(examples["example_id"].to_pylist()), rows, strict=True):
+    for number, row in zip(_ranks(_image_ids(examples)), rows, strict=True):
         width, height = row["size"]
         images.append({"id": number, "width": width, "height": height})
         for thing, label in zip(row["objects"], row["labels"], strict=True):
@@ -70,7 +71,7 @@ def results_of(
     Raises:
         ValueError: a predicted class has no id.
     """
-    ids = [_image_id(name) for name in predictions["example_id"].to_pylist()]
+    ids = _image_ids(predictions)
     for image, row in zip(ids if by_name else _ranks(ids), predictions.to_pylist(), strict=True):
         for i, (label, score, box) in enumerate(
             zip(row["labels"], row["scores"], row["boxes"], strict=True)
@@ -116,17 +117,15 @@ def results_by_chance(truth: Truth) -> Iterator[dict[str, Any]]:
             yield result
 
 
-def _image_id(name: str) -> int | str:
-    """Return the id of an image as its file has it."""
-    return int(name) if name.removeprefix("-").isdecimal() else name
+def _image_ids(rows: pa.Table) -> list[int | str]:
+    return [id_in_file(name) for name in rows["example_id"].to_pylist()]
 
 
-def _ranks(names: Sequence[int | str]) -> list[int]:
+def _ranks(ids: Sequence[int | str]) -> list[int]:
     """Return the place of each image in the order of the ids.
 
     COCO's evaluation takes images in this order, by which detections of equal scores are ranked.
     """
-    ids = [_image_id(str(name)) for name in names]
     order = sorted(range(len(ids)), key=lambda i: (isinstance(ids[i], str), ids[i]))
     ranks = [0] * len(ids)
     for rank, i in enumerate(order):

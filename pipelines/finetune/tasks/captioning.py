@@ -10,7 +10,6 @@ depends on workers and micro-batches.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
@@ -21,6 +20,7 @@ import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
 
+from dataprep.tasks.example import id_in_file
 from model import BEiT3
 from model.finetuning.captioning import caption_losses, kept_tokens, mask_captions
 from model.finetuning.generation import generate
@@ -31,8 +31,6 @@ from pipelines.finetune.caption_params import DecodingParams, DropWorst, draw_se
 from pipelines.finetune.task import Prediction, Task
 from pipelines.finetune.texts import TextEncoder
 
-_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
-"An id that the annotations give as a number; any other one stays a text, as ``007``."
 _FEWEST_IMAGES: Final = 2
 "Images of a split that has a CIDEr."
 
@@ -198,10 +196,7 @@ class Captioning(Task):
         rows = zip(
             predictions["example_id"].to_pylist(), predictions["labels"].to_pylist(), strict=True
         )
-        captions = [
-            {"image_id": int(name) if _NUMBER.fullmatch(name) else name, "caption": labels[0]}
-            for name, labels in rows
-        ]
+        captions = [{"image_id": id_in_file(name), "caption": labels[0]} for name, labels in rows]
         return json.dumps(captions).encode()
 
     def _of_tokens(self, network: TaskNetwork, batch: TaskBatch) -> "_Tokens":

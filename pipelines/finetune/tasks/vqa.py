@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from dataprep.tasks.example import id_in_file
 from model import BEiT3
 from model.finetuning.task_networks import ForVisualQuestionAnswering, TaskNetwork
 from model.metrics.vqa import accuracy, agreement, normalized
@@ -133,10 +134,7 @@ class VisualQuestionAnswering(Task):
         rows = zip(
             predictions["example_id"].to_pylist(), predictions["labels"].to_pylist(), strict=True
         )
-        answers = [
-            {"question_id": int(name) if name.isdecimal() else name, "answer": labels[0]}
-            for name, labels in rows
-        ]
+        answers = [{"question_id": id_in_file(name), "answer": labels[0]} for name, labels in rows]
         return json.dumps(answers).encode()
 
     def _scores(self, network: TaskNetwork, batch: TaskBatch) -> Tensor:
