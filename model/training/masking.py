@@ -19,12 +19,15 @@ _MASK_FRACTION: Final = 0.8
 "Fraction of the chosen tokens that become [MASK]."
 _RANDOM_FRACTION: Final = 0.1
 "Fraction of the chosen tokens that become a random piece; the rest stay."
-_ASPECT: Final = (0.3, 1 / 0.3)
-"Smallest and largest ratio of a block's height to its width."
+_LOG_ASPECTS: Final = math.log(0.3), math.log(1 / 0.3 / 0.3)
+"Logarithm of the smallest ratio of a block's height to its width, and of the largest to that."
 _MIN_BLOCK_OF_196: Final = 16
 "BEiT's smallest block area, in patches of a 14 x 14 grid."
-_DRAWN_AHEAD: Final = 16
+_DRAWN_AHEAD: Final = 8
 "Attempts whose random numbers are drawn at once, which costs hardly more than one attempt's."
+MAX_GRID: Final = 64
+"Patches along one side of an image, at most: a row is a number of 64 bits."
+_ONE: Final = np.uint64(1)
 _MAX_REFUSALS: Final = 10
 "Refused blocks of a sample in a row after which single patches fill up the count."
 
@@ -33,6 +36,7 @@ _CHOICE, _ACTION, _PIECE, _FILL = range(4)
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]
 
 
 def num_masked_patches(num_patches: int, ratio: float) -> int:
@@ -46,7 +50,7 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
     """Mask ``count`` patches of each sample, in blocks.
 
     Args:
-        grid: patches along one side of an image.
+        grid: patches along one side of an image, at most ``MAX_GRID``.
         count: number of patches to mask in each sample.
         seed: seed of the recipe and stream.
         step: optimizer step.
@@ -55,37 +59,54 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
     Returns:
         (B, N) bool, True = masked.
     """
-    batch, num_patches = len(slots), grid * grid
-    mask = np.zeros((batch, grid, grid), bool)
-    left = np.full(batch, count)
-    refusals = np.zeros(batch, np.int64)
-    line = np.arange(grid)
-    smallest, attempt = smallest_block(grid), 0
-    while len(todo := np.flatnonzero((left > 0) & (refusals < _MAX_REFUSALS))):
-        if attempt % _DRAWN_AHEAD == 0:
-            attempts = np.arange(attempt, attempt + _DRAWN_AHEAD)[:, None]
-            u = randomness.uniform(
-                seed, step, slots[:, None, None], attempts, np.arange(4), _CHOICE
-            )
-        top, first, height, width = propose_blocks(
-            u[todo, attempt % _DRAWN_AHEAD], grid, smallest, left[todo]
-        )
-        in_rows = (line >= top[:, None]) & (line < (top + height)[:, None])
-        in_columns = (line >= first[:, None]) & (line < (first + width)[:, None])
-        block = in_rows[:, :, None] & in_columns[:, None, :]
-        new = (block & ~mask[todo]).sum((1, 2))
-        fits = (height < grid) & (width < grid) & (new > 0) & (new <= left[todo])
-        chosen = todo[fits]
-        mask[chosen] |= block[fits]
-        left[chosen] -= new[fits]
-        refusals[todo] = np.where(fits, 0, refusals[todo] + 1)
-        attempt += 1
-    flat = mask.reshape(batch, num_patches)
-    if (left > 0).any():
-        rank = randomness.uniform(seed, step, slots[:, None], np.arange(num_patches), _FILL)
-        order = np.argsort(np.where(flat, 2.0, rank), axis=1).argsort(axis=1)
-        flat |= order < left[:, None]
+    free = np.full((len(slots), grid), (1 << grid) - 1, np.uint64)
+    left, refusals = np.full(len(slots), count), np.zeros(len(slots), np.int64)
+    todo, attempt = np.arange(len(slots)), 0
+    while len(todo):
+        attempts = np.arange(attempt, attempt + _DRAWN_AHEAD)[:, None, None]
+        u = randomness.uniform(seed, step, slots[todo], attempts, np.arange(4)[:, None], _CHOICE)
+        changed = _with_blocks(u, grid, free[todo], left[todo], refusals[todo])
+        free[todo], left[todo], refusals[todo] = changed
+        todo = todo[(left[todo] > 0) & (refusals[todo] < _MAX_REFUSALS)]
+        attempt += _DRAWN_AHEAD
+    masked = (free[:, :, None] >> np.arange(grid, dtype=np.uint64)) & _ONE == 0
+    flat = masked.reshape(len(slots), grid * grid)
+    if len(todo := np.flatnonzero(left)):
+        rank = randomness.uniform(seed, step, slots[todo, None], np.arange(grid * grid), _FILL)
+        order = np.argsort(np.where(flat[todo], 2.0, rank), axis=1).argsort(axis=1)
+        flat[todo] |= order < left[todo, None]
     return flat
+
+
+def _with_blocks(
+    u: NDArray[np.float64], grid: int, free: Words, left: Ints, refusals: Ints
+) -> tuple[Words, Ints, Ints]:
+    """Try to mask a block of each sample a few times, one after the other.
+
+    Args:
+        u: (attempts, 4, B) uniform numbers, see :func:`propose_blocks`.
+        grid: patches along one side of an image.
+        free: (B, grid) a bit for each patch of a row that is not masked, the lowest for the first.
+        left: (B,) patches still to mask.
+        refusals: (B,) refused blocks in a row; a sample takes no more after ``_MAX_REFUSALS``.
+
+    Returns:
+        free, left and refusals after the attempts.
+    """
+    smallest, line = smallest_block(grid), np.arange(grid)
+    low_bits = (_ONE << np.arange(grid, dtype=np.uint64)) - _ONE
+    for numbers in u:
+        (top, first), sides = propose_blocks(numbers, grid, smallest, left)
+        # Rows above the block have a negative distance from its top: as unsigned, a huge one.
+        in_rows = (line - top[:, None]).view(np.uint64) < sides[0].view(np.uint64)[:, None]
+        across = low_bits.take(sides[1], mode="clip") << first.view(np.uint64)
+        block = np.where(in_rows, across[:, None], 0) & free
+        new = np.bitwise_count(block).sum(1, dtype=np.int64)
+        fits = (sides.max(0) < grid) & (new > 0) & (new <= left) & (refusals < _MAX_REFUSALS)
+        free = free ^ np.where(fits[:, None], block, 0)
+        left = left - new * fits
+        refusals = (refusals + 1) * ~fits
+    return free, left, refusals
 
 
 def smallest_block(grid: int) -> int:
@@ -95,27 +116,25 @@ def smallest_block(grid: int) -> int:
 
 def propose_blocks(
     u: NDArray[np.float64], grid: int, smallest: int, left: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
+) -> tuple[Ints, Ints]:
     """Draw a block for each sample as BEiT does: its area, then aspect ratio, then location.
 
     Args:
-        u: (B, 4) uniform numbers in [0, 1) for area, aspect ratio, row and column.
+        u: (4, B) uniform numbers in [0, 1) for area, aspect ratio, row and column.
         grid: patches along one side of an image.
         smallest: one bound of the area in patches. It holds even if fewer patches are left: such a
             block fits only where it overlaps masked patches, which joins the blocks of a mask.
         left: (B,) patches still to mask: the other bound of the area.
 
     Returns:
-        (first row, first column, height, width), each (B,). A block may be larger than the grid;
-        the caller must drop it.
+        (2, B) first row and first column, (2, B) height and width. A block may be larger than the
+        grid; the caller must drop it.
     """
-    area = smallest + u[:, 0] * (left - smallest)
-    aspect = np.exp(math.log(_ASPECT[0]) + u[:, 1] * math.log(_ASPECT[1] / _ASPECT[0]))
-    height = np.maximum(np.rint(np.sqrt(area * aspect)), 1).astype(np.int64)
-    width = np.maximum(np.rint(np.sqrt(area / aspect)), 1).astype(np.int64)
-    top = (u[:, 2] * (grid - height + 1)).astype(np.int64)
-    first = (u[:, 3] * (grid - width + 1)).astype(np.int64)
-    return top, first, height, width
+    area = smallest + u[0] * (left - smallest)
+    aspect = np.exp(_LOG_ASPECTS[0] + u[1] * _LOG_ASPECTS[1])
+    sides = np.rint(np.sqrt(np.array([area * aspect, area / aspect])))
+    sides = np.maximum(sides, 1).astype(np.int64)
+    return (u[2:] * (grid + 1 - sides)).astype(np.int64), sides
 
 
 def mask_tokens(

@@ -17,7 +17,6 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ import pyarrow as pa
 from dataprep.crop_batches import CropRequest, Pixels, crop_shapes
 from dataprep.crop_process import split
 from orchestration.errors import StageError
+from pipelines.readers.columns import joined
 from pipelines.readers.shared_buffers import SharedBuffers
 
 logger = logging.getLogger(__name__)
@@ -207,12 +207,12 @@ class _Written:
     """A request, and the JPEGs of its images in the shared memory, with room for the crops."""
 
     def __init__(self, request: CropRequest, rows: pa.Table, buffers: SharedBuffers) -> None:
-        jpegs, sample_ids = rows["jpeg"].to_pylist(), rows["sample_id"].to_pylist()
-        ends = list(accumulate(map(len, jpegs)))
+        jpegs, ends = joined(rows["jpeg"])
         room = sum(map(math.prod, crop_shapes(request, rows.num_rows)))
-        buffer, pixels = buffers.take(room + ends[-1])
+        buffer, pixels = buffers.take(room + len(jpegs))
         self.crops, behind = split(pixels, request, rows.num_rows)
-        behind.data[: ends[-1]] = b"".join(jpegs)
+        behind[: len(jpegs)] = jpegs
+        sample_ids = rows["sample_id"].to_pylist()
         self.message = request, buffer.first, buffer.size, sample_ids, ends
 
 

@@ -19,6 +19,7 @@ from dataprep.crop_batches import CropRequest, NewCrops, Pixels, StoredCrops
 from model import BEiT3Config
 from model.training import randomness
 from pipelines.pretrain.crop_processes import crop_here
+from pipelines.readers.columns import matrix
 from pipelines.tokens.image_tokens import VIEW_NUMBERS
 
 Ints = NDArray[np.int64]
@@ -141,10 +142,3 @@ class NewViewCutter:
 
 def _jitter_uniforms(seed: int, step: int, slots: Ints) -> NDArray[np.float64]:
     return randomness.uniform(seed, step, slots[:, None], np.arange(NUM_UNIFORMS)[None, :])
-
-
-def matrix(column: pa.ChunkedArray) -> NDArray[np.uint16]:
-    """(rows, n) from a column of fixed-size lists."""
-    lists = column.combine_chunks()
-    # Not to_numpy(), which would import pandas before the first batch.
-    return np.asarray(np.from_dlpack(lists.flatten()), np.uint16).reshape(len(lists), -1)

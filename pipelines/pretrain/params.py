@@ -11,7 +11,7 @@ from model.network.starting import Fresh
 from model.training import float8
 from model.training.batch import Stream
 from model.training.cost import ParallelLayout, SampleShape, parameters_by_part, sample_shapes
-from model.training.masking import num_masked_patches
+from model.training.masking import MAX_GRID, num_masked_patches
 from model.training.objectives import complete_loss_weights, objectives_of
 from model.training.parallel import Sharding
 from model.training.spikes import Spikes
@@ -185,6 +185,17 @@ class Params(TrainingLoopParams):
             raise ValueError(
                 f"image_mask_ratio = {self.image_mask_ratio:g} masks none of the {num_patches} "
                 "patches of an image, so nothing is learned from images; raise it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grid_is_masked(self) -> Self:
+        config = self.network.config(vocab_size=1, num_codes=1)
+        if config.grid > MAX_GRID:
+            raise ValueError(
+                f"network.image_size = {config.image_size} has {config.grid} x {config.grid} "
+                f"patches, but masks are drawn on grids up to {MAX_GRID} x {MAX_GRID}; set "
+                f"network.image_size = {MAX_GRID * config.patch_size}, or a larger patch_size"
             )
         return self
 

@@ -24,8 +24,8 @@ from pipelines.pretrain.crops import (
     NewViewCutter,
     NewViews,
     StoredViewCutter,
-    matrix,
 )
+from pipelines.readers.columns import matrix
 from tokenizer.text import BOS, EOS, FIRST_PIECE, PAD, TextTokenizer
 
 _LENGTH_MULTIPLE: Final = 8

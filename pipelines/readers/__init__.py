@@ -7,6 +7,7 @@
                         before their rows are needed.
 ``kept_images.py``      ``KeptImages``: the images that curation kept, across all source
                         datasets; ``cut_views`` decodes and crops them.
+``columns.py``          columns as NumPy arrays.
 ``spread.py``           ``spread``: some of many rows, spread evenly.
 ``shared_buffers.py``   ``SharedBuffers``: memory that several processes map.
 ``prefetch.py``         ``prefetch``: items made in a thread ahead of the loop that uses

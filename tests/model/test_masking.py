@@ -36,9 +36,8 @@ def test_blocks_keep_their_bounds_of_area_aspect_and_location(grid, ratio, u):
     """A side is rounded by half a patch at most, and the bounds hold up to this rounding."""
     left = max(1, int(ratio * grid * grid))
     smallest = smallest_block(grid)
-    top, first, height, width = (
-        int(x[0]) for x in propose_blocks(np.array([u]), grid, smallest, np.array([left]))
-    )
+    drawn = propose_blocks(np.array(u)[:, None], grid, smallest, np.array([left]))
+    top, first, height, width = np.concatenate(drawn)[:, 0].tolist()
     low, high = sorted((smallest, left))
     assert (height - 0.5) * (width - 0.5) <= high
     assert (height + 0.5) * (width + 0.5) >= low

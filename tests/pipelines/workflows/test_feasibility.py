@@ -243,6 +243,10 @@ def test_what_is_held_out_counts_for_the_tokenizer_alone():
         ({"train": {"micro_batch": 0}}, "train.micro_batch"),
         ({"train": {"texts_per_step": 96}}, "texts_per_step = 96 is not .* set substreams=32"),
         ({"train": {"image_mask_ratio": 0.002}}, "0.002 masks none of the 196 patches of an image"),
+        (
+            {"train": {"network": {"image_size": 1040}}},
+            "1040 has 65 x 65 patches, but masks .* 64 x 64; set network.image_size = 1024",
+        ),
         ({"image_tokenizer": {"num_heads": 5}}, "width 768 is not a multiple of num_heads 5"),
         ({"image_tokenizer": {"patch_size": 0}}, "patch_size is 0"),
         ({"image_tokenizer": {"depth": 0}}, "depth is 0"),
