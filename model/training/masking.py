@@ -73,8 +73,9 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
     flat = masked.reshape(len(slots), grid * grid)
     if len(todo := np.flatnonzero(left)):
         rank = randomness.uniform(seed, step, slots[todo, None], np.arange(grid * grid), _FILL)
-        order = np.argsort(np.where(flat[todo], 2.0, rank), axis=1).argsort(axis=1)
-        flat[todo] |= order < left[todo, None]
+        rank = np.where(flat[todo], 2.0, rank)
+        highest = np.take_along_axis(np.sort(rank, axis=1), left[todo, None] - 1, 1)
+        flat[todo] |= rank <= highest
     return flat
 
 
