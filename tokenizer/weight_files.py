@@ -7,6 +7,7 @@ file, because neither imports the other; a test holds the two equal.
 import argparse
 import pathlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,7 +84,9 @@ def read_saved(path: str | Path) -> Any:
                 f"trust it, convert it once: torch.save(torch.jit.load({str(path)!r}, "
                 "map_location='cpu').state_dict(), 'weights.pt')"
             )
-        with torch.serialization.safe_globals(list(_harmless())):
+        with torch.serialization.safe_globals(list(_harmless())), warnings.catch_warnings():
+            # torch asks its user to report files of a newer protocol, most of which it reads.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
             # Old files are bare pickles, which cannot be mapped into memory.
             is_zip = zipfile.is_zipfile(path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)

@@ -36,6 +36,8 @@ def files_in(folder: Path, *patterns: str) -> list[str]:
         ListError: there is no such file; the message names what lies there instead.
     """
     names = sorted(_walk(folder, ""))
+    if not names and "*" in patterns:
+        raise ListError(f"{folder}: the folder holds no files; correct the path")
     found = [name for name in names if _matches(name.rpartition("/")[2], patterns)]
     if not found:
         shown = ", ".join(map(safe_name, names[:_MAX_NAMES_SHOWN])) or "nothing"

@@ -128,7 +128,10 @@ class BEiT3Config:
         """
         known = {field.name for field in fields(cls)}
         if unknown := values.keys() - known:
-            raise ValueError(f"unknown fields of the network: {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"unknown fields of the network: {', '.join(sorted(unknown))}; correct them, or "
+                "install the version that wrote them"
+            )
         as_tuples: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }

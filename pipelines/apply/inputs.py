@@ -113,6 +113,18 @@ class InputParams(StageParams):
             found.add("image and text" if has_texts else "image")
         return frozenset(found)
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Return the columns of Parquet files that are named, by the option that names them."""
+        asks = None not in (self.image_column, self.text_column) and not self.has_image_pairs
+        given = {
+            "--image-column": self.image_column,
+            "--second-image-column": self.second_image_column,
+            "--question-column" if asks else "--text-column": self.text_column,
+            "--second-text-column": self.second_text_column,
+        }
+        return {option: name for option, name in given.items() if name is not None}
+
     def folder_around(self, path: Path) -> str | None:
         """Return the folder of inputs in which a path lies, or None."""
         above = {path.resolve(), *path.resolve().parents}
@@ -179,7 +191,9 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
         yield from _image_pairs(params)
         return
     files: list[str] = []
+    has_parquet = False
     for path in _files(params.images):
+        has_parquet = has_parquet or path.lower().endswith(_PARQUET)
         if not path.lower().endswith(_PARQUET):
             files.append(path)
         if files and (len(files) == _SLICE_ROWS or path.lower().endswith(_PARQUET)):
@@ -187,6 +201,8 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
             files = []
         if path.lower().endswith(_PARQUET):
             yield from _row_groups(Path(path), params)
+    if not has_parquet:
+        _refuse_columns(params)
     if files:
         yield {"files": files}, len(files)
     for location in params.text_files:
@@ -224,6 +240,20 @@ def _files(locations: Sequence[Location]) -> Iterator[str]:
             raise ListError(f"{folder}: no such file or folder; correct the path")
 
 
+def _refuse_columns(params: InputParams) -> None:
+    """Refuse columns that are named where no Parquet file is among the inputs.
+
+    Raises:
+        ListError: a column is named; that of images only if it is not the default.
+    """
+    for option, name in params.columns.items():
+        if (option, name) != ("--image-column", IMAGE_COLUMN):
+            raise ListError(
+                f"{option} {name}: there is no Parquet file among the inputs, and no other file "
+                "has columns; leave it out, or write the table as Parquet"
+            )
+
+
 def _row_groups(path: Path, params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
     with open_parquet(path) as file:
         _check_columns(path, file.schema_arrow, params)
@@ -244,15 +274,7 @@ def _check_columns(path: Path, schema: pa.Schema, params: InputParams) -> None:
     Raises:
         ListError: it has not; the message names the columns that there are.
     """
-    wanted = {
-        "--image-column": params.image_column,
-        "--second-image-column": params.second_image_column,
-        "--text-column": params.text_column,
-        "--second-text-column": params.second_text_column,
-    }
-    for option, name in wanted.items():
-        if name is None:
-            continue
+    for option, name in params.columns.items():
         if schema.names.count(name) != 1:
             raise ListError(
                 f"{path}: no column {name}; it has {', '.join(schema.names)}; name one "

@@ -92,6 +92,11 @@ def test_a_folder_without_such_files_says_what_it_holds(tmp_path, names, words):
         files_in(tmp_path, "*.tar")
 
 
+def test_an_empty_folder_of_any_files_says_what_to_do(tmp_path):
+    with pytest.raises(ListError, match=r"the folder holds no files; correct the path$"):
+        files_in(tmp_path, "*")
+
+
 def test_a_digest_sees_changes_behind_links(folder):
     digests = {file_digest(folder)}
     for path in ("real/cat/1.jpg", "blobs/ab12"):

@@ -117,6 +117,13 @@ def broken_files(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
     return files
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps(Planted(), protocol=4))
+    with pytest.raises(UnreadableWeights, match=r"damaged; fetch it again$"):
+        read_weights(tmp_path / "weights.pth")
+
+
 def test_each_unreadable_file_has_one_line_that_names_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, (path, words) in broken_files(tmp_path).items():

@@ -144,12 +144,34 @@ def test_a_damaged_row_group_rejects_its_rows_and_no_others(tmp_path):
         ({"image_column": "number"}, "no column number"),
         ({"image_column": None, "text_column": "txt"}, "no column txt; it has image, text"),
         ({"image_column": None, "text_column": "count"}, "no column count"),
+        ({"text_column": "asks"}, "no column asks; .* name one with --question-column"),
+        (
+            {"text_column": "says", "second_image_column": "image"},
+            "no column says; .* name one with --text-column",
+        ),
     ],
 )
 def test_a_column_that_is_not_there_is_one_sentence(tmp_path, given, words):
     pq.write_table(pa.table({"image": [b"x"], "text": ["y"]}), tmp_path / "a.parquet")
     with pytest.raises(RecipeError, match=words):
         listed(params(tmp_path / "a.parquet", **given))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"image_column": None, "text_column": "caption"}, "--text-column caption: there is no"),
+        ({"text_column": "asks"}, "--question-column asks: there is no Parquet file among"),
+        ({"image_column": "foto"}, "--image-column foto: there is no Parquet file among"),
+    ],
+)
+def test_a_column_of_inputs_without_columns_is_refused(tmp_path, given, words):
+    (tmp_path / "list.csv").write_text("image,caption\n1.jpg,a dog\n")
+    for inputs in (tmp_path, tmp_path / "list.csv"):
+        with pytest.raises(RecipeError, match=words):
+            listed(params(inputs, **given))
+    with pytest.raises(RecipeError, match=words):
+        listed(params(texts=(tmp_path / "list.csv",), **given))
 
 
 def test_columns_of_numbers_are_refused(tmp_path):
@@ -165,7 +187,7 @@ def test_a_file_that_is_no_parquet_and_an_empty_folder_are_one_sentence(tmp_path
     with pytest.raises(RecipeError, match=r"a\.parquet: not a Parquet file"):
         listed(params(tmp_path / "a.parquet"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecipeError, match="empty: no files"):
+    with pytest.raises(RecipeError, match="empty: the folder holds no files; correct"):
         listed(params(tmp_path / "empty"))
 
 

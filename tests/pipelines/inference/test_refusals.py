@@ -147,7 +147,7 @@ PRETRAINED = {
     "newer configuration": (
         change_json("network.json", format=2), "format 2, this version reads 1",
     ),
-    "unknown field": (change_json("network.json", rotary=True), "unknown fields .*rotary"),
+    "unknown field": (change_json("network.json", rotary=True), "fields .*rotary; correct"),
     "another type": (change_json("network.json", width="48"), "no configuration of a network"),
     "no number of pixels": (change_json("network.json", image_size=64.0), "give a whole number"),
     "two means": (change_json("network.json", pixel_mean=[0.5, 0.5]), "give 3 numbers"),
