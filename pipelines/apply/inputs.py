@@ -192,19 +192,21 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
         return
     files: list[str] = []
     has_parquet = False
+    is_about_images = None not in (params.image_column, params.text_column)
+    lacking = {"lacks_column": params.text_column} if is_about_images else {}
     for path in _files(params.images):
         has_parquet = has_parquet or path.lower().endswith(_PARQUET)
         if not path.lower().endswith(_PARQUET):
             files.append(path)
         if files and (len(files) == _SLICE_ROWS or path.lower().endswith(_PARQUET)):
-            yield {"files": files}, len(files)
+            yield {"files": files, **lacking}, len(files)
             files = []
         if path.lower().endswith(_PARQUET):
             yield from _row_groups(Path(path), params)
     if not has_parquet:
         _refuse_columns(params)
     if files:
-        yield {"files": files}, len(files)
+        yield {"files": files, **lacking}, len(files)
     for location in params.text_files:
         if Path(location.path).is_dir():
             raise ListError(f"{location.path}: a folder; name a file with a text per line")

@@ -54,8 +54,11 @@ def _listed(payload: Mapping[str, Any], image_column: str | None, question: str 
             row |= {"second_path": safe_name(second), "second_file": os.fsencode(second)}
             yield _checked(row, [text])
     elif "files" in payload:
+        lacks = payload.get("lacks_column")
+        words = f"no Parquet file, which alone has the column {lacks} with a text for each image"
+        problem = None if lacks is None else (EMPTY_TEXT, words)
         for path in payload["files"]:
-            yield _row(safe_name(path), safe_name(path), file=path, text=question), None
+            yield _row(safe_name(path), safe_name(path), file=path, text=question), problem
     elif "parquet" in payload:
         yield from _of_parquet(payload, image_column, question)
     elif "lines" in payload:

@@ -104,6 +104,20 @@ def test_questions_stand_beside_the_images_of_parquet(tmp_path):
         image_bytes(rows[1])
 
 
+@pytest.mark.parametrize("second", [None, "other"])
+def test_an_image_beside_a_parquet_file_of_questions_is_a_reject(tmp_path, second):
+    (image,) = drawn.write_images(tmp_path / "z", 1)
+    (tmp_path / "README.md").write_text("two files\n")
+    data = {"image": [b"x"], "other": [b"x"], "asks": ["what is it?"]}
+    pq.write_table(pa.table(data), tmp_path / "a.parquet")
+    given = params(tmp_path, text_column="asks", second_image_column=second)
+    rows, rejects = listed(given)
+    assert [row["path"] for row in rows] == [str(tmp_path / "a.parquet")]
+    assert [each["sample_id"] for each in rejects] == [str(tmp_path / "README.md"), str(image)]
+    assert {each["reason"] for each in rejects} == {"empty_text"}
+    assert all("no Parquet file, which alone has the column asks" in e["detail"] for e in rejects)
+
+
 def test_a_question_is_asked_about_every_image(tmp_path):
     drawn.write_images(tmp_path, 2)
     rows, _ = listed(params(tmp_path, question="how many?"))
