@@ -52,9 +52,11 @@ class TextTokenizer:
         """Load a SentencePiece ``.model`` file.
 
         Raises:
-            ValueError: the file is not a SentencePiece model, has other control pieces, or has
-                more pieces than 16-bit ids can number.
+            ValueError: the file is missing or not a SentencePiece model, has other control
+                pieces, or has more pieces than 16-bit ids can number.
         """
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: there is no such file; name a SentencePiece model")
         try:
             processor = spm.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:

@@ -328,6 +328,18 @@ def test_a_parquet_file_beside_the_outputs_is_refused(workdir):
     assert "drawn/truth.parquet: no Parquet file of a table; one lies at" in str(done.exception)
 
 
+def test_a_parquet_file_is_named_from_the_folder_that_it_lies_in(workdir, tmp_path, monkeypatch):
+    uri = next(Path(workdir.uri).glob("index/own/*/data")).as_posix()
+    (name, *_) = sorted(path.name for path in Path(uri).iterdir())
+    whole = CliRunner().invoke(app, ["inspect", f"{uri}/{name}"])
+    monkeypatch.chdir(uri)
+    done = CliRunner().invoke(app, ["inspect", name])
+    assert done.exit_code == whole.exit_code == 0 and done.output == whole.output
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["inspect", "x.parquet"])
+    assert f"{tmp_path}/x.parquet: no Parquet file of a table; one lies at" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("where", "words"),
     [

@@ -1,11 +1,13 @@
 """What a path or URI in a workdir names: the workdir, an output, a part of one, or a checkpoint."""
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
 from orchestration.checkpoint_files import is_checkpoint_name
 from orchestration.errors import RecipeError
 from orchestration.manifest import MANIFEST
+from orchestration.params import is_uri
 from orchestration.plan import IDENTITY, WORKFLOWS, latest_record
 from orchestration.storage.files import StorageParams
 from orchestration.storage.store import Store
@@ -42,18 +44,19 @@ def locate(where: str, storage: StorageParams) -> Located:
     where = where.rstrip("/") or where
     part = None
     if where.endswith(_PART):
+        where = where if is_uri(where) else os.path.abspath(where)  # noqa: PTH100  # links stay
         where, _, file = where.rpartition("/")
         where, _, table = where.rpartition("/")
         part = f"{table}/{file}"
     here = Store(where, storage)
-    workdir = _workdir_of(here)
     if part is not None:
         if not _is_output(here):
             raise RecipeError(
                 f"{here.uri_of(part)}: no Parquet file of a table; one lies at "
                 "<workdir>/<stage>/<fingerprint>/<table>/<name>.parquet"
             )
-        return Located(workdir, here, part)
+        return Located(_workdir_of(here), here, part)
+    workdir = _workdir_of(here)
     if here == workdir:
         return Located(workdir)
     if is_checkpoint_name(here.name):

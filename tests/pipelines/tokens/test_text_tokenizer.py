@@ -114,6 +114,8 @@ def test_the_largest_model_that_fits_and_no_other_kind_of_file_passes_the_plan(t
     path.write_bytes(b"no model")
     with pytest.raises(RecipeError, match=r"text_tokenizer\.model: .*not a SentencePiece model"):
         expects(Params(model=str(path)))
+    with pytest.raises(ValueError, match=r"gone\.model: there is no such file; name a Sent"):
+        TextTokenizer.load(tmp_path / "gone.model")
 
 
 def test_byte_fallback_encodes_characters_without_a_piece(tmp_path):
