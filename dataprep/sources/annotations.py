@@ -113,6 +113,8 @@ def check_ends(path: Path, expected: str) -> None:
 @contextmanager
 def _opened(path: Path, expected: str) -> Iterator[Any]:
     """Open a JSON file; errors of its content become an AnnotationError that names it."""
+    if path.is_dir():
+        raise AnnotationError(f"{path}: not {expected} (a folder)")
     try:
         with _unpacked(path) as file:
             yield file

@@ -74,7 +74,10 @@ def check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> N
     """
     missing = [column for column in columns if column not in names]
     if missing:
-        raise ListError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}")
+        raise ListError(
+            f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}; correct the "
+            "name in the file or in the recipe"
+        )
     if repeated := [column for column in columns if names.count(column) > 1]:
         raise ListError(f"{path}: several columns are named {', '.join(repeated)}; rename one")
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dataprep.sources.annotations import AnnotationError
 from dataprep.sources.compression import SUFFIXES
-from dataprep.sources.lines import read_lines
+from dataprep.sources.lines import ListError, read_lines
 from dataprep.sources.own_lists import TextForm, check_columns, header, table_rows
 
 Color = tuple[int, int, int]
@@ -44,6 +44,7 @@ def read_classes(path: Path) -> LabelClasses:
         AnnotationError: see :func:`read_ade20k_classes` and :func:`read_label_classes`.
         ListError: see there.
     """
+    _refuse_folder(path)
     first = next(iter(read_lines(path, None)), None)
     is_ade20k = first is not None and first.text.split()[:1] == [_ADE20K_COLUMN]
     return read_ade20k_classes(path) if is_ade20k else read_label_classes(path)
@@ -56,8 +57,9 @@ def read_ade20k_classes(path: Path) -> LabelClasses:
 
     Raises:
         AnnotationError: the file has another format.
-        ListError: the file is no text.
+        ListError: the file is no text, or a folder.
     """
+    _refuse_folder(path)
     names: list[str] = []
     column = None
     for number, text, problem, _ in read_lines(path, None):
@@ -90,8 +92,9 @@ def read_label_classes(path: Path) -> LabelClasses:
 
     Raises:
         AnnotationError: a row is not of this form, or two rows have one name, value or color.
-        ListError: the file has no column ``name``, or another form.
+        ListError: the file has no column ``name``, or another form, or is a folder.
     """
+    _refuse_folder(path)
     ending = path.name.removesuffix(next((s for s in SUFFIXES if path.name.endswith(s)), ""))
     form: TextForm = "tsv" if ending.lower().endswith(".tsv") else "csv"
     columns = header(path, form, quoting=True)
@@ -119,6 +122,11 @@ def read_label_classes(path: Path) -> LabelClasses:
     if has_colors:
         return LabelClasses(tuple(names), colors=found)
     return LabelClasses(tuple(names), {IGNORED: IGNORED} | found)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise ListError(f"{path}: a folder; name the file that lists the classes")
 
 
 def _number(text: str, column: str, largest: int, where: str) -> int:

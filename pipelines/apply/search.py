@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataprep.images import ImageError
+from dataprep.images import ImageError, decode_image
 from dataprep.text import clean_caption
 from orchestration import Dataset
 from orchestration.errors import RecipeError
@@ -107,11 +107,12 @@ def embed_query(
             require(model, "similarity")
     if image is not None:
         try:
-            with as_recipe_error():
-                return model.embed_images([image.expanduser().read_bytes()])
+            pixels = decode_image(image.expanduser().read_bytes())
         except (ImageError, OSError) as error:
-            words = error.detail if isinstance(error, ImageError) else error.strerror
-            raise RecipeError(f"--image {image}: {words}") from None
+            words = str(error) if isinstance(error, ImageError) else error.strerror
+            raise RecipeError(f"--image {image}: {words}; name another image") from None
+        with as_recipe_error():
+            return model.embed_images([pixels])
     query = clean_caption(text or "")
     if not query:
         raise RecipeError("the text to search by is empty")

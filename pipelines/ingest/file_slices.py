@@ -33,10 +33,13 @@ def parts_of(location: Path, patterns: Sequence[str]) -> list[str]:
     """Return the parts of a list or corpus: those of a folder, else one empty string.
 
     Raises:
-        ListError: the folder holds no such part, there is no file, or all parts are empty.
+        ListError: the folder holds no such part or stands in the place of a file, there is no
+            file, or all parts are empty.
     """
     if not location.exists():
         raise ListError(f"{location}: no such file; correct the path in the recipe")
+    if location.is_dir() and not patterns:
+        raise ListError(f"{location}: a folder; name a file in the recipe")
     parts = files_in(location, *patterns) if location.is_dir() else [""]
     if not any((location / part).stat().st_size for part in parts):
         raise ListError(f"{location}: empty, there is nothing to read")

@@ -326,5 +326,5 @@ def test_a_split_without_labels_has_images_alone(tmp_path):
 def test_an_empty_folder_of_masks_is_refused(tmp_path):
     images = folder_of(tmp_path / "images", ["a.jpg"])
     (tmp_path / "masks").mkdir()
-    with pytest.raises(ListError, match="masks: no files"):
+    with pytest.raises(ListError, match="masks: the folder holds no files; correct"):
         list(read_label_folders(images, tmp_path / "masks"))

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from dataprep.sources.annotations import AnnotationError
 from orchestration.errors import RecipeError
 from orchestration.fingerprint import semantic
 from orchestration.params import external_files
@@ -80,6 +81,29 @@ def test_a_plan_names_a_file_of_objects_that_is_cut_off(tmp_path):
     path.write_text('{"images": [], "annotations": [{"id": 1, "bbox": [1, 2')
     with pytest.raises(RecipeError, match=r"instances\.json: not JSON .the file is cut off"):
         expects(ADAPTER.validate_python(section))
+
+
+@pytest.mark.parametrize("name", [n for n, section in SECTIONS.items() if "file" in section])
+def test_a_plan_names_a_folder_in_the_place_of_a_file(tmp_path, name):
+    section = SECTIONS[name] | {"format": name, "file": str(tmp_path)}
+    with pytest.raises(RecipeError, match=f"^{tmp_path}: a folder; name a file in the recipe"):
+        expects(ADAPTER.validate_python(section))
+
+
+@pytest.mark.parametrize("name", ["ade20k", "label_folders"])
+def test_a_plan_names_a_folder_in_the_place_of_the_classes(tmp_path, name):
+    section = dict.fromkeys(SECTIONS[name], str(tmp_path)) | {"format": name}
+    with pytest.raises(RecipeError, match=f"^{tmp_path}: a folder; name the file that lists"):
+        expects(ADAPTER.validate_python(section))
+
+
+@pytest.mark.parametrize("name", ["vqav2", "coco_captions", "flickr30k_captions", "nocaps"])
+def test_a_folder_in_the_place_of_annotations_is_named(tmp_path, name):
+    files = {"questions": str(tmp_path), "annotations": str(tmp_path), "images": str(tmp_path)}
+    section = SECTIONS[name] | {"format": name}
+    section |= {"files": [files]} if name == "vqav2" else {"annotations": str(tmp_path)}
+    with pytest.raises(AnnotationError, match=rf"^{tmp_path}: not .* \(a folder\)$"):
+        list(ADAPTER.validate_python(section).examples())
 
 
 def test_the_files_of_a_format_enter_its_fingerprint_by_content(tmp_path):

@@ -227,7 +227,8 @@ def test_a_plan_says_what_is_wrong_with_the_files(tmp_path):
     file = tmp_path / "c.parquet"
     pq.write_table(pa.table({"sample_id": ["a"], "view": [0]}), file)
     assert given("images", file).requires() == (
-        f"given_codes.file: {file}: no column codes; it has sample_id, view"
+        f"given_codes.file: {file}: no column codes; it has sample_id, view; correct the name in "
+        "the file or in the recipe"
     )
     pq.write_table(pa.table({"sample_id": ["a"], "view": [0], "codes": [["x"]]}), file)
     assert "codes is of type list<" in str(given("images", file).requires())
