@@ -158,7 +158,8 @@ class FeedEpoch:
         """Yield the micro-batches of each step."""
         feed = self.feed = self.feed or self._opened()
         first, self._step = self._step, self._step + self.work.num_images // BATCH
-        yield from prefetch(feed.step, first, self._step)
+        with prefetch(feed.step, first, self._step) as steps:
+            yield from steps
         reader = feed.readers["image"]
         self.num_reads, self.num_groups = reader.num_reads - self._reads_before, len(reader.groups)
         self._reads_before = reader.num_reads

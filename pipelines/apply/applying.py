@@ -4,8 +4,9 @@ In: ``inputs``. Out: ``data``, the rows with the columns of the operation, and `
 what ``rows.image_bytes`` and ``dataprep.images`` find in an image, and ``killed_worker``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -121,13 +122,14 @@ class SliceApplier:
         rows = read_slice(self.rows, slice_).to_pylist()
         done: list[Row] = []
         rejects: list[dict[str, str | None]] = []
-        for row, problem in self.apply(rows):
-            if problem is None:
-                done.append(row)
-            else:
-                rejects.append(
-                    reject(row["id"], SOURCE, problem.reason, problem.detail, row["path"])
-                )
+        with closing(self.apply(rows)) as results:
+            for row, problem in results:
+                if problem is None:
+                    done.append(row)
+                else:
+                    rejects.append(
+                        reject(row["id"], SOURCE, problem.reason, problem.detail, row["path"])
+                    )
         data = table_of(done, output_schema(self.apply.operation))
         return Output(len(rows), {"data": data, "rejects": rejects_table(rejects)})
 
@@ -146,7 +148,7 @@ class Applier:
             params.model, params.text_tokenizer, params.labels, device, params.precision
         )
 
-    def __call__(self, rows: Sequence[Row]) -> Iterator[tuple[Row, RowError | None]]:
+    def __call__(self, rows: Sequence[Row]) -> Generator[tuple[Row, RowError | None], None, None]:
         """Yield each row in order, with the operation's columns or with why it cannot be used.
 
         Raises:
@@ -157,8 +159,10 @@ class Applier:
         size = self.params.batch_size or self.operation.batch_size
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         # The next images are decoded while the network computes the current ones.
-        with ThreadPoolExecutor(self.params.cpus_per_actor) as threads:
-            views = prefetch(lambda i: list(threads.map(self._view, batches[i])), 0, len(batches))
+        with (
+            ThreadPoolExecutor(self.params.cpus_per_actor) as threads,
+            prefetch(lambda i: list(threads.map(self._view, batches[i])), 0, len(batches)) as views,
+        ):
             for batch, some_views in zip(batches, views, strict=True):
                 yield from self._apply(batch, some_views)
 

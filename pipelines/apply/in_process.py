@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ _SHOWN_OBJECTS: Final = 5
 
 def results(
     operation: str, inputs: InputParams, params: ApplyParams
-) -> Iterator[tuple[Row, RowError | None]]:
+) -> Generator[tuple[Row, RowError | None], None, None]:
     """Yield each input with the operation's columns, or with why it cannot be used.
 
     Raises:

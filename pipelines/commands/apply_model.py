@@ -1,5 +1,6 @@
 """What a command that applies a model was given → its recipe, and the run of it."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,14 +138,15 @@ def _print_results(recipe: "ApplyRecipe", as_json: bool) -> None:
     from pipelines.apply.in_process import json_line, results, table_of_results
 
     good, num_bad = [], 0
-    for row, problem in results(recipe.operation, recipe.inputs, recipe.apply):
-        if problem is not None:
-            num_bad += 1
-            typer.echo(f"{row['id']}: {problem}", err=True)
-        elif as_json:
-            typer.echo(json_line(row))
-        else:
-            good.append(row)
+    with closing(results(recipe.operation, recipe.inputs, recipe.apply)) as found:
+        for row, problem in found:
+            if problem is not None:
+                num_bad += 1
+                typer.echo(f"{row['id']}: {problem}", err=True)
+            elif as_json:
+                typer.echo(json_line(row))
+            else:
+                good.append(row)
     if good:
         console.print(table_of_results(recipe.operation, good))
     if num_bad:

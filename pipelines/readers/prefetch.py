@@ -3,13 +3,20 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int = 2) -> Iterator[T]:
-    """Yield ``make(i)`` for each i from ``start`` to ``stop``, made up to ``depth`` items ahead.
+@contextmanager
+def prefetch(
+    make: Callable[[int], T], start: int, stop: int, depth: int = 2
+) -> Iterator[Iterator[T]]:
+    """Open an iterator of ``make(i)`` for each i from ``start`` to ``stop``, made ahead.
+
+    The end of the block ends the threads. A generator that was left to the garbage collector would
+    wait for them wherever it is collected, be it within the start of another thread.
 
     Args:
         make: makes an item; as many threads as ``depth`` call it at the same time.
@@ -22,11 +29,17 @@ def prefetch(make: Callable[[int], T], start: int, stop: int, depth: int = 2) ->
     """
     pool = ThreadPoolExecutor(depth, "prefetch")
     try:
-        ahead = deque(pool.submit(make, i) for i in range(start, min(start + depth, stop)))
-        for following in range(start + depth, stop + depth):
-            item = ahead.popleft().result()
-            if following < stop:
-                ahead.append(pool.submit(make, following))
-            yield item
+        yield _items(pool, make, start, stop, depth)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _items(
+    pool: ThreadPoolExecutor, make: Callable[[int], T], start: int, stop: int, depth: int
+) -> Iterator[T]:
+    ahead = deque(pool.submit(make, i) for i in range(start, min(start + depth, stop)))
+    for following in range(start + depth, stop + depth):
+        item = ahead.popleft().result()
+        if following < stop:
+            ahead.append(pool.submit(make, following))
+        yield item

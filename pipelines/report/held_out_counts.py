@@ -4,8 +4,9 @@ The split is a function of a row alone, so it is counted before any tokenizer is
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,10 +73,11 @@ def count_held_out(
         ("pairs", Split(splits.pairs, splits.seed, splits.pairs_by)),
         ("images", Split(splits.images, splits.seed)),
     ):
-        for sources, table in _kept_rows(curated.table(kind), list(images.values())):
-            out = split.held_out(table, np.isin(sources, whole_numbers))
-            rows.update(sources.tolist())
-            held_out.update(sources[out].tolist())
+        with closing(_kept_rows(curated.table(kind), list(images.values()))) as kept:
+            for sources, table in kept:
+                out = split.held_out(table, np.isin(sources, whole_numbers))
+                rows.update(sources.tolist())
+                held_out.update(sources[out].tolist())
     return (
         *(HeldOutCount(name, rows[i], held_out[i]) for i, name in enumerate(images)),
         *(
@@ -87,7 +89,7 @@ def count_held_out(
 
 def _kept_rows(
     kept: Dataset, images: Sequence[Dataset]
-) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+) -> Generator[tuple[NDArray[np.int64], pa.Table], None, None]:
     """Yield (number of the dataset of each row, columns of the rows) of kept images.
 
     Only the columns that decide are read, of many files at a time and ahead of the counting: an
@@ -116,8 +118,9 @@ def _kept_rows(
         captions = chosen.take(numbers[order])["captions"]
         return sources[order], table.append_column("captions", captions)
 
-    with ThreadPoolExecutor(_READERS) as threads:
-        yield from prefetch(read, 0, -(-len(chosen) // _READ_ROWS))
+    number = -(-len(chosen) // _READ_ROWS)
+    with ThreadPoolExecutor(_READERS) as threads, prefetch(read, 0, number) as chunks:
+        yield from chunks
 
 
 def _documents(dataset: Dataset, whole: bool, splits: Splits) -> int:

@@ -9,6 +9,7 @@ training cuts exactly the pixels that the codes were computed from.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import Annotated, Final
 
 import numpy as np
@@ -236,8 +237,8 @@ class ViewTokenizer:
         batch_size = self.params.batch_size
         chunks = [rows.slice(i, batch_size) for i in range(0, rows.num_rows, batch_size)]
         # The next images are decoded and cut while the current ones are encoded.
-        for cuts in prefetch(lambda i: self._cut_batch(chunks[i]), 0, len(chunks)):
-            for some_views, crops in cuts:
+        with prefetch(lambda i: self._cut_batch(chunks[i]), 0, len(chunks)) as batches:
+            for some_views, crops in chain.from_iterable(batches):
                 views += some_views
                 codes.append(self._codes(crops))
         numbers = np.array(views, np.uint16).reshape(-1, VIEW_NUMBERS)

@@ -135,9 +135,9 @@ def train(session: Session, job: TrainJob) -> None:
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
     speed = SpeedMeter(session, torch.bfloat16 if params.precision == "bf16" else torch.float32)
     profiler = StepProfiler(session, params.profile_steps)
-    prepared = speed.waiting_for(prefetch(prepare, start, params.steps))
-    with closing(profiler):  # a trace is stored also if the training is stopped or fails
-        for step, batches in zip(range(start, params.steps), prepared, strict=True):
+    # A trace is stored also if the training is stopped or fails.
+    with closing(profiler), prefetch(prepare, start, params.steps) as prepared:
+        for step, batches in enumerate(speed.waiting_for(prepared), start):
             lr = cosine_lr(
                 step,
                 lr=params.lr,

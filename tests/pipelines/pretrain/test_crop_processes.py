@@ -83,8 +83,9 @@ def test_a_feed_gives_the_batches_of_one_thread_from_whatever_step_it_goes_on(tm
     until(lambda: len(many.crop.pids) == 2)
     with no_more_losses(many.crop):
         for start in (1, 7):
-            for step, batches in enumerate(prefetch(many.step, start, start + 8), start):
-                assert equal(batches, alone.step(step)), step
+            with prefetch(many.step, start, start + 8) as steps:
+                for step, batches in enumerate(steps, start):
+                    assert equal(batches, alone.step(step)), step
 
 
 def test_crops_are_kept_until_they_are_dropped_and_their_memory_is_used_again():

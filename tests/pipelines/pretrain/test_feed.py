@@ -262,8 +262,9 @@ def test_a_step_does_not_depend_on_earlier_steps(tmp_path, text):
 
 def test_steps_that_threads_make_at_once_are_those_of_one_thread(tmp_path, text):
     one, many = make_feed(tmp_path / "1", text), make_feed(tmp_path / "2", text, num_threads=5)
-    for step, batches in enumerate(prefetch(many.step, 0, 40, depth=3)):
-        assert equal(batches, one.step(step)), step
+    with prefetch(many.step, 0, 40, depth=3) as steps:
+        for step, batches in enumerate(steps):
+            assert equal(batches, one.step(step)), step
 
 
 def test_a_row_group_is_read_once_for_each_of_its_windows(tmp_path, text):

@@ -85,9 +85,9 @@ def test_groups_of_rows_are_those_that_hold_them(rows):
 @pytest.mark.parametrize("depth", [1, 2, 5])
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (3, 4), (0, 9)])
 def test_prefetched_items_come_in_order(depth, start, stop):
-    assert list(prefetch(lambda i: i * i, start, stop, depth)) == [
-        i * i for i in range(start, stop)
-    ]
+    with prefetch(lambda i: i * i, start, stop, depth) as items:
+        found = list(items)
+    assert found == [i * i for i in range(start, stop)]
 
 
 def test_an_error_comes_at_its_item_and_the_items_before_it_are_given():
@@ -97,7 +97,15 @@ def test_an_error_comes_at_its_item_and_the_items_before_it_are_given():
         return i
 
     found = []
-    with pytest.raises(ZeroDivisionError, match="3"):
-        for item in prefetch(make, 0, 9, depth=4):
+    with pytest.raises(ZeroDivisionError, match="3"), prefetch(make, 0, 9, depth=4) as items:
+        for item in items:
             found.append(item)
     assert found == [0, 1, 2]
+
+
+def test_the_end_of_the_block_ends_the_threads():
+    before = threading.active_count()
+    with prefetch(lambda i: i, 0, 9, depth=4) as items:
+        assert next(items) == 0
+        assert threading.active_count() > before
+    assert threading.active_count() == before
