@@ -154,7 +154,12 @@ class Classify(Operation):
         super().check(model, kinds)
         wrong: Kind = "image" if isinstance(model.task, TextClassification) else "text"
         if wrong in kinds:
-            raise CannotDo(f"classify: {model.description} and takes no {wrong}s")
+            instead = (
+                "name texts; of a folder with other files, the Parquet files alone"
+                if wrong == "image"
+                else "name images"
+            )
+            raise CannotDo(f"classify: {model.description} and takes no {wrong}s; {instead}")
 
     def apply(self, model: PretrainedModel, batch: Batch, params: ApplyParams) -> Columns:
         """See :class:`Operation`; best labels first."""

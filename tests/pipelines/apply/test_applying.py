@@ -195,7 +195,7 @@ def test_sentences_are_judged_about_two_images(tmp_path, images):
         ("caption", "vqa", {}, "fine-tuned for vqa and has no head for captions; the recipe"),
         ("answer", "pretrained", {"question": "x"}, "has no head for questions about an image"),
         ("classify", "retrieval", {}, "has no head for classes"),
-        ("classify", "sentences", {}, "fine-tuned for text_classification and takes no images"),
+        ("classify", "sentences", {}, "and takes no images; name texts; of a folder"),
         ("detect", "linear", {}, "has no head for objects; the recipe finetune/coco-detection"),
         ("segment", "detection", {}, "has no head for classes of pixels; the recipe finetune/ade"),
         ("embed", "detection", {}, "has no features of whole images"),
