@@ -1,7 +1,7 @@
 """Garbage collection: removing outputs that no workflow record of the workdir refers to.
 
-An output is kept while some workflow record names it. With ``keep_last``, only that number of the
-newest records counts.
+An output is kept while some workflow record names it, or a recipe of these by its path, as one does
+that takes an earlier tokenizer. With ``keep_last``, only that number of the newest records counts.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Final
 
 from orchestration.errors import StoreError
 from orchestration.manifest import MANIFEST
-from orchestration.plan import IDENTITY, WORKFLOWS, records_of
+from orchestration.plan import IDENTITY, WORKFLOWS, recipe_path, records_of
 from orchestration.reporting.logs import LOGS
 from orchestration.reporting.tracking import MLFLOW_ARTIFACTS
 from orchestration.storage.store import Store
@@ -44,9 +44,11 @@ def garbage(workdir: Store, keep_last: int | None = None) -> list[Garbage]:
         for record in kept
         for stage, fingerprint in record["stages"].items()
     }
+    paths = [recipe_path(record["stages"]) for record in kept]
+    recipes = [workdir.read(path).decode() for path in paths if workdir.exists(path)]
     found = []
     for path in _outputs(workdir):
-        if path not in named:
+        if path not in named and not any(path in recipe for recipe in recipes):
             state = "complete" if workdir.exists(f"{path}/{MANIFEST}") else "unfinished"
             found.append(Garbage(path, sum(size for _, size in workdir.walk(path)), state))
     return found

@@ -141,6 +141,11 @@ def latest_record(workdir: Store, having: Collection[str] = ()) -> dict[str, Any
     return latest
 
 
+def recipe_path(stages: Mapping[str, str]) -> str:
+    """Return where the recipe of a workflow lies in the workdir, by its record's ``stages``."""
+    return f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"
+
+
 def records_of(workdir: Store) -> Iterator[dict[str, Any]]:
     """Yield the record of every workflow that was started in this workdir."""
     for name in workdir.folders(WORKFLOWS):

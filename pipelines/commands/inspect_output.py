@@ -70,16 +70,20 @@ def output(
 def _refuse_unused(found: "Located", options: "Mapping[str, str | Path | None]") -> None:
     """Raise RecipeError for an option that has no effect on what was named."""
     from orchestration.errors import RecipeError
+    from orchestration.manifest import MANIFEST
 
+    given = ", ".join(name for name, value in options.items() if value is not None)
+    if not given:
+        return
     if found.checkpoint is not None or found.output is None:
         what = "a workdir" if found.checkpoint is None else "a checkpoint"
-        given = [name for name, value in options.items() if value is not None]
-        if given:
-            where = (found.checkpoint or found.workdir).uri
-            raise RecipeError(
-                f"{', '.join(given)}: {where} is {what}; name an output, "
-                f"{found.workdir.uri}/<stage> or <stage>/<fingerprint>"
-            )
+        where = (found.checkpoint or found.workdir).uri
+        raise RecipeError(
+            f"{given}: {where} is {what}; name an output, "
+            f"{found.workdir.uri}/<stage> or <stage>/<fingerprint>"
+        )
+    if not found.output.exists(MANIFEST):
+        raise RecipeError(f"{given}: {found.output.uri} is not complete; run its workflow first")
 
 
 def _show_workdir(workdir: "Store") -> None:

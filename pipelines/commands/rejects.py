@@ -58,9 +58,8 @@ def rejects(
 def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
     """Return the folder of a stage of the last workflow, and the workflow's recipe."""
     from orchestration.errors import RecipeError
-    from orchestration.fingerprint import fingerprint_of
     from orchestration.manifest import MANIFEST
-    from orchestration.plan import WORKFLOWS
+    from orchestration.plan import recipe_path
     from orchestration.recipe_text import parse_recipe
 
     stages = last_record(store)["stages"]
@@ -70,7 +69,7 @@ def _committed(store: "Store", stage: str) -> tuple["Store", Mapping[str, Any]]:
     if not folder.exists(MANIFEST):
         options = store.storage.as_options("--workdir", store.uri)
         raise RecipeError(f"{stage} is not complete; see `beit3 status {options}`")
-    path = f"{WORKFLOWS}/{fingerprint_of(stages)}/recipe.yaml"
+    path = recipe_path(stages)
     return folder, parse_recipe(store.read(path), store.uri_of(path))[0]
 
 

@@ -1,6 +1,5 @@
 """Parameters of fine-tuning and of prediction; defaults are the authors' for the base size."""
 
-import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -67,11 +66,7 @@ class FinetuneParams(TrainingLoopParams):
 
     @model_validator(mode="after")
     def _substreams_divide_the_batch(self) -> Self:
-        if self.batch_size % self.substreams:
-            raise ValueError(
-                f"batch_size = {self.batch_size} is not a multiple of substreams = "
-                f"{self.substreams}; set substreams={math.gcd(self.batch_size, self.substreams)}"
-            )
+        self.check_substreams(batch_size=self.batch_size)
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,5 @@
 """Parameters of pretraining; defaults are the paper's where it gives them."""
 
-import math
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -240,13 +239,8 @@ class Params(TrainingLoopParams):
 
     @model_validator(mode="after")
     def _substreams_divide_batches(self) -> Self:
-        for stream, number in self.samples_per_step.items():
-            if number % self.substreams:
-                raise ValueError(
-                    f"{stream}s_per_step = {number} is not a multiple of substreams = "
-                    f"{self.substreams}; set substreams="
-                    f"{math.gcd(self.substreams, *self.samples_per_step.values())}"
-                )
+        batches = {f"{stream}s_per_step": n for stream, n in self.samples_per_step.items()}
+        self.check_substreams(**batches)
         return self
 
     def saves_after(self, step: int) -> bool:

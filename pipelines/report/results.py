@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from orchestration.fingerprint import fingerprint_of
 from orchestration.manifest import MANIFEST, Manifest, read_manifest
-from orchestration.plan import IDENTITY, WORKFLOWS, records_of
+from orchestration.plan import IDENTITY, recipe_path, records_of
 from orchestration.recipe_text import parse_recipe
 from orchestration.storage.store import Store
 from pipelines.training.history import points_so_far
@@ -99,7 +98,7 @@ def _start_locations(workdir: Store) -> dict[tuple[str, str], str]:
     """
     found: dict[tuple[str, str], str] = {}
     for record in records_of(workdir):
-        path = f"{WORKFLOWS}/{fingerprint_of(record['stages'])}/recipe.yaml"
+        path = recipe_path(record["stages"])
         if not workdir.exists(path):
             continue
         recipe, _ = parse_recipe(workdir.read(path), workdir.uri_of(path))

@@ -91,11 +91,7 @@ class VQKDTrainingParams(TrainingLoopParams):
 
     @model_validator(mode="after")
     def _substreams_divide_batch(self) -> Self:
-        if self.batch_size % self.substreams:
-            raise ValueError(
-                f"batch_size = {self.batch_size} is not a multiple of substreams = "
-                f"{self.substreams}; set substreams={math.gcd(self.batch_size, self.substreams)}"
-            )
+        self.check_substreams(batch_size=self.batch_size)
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ A field's constraint and description live in an annotated type, because pydantic
 them on to a subclass that changes the default.
 """
 
+import math
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -96,3 +97,24 @@ class TrainingLoopParams(TrainingParams):
                     "change one of them"
                 )
         return self
+
+    def check_substreams(self, **batches: int) -> None:
+        """Check that batches take equally many samples of every substream.
+
+        Args:
+            batches: number of samples in a step by the name of its parameter.
+
+        Raises:
+            ValueError: one does not; the message names the largest number that fits, also to the
+                workers if there is one.
+        """
+        common = math.gcd(*batches.values())
+        for name, number in batches.items():
+            if number % self.substreams:
+                fits = [n for n in range(1, self.substreams) if common % n == 0]
+                workers = math.lcm(*range(self.min_workers, self.max_workers + 1))
+                best = max(fits, key=lambda n: (n % workers == 0, n))
+                raise ValueError(
+                    f"{name} = {number} is not a multiple of substreams = {self.substreams}; "
+                    f"set substreams={best}"
+                )

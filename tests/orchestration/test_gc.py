@@ -9,7 +9,7 @@ from orchestration import gc as gc_module
 from orchestration.errors import ManifestError
 from orchestration.gc import abort_stale_uploads, collect, garbage
 from orchestration.manifest import MANIFEST
-from orchestration.plan import IDENTITY, latest_record
+from orchestration.plan import IDENTITY, latest_record, recipe_path
 from orchestration.storage.store import Store
 
 
@@ -53,6 +53,16 @@ def test_only_an_output_that_no_record_names_is_garbage(store):
     assert "curate/a2/manifest.json" in left and "index/web/b1/manifest.json" in left
     assert not any(path.startswith(("curate/a1", "pretrain/c2")) for path in left)
     assert garbage(store, keep_last=1) == []
+
+
+def test_an_output_that_a_kept_recipe_names_by_its_path_is_kept(store):
+    for path in ("text_tokenizer/t1", "text_tokenizer/t2", "pretrain/c1"):
+        output(store, path)
+    record(store, "old", 1.0, text_tokenizer="t1")
+    record(store, "new", 2.0, pretrain="c1")
+    recipe = f"text_tokenizer: {{given: {store.uri}/text_tokenizer/t1/spm.model}}"
+    store.write_bytes(recipe_path({"pretrain": "c1"}), recipe.encode())
+    assert [item.path for item in garbage(store, keep_last=1)] == ["text_tokenizer/t2"]
 
 
 def test_stale_multipart_uploads_are_aborted(store, monkeypatch):

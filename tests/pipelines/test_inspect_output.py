@@ -384,3 +384,11 @@ def test_norms_are_of_blocks_and_of_modules():
     found = {each.part: (each.num_parameters, each.norm, each.num_not_finite)
              for each in part_norms(state)}  # fmt: skip
     assert found == {"blocks.0": (2, 5.0, 0), "blocks.1": (2, 1.0, 1), "head": (1, 2.0, 0)}
+
+
+@pytest.mark.parametrize("option", ["--table", "--reject", "--sheet"])
+def test_an_option_for_an_output_that_is_not_complete_is_refused(workdir, option):
+    workdir.write_bytes("curate/0123456789abcdef/stage.json", b'{"params": {}}')
+    where = f"{workdir.uri}/curate/0123456789abcdef"
+    done = CliRunner().invoke(app, ["inspect", where, option, "x"])
+    assert f"{option}: {where} is not complete" in str(done.exception)

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestration.errors import PipelineError
-from orchestration.fingerprint import fingerprint_of
-from orchestration.plan import WORKFLOWS, records_of
+from orchestration.plan import recipe_path, records_of
 from orchestration.recipe_text import parse_recipe
 from orchestration.storage.store import Store
 
@@ -23,7 +22,7 @@ def recipe_of(workdir: Store, stage: str, fingerprint: str) -> tuple[Mapping[str
     if not records:
         return {}, 0.0
     newest = max(records, key=lambda record: record["started_at"])
-    path = f"{WORKFLOWS}/{fingerprint_of(newest['stages'])}/recipe.yaml"
+    path = recipe_path(newest["stages"])
     started_at = float(newest["started_at"])
     try:
         return parse_recipe(workdir.read(path), workdir.uri_of(path))[0], started_at

@@ -242,6 +242,9 @@ def test_what_is_held_out_counts_for_the_tokenizer_alone():
         ({"train": {"loss_weights": {"mlm": -1}}}, "train.loss_weights.mlm"),
         ({"train": {"micro_batch": 0}}, "train.micro_batch"),
         ({"train": {"texts_per_step": 96}}, "texts_per_step = 96 is not .* set substreams=32"),
+        ({"train": {"substreams": 7}}, "images_per_step = 2048 is not .* set substreams=4"),
+        ({"train": {"substreams": 12, "num_workers": 4}}, "set substreams=8"),
+        ({"train": {"substreams": 12, "texts_per_step": 2046, "num_workers": 4}}, "substreams=2"),
         ({"train": {"image_mask_ratio": 0.002}}, "0.002 masks none of the 196 patches of an image"),
         (
             {"train": {"network": {"image_size": 1040}}},

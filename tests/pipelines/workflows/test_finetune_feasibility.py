@@ -55,7 +55,7 @@ def recipe(task: dict[str, Any], *splits: dict[str, Any], **changes: Any) -> Fin
          ["test/mean_recall is not measured", "did you mean 'dev/mean_recall'"]),
         ("vqa", [QUESTIONS, QUESTIONS], {"published": {"dev/acuracy": 0.5}}, ["'dev/accuracy'"]),
         ("vqa", [QUESTIONS, QUESTIONS], {"published": {"dev/accuracy": 77.6}}, ["or equal to 1"]),
-        ("vqa", [QUESTIONS, QUESTIONS], {"finetune": {"batch_size": 12}}, ["set substreams=4"]),
+        ("vqa", [QUESTIONS, QUESTIONS], {"finetune": {"batch_size": 12}}, ["set substreams=6"]),
         ("vqa", [QUESTIONS, QUESTIONS], {"finetune": {"num_workers": 3}}, ["does not divide"]),
     ],
 )  # fmt: skip
