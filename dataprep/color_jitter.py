@@ -90,7 +90,9 @@ def adjust_brightness(pixels: Pixels, factor: float, out: Pixels | None = None) 
 
 def adjust_contrast(pixels: Pixels, factor: float, out: Pixels | None = None) -> Pixels:
     """Move pixels from the image's mean gray by ``factor``."""
-    return _moved_from(int(cv2.mean(_gray(pixels))[0] + 0.5), pixels, factor, out)
+    gray = _gray(pixels)
+    # Not cv2.mean, which multiplies by 1 / size: a mean of exactly a half may come out as less.
+    return _moved_from(int(cv2.sumElems(gray)[0] / gray.size + 0.5), pixels, factor, out)
 
 
 def adjust_saturation(pixels: Pixels, factor: float, out: Pixels | None = None) -> Pixels:
