@@ -28,6 +28,8 @@ _DIFFERENCES: Final = np.arange(-255, 256)
 "Differences between a channel and the gray of its pixel."
 _GRAY: Final = np.array([[19595, 38470, 7471, 32768]], np.float32) / 65536
 "Weights of Pillow's gray, and a half: sums of weighted bytes are exact in float32."
+_MAX_FACTOR: Final = 2.0
+"Largest factor of OpenCV's blends: with larger ones they round more, and huge results overflow."
 _BLEND_ERROR: Final = 8e-5
 "More than the error of OpenCV's blends: five roundings of float32 numbers under 512."
 _CUT_OFF: Final = _BLEND_ERROR - 0.5
@@ -88,7 +90,9 @@ def adjust_brightness(pixels: Pixels, factor: float, out: Pixels | None = None) 
 
 def adjust_contrast(pixels: Pixels, factor: float, out: Pixels | None = None) -> Pixels:
     """Move pixels from the image's mean gray by ``factor``."""
-    return _moved_from(int(cv2.mean(_gray(pixels))[0] + 0.5), pixels, factor, out)
+    gray = _gray(pixels)
+    # Not cv2.mean, which multiplies by 1 / size: a mean of exactly a half may come out as less.
+    return _moved_from(int(cv2.sumElems(gray)[0] / gray.size + 0.5), pixels, factor, out)
 
 
 def adjust_saturation(pixels: Pixels, factor: float, out: Pixels | None = None) -> Pixels:
@@ -102,7 +106,7 @@ def moved_from_image(
 ) -> Pixels:
     """Move each pixel by ``factor`` from that of another image of the same shape."""
     factor = float(np.float32(factor))
-    if _rounds_as_cut_off(factor * _DIFFERENCES):
+    if _rounds_as_cut_off(factor, _DIFFERENCES):
         return _array(cv2.addWeighted(pixels, factor, reference, 1 - factor, _CUT_OFF, out))
     values = (pixels.astype(np.float32) - reference) * np.float32(factor) + reference
     out = np.empty_like(pixels) if out is None else out
@@ -112,7 +116,7 @@ def moved_from_image(
 
 def _moved_from(reference: int, pixels: Pixels, factor: float, out: Pixels | None) -> Pixels:
     factor = float(np.float32(factor))
-    if _rounds_as_cut_off(factor * (_LEVELS - reference)):
+    if _rounds_as_cut_off(factor, _LEVELS - reference):
         constant = (1 - factor) * reference + _CUT_OFF
         # Where no result is under -1/2, absolute values round as the results do, and are faster.
         if min(factor, constant - _CUT_OFF) >= 0:
@@ -123,8 +127,11 @@ def _moved_from(reference: int, pixels: Pixels, factor: float, out: Pixels | Non
     return _array(cv2.LUT(pixels, table, out))
 
 
-def _rounds_as_cut_off(values: NDArray[np.floating]) -> bool:
-    """Return whether no value lies so little under a whole number that a blend rounds it up."""
+def _rounds_as_cut_off(factor: float, differences: NDArray[np.int64]) -> bool:
+    """Return whether no result lies so little under a whole number that a blend rounds it up."""
+    if abs(factor) > _MAX_FACTOR:
+        return False
+    values = factor * differences
     return bool((values - np.floor(values)).max() < 1 - 2 * _BLEND_ERROR)
 
 

@@ -16,7 +16,7 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.uint16]:
 
 def joined(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], list[int]]:
     """Return the bytes of a binary column's values, one after another, and where each one ends."""
-    values = _one_array(column)
+    values = _one_array(column).cast(pa.binary())  # no copy, unless of another width of offsets
     _, offsets, data = values.buffers()
     bounds = np.frombuffer(offsets, np.int32)[values.offset :][: len(values) + 1]
     return (

@@ -46,6 +46,23 @@ def test_results_just_under_a_whole_number_are_cut_off_as_torchvisions(ours, the
     assert np.array_equal(ours(pixels, factor), expected)
 
 
+@pytest.mark.parametrize("shape", [(224, 224), (46, 7)])
+def test_a_mean_gray_between_two_levels_is_rounded_up_as_torchvisions(shape):
+    for level in range(255):
+        pixels = np.full((*shape, 3), level, np.uint8)
+        pixels[: shape[0] // 2] += 1
+        expected = np.asarray(functional.adjust_contrast(Image.fromarray(pixels), 0.5))
+        assert np.array_equal(adjust_contrast(pixels, 0.5), expected), level
+
+
+@pytest.mark.parametrize(("ours", "theirs"), OPERATIONS, ids=lambda f: f.__module__)
+@pytest.mark.parametrize("factor", [-1e10, -0.7, 1e-40, 3.0, 10.0, 255.0, 1e7, 1e30])
+def test_factors_beyond_a_jitters_give_torchvisions_pixels_too(ours, theirs, factor):
+    for pixels in (image(5), np.full((5, 7, 3), 9, np.uint8)):
+        expected = np.asarray(theirs(Image.fromarray(pixels), factor))
+        assert np.array_equal(ours(pixels, factor), expected)
+
+
 @given(seed=st.integers(0, 10_000), strength=st.floats(0, 0.9), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_jitter_is_torchvisions_operations_in_one_of_the_six_orders(seed, strength, data):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from model.training import randomness
 from model.training.masking import (
+    MAX_GRID,
     mask_patches,
     mask_tokens,
     num_masked_patches,
@@ -17,13 +18,43 @@ from model.training.masking import (
 from model.training.stochastic_depth import residual_scale
 
 
-@given(grid=st.integers(4, 32), ratio=st.floats(0.05, 0.9), seed=st.integers(0, 2**40))
+@given(grid=st.integers(1, MAX_GRID), ratio=st.floats(0, 1), seed=st.integers(0, 2**40))
 @settings(max_examples=60)
 def test_patch_masks_have_the_exact_count_for_every_grid(grid, ratio, seed):
     count = num_masked_patches(grid * grid, ratio)
     mask = mask_patches(grid, count, seed, 3, np.arange(5))
     assert mask.shape == (5, grid * grid)
     assert (mask.sum(1) == count).all()
+
+
+def looped_mask(grid: int, count: int, seed: int, slot: int) -> np.ndarray:
+    """The mask of one sample, block by block on an array of patches."""
+    mask, refusals, attempt = np.zeros((grid, grid), bool), 0, 0
+    while mask.sum() < count and refusals < 10:
+        u = randomness.uniform(seed, 3, slot, attempt, np.arange(4), 0)
+        left = count - mask.sum()
+        drawn = propose_blocks(u[:, None], grid, smallest_block(grid), np.array([left]))
+        top, first, height, width = np.concatenate(drawn)[:, 0].tolist()
+        after = mask.copy()
+        if height < grid and width < grid:
+            after[top : top + height, first : first + width] = True
+        fits = mask.sum() < after.sum() <= count
+        mask, refusals = (after, 0) if fits else (mask, refusals + 1)
+        attempt += 1
+    flat = mask.ravel()
+    rank = randomness.uniform(seed, 3, slot, np.arange(grid * grid), 3)
+    for patch in np.argsort(rank).tolist():
+        flat[patch] |= flat.sum() < count
+    return flat
+
+
+@pytest.mark.parametrize("grid", [1, 2, 3, 8, 14, 31, 32, 33, 63, MAX_GRID])
+@pytest.mark.parametrize("ratio", [0.0, 0.05, 0.4, 0.97, 1.0])
+def test_patch_masks_are_those_that_loops_draw(grid, ratio):
+    count = round(ratio * grid * grid)
+    masks = mask_patches(grid, count, 11, 3, np.arange(6))
+    for slot, mask in enumerate(masks):
+        assert np.array_equal(mask, looped_mask(grid, count, 11, slot))
 
 
 @given(

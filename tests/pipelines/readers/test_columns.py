@@ -16,10 +16,11 @@ def columns(values: list, kind: pa.DataType) -> list[pa.ChunkedArray]:
     return [pa.chunked_array([whole]), pa.chunked_array([whole[:1], whole[1:1], whole[1:]])]
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize(("start", "stop"), SLICES)
-def test_bytes_are_joined_with_their_ends(start, stop, number):
-    data, ends = joined(columns(VALUES, pa.binary())[number].slice(start, stop - start))
+def test_bytes_are_joined_with_their_ends(start, stop, number, kind):
+    data, ends = joined(columns(VALUES, kind)[number].slice(start, stop - start))
     assert data.tobytes() == b"".join(VALUES[start:stop])
     assert ends == np.cumsum([len(value) for value in VALUES[start:stop]]).tolist()
 
