@@ -58,7 +58,14 @@ def mask_patches(grid: int, count: int, seed: int, step: int, slots: Ints) -> Bo
 
     Returns:
         (B, N) bool, True = masked.
+
+    Raises:
+        ValueError: the grid is too large.
     """
+    if grid > MAX_GRID:
+        raise ValueError(
+            f"masks are drawn on grids of at most {MAX_GRID} patches a side, not {grid}"
+        )
     free = np.full((len(slots), grid), (1 << grid) - 1, np.uint64)
     left, refusals = np.full(len(slots), count), np.zeros(len(slots), np.int64)
     todo, attempt = np.arange(len(slots)), 0

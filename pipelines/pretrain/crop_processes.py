@@ -15,10 +15,12 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import numpy as np
@@ -37,7 +39,8 @@ PROCESS_BYTES: Final = 60_000_000
 _DEPTH: Final = 2
 "Requests that a process holds, so that it begins the next one without waiting for a thread."
 _MAX_LOSSES: Final = 5
-"Lost processes after which the training fails: something ends each of them."
+_LOSSES_S: Final = 600.0
+"Seconds in which more processes than that are lost where something ends each of them."
 _KEPT_BYTES: Final = str(1 << 26)
 "Freed memory that a process keeps: to get it back from the system costs as much as to decode."
 
@@ -76,6 +79,7 @@ class CropProcesses:
         self.number = number
         self.num_losses = 0
         "Processes that ended by themselves."
+        self._loss_times: deque[float] = deque(maxlen=_MAX_LOSSES + 1)
         self._ended = ""
         self._buffers = SharedBuffers()
         self._running: list[_Process] = []
@@ -165,7 +169,7 @@ class CropProcesses:
         return written.crops if error is None else error
 
     def _start_missing(self) -> None:
-        if self.num_losses > _MAX_LOSSES:
+        if self._lost_one_after_another():
             raise StageError(
                 f"{self.num_losses} processes that cut images ended, the last one {self._ended}; "
                 "look for their end in the machine's log, for example for lack of memory, or set "
@@ -178,6 +182,10 @@ class CropProcesses:
             self._running += started
         for process in started:
             threading.Thread(target=self._await, args=(process,), daemon=True).start()
+
+    def _lost_one_after_another(self) -> bool:
+        times = self._loss_times
+        return len(times) > _MAX_LOSSES and times[-1] - times[0] < _LOSSES_S
 
     def _await(self, process: "_Process") -> None:
         """Let a process be used once it has started."""
@@ -198,6 +206,7 @@ class CropProcesses:
                 return  # another of its requests has found out
             self._running.remove(process)
             self.num_losses += 1
+            self._loss_times.append(monotonic())
             self._change.notify_all()
         self._ended = process.end()
         logger.warning("a process that cuts images ended %s; another one follows", self._ended)

@@ -167,6 +167,11 @@ def test_patches_are_masked_in_blocks():
     assert mask.mean(0).max() < 0.9
 
 
+def test_a_grid_that_is_too_large_is_refused():
+    with pytest.raises(ValueError, match="at most 64 patches a side, not 65"):
+        mask_patches(65, 10, 0, 0, np.arange(2))
+
+
 def test_a_mask_depends_on_its_slot_and_not_on_its_neighbors():
     whole = mask_patches(8, 26, 1, 7, np.arange(64))
     assert np.array_equal(mask_patches(8, 26, 1, 7, np.arange(40, 50)), whole[40:50])

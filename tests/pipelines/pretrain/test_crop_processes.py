@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -165,6 +166,17 @@ def test_processes_that_are_killed_again_and_again_end_the_training():
             until(lambda: bool(processes.pids))
             os.kill(processes.pids[0], signal.SIGKILL)
             assert_same(processes(STORED, ROWS), STORED, ROWS)
+
+
+def test_processes_that_are_killed_now_and_then_are_replaced(monkeypatch):
+    clock = itertools.count(0, 200)  # six losses within a thousand seconds
+    monkeypatch.setattr("pipelines.pretrain.crop_processes.monotonic", lambda: float(next(clock)))
+    processes = started(1)
+    for _ in range(8):
+        until(lambda: bool(processes.pids))
+        os.kill(processes.pids[0], signal.SIGKILL)
+        assert_same(processes(STORED, ROWS), STORED, ROWS)
+    assert processes.num_losses >= 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
