@@ -40,6 +40,8 @@ from pipelines.tokens.image_tokens import VIEW_NUMBERS
 from tokenizer.text import TextTokenizer
 
 BATCH = 128
+_STEP = 2 * BATCH
+"Images of a step of the feed, which several threads build."
 NUM_SUBSTREAMS = 8
 WINDOW = 2
 CONFIG = BEiT3Config.named("base")
@@ -157,7 +159,7 @@ class FeedEpoch:
     def __call__(self) -> Iterator[Any]:
         """Yield the micro-batches of each step."""
         feed = self.feed = self.feed or self._opened()
-        first, self._step = self._step, self._step + self.work.num_images // BATCH
+        first, self._step = self._step, self._step + self.work.num_images // _STEP
         with prefetch(feed.step, first, self._step) as steps:
             yield from steps
         reader = feed.readers["image"]
@@ -168,8 +170,8 @@ class FeedEpoch:
         return Feed(
             {"image": self.work.dataset},
             {"image": SampleBuilder("image", CONFIG, self.text, PARAMS, 0)},
-            samples_per_step={stream: BATCH * (stream == "image") for stream in STREAMS},
-            micro_batch=64,
+            samples_per_step={stream: _STEP * (stream == "image") for stream in STREAMS},
+            micro_batch=BATCH,
             num_substreams=NUM_SUBSTREAMS,
             shuffle_window=WINDOW,
             seed=0,

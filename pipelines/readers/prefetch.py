@@ -37,9 +37,12 @@ def prefetch(
 def _items(
     pool: ThreadPoolExecutor, make: Callable[[int], T], start: int, stop: int, depth: int
 ) -> Iterator[T]:
-    ahead = deque(pool.submit(make, i) for i in range(start, min(start + depth, stop)))
-    for following in range(start + depth, stop + depth):
+    # The first item is waited for, so it has all cores to itself.
+    ahead = deque(pool.submit(make, i) for i in range(start, min(start + 1, stop)))
+    following = start + 1
+    for i in range(start, stop):
         item = ahead.popleft().result()
-        if following < stop:
+        while following < min(i + 1 + depth, stop):
             ahead.append(pool.submit(make, following))
+            following += 1
         yield item
