@@ -67,10 +67,7 @@ def decode_jpeg(data: bytes, segments: JpegSegments, size: tuple[int, int]) -> P
         return pixels
     digest, padded = zlib.crc32(pixels.data), _padded(data, segments)
     del pixels  # before it is decoded again, to save memory
-    if segments.num_components == 4:  # whose colors differ between OpenCV and Pillow
-        if _is_the_same_to_pillow(data, padded, scale):
-            return _imdecode(data, flags)
-    else:
+    if segments.num_components != 4:  # OpenCV and Pillow agree on all colors but CMYK
         pixels = _without_warnings(padded, scale)
         if zlib.crc32(pixels.data) == digest:
             return pixels
@@ -127,13 +124,6 @@ def _without_warnings(data: bytes, scale: int) -> Pixels:
             return join_strips(pillow_on_white(image, (0, 0, *image.size)), *image.size)
     except ImageError:
         return np.empty((0, 0, 3), np.uint8)
-
-
-def _is_the_same_to_pillow(data: bytes, padded: bytes, scale: int) -> bool:
-    """Return whether Pillow decodes two JPEGs, and to the same pixels; one at a time is held."""
-    one = zlib.crc32(_without_warnings(data, scale).data)
-    other = _without_warnings(padded, scale)
-    return other.size > 0 and zlib.crc32(other.data) == one
 
 
 def _imdecode(data: bytes | memoryview, flags: int) -> NDArray[Any]:

@@ -4,12 +4,11 @@ import io
 import struct
 import zlib
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dataprep.images import ImageError, ImageRules, decode_image, decode_stored, store_image
+from dataprep.images import ImageError, ImageRules, decode_stored, store_image
 from dataprep.jpeg_segments import read_segments
 from tests.dataprep.image_mutations import interlaced_png, png, restart_jpeg
 from tests.dataprep.small_images import chunk, encoded
@@ -175,17 +174,6 @@ def test_a_progressive_jpeg_without_its_later_scans_is_truncated(image, fraction
     assert store_image(data, rules).width
     with pytest.raises(ImageError, match="undecodable: truncated"):
         store_image(cut_scan(data, fraction), rules)
-
-
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_whole_cmyk_jpeg_prints_nothing_and_has_opencvs_colors(progressive, capfd):
-    # The last corner is black, as where libjpeg fills what a scan lacks.
-    image = Image.fromarray(np.pad(PIXELS, [(0, 64), (0, 64), (0, 0)])).convert("CMYK")
-    data = encoded(image, "JPEG", progressive=progressive)
-    found = decode_image(data)
-    assert capfd.readouterr() == ("", "")
-    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("image", [RGB, ROUGH], ids=["smooth", "rough"])
