@@ -195,13 +195,14 @@ def _payloads(params: InputParams) -> Iterator[tuple[dict[str, object], int]]:
     is_about_images = None not in (params.image_column, params.text_column)
     lacking = {"lacks_column": params.text_column} if is_about_images else {}
     for path in _files(params.images):
-        has_parquet = has_parquet or path.lower().endswith(_PARQUET)
-        if not path.lower().endswith(_PARQUET):
+        is_parquet = path.lower().endswith(_PARQUET)
+        has_parquet |= is_parquet
+        if not is_parquet:
             files.append(path)
-        if files and (len(files) == _SLICE_ROWS or path.lower().endswith(_PARQUET)):
+        if files and (len(files) == _SLICE_ROWS or is_parquet):
             yield {"files": files, **lacking}, len(files)
             files = []
-        if path.lower().endswith(_PARQUET):
+        if is_parquet:
             yield from _row_groups(Path(path), params)
     if not has_parquet:
         _refuse_columns(params)

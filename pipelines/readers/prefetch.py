@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,11 +39,9 @@ def _items(
     pool: ThreadPoolExecutor, make: Callable[[int], T], start: int, stop: int, depth: int
 ) -> Iterator[T]:
     # The first item is waited for, so it has all cores to itself.
-    ahead = deque(pool.submit(make, i) for i in range(start, min(start + 1, stop)))
-    following = start + 1
-    for i in range(start, stop):
+    numbers = iter(range(start, stop))
+    ahead = deque(pool.submit(make, i) for i in islice(numbers, 1))
+    while ahead:
         item = ahead.popleft().result()
-        while following < min(i + 1 + depth, stop):
-            ahead.append(pool.submit(make, following))
-            following += 1
+        ahead.extend(pool.submit(make, i) for i in islice(numbers, depth - len(ahead)))
         yield item
